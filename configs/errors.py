@@ -1,0 +1,40 @@
+"""Errors that a user can act on: what is wrong, where, and what to do about it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong with what the user gave.
+
+    Attributes:
+        where: the case, file or option at fault.
+        problem: the rule that is broken, with the value received.
+        remedy: what to do about it.
+    """
+
+    where: str
+    problem: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.problem}. {self.remedy}."
+
+
+class InputError(ValueError):
+    """Input that cannot be used, with every fault found. Commands print the faults and exit with code 2."""
+
+    def __init__(self, *faults: Fault):
+        self.faults = faults
+        super().__init__("\n".join(str(fault) for fault in faults))
+
+    def __reduce__(self) -> tuple[type["InputError"], tuple[Fault, ...]]:
+        return type(self), self.faults  # the default would hand the joined message back as the only fault
+
+
+def raise_faults(faults: Iterable[Fault]) -> None:
+    """Raise one `InputError` with all faults; return where there is none."""
+    found = tuple(faults)
+    if found:
+        raise InputError(*found)

@@ -1,0 +1,99 @@
+"""Files that are whole or absent: written under a temporary name, synced, renamed."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from configs.errors import Fault, InputError
+
+ModelT = TypeVar("ModelT", bound="Value")
+
+
+class Value(BaseModel):
+    """A small frozen value: validated once when made, equal by content, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def write(self, path: Path) -> None:
+        """Write as indented JSON, whole or not at all."""
+        write_text(path, self.model_dump_json(indent=2) + "\n")
+
+    @classmethod
+    def read(cls: type[ModelT], path: Path) -> ModelT:
+        """Read from JSON.
+
+        Raises:
+            InputError: the file is missing, is no JSON, or breaks a rule of this type (every broken rule is listed).
+        """
+        data = read_json(path)
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            faults = [
+                Fault(f"{path}: {'.'.join(map(str, problem['loc']))}", problem["msg"], "Correct it or make the file anew")
+                for problem in error.errors()
+            ]
+            raise InputError(*faults) from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; when the block ends well, sync it and rename it to `path`.
+
+    The temporary name keeps the file's ending, so that writers which look at it behave the same.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".partial-", suffix=f"-{path.name}", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text, whole or not at all."""
+    _write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write plain data as indented JSON, whole or not at all. NaN is refused: JSON has none."""
+    write_text(path, json.dumps(data, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read plain data from JSON.
+
+    Raises:
+        InputError: the file is missing, unreadable or no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(Fault(str(path), "the file does not exist", "Check the path")) from error
+    except OSError as error:
+        raise InputError(Fault(str(path), f"the file cannot be read ({error.strerror})", "Check its permissions")) from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(Fault(str(path), f"the file is no valid JSON ({error})", "Correct it or make it anew")) from error
+
+
+def _write(path: Path, write: Callable[[Path], object]) -> None:
+    with replacing(path) as temporary:
+        write(temporary)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

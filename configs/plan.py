@@ -1,0 +1,130 @@
+"""The plan: every decision that preprocessing, training and prediction need, each with its reason."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from configs.dataset import DatasetDescription
+from configs.errors import Fault, InputError
+from configs.files import Value
+from configs.fingerprint import IntensityStatistics, Shape, Spacing
+from configs.network import NetworkConfig
+
+Normalisation = Literal["ct", "zscore", "zscore_in_mask", "rescale", "none"]
+NETWORKS = ("se", "baseline")
+
+
+class ChannelNormalisation(Value):
+    """How one channel is brought to a common range.
+
+    Attributes:
+        channel: its name.
+        scheme: `ct` clips to the dataset's 0.5 and 99.5 foreground percentiles and standardises with its foreground mean
+            and standard deviation; `zscore` standardises each image; `zscore_in_mask` does so inside the nonzero mask and
+            leaves 0 outside; `rescale` maps each image to 0..1; `none` leaves it.
+        statistics: of the dataset's foreground, needed by `ct`.
+    """
+
+    channel: str
+    scheme: Normalisation
+    statistics: IntensityStatistics | None = None
+
+    @model_validator(mode="after")
+    def _ct_has_statistics(self) -> "ChannelNormalisation":
+        if self.scheme == "ct" and self.statistics is None:
+            raise ValueError(f"channel `{self.channel}`: scheme `ct` needs foreground statistics")
+        return self
+
+
+class NetworkPlan(Value):
+    """One network at one configuration.
+
+    Attributes:
+        network: the network itself.
+        patch_size: voxels at the planned spacing; divisible by the network's total stride.
+        batch_size: patches per training step.
+        batch_dice: Dice over the batch as one volume, rather than per sample.
+        mirror_axes: axes of (Z, Y, X) = (0, 1, 2) that may be mirrored in training and prediction.
+        scaling_range: factors of scale augmentation in training.
+        test_scales: factors of test-time scale ensembling; (1.0,) is none.
+        reasons: decision -> a sentence with its numbers.
+    """
+
+    network: NetworkConfig
+    patch_size: Shape
+    batch_size: int = Field(ge=1)
+    batch_dice: bool = False
+    mirror_axes: tuple[int, ...] = (0, 1, 2)
+    scaling_range: tuple[float, float] = (0.7, 1.4)
+    test_scales: tuple[float, ...] = Field(default=(1.0,), min_length=1)
+    reasons: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _strides_divide_the_patch(self) -> "NetworkPlan":
+        total = self.network.total_stride
+        if any(size % stride for size, stride in zip(self.patch_size, total, strict=True)):
+            raise ValueError(f"the patch {self.patch_size} is not divisible by the total stride {total}")
+        if any(not factor > 0 for factor in self.test_scales):
+            raise ValueError(f"test scales must be positive, not {self.test_scales}")
+        return self
+
+
+class ConfigurationPlan(Value):
+    """One way to prepare the data (a resolution), and the networks planned for it.
+
+    Attributes:
+        spacing: the grid that all cases are resampled to, in mm.
+        median_shape: voxels of the median case on that grid.
+        normalisation: per channel.
+        separate_axis_ratio: images whose coarsest spacing exceeds the finest by more than this are resampled slice by
+            slice, with nearest neighbours across the coarse axis.
+        networks: `se`, `baseline`, or other names.
+        reasons: decision -> a sentence with its numbers.
+    """
+
+    spacing: Spacing
+    median_shape: Shape
+    normalisation: tuple[ChannelNormalisation, ...] = Field(min_length=1)
+    separate_axis_ratio: float = 3.0
+    networks: dict[str, NetworkPlan] = Field(default_factory=dict)
+    reasons: dict[str, str] = Field(default_factory=dict)
+
+
+class Plan(Value):
+    """Everything that preprocessing and prediction need.
+
+    Attributes:
+        version: of this format.
+        dataset: channels and labels.
+        orientation: `canonical` brings every image to the orientation RAS inside and back on output; `as-stored` never
+            reorients.
+        configurations: for example `3d_fullres`.
+    """
+
+    version: Literal[1] = 1
+    dataset: DatasetDescription
+    orientation: Literal["canonical", "as-stored"] = "canonical"
+    configurations: dict[str, ConfigurationPlan] = Field(min_length=1)
+
+    def configuration(self, name: str) -> ConfigurationPlan:
+        """Raises `InputError` where the plan has no such configuration."""
+        if name not in self.configurations:
+            raise InputError(_unknown("configuration", name, self.configurations))
+        return self.configurations[name]
+
+    def network(self, configuration: str, network: str) -> NetworkPlan:
+        """Raises `InputError` where the plan has no such configuration or network."""
+        networks = self.configuration(configuration).networks
+        if network not in networks:
+            raise InputError(_unknown("network", network, networks))
+        return networks[network]
+
+    def only(self, configuration: str, network: str, replacement: NetworkPlan | None = None) -> "Plan":
+        """The plan of one model: one configuration with one network (which may be replaced)."""
+        kept = replacement or self.network(configuration, network)
+        chosen = self.configuration(configuration).model_copy(update={"networks": {network: kept}})
+        return self.model_copy(update={"configurations": {configuration: chosen}})
+
+
+def _unknown(kind: str, name: str, known: dict[str, ConfigurationPlan] | dict[str, NetworkPlan]) -> Fault:
+    return Fault(f"{kind} `{name}`", f"the plan holds {', '.join(known) or 'none'}", "Choose one of these or plan again")
