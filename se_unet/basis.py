@@ -145,3 +145,14 @@ def _fit_blur(sigma: float, centre: float) -> tuple[float, Factors]:
     solution = constrained_least_squares(design, target, weights, free.sum(0)[None], torch.ones(1, dtype=torch.float64))
     error = float((weights * (design @ solution - target) ** 2).sum())
     return error, Factors(free @ solution, stencils)
+
+
+def sampled_taps(sigma: float, radius: int, order: int) -> Tensor:
+    """The derivative of a Gaussian sampled at the voxels: what the fit improves on, kept to compare with.
+
+    Returns:
+        (2 radius + 1,) float64: `(-s)^n D^n G_s` at the integers, so that it answers by correlation as the fitted taps do.
+    """
+    u = torch.arange(-radius, radius + 1, dtype=torch.float64) / sigma
+    hermite = [torch.ones_like(u), u, u**2 - 1, u**3 - 3 * u][order]
+    return hermite * torch.exp(-0.5 * u**2) / (sigma * math.sqrt(2 * math.pi))

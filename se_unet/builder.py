@@ -1,0 +1,22 @@
+"""The only place that turns a description into a network."""
+
+from torch import nn
+
+from configs.network import NetworkConfig
+from se_unet.families import PlainFamily, ScaleFamily
+from se_unet.pyramid import Pyramid
+from se_unet.unet import UNet
+
+
+def build_network(config: NetworkConfig) -> nn.Module:
+    """Build the described network with fresh weights.
+
+    Returns:
+        A module from images (B, C, Z, Y, X), with sizes divisible by `config.total_stride`, to logits (B, K, Z, Y, X); in training with
+        deep supervision to a list of logits, the finest grid first.
+    """
+    if config.family == "plain":
+        return UNet(config, PlainFamily(config))
+    if config.family == "se":
+        return UNet(config, ScaleFamily(config))
+    return Pyramid(config)

@@ -1,0 +1,92 @@
+"""Two ways to evaluate the same steerable convolution, and the one place that chooses between them.
+
+`factorised` blurs each scale by matrix products and applies a kernel of three taps, whatever the width: cheap for wide kernels. `dense`
+applies the whole kernel: fewer calls, cheap for narrow ones.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from configs.network import Border
+from se_unet.grids import band_matrix, channels_innermost, per_scale_separable
+
+Engine = Literal["factorised", "dense"]
+
+
+def choose_engine(device: torch.device, can_factorise: bool) -> Engine:
+    """The faster engine, by `benchmarks/layers.py`: on CPUs the factorised one wins at every width from sigma 0.6 voxel."""
+    del device  # one answer so far; a GPU's own measurement goes here
+    return "factorised" if can_factorise else "dense"
+
+
+def factorised(x: Tensor, blurs: Sequence[Tensor | None], kernels: Tensor, bias: Tensor | None, border: Border) -> Tensor:
+    """Blur each scale, then convolve with its own small kernel.
+
+    Args:
+        x: (B, I, S, Z, Y, X), or S = 1 to lift one image to all scales.
+        blurs: per axis (S, T) taps, or None.
+        kernels: (S, O, I, K_z, K_y, K_x).
+        bias: (O,), shared by the scales.
+        border: what lies beyond the image.
+
+    Returns:
+        (B, O, S, Z, Y, X).
+    """
+    margins = [size // 2 for size in kernels.shape[3:]]
+    lengths = x.shape[3:]
+    matrices = [
+        None if blur is None else band_matrix(blur.to(kernels.dtype), n, border, margin=margin)
+        for blur, n, margin in zip(blurs, lengths, margins, strict=True)
+    ]
+    if x.shape[2] == 1:
+        x = x.expand(-1, -1, kernels.shape[0], -1, -1, -1)
+    return _each_scale(per_scale_separable(x, (matrices[0], matrices[1], matrices[2])), kernels, bias)
+
+
+def dense(x: Tensor, kernels: Tensor, bias: Tensor | None, border: Border) -> Tensor:
+    """Convolve each scale with its whole kernel. Arguments and result as in `factorised`."""
+    margins = [size // 2 for size in kernels.shape[3:]]
+    identity = torch.ones(1, 1, dtype=kernels.dtype, device=kernels.device)
+    matrices = [band_matrix(identity, n, border, margin=margin) if margin else None for n, margin in zip(x.shape[3:], margins, strict=True)]
+    padded = per_scale_separable(x, (matrices[0], matrices[1], matrices[2]))
+    if x.shape[2] == 1:
+        return _lift(padded, kernels, bias)
+    return _each_scale(padded, kernels, bias)
+
+
+def coverage(profiles: Sequence[Tensor | None], shape: Sequence[int]) -> Tensor:
+    """How much of the order-0 function lies inside the image, per scale and voxel: the divisor of the border `renormalise`.
+
+    Args:
+        profiles: per axis (S, T) taps of order 0, or None.
+        shape: (Z, Y, X).
+
+    Returns:
+        (1, 1, S, Z, Y, X).
+    """
+    total: Tensor | None = None
+    for axis, (profile, n) in enumerate(zip(profiles, shape, strict=True)):
+        if profile is not None:
+            inside = band_matrix(profile, n, "zero").sum(2)
+            inside = inside.reshape(1, 1, -1, *[n if position == axis else 1 for position in range(3)])
+            total = inside if total is None else total * inside
+    return torch.ones(1, 1, 1, 1, 1, 1) if total is None else total
+
+
+def _each_scale(x: Tensor, kernels: Tensor, bias: Tensor | None) -> Tensor:
+    """One unpadded convolution per scale. Separate calls beat one grouped call for channels-last maps."""
+    outputs = [
+        F.conv3d(x[:, :, k], kernels[k].contiguous(memory_format=torch.channels_last_3d), bias) for k in range(kernels.shape[0])
+    ]
+    return torch.stack([output.movedim(1, -1) for output in outputs], 1).movedim(-1, 1)
+
+
+def _lift(x: Tensor, kernels: Tensor, bias: Tensor | None) -> Tensor:
+    """All scales of one image by one convolution with scales x outputs filters."""
+    scales, outputs = kernels.shape[:2]
+    result = F.conv3d(x[:, :, 0], kernels.flatten(0, 1), None if bias is None else bias.repeat(scales))
+    return channels_innermost(result.unflatten(1, (scales, outputs)).transpose(1, 2))

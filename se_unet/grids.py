@@ -1,0 +1,71 @@
+"""Per-scale separable operators on scale-feature maps: blur, low-pass with stride, interpolation.
+
+A scale-feature map is (B, C, S, Z, Y, X). In memory the channels lie innermost, (B, S, Z, Y, X, C): convolutions, norms and matrix
+products all run fastest so. Every function here takes any memory layout and returns that one.
+"""
+
+import torch
+from torch import Tensor
+
+from configs.network import Border
+
+
+def channels_innermost(x: Tensor) -> Tensor:
+    """The same map with its channels innermost in memory; no copy where they are already."""
+    return x.movedim(1, -1).contiguous().movedim(-1, 1)
+
+
+def band_matrix(taps: Tensor, n: int, border: Border = "replicate", stride: int = 1, margin: int = 0) -> Tensor:
+    """Correlation of an axis with taps, as matrices: one for each scale.
+
+    Args:
+        taps: (S, T), T odd.
+        n: voxels of the axis.
+        border: what lies beyond the axis. `renormalise` takes zeros here; the caller divides by the coverage.
+        stride: keep every stride-th voxel, from the first.
+        margin: also give this many voxels beyond either end (stride 1 only).
+
+    Returns:
+        (S, outputs, n) in the taps' dtype.
+    """
+    radius = taps.shape[1] // 2
+    centres = torch.arange(-margin, n + margin, stride, device=taps.device)
+    positions = centres[:, None] + torch.arange(-radius, radius + 1, device=taps.device)
+    rows = taps[:, None].expand(-1, len(centres), -1)
+    if border in ("zero", "renormalise"):
+        rows = rows * ((positions >= 0) & (positions < n))
+    elif border == "reflect" and n > 1:
+        period = 2 * (n - 1)
+        positions = (n - 1) - ((positions % period) - (n - 1)).abs()
+    positions = positions.clamp(0, n - 1).expand(taps.shape[0], -1, -1)
+    matrix = torch.zeros(taps.shape[0], len(centres), n, dtype=taps.dtype, device=taps.device)
+    return matrix.scatter_add(2, positions, rows)
+
+
+def per_scale_separable(x: Tensor, matrices: tuple[Tensor | None, Tensor | None, Tensor | None]) -> Tensor:
+    """Apply one matrix per scale and axis.
+
+    Args:
+        x: (B, C, S, Z, Y, X).
+        matrices: for Z, Y and X: (S or 1, outputs, inputs), or None for the identity.
+
+    Returns:
+        (B, C, S, Z', Y', X') with channels innermost in memory.
+    """
+    rows = x.movedim(1, -1).contiguous()  # (B, S, Z, Y, X, C)
+    steps = [(axis, matrix) for axis, matrix in enumerate(matrices) if matrix is not None]
+    for axis, matrix in sorted(steps, key=lambda step: step[1].shape[1] / step[1].shape[2]):
+        rows = _apply(rows, matrix.to(rows.dtype), axis)
+    return rows.contiguous().movedim(-1, 1)
+
+
+def _apply(rows: Tensor, matrix: Tensor, axis: int) -> Tensor:
+    b, s, z, y, x, c = rows.shape
+    outputs = matrix.shape[1]
+    if axis == 0:
+        return (matrix @ rows.reshape(b, s, z, y * x * c)).reshape(b, s, outputs, y, x, c)
+    if axis == 1:
+        return (matrix[:, None] @ rows.reshape(b, s, z, y, x * c)).reshape(b, s, z, outputs, x, c)
+    # One large product instead of many small ones: with the channels innermost, X is moved last for it.
+    columns = rows.transpose(-1, -2).reshape(b, s, z * y * c, x)
+    return (columns @ matrix.mT).reshape(b, s, z, y, c, outputs).transpose(-1, -2)

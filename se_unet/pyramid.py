@@ -1,0 +1,100 @@
+"""One smooth network at several resolutions: the image is resampled to each scale, the class scores are resampled back and projected.
+
+Weights are shared by all scales, and the cost of a scale falls with the third power of its step; scale equivariance is limited by the
+resampling alone. Kept beside the scale group to be weighed against it.
+"""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from configs.network import NetworkConfig
+from se_unet.families import ScaleFamily
+from se_unet.head import project
+from se_unet.separable import apply_separable, gaussian_matrix, interpolation_matrix
+from se_unet.unet import UNet
+
+
+class Pyramid(nn.Module):
+    """A shared one-scale network applied to the image shrunk by 1, a, a^2, ..., and its scores brought together.
+
+    Args:
+        config: with family `pyramid`; its scale group gives step a and number of scales.
+    """
+
+    def __init__(self, config: NetworkConfig):
+        super().__init__()
+        if config.scale_group is None:
+            raise ValueError("a pyramid needs a scale group")
+        self.config = config
+        single = config.scale_group.model_copy(update={"number": 1})
+        member = config.model_copy(update={"family": "se", "scale_group": single, "projection": "mean"})
+        self.factors = tuple(config.scale_group.step**k for k in range(config.scale_group.number))
+        self.network = UNet(member, ScaleFamily(member))
+        channels = config.features[: len(self.network.heads)]
+        learned = config.projection == "learned"
+        self.votes = nn.ModuleList([nn.Conv3d(count, 1, 1) for count in channels] if learned else [])
+        for vote in self.votes:
+            nn.init.zeros_(vote.weight)
+            nn.init.zeros_(vote.bias)
+
+    def forward(self, image: Tensor) -> Tensor | list[Tensor]:
+        """Class scores, as of `UNet.forward`."""
+        supervised = self.training and self.config.deep_supervision
+        grids = self._grids(image) if supervised else self._grids(image)[:1]
+        members = [self._member(image, factor, grids) for factor in self.factors]
+        outputs = []
+        for stage in range(len(grids)):
+            scores = torch.stack([member[stage][0] for member in members], 2)
+            votes = torch.stack([member[stage][1] for member in members], 2) if self.votes else None
+            outputs.append(project(scores, self.config.projection, votes))
+        return outputs if supervised else outputs[0]
+
+    def _grids(self, image: Tensor) -> list[tuple[int, ...]]:
+        """Stride of each decoder stage's grid against the image."""
+        grids, total = [], (1, 1, 1)
+        for strides in self.config.strides[: len(self.network.heads)]:
+            total = (total[0] * strides[0], total[1] * strides[1], total[2] * strides[2])
+            grids.append(total)
+        return grids
+
+    def _member(self, image: Tensor, factor: float, grids: list[tuple[int, ...]]) -> list[tuple[Tensor, Tensor]]:
+        """Scores and votes of one scale at each decoder stage, on the image's grids."""
+        sizes, totals = tuple(image.shape[2:]), self.config.total_stride
+        shrunk = tuple(_shrunk_size(n, factor, stride) for n, stride in zip(sizes, totals, strict=True))
+        there = [_shrink_matrix(n, m, factor).to(image) for n, m in zip(sizes, shrunk, strict=True)]
+        features = self.network.stages(image if factor == 1 else apply_separable(image, there))
+        results = []
+        for stage, grid in enumerate(grids):
+            x = features[stage]
+            scores = self.network.heads[stage](x)
+            vote = self.votes[stage](x[:, :, 0]) if self.votes else scores[:, :1]
+            if factor != 1:
+                back = [_grow_matrix(n, m, factor, stride).to(scores) for n, m, stride in zip(sizes, shrunk, grid, strict=True)]
+                scores, vote = apply_separable(scores, back), apply_separable(vote, back)
+            results.append((scores, vote))
+        return results
+
+
+def _shrunk_size(n: int, factor: float, stride: int) -> int:
+    """Voxels of a shrunk axis, rounded up to what the network's strides divide."""
+    return -(-int(-(-n // factor)) // stride) * stride
+
+
+@torch.compiler.assume_constant_result
+@lru_cache(maxsize=256)
+def _shrink_matrix(n: int, m: int, factor: float) -> Tensor:
+    """(m, n) float32: low-pass and cubic spline, the centres of both axes aligned, the border replicated."""
+    positions = (torch.arange(m, dtype=torch.float64) - (m - 1) / 2) * factor + (n - 1) / 2
+    lowpass = gaussian_matrix(n, 0.5 * (factor**2 - 1) ** 0.5)
+    return (interpolation_matrix(positions, n, 3) @ lowpass).float()
+
+
+@torch.compiler.assume_constant_result
+@lru_cache(maxsize=256)
+def _grow_matrix(n: int, m: int, factor: float, stride: int) -> Tensor:
+    """(n / stride, m / stride) float32: linear interpolation of scores back to the image's grid of a decoder stage."""
+    voxels = torch.arange(0, n, stride, dtype=torch.float64)
+    positions = ((voxels - (n - 1) / 2) / factor + (m - 1) / 2) / stride
+    return interpolation_matrix(positions, m // stride, 1).float()

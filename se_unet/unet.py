@@ -1,0 +1,105 @@
+"""The one U-Net skeleton of every network: encoder, decoder with skips, class scores at each decoder stage."""
+
+import torch
+from torch import Tensor, nn
+
+from configs.network import NetworkConfig
+from se_unet.families import SLOPE, Family
+from se_unet.instance_norm import InstanceNorm
+
+
+class ConvolutionBlock(nn.Sequential):
+    """Convolution, instance norm, leaky rectifier."""
+
+    def __init__(self, convolution: nn.Module, channels: int):
+        super().__init__(convolution, InstanceNorm(channels), nn.LeakyReLU(SLOPE))
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions beside a shortcut (He et al. 2016): rectifier(shortcut(x) + norm(conv(block(x))))."""
+
+    def __init__(self, family: Family, inputs: int, outputs: int, stage: int, strided: bool):
+        super().__init__()
+        first = family.strided_convolution if strided else family.convolution
+        self.first = ConvolutionBlock(first(inputs, outputs, stage), outputs)
+        self.second = nn.Sequential(family.convolution(outputs, outputs, stage), InstanceNorm(outputs))
+        self.shortcut = family.shortcut(inputs, outputs, stage, strided)
+        self.rectifier = nn.LeakyReLU(SLOPE)
+        nn.init.zeros_(self.second[1].weight)  # the block starts as its shortcut, as in nnU-Net
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add the block's answer to its shortcut."""
+        return self.rectifier(self.second(self.first(x)) + self.shortcut(x))
+
+
+class UNet(nn.Module):
+    """A U-Net of any depth, strides and kernels per axis.
+
+    Args:
+        config: sizes of every stage.
+        family: maker of the parts that differ between networks.
+    """
+
+    def __init__(self, config: NetworkConfig, family: Family):
+        super().__init__()
+        self.config = config
+        stages = range(len(config.features))
+        self.encoder = nn.ModuleList([_encoder_stage(config, family, stage) for stage in stages])
+        self.ups = nn.ModuleList([family.up(config.features[stage + 1], config.features[stage], stage + 1) for stage in stages[:-1]])
+        self.decoder = nn.ModuleList([_decoder_stage(config, family, stage) for stage in stages[:-1]])
+        self.heads = nn.ModuleList([family.head(config.features[stage]) for stage in stages[:-1]] or [family.head(config.features[0])])
+
+    def forward(self, image: Tensor) -> Tensor | list[Tensor]:
+        """Class scores (logits).
+
+        Args:
+            image: (B, C, Z, Y, X), each size divisible by the total stride.
+
+        Returns:
+            (B, K, Z, Y, X); in training with deep supervision one such tensor for each decoder stage, the finest first.
+        """
+        features = self.stages(image)
+        if self.training and self.config.deep_supervision:
+            return [head(x) for head, x in zip(self.heads, features, strict=True)]
+        return self.heads[0](features[0])
+
+    def stages(self, image: Tensor) -> list[Tensor]:
+        """Features of each decoder stage, the finest first. Arguments as of `forward`."""
+        x = image.contiguous(memory_format=torch.channels_last_3d)
+        skips = []
+        for stage in self.encoder:
+            x = stage(x)
+            skips.append(x)
+        outputs = []
+        for up, decoder, skip in zip(reversed(self.ups), reversed(self.decoder), reversed(skips[:-1]), strict=True):
+            x = decoder(torch.cat([up(x), skip], 1))
+            outputs.append(x)
+        return outputs[::-1] or [x]
+
+
+def _encoder_stage(config: NetworkConfig, family: Family, stage: int) -> nn.Module:
+    outputs = config.features[stage]
+    inputs = config.features[stage - 1] if stage else outputs
+    blocks: list[nn.Module] = []
+    if stage == 0:
+        blocks.append(ConvolutionBlock(family.stem(outputs), outputs))
+    count = config.encoder_blocks[stage]
+    if config.block == "residual":
+        blocks += [
+            ResidualBlock(family, outputs if index or not stage else inputs, outputs, stage, strided=index == 0 and stage > 0)
+            for index in range(count)
+        ]
+        return nn.Sequential(*blocks)
+    if stage > 0:
+        blocks.append(ConvolutionBlock(family.strided_convolution(inputs, outputs, stage), outputs))
+    blocks += [ConvolutionBlock(family.convolution(outputs, outputs, stage), outputs) for _ in range(count - 1)]
+    return nn.Sequential(*blocks)
+
+
+def _decoder_stage(config: NetworkConfig, family: Family, stage: int) -> nn.Module:
+    outputs = config.features[stage]
+    blocks = [
+        ConvolutionBlock(family.convolution(outputs if index else 2 * outputs, outputs, stage), outputs)
+        for index in range(config.decoder_blocks[stage])
+    ]
+    return nn.Sequential(*blocks)
