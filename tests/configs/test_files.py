@@ -1,0 +1,108 @@
+"""Files are whole or absent; what cannot be read is told as faults."""
+
+import math
+import stat
+from pathlib import Path
+
+import pytest
+from pydantic import Field
+
+from configs.errors import InputError
+from configs.files import Value, read_json, replacing, write_json, write_text
+
+
+class Pair(Value):
+    name: str
+    number: int = Field(ge=0)
+
+
+def entries(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_text_and_json_come_back(tmp_path: Path) -> None:
+    write_text(tmp_path / "deep" / "note.txt", "größer\n")
+    write_json(tmp_path / "data.json", {"a": [1, 2.5, None]})
+    assert (tmp_path / "deep" / "note.txt").read_text(encoding="utf-8") == "größer\n"
+    assert read_json(tmp_path / "data.json") == {"a": [1, 2.5, None]}
+
+
+def test_failing_writer_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    write_text(path, "old")
+    with pytest.raises(RuntimeError, match="disk"), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError("disk")
+    assert path.read_text() == "old"
+    assert entries(tmp_path) == ["plan.json"]
+
+
+def test_failing_first_writer_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), replacing(tmp_path / "plan.json") as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert entries(tmp_path) == []
+
+
+def test_the_old_file_stays_until_the_block_ends(tmp_path: Path) -> None:
+    path = tmp_path / "image.nii.gz"
+    write_text(path, "old")
+    with replacing(path) as temporary:
+        assert temporary.name.endswith(".nii.gz")
+        assert temporary.parent == path.parent
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert entries(tmp_path) == ["image.nii.gz"]
+
+
+def test_mode_is_that_of_an_ordinary_new_file(tmp_path: Path) -> None:
+    (tmp_path / "ordinary").write_text("")
+    write_text(tmp_path / "replaced", "")
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("ordinary", "replaced")]
+    assert modes[0] == modes[1]
+
+
+def test_json_refuses_nan_and_keeps_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "data.json"
+    write_json(path, 1)
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(path, math.nan)
+    assert read_json(path) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "the file does not exist"), (b"{", "the file is no valid JSON"), (b"\xff\xfe", "the file is no valid JSON")],
+)
+def test_unreadable_json_is_a_fault(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "data.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=message) as caught:
+        read_json(path)
+    assert caught.value.faults[0].where == str(path)
+
+
+def test_folder_in_place_of_a_file_is_a_fault(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the file cannot be read"):
+        read_json(tmp_path)
+
+
+def test_value_round_trip_and_equality(tmp_path: Path) -> None:
+    pair = Pair(name="a", number=1)
+    pair.write(tmp_path / "pair.json")
+    assert Pair.read(tmp_path / "pair.json") == pair
+
+
+def test_value_is_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Pair(name="a", number=1).number = 2  # type: ignore[misc]
+
+
+def test_every_broken_rule_is_told_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "pair.json"
+    write_json(path, {"number": -1, "colour": "red"})
+    with pytest.raises(InputError) as caught:
+        Pair.read(path)
+    assert [fault.where for fault in caught.value.faults] == [f"{path}: {key}" for key in ("name", "number", "colour")]
