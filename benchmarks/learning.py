@@ -1,0 +1,216 @@
+"""How fast and how well network designs learn hippocampus, and what they do with sizes they have not seen.
+
+Every run draws 25 of the 140 training cases by its seed and tests on 40 other training cases that are the same for all runs. Whole volumes,
+batch 2, Adam at 1e-2 for every design, mirroring only (or random scaling of the anatomy, where the design's name ends in `+scale`). Test
+anatomy is rescaled by resampling image and label; nothing is painted around it and the spacing is kept.
+
+    python -m benchmarks.learning DATASET OUTPUT --designs plain se1 --seeds 0 1 --steps 250
+
+Each finished run is one JSON in OUTPUT and is not repeated.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from configs.files import read_json, write_json
+from configs.network import NetworkConfig
+from configs.scales import ScaleGroup
+from se_unet import build_network
+from se_unet.separable import apply_separable, gaussian_matrix, spline_matrix
+
+SHAPE = (40, 56, 40)
+TEST_CASES, TRAIN_CASES, SPLIT_SEED = 40, 25, 12345
+SCALES = (0.6, 0.8, 1.0, 1.25)
+CLASSES = 3
+
+
+def design(name: str) -> NetworkConfig:
+    """Network of a design's name: `plain`, or family + scales (`se4`, `pyramid3`) with options, as in `se4:step=1.26,sigma=0.9,width=4`."""
+    head, _, tail = name.removesuffix("+scale").partition(":")
+    options = dict(option.split("=") for option in tail.split(",") if option)
+    family = head.rstrip("0123456789")
+    width = int(options.get("width", 8))
+    group = None
+    if family != "plain":
+        number = int(head[len(family) :])
+        group = ScaleGroup(smallest_sigma=float(options.get("sigma", 0.8)), step=float(options.get("step", 2 ** (1 / 3))), number=number)
+    order = options.get("order", "2")
+    return NetworkConfig(
+        family=family, block=options.get("block", "plain"), input_channels=1, output_channels=CLASSES,
+        features=(width, 2 * width, 4 * width), strides=((1, 1, 1), (2, 2, 2), (2, 2, 2)), kernels=((3, 3, 3),) * 3,
+        encoder_blocks=(2, 2, 2), decoder_blocks=(2, 2), scale_group=group, projection=options.get("projection", "learned"),
+        border=options.get("border", "replicate"), scale_mixing=int(options.get("mixing", 0)),
+        scale_dropout=float(options.get("dropout", 0)), basis_order="tensor" if order == "tensor" else int(order), deep_supervision=False,
+    )  # fmt: skip
+
+
+def load_cases(dataset: Path) -> dict[str, tuple[Tensor, Tensor]]:
+    """Case -> image (Z, Y, X), standardised, and labels (Z, Y, X)."""
+    cases = {}
+    for path in sorted((dataset / "labelsTr").glob("*.nii.gz")):
+        name = path.name.removesuffix(".nii.gz")
+        image = nibabel.load(dataset / "imagesTr" / f"{name}_0000.nii.gz").get_fdata(dtype=np.float32).T
+        labels = np.rint(nibabel.load(path).get_fdata(dtype=np.float32).T).astype(np.int64)
+        cases[name] = (torch.from_numpy((image - image.mean()) / image.std()), torch.from_numpy(labels))
+    return cases
+
+
+def split(cases: list[str], seed: int) -> tuple[list[str], list[str]]:
+    """Training cases drawn by the seed from those that are not test cases, and the test cases, the same for every seed."""
+    order = np.random.default_rng(SPLIT_SEED).permutation(sorted(cases))
+    test, pool = order[:TEST_CASES], order[TEST_CASES:]
+    return list(np.random.default_rng(seed).choice(pool, TRAIN_CASES, replace=False)), list(test)
+
+
+def to_shape(volume: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Crop or pad to a shape about the centre, repeating the border."""
+    for axis, size in enumerate(shape):
+        n = volume.shape[axis]
+        positions = (torch.arange(size) - (size - n) // 2).clamp(0, n - 1)
+        volume = volume.index_select(axis, positions)
+    return volume
+
+
+def rescale(image: Tensor, labels: Tensor, factor: float) -> tuple[Tensor, Tensor]:
+    """The anatomy `factor` times as large: image (Z, Y, X) by cubic spline with a low-pass when it shrinks, labels by linear one-hot."""
+    if factor == 1:
+        return image, labels
+    sizes = [max(8, round(n * factor)) for n in image.shape]
+    blur = 0.5 * max(0.0, factor**-2 - 1) ** 0.5
+    there = [(spline_matrix(n, m, 3) @ gaussian_matrix(n, blur)).float() for n, m in zip(image.shape, sizes, strict=True)]
+    linear = [spline_matrix(n, m, 1).float() for n, m in zip(image.shape, sizes, strict=True)]
+    onehot = F.one_hot(labels, CLASSES).movedim(-1, 0).float()
+    return apply_separable(image, there), apply_separable(onehot, linear).argmax(0)
+
+
+def loss_of(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy minus soft Dice of the foreground."""
+    probabilities, onehot = logits.softmax(1)[:, 1:], F.one_hot(labels, CLASSES).movedim(-1, 1)[:, 1:].float()
+    axes = (2, 3, 4)
+    dice = (2 * (probabilities * onehot).sum(axes) + 1) / (probabilities.sum(axes) + onehot.sum(axes) + 1)
+    return F.cross_entropy(logits, labels) - dice.mean()
+
+
+def train(network: nn.Module, cases: list[tuple[Tensor, Tensor]], steps: int, seed: int, augment_scale: bool) -> list[float]:
+    """Adam at 1e-2 with a polynomial schedule; returns the loss of every step."""
+    generator = np.random.default_rng(seed)
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
+    losses = []
+    for step in range(steps):
+        for group in optimiser.param_groups:
+            group["lr"] = 1e-2 * (1 - step / steps) ** 0.9
+        drawn = [cases[index] for index in generator.choice(len(cases), 2, replace=False)]
+        if augment_scale:
+            drawn = [rescale(*case, float(np.exp(generator.uniform(np.log(0.6), np.log(1.4))))) for case in drawn]
+        image = torch.stack([to_shape(case[0], SHAPE) for case in drawn])[:, None]
+        labels = torch.stack([to_shape(case[1], SHAPE) for case in drawn])
+        axes = [axis + 1 for axis in range(3) if generator.random() < 0.5]
+        loss = loss_of(network(image.flip([axis + 1 for axis in axes])), labels.flip(axes))
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 12)
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    return losses
+
+
+def scores_of(network: nn.Module, image: Tensor) -> Tensor:
+    """Class probabilities (K, Z, Y, X) of an image (Z, Y, X), padded by its border to what the strides divide."""
+    shape = tuple(-(-n // 4) * 4 for n in image.shape)
+    probabilities = network(to_shape(image, shape)[None, None]).softmax(1)[0]
+    for axis, (n, size) in enumerate(zip(image.shape, shape, strict=True)):
+        probabilities = probabilities.narrow(axis + 1, (size - n) // 2, n)
+    return probabilities
+
+
+def ensemble_of(network: nn.Module, image: Tensor, factors: tuple[float, ...] = (0.8, 1.0, 1.25)) -> Tensor:
+    """Mean of the class probabilities over rescaled copies of the image."""
+    total = torch.zeros(CLASSES, *image.shape)
+    for factor in factors:
+        resized, _ = rescale(image, torch.zeros(image.shape, dtype=torch.long), factor)
+        back = [spline_matrix(m, n, 1).float() for n, m in zip(image.shape, resized.shape, strict=True)]
+        total += apply_separable(scores_of(network, resized), back)
+    return total
+
+
+def dice(prediction: Tensor, labels: Tensor) -> float:
+    """Mean Dice of the foreground classes."""
+    pairs = [(prediction == c, labels == c) for c in range(1, CLASSES)]
+    return float(np.mean([2 * float((p & t).sum()) / max(1.0, float(p.sum() + t.sum())) for p, t in pairs]))
+
+
+@torch.no_grad()
+def test(network: nn.Module, cases: list[tuple[Tensor, Tensor]], with_ensemble: bool) -> dict[str, dict[str, float]]:
+    """Mean foreground Dice at each scale, without and with test-time scale ensembling."""
+    network.eval()
+    single, ensemble = {}, {}
+    for factor in SCALES:
+        rescaled = [rescale(*case, factor) for case in cases]
+        single[str(factor)] = float(np.mean([dice(scores_of(network, image).argmax(0), labels) for image, labels in rescaled]))
+        if with_ensemble:
+            ensemble[str(factor)] = float(np.mean([dice(ensemble_of(network, image).argmax(0), labels) for image, labels in rescaled]))
+    return {"single": single, "ensemble": ensemble}
+
+
+def run(cases: dict[str, tuple[Tensor, Tensor]], name: str, seed: int, steps: int, output: Path, with_ensemble: bool) -> None:
+    """Train and test one design with one seed, once."""
+    path = output / f"{name.replace(':', '_').replace(',', '_')}_{steps}_{seed}.json"
+    if path.exists():
+        return
+    training, testing = split(list(cases), seed)
+    torch.manual_seed(seed)
+    network = build_network(design(name))
+    start = time.perf_counter()
+    losses = train(network, [cases[case] for case in training], steps, seed, name.endswith("+scale"))
+    seconds = time.perf_counter() - start
+    results = test(network, [cases[case] for case in testing], with_ensemble)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    write_json(path, {"design": name, "seed": seed, "steps": steps, "parameters": parameters, "seconds": seconds, "dice": results,
+                      "losses": losses})  # fmt: skip
+    print(f"{name:40s} seed {seed} steps {steps} {parameters:7d} parameters {seconds:6.0f} s  "
+          + "  ".join(f"{scale}: {value:.3f}" for scale, value in results["single"].items()), flush=True)  # fmt: skip
+
+
+def table(output: Path) -> str:
+    """All finished runs, one line per design and number of steps: mean over seeds."""
+    runs: dict[tuple[str, int], list[dict[str, dict[str, float]]]] = {}
+    for path in sorted(output.glob("*.json")):
+        result = read_json(path)
+        runs.setdefault((result["design"], result["steps"]), []).append(result["dice"])
+    lines = []
+    for (name, steps), results in sorted(runs.items(), key=lambda item: (item[0][1], item[0][0])):
+        columns: list[NDArray[np.float64]] = [np.array([result["single"][str(scale)] for result in results]) for scale in SCALES]
+        lines.append(f"{name:44s} {steps:5d} n={len(results)}  " + "  ".join(f"{column.mean():.3f}" for column in columns))
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run the designs that are named, or print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--designs", nargs="*", default=[])
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0])
+    parser.add_argument("--steps", type=int, default=250)
+    parser.add_argument("--ensemble", action="store_true")
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    cases = load_cases(arguments.dataset) if arguments.designs else {}
+    for seed in arguments.seeds:
+        for name in arguments.designs:
+            run(cases, name, seed, arguments.steps, arguments.output, arguments.ensemble)
+    print(table(arguments.output))
+
+
+if __name__ == "__main__":
+    main()
