@@ -1,0 +1,71 @@
+"""Label values in files, class indices inside: the class index of a value is its position in `DatasetDescription.values`."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.dataset import DatasetDescription
+from configs.errors import Fault, InputError
+
+
+def unknown_values(labels: NDArray[np.integer], description: DatasetDescription) -> list[int]:
+    """Values in the array that the description does not name, ascending."""
+    known = {*description.values, description.ignore_value}
+    return [value for value in present_values(labels) if value not in known]
+
+
+def present_values(labels: NDArray[np.integer]) -> list[int]:
+    """Values in the array, ascending."""
+    if labels.dtype.itemsize == 1:  # counting 256 values takes one pass, sorting many
+        low = int(np.iinfo(labels.dtype).min)
+        return [int(value) + low for value in np.flatnonzero(np.bincount(np.ravel(labels).astype(np.int16) - low))]
+    return [int(value) for value in np.unique(labels)]
+
+
+def to_class_indices(labels: NDArray[np.integer], description: DatasetDescription) -> NDArray[np.int16]:
+    """Class indices of label values; ignored voxels get `description.ignore_index`.
+
+    Args:
+        labels: any shape, integers as stored in a file.
+        description: names and values.
+
+    Returns:
+        The same shape, int16.
+
+    Raises:
+        InputError: values that the description does not name.
+    """
+    unknown = unknown_values(labels, description)
+    if unknown:
+        raise InputError(unknown_values_fault("labels", unknown, description))
+    values, indices = _table(description)
+    if np.array_equal(values, indices):
+        return labels.astype(np.int16)
+    order = np.argsort(values)
+    return indices[order][np.searchsorted(values[order], labels.astype(np.int64, copy=False))]
+
+
+def to_label_values(indices: NDArray[np.integer], description: DatasetDescription) -> NDArray[np.int64]:
+    """Stored values of class indices: the inverse of `to_class_indices`."""
+    values, _ = _table(description)
+    return values[indices]
+
+
+def unknown_values_fault(where: str, unknown: list[int], description: DatasetDescription) -> Fault:
+    """The fault of a label file with values that `dataset.json` does not name."""
+    shown = ", ".join(map(str, unknown[:10])) + (", ..." if len(unknown) > 10 else "")
+    named = ", ".join(map(str, sorted({*description.values, *_ignored(description)})))
+    plural = "s" if len(unknown) > 1 else ""
+    return Fault(
+        where,
+        f"it holds the label value{plural} {shown}, which `dataset.json` does not name (it names {named})",
+        "Name the value under `labels` in `dataset.json`, or correct the label file",
+    )
+
+
+def _table(description: DatasetDescription) -> tuple[NDArray[np.int64], NDArray[np.int16]]:
+    values = [*description.values, *_ignored(description)]
+    return np.array(values, dtype=np.int64), np.arange(len(values), dtype=np.int16)
+
+
+def _ignored(description: DatasetDescription) -> list[int]:
+    return [] if description.ignore_value is None else [description.ignore_value]

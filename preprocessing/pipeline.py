@@ -1,0 +1,155 @@
+"""From an image as stored to what a network sees, and from a network's scores back to the image's own grid.
+
+orientation -> crop to nonzero -> normalise -> resample          and back:  resample -> paste -> orientation
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from configs.files import Value
+from configs.fingerprint import Shape, Spacing
+from configs.plan import ConfigurationPlan
+from preprocessing.cropping import Box, nonzero_box
+from preprocessing.geometry import Affine, Geometry
+from preprocessing.normalise import normalise
+from preprocessing.orientation import Orientation, Policy, find_orientation
+from preprocessing.resample import find_separate_axis, resample_image, resample_labels, resample_scores, resampled_shape
+
+
+class Trace(Value):
+    """What preprocessing did to the geometry of one image: enough for the exact inverse.
+
+    Attributes:
+        stored_shape: voxels (Z, Y, X) of the file.
+        stored_affine: of the file; maps voxel indices (x, y, z) to RAS+ mm.
+        orientation: how the stored array was turned.
+        box: kept part of the turned array.
+        spacing: of the turned array, mm (Z, Y, X).
+        resampled_shape: voxels (Z, Y, X) at the planned spacing.
+        resampled_spacing: the planned spacing, mm (Z, Y, X).
+        separate_axis: axis of the turned array resampled by nearest neighbours.
+    """
+
+    stored_shape: Shape
+    stored_affine: Affine
+    orientation: Orientation
+    box: Box
+    spacing: Spacing
+    resampled_shape: Shape
+    resampled_spacing: Spacing
+    separate_axis: int | None
+
+    @property
+    def geometry(self) -> Geometry:
+        """Geometry of the image as stored."""
+        return Geometry.from_affine(self.stored_shape, self.stored_affine)
+
+
+@dataclass(frozen=True)
+class Preprocessed:
+    """What a network sees.
+
+    Attributes:
+        image: (C, Z, Y, X) float32 at the planned spacing, in canonical orientation, normalised.
+        labels: (Z, Y, X) int16 class indices on the same grid, or None.
+        trace: the way back.
+    """
+
+    image: NDArray[np.float32]
+    labels: NDArray[np.int16] | None
+    trace: Trace
+
+
+def preprocess(
+    image: NDArray[np.float32],
+    labels: NDArray[np.int16] | None,
+    geometry: Geometry,
+    configuration: ConfigurationPlan,
+    orientation: Policy = "canonical",
+) -> Preprocessed:
+    """Prepare one image as the plan says.
+
+    Args:
+        image: (C, Z, Y, X) float32 as stored.
+        labels: (Z, Y, X) class indices as stored, or None.
+        geometry: of both.
+        configuration: spacing and normalisation.
+        orientation: the plan's policy.
+
+    Raises:
+        ValueError: another number of channels than planned, or arrays that do not fit the geometry.
+    """
+    if image.shape[1:] != geometry.shape or (labels is not None and labels.shape != geometry.shape):
+        raise ValueError(f"image {image.shape} and labels must lie on the grid {geometry.shape}")
+    turn = find_orientation(geometry, orientation)
+    turned = turn.apply(image)
+    spacing = turn.apply_geometry(geometry).spacing
+    box = nonzero_box(turned)
+    trace = Trace(
+        stored_shape=geometry.shape,
+        stored_affine=geometry.affine,
+        orientation=turn,
+        box=box,
+        spacing=spacing,
+        resampled_shape=resampled_shape(box.shape, spacing, configuration.spacing),
+        resampled_spacing=configuration.spacing,
+        separate_axis=find_separate_axis(spacing, configuration.spacing, configuration.separate_axis_ratio),
+    )
+    normalised = normalise(box.crop(turned), configuration.normalisation)
+    prepared = resample_image(normalised, trace.resampled_shape, trace.separate_axis)
+    if labels is None:
+        return Preprocessed(prepared, None, trace)
+    cropped = np.ascontiguousarray(box.crop(turn.apply(labels)), dtype=np.int16)
+    return Preprocessed(prepared, resample_labels(cropped, trace.resampled_shape, trace.separate_axis), trace)
+
+
+def restore_labels(labels: NDArray[np.int16], trace: Trace) -> NDArray[np.int16]:
+    """Bring class indices (Z, Y, X) at the planned spacing back to the grid of the stored image; background outside the crop.
+
+    Raises:
+        ValueError: the labels do not have the trace's shape.
+    """
+    _check_shape(labels.shape, trace)
+    return _uncrop(resample_labels(labels, trace.box.shape, trace.separate_axis), trace, 0)
+
+
+def restore_scores(scores: Tensor, trace: Trace, decide: Callable[[Tensor], Tensor] | None = None, fill: float = 0) -> NDArray:
+    """Bring class scores at the planned spacing back to the grid of the stored image, deciding there.
+
+    Args:
+        scores: (K, Z, Y, X) on any device.
+        trace: of the image.
+        decide: from scores (K, z, Y, X) of a slab to (z, Y, X) or (N, z, Y, X), voxel by voxel; None takes the class
+            with the highest score.
+        fill: value outside the crop.
+
+    Returns:
+        The decisions on the stored grid: (Z, Y, X) or (N, Z, Y, X).
+
+    Raises:
+        ValueError: the scores do not have the trace's shape.
+    """
+    _check_shape(tuple(scores.shape[1:]), trace)
+    decided = resample_scores(scores, trace.box.shape, trace.separate_axis, decide or highest_score)
+    return _uncrop(decided.numpy(), trace, fill)
+
+
+def highest_score(scores: Tensor) -> Tensor:
+    """Class index with the highest score: (K, Z, Y, X) to (Z, Y, X) int16."""
+    return scores.argmax(0).to(torch.int16)
+
+
+def _uncrop(content: NDArray, trace: Trace, fill: float) -> NDArray:
+    turned_shape = tuple(trace.stored_shape[axis] for axis in trace.orientation.axes)
+    whole = trace.box.paste(content, (turned_shape[0], turned_shape[1], turned_shape[2]), fill)
+    return np.ascontiguousarray(trace.orientation.invert(whole))
+
+
+def _check_shape(shape: tuple[int, ...], trace: Trace) -> None:
+    if shape != trace.resampled_shape:
+        raise ValueError(f"shape {shape} is not that of the preprocessed image, {trace.resampled_shape}")

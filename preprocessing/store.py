@@ -1,0 +1,174 @@
+"""Preprocessed cases on disk: compressed in blocks, so that a patch is read without its volume.
+
+For each case: `<case>.b2nd` (image), `<case>_labels.b2nd`, `<case>_locations.b2nd` (where each class lies) and `<case>.json`,
+which is written last: a case without it is not there.
+"""
+
+import math
+from functools import cached_property
+from pathlib import Path
+
+import blosc2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from configs.errors import Fault, InputError
+from configs.files import Value, replacing
+from preprocessing.formats import STORE_SUFFIXES
+from preprocessing.pipeline import Preprocessed, Trace
+
+_BLOCK_BYTES = 128 * 1024
+_CHUNK_BYTES = 6 * 1024 * 1024
+
+ClassLocations = dict[int, NDArray[np.int32]]
+
+
+class CaseProperties(Value):
+    """What is known of a preprocessed case besides its arrays.
+
+    Attributes:
+        key: of the inputs and settings it was made from; another key means that it is stale.
+        trace: the way back to the stored image.
+        images: the image files it was made from.
+        labels: its label file, or None.
+        class_counts: class index -> voxels kept in `class_locations`, in the order in which they lie there.
+    """
+
+    key: str
+    trace: Trace
+    images: tuple[str, ...] = ()
+    labels: str | None = None
+    class_counts: dict[int, int] = Field(default_factory=dict)
+
+
+class StoredCase:
+    """One preprocessed case. Arrays are opened when first used and read in the blocks that a slice touches."""
+
+    def __init__(self, folder: Path, identifier: str):
+        self.identifier = identifier
+        self._folder = folder
+
+    @cached_property
+    def image(self) -> blosc2.NDArray:
+        """(C, Z, Y, X) float32; slicing gives a numpy array."""
+        return _open(self._folder / f"{self.identifier}.b2nd")
+
+    @cached_property
+    def labels(self) -> blosc2.NDArray:
+        """(Z, Y, X) int16 class indices; slicing gives a numpy array. Cases without labels have none: `InputError`."""
+        return _open(self._folder / f"{self.identifier}_labels.b2nd")
+
+    @cached_property
+    def properties(self) -> CaseProperties:
+        """Trace, source files and key."""
+        return CaseProperties.read(self._folder / f"{self.identifier}.json")
+
+    @cached_property
+    def class_locations(self) -> ClassLocations:
+        """Class index -> voxels (n, 3) of that class in (Z, Y, X), at most as many as were kept. Background is left out."""
+        counts = self.properties.class_counts
+        if not counts:
+            return {}
+        locations = _open(self._folder / f"{self.identifier}_locations.b2nd")[:]
+        ends = np.cumsum(list(counts.values()))[:-1]
+        return dict(zip(counts, np.split(locations, ends), strict=True))
+
+
+class CaseStore:
+    """A folder of preprocessed cases."""
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder)
+
+    def identifiers(self) -> list[str]:
+        """Names of the complete cases, sorted."""
+        names = (path.name for path in self.folder.glob("*.json"))
+        return sorted(name.removesuffix(".json") for name in names if not name.startswith("."))
+
+    def read(self, identifier: str) -> StoredCase:
+        """Raises `InputError` where the case is not there."""
+        if not self._is_whole(identifier):
+            raise InputError(Fault(f"case `{identifier}`", f"{self.folder} does not hold it", "Run se_plan_and_preprocess"))
+        return StoredCase(self.folder, identifier)
+
+    def write(
+        self,
+        identifier: str,
+        case: Preprocessed,
+        class_locations: ClassLocations,
+        *,
+        key: str = "",
+        images: tuple[str, ...] = (),
+        labels: str | None = None,
+        patch_size: tuple[int, int, int] = (64, 64, 64),
+    ) -> None:
+        """Write a case: it is complete or absent, whatever happens in between.
+
+        Args:
+            identifier: name of the case.
+            case: arrays and trace.
+            class_locations: class index -> voxels (n, 3).
+            key, images, labels: see `CaseProperties`.
+            patch_size: typical patch (Z, Y, X), for the shape of the compressed blocks.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._json(identifier).unlink(missing_ok=True)
+        _write_array(self.folder / f"{identifier}.b2nd", case.image, (1, *patch_size))
+        if case.labels is not None:
+            _write_array(self.folder / f"{identifier}_labels.b2nd", case.labels, patch_size)
+            voxels = np.concatenate([*class_locations.values(), np.zeros((0, 3), np.int32)]).astype(np.int32)
+            _write_array(self.folder / f"{identifier}_locations.b2nd", voxels, voxels.shape)
+        counts = {int(index): len(voxels) for index, voxels in class_locations.items()}
+        properties = CaseProperties(key=key, trace=case.trace, images=images, labels=labels, class_counts=counts)
+        properties.write(self._json(identifier))
+
+    def is_current(self, identifier: str, key: str) -> bool:
+        """True where the case is complete and was made with this key."""
+        if not self._is_whole(identifier):
+            return False
+        try:
+            return self.read(identifier).properties.key == key
+        except InputError:  # a file of an older version, or a damaged one: to be made anew
+            return False
+
+    def remove(self, identifier: str) -> None:
+        """Delete a case, its completeness first."""
+        self._json(identifier).unlink(missing_ok=True)
+        for suffix in ("", *STORE_SUFFIXES):
+            (self.folder / f"{identifier}{suffix}.b2nd").unlink(missing_ok=True)
+
+    def _is_whole(self, identifier: str) -> bool:
+        return self._json(identifier).is_file() and (self.folder / f"{identifier}.b2nd").is_file()
+
+    def _json(self, identifier: str) -> Path:
+        return self.folder / f"{identifier}.json"
+
+
+def _open(path: Path) -> blosc2.NDArray:
+    try:
+        return blosc2.open(str(path), mode="r", dparams={"nthreads": 1})
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InputError(
+            Fault(str(path), f"the stored array cannot be read ({error})", "Run se_plan_and_preprocess again")
+        ) from error
+
+
+def _write_array(path: Path, array: NDArray, patch: tuple[int, ...]) -> None:
+    """Write in chunks of about a patch and blocks that fit a core's cache."""
+    chunks = _fit(array.shape, patch, _CHUNK_BYTES // array.itemsize)
+    blocks = _fit(array.shape, chunks, _BLOCK_BYTES // array.itemsize)
+    cparams = {"codec": blosc2.Codec.LZ4, "clevel": 5, "filters": [blosc2.Filter.SHUFFLE], "nthreads": 1}
+    with replacing(path) as temporary:
+        blosc2.asarray(
+            np.ascontiguousarray(array), urlpath=str(temporary), mode="w", chunks=chunks, blocks=blocks, cparams=cparams
+        )
+
+
+def _fit(shape: tuple[int, ...], wanted: tuple[int, ...], limit: int) -> tuple[int, ...]:
+    """Halve the longest axis of `wanted` until it has at most `limit` voxels, within `shape`."""
+    sizes = [max(1, min(size, want)) for size, want in zip(shape, wanted, strict=True)]
+    while math.prod(sizes) > limit:
+        longest = sizes.index(max(sizes))
+        sizes[longest] = -(-sizes[longest] // 2)
+    return tuple(sizes)
