@@ -108,7 +108,7 @@ def _box(points: Vector, centre: Vector, half: Vector, random: np.random.Generat
 def _distractors(points: Vector, side: float, random: np.random.Generator) -> Iterator[tuple[Vector, Vector]]:
     """Depth and striped intensity of two to four tubes and boxes."""
     for index in range(random.integers(2, 5)):
-        size = side * 0.07 * SIZE_RANGE ** random.uniform(-0.5, 0.5)
+        size = side * 0.09 * SIZE_RANGE ** random.uniform(-0.5, 0.5)
         centre = _unit(random) * side * random.uniform(0.2, 0.38)
         wave = np.sin(points @ _unit(random) * 2 * np.pi / 6 + random.uniform(0, 6))  # stripes 6 mm apart
         value = (LESION if index % 3 == 2 else ORGAN) * (1 + 0.3 * wave)
