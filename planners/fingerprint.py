@@ -1,0 +1,124 @@
+"""What a dataset looks like, measured in one pass that also validates it."""
+
+import logging
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.dataset import DatasetDescription
+from configs.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics
+from configs.progress import Progress
+from planners.sizes import label_sizes, size_spreads
+from preprocessing.case import Case
+from preprocessing.cropping import nonzero_box
+from preprocessing.dataset import RawDataset
+from preprocessing.orientation import find_orientation
+from preprocessing.validation import examine
+
+_SAMPLES = 10_000_000  # foreground intensities of the whole dataset, the same number from each case
+_LOW, _HIGH = 0.5, 99.5  # percentiles
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CaseMeasurement:
+    """What one case contributes.
+
+    Attributes:
+        fingerprint: its numbers.
+        intensities: (C, samples) float32 drawn from its foreground; no samples where it has none.
+        extremes: (C, 2) float32 smallest and largest foreground intensity; (C, 0) where it has none.
+    """
+
+    fingerprint: CaseFingerprint
+    intensities: NDArray[np.float32]
+    extremes: NDArray[np.float32]
+
+
+def make_fingerprint(dataset: RawDataset, jobs: int = 1, progress: Progress | None = None) -> Fingerprint:
+    """Validate and measure every case. Memory is bounded by `jobs` cases; warnings are logged.
+
+    Raises:
+        InputError: the dataset has faults; all of them are listed.
+    """
+    samples = max(1, _SAMPLES // max(1, len(dataset.cases)))
+    measure = partial(measure_case, description=dataset.description, samples=samples)
+    warnings, measurements = examine(dataset, measure, jobs, progress)
+    for warning in warnings:
+        _logger.warning("%s", warning)
+    cases = {identifier: measurement.fingerprint for identifier, measurement in measurements.items()}
+    intensities = intensity_statistics(list(measurements.values()), len(dataset.description.channels))
+    return Fingerprint(cases=cases, intensities=intensities, size_spread=size_spreads(cases))
+
+
+def measure_case(case: Case, description: DatasetDescription, samples: int) -> CaseMeasurement:
+    """Measure one case in canonical axis order.
+
+    Args:
+        case: as stored.
+        description: names and values of its labels.
+        samples: foreground intensities to draw, with replacement: each case then counts the same, whatever its size.
+    """
+    turn = find_orientation(case.geometry, "canonical")
+    turned = turn.apply_geometry(case.geometry)
+    image = turn.apply(case.image)
+    box = nonzero_box(image)
+    fingerprint = CaseFingerprint(
+        spacing=turned.spacing,
+        shape=turned.shape,
+        shape_after_crop=box.shape,
+        relative_size_after_crop=float(np.prod(box.shape) / np.prod(turned.shape)),
+        labels=label_sizes(case, description),
+    )
+    foreground = _foreground(case, description)
+    if not foreground.shape[1]:
+        return CaseMeasurement(fingerprint, foreground, foreground)
+    random = np.random.default_rng(zlib.crc32(case.identifier.encode()))
+    drawn = foreground[:, random.integers(foreground.shape[1], size=samples)]
+    extremes = np.stack([foreground.min(axis=1), foreground.max(axis=1)], axis=1)
+    return CaseMeasurement(fingerprint, drawn, extremes)
+
+
+def intensity_statistics(measurements: Sequence[CaseMeasurement], channels: int) -> tuple[IntensityStatistics, ...]:
+    """Statistics of each channel over the foreground of all cases; none where no case has foreground."""
+    if not any(measurement.intensities.size for measurement in measurements):
+        return ()
+    return tuple(
+        _statistics(
+            np.concatenate([measurement.intensities[channel] for measurement in measurements]),
+            np.concatenate([measurement.extremes[channel] for measurement in measurements]),
+        )
+        for channel in range(channels)
+    )
+
+
+def median_relative_size(cases: Mapping[str, CaseFingerprint]) -> float:
+    """Median over cases of the voxels kept by the crop to nonzero, as a share of all voxels."""
+    return float(np.median([case.relative_size_after_crop for case in cases.values()]))
+
+
+def _foreground(case: Case, description: DatasetDescription) -> NDArray[np.float32]:
+    """Intensities (C, n) of the labelled voxels, background and ignored ones left out."""
+    if case.labels is None:
+        return np.zeros((len(case.image), 0), dtype=np.float32)
+    inside = case.labels > 0
+    if description.ignore_index is not None:
+        inside &= case.labels != description.ignore_index
+    return case.image[:, inside]
+
+
+def _statistics(values: NDArray[np.float32], extremes: NDArray[np.float32]) -> IntensityStatistics:
+    low, median, high = np.percentile(values, (_LOW, 50, _HIGH))
+    return IntensityStatistics(
+        mean=float(values.mean(dtype=np.float64)),
+        std=float(values.std(dtype=np.float64)),
+        median=float(median),
+        min=float(extremes.min()),
+        max=float(extremes.max()),
+        percentile_00_5=float(low),
+        percentile_99_5=float(high),
+    )

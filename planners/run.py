@@ -1,0 +1,63 @@
+"""The whole first half of the framework in one call: fingerprint, plan, preprocessed cases."""
+
+import logging
+from pathlib import Path
+
+import joblib
+
+from configs.errors import Fault, InputError
+from configs.plan import Plan
+from configs.progress import Progress, Silent
+from planners.fingerprint import make_fingerprint
+from planners.options import PlanningOptions
+from planners.plan import make_plan
+from preprocessing.dataset import scan_dataset
+from preprocessing.run import preprocess_dataset
+
+_logger = logging.getLogger(__name__)
+
+
+def plan_and_preprocess(
+    dataset: Path,
+    work: Path = Path("se_work"),
+    options: PlanningOptions | None = None,
+    *,
+    jobs: int | None = None,
+    plan_only: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Plan:
+    """Validate and measure a dataset, plan its networks and preprocess its cases.
+
+    Writes `dataset.json`, `fingerprint.json`, `plan.json` and `preprocessed/<configuration>/` into the dataset's folder under
+    `work`. Run again, it validates and plans anew, and preprocesses only what is missing or stale.
+
+    Args:
+        dataset: folder in nnU-Net's raw layout or the Medical Segmentation Decathlon's.
+        work: folder for everything that is made.
+        options: overrides of the planner's rules.
+        jobs: processes; None takes one for each processor.
+        plan_only: stop after the plan.
+        overwrite: preprocess all cases anew.
+        progress: shown for each case.
+
+    Raises:
+        InputError: faults of the dataset or of an option; all of the dataset's are listed at once.
+        RuntimeError: cases that failed in preprocessing are named, the others are done.
+    """
+    jobs = joblib.cpu_count() if jobs is None else jobs
+    if jobs < 1:
+        raise InputError(Fault(f"--jobs {jobs}", "there must be at least one process", "Give 1 or more"))
+    progress = progress or Silent()
+    raw = scan_dataset(Path(dataset))
+    fingerprint = make_fingerprint(raw, jobs, progress)
+    plan = make_plan(raw.description, fingerprint, options)
+    folder = Path(work) / raw.description.name
+    raw.description.write(folder / "dataset.json")
+    fingerprint.write(folder / "fingerprint.json")
+    plan.write(folder / "plan.json")
+    _logger.info("Wrote %s", folder / "plan.json")
+    if not plan_only:
+        for configuration in plan.configurations:
+            preprocess_dataset(raw, plan, configuration, folder / "preprocessed" / configuration, jobs, progress, overwrite)
+    return plan

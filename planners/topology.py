@@ -1,0 +1,80 @@
+"""Depth, strides and kernels of a U-Net from the spacing and the patch. Rules and constants: nnU-Net (Isensee et al. 2021)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from configs.fingerprint import Shape
+from configs.network import Axes
+
+_SMALLEST_EDGE = 4  # voxels along an axis at the coarsest stage
+_SAME_RESOLUTION = 2  # axes within this factor of the finest are treated alike
+
+
+@dataclass(frozen=True)
+class Topology:
+    """Stages of a U-Net.
+
+    Attributes:
+        strides: of each stage, the first without any.
+        kernels: kernel size of each stage; 1 along an axis that is still much coarser than the others.
+        patch_size: the wanted patch, padded so that the strides divide it.
+    """
+
+    strides: tuple[Axes, ...]
+    kernels: tuple[Axes, ...]
+    patch_size: Shape
+
+    @property
+    def total_stride(self) -> Axes:
+        """Ratio of the finest to the coarsest grid, per axis."""
+        z, y, x = (math.prod(stride[axis] for stride in self.strides) for axis in range(3))
+        return z, y, x
+
+
+def choose_topology(spacing: Sequence[float], patch_size: Sequence[float]) -> Topology:
+    """Halve axes stage by stage while they are long enough.
+
+    An axis is halved while it has at least 2 x 4 voxels and its spacing is less than twice that of the finest axis that can be
+    halved; a single remaining axis needs at least 3 x 4. Kernels have one voxel along an axis until its spacing is less than
+    twice the finest, then three; the coarsest stage has three everywhere.
+    """
+    sizes, lengths = list(patch_size), list(spacing)
+    strides: list[Axes] = [(1, 1, 1)]
+    kernels: list[Axes] = []
+    kernel: Axes = (1, 1, 1)
+    while halved := _axes_to_halve(sizes, lengths):
+        kernel = _kernel(kernel, lengths)
+        kernels.append(kernel)
+        strides.append(_stride(halved))
+        for axis in halved:
+            sizes[axis] = math.ceil(sizes[axis] / 2)
+            lengths[axis] *= 2
+    kernels.append((3, 3, 3))
+    total = Topology(tuple(strides), tuple(kernels), (1, 1, 1)).total_stride
+    z, y, x = (math.ceil(size / stride) * stride for size, stride in zip(patch_size, total, strict=True))
+    return Topology(tuple(strides), tuple(kernels), (z, y, x))
+
+
+def _axes_to_halve(sizes: Sequence[float], lengths: Sequence[float]) -> list[int]:
+    long_enough = [axis for axis in range(3) if sizes[axis] >= 2 * _SMALLEST_EDGE]
+    if not long_enough:
+        return []
+    finest = min(lengths[axis] for axis in long_enough)
+    alike = [axis for axis in long_enough if lengths[axis] / finest < _SAME_RESOLUTION]
+    if len(alike) == 1 and sizes[alike[0]] < 3 * _SMALLEST_EDGE:
+        return []
+    return alike
+
+
+def _kernel(previous: Axes, lengths: Sequence[float]) -> Axes:
+    finest = min(lengths)
+    z, y, x = (
+        3 if size == 3 or length / finest < _SAME_RESOLUTION else 1 for size, length in zip(previous, lengths, strict=True)
+    )
+    return z, y, x
+
+
+def _stride(halved: Sequence[int]) -> Axes:
+    z, y, x = (2 if axis in halved else 1 for axis in range(3))
+    return z, y, x
