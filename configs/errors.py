@@ -1,6 +1,7 @@
 """Errors that a user can act on: what is wrong, where, and what to do about it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 
@@ -38,3 +39,12 @@ def raise_faults(faults: Iterable[Fault]) -> None:
     found = tuple(faults)
     if found:
         raise InputError(*found)
+
+
+@contextmanager
+def collecting(faults: list[Fault]) -> Iterator[None]:
+    """Add the faults of an `InputError` raised inside to the list, and go on behind the block: so that all are found at once."""
+    try:
+        yield
+    except InputError as error:
+        faults += error.faults

@@ -24,10 +24,15 @@ def read(path: Path) -> tuple[NDArray, NDArray[np.float64]]:
         raise InputError(Fault(str(path), f"it has {image.GetDimension()} axes", "Three are needed, with channels as components"))
     data = SimpleITK.GetArrayFromImage(image)
     volumes = np.moveaxis(data, 3, 0) if image.GetNumberOfComponentsPerPixel() > 1 else data[None]
+    return volumes, affine_of(image)
+
+
+def affine_of(image: SimpleITK.Image) -> NDArray[np.float64]:
+    """NIfTI's affine of an image with three axes: voxel indices (x, y, z) to RAS+ mm."""
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.array(image.GetSpacing())
     affine[:3, 3] = image.GetOrigin()
-    return volumes, _LPS @ affine
+    return _LPS @ affine
 
 
 def write(path: Path, array: NDArray, geometry: Geometry, like: Path | None) -> None:

@@ -45,7 +45,7 @@ def write(path: Path, array: NDArray, geometry: Geometry, like: Path | None) -> 
         image.set_qform(geometry.matrix, code="scanner", strip_shears=True)
     else:
         source = _open(like)
-        image = type(source)(data, None, _clean(source.header, array.dtype))  # without an affine, the header's stays
+        image = type(source)(data, None, geometry_header(source.header, array.dtype))  # without an affine, the header's stays
     nib.save(image, path)
 
 
@@ -60,7 +60,7 @@ def _open(path: Path) -> nib.Nifti1Image:
     return kind.from_bytes(content)
 
 
-def _clean(source: nib.Nifti1Header, dtype: np.dtype) -> nib.Nifti1Header:
+def geometry_header(source: nib.Nifti1Header, dtype: np.dtype) -> nib.Nifti1Header:
     """The geometry of another image's header, without its intensities' type, range and extensions."""
     header = source.copy()
     header.extensions.clear()

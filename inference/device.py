@@ -1,0 +1,22 @@
+"""Where a network runs."""
+
+import torch
+
+from configs.errors import Fault, InputError
+
+
+def choose_device(name: str | torch.device | None = None) -> torch.device:
+    """The named device, or the best one there is: CUDA, Apple's MPS, the CPU.
+
+    Raises:
+        InputError: no such device here.
+    """
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch asserts where it was built without CUDA
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise InputError(Fault(f"device `{name}`", reason, "Choose cpu, or a device that this machine has")) from error
+    return device
