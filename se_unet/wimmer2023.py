@@ -75,8 +75,8 @@ class Wimmer2023Settings:
 class Wimmer2023(nn.Sequential):
     """The network. Build it with `build_wimmer2023`.
 
-    Going down by a stride t with kernels of K voxels and no padding, a size n becomes (n - K) / t + 1, and it must divide at every
-    level: 29, 37, 45, 53, 61, ... for the defaults.
+    Going down by a stride t with kernels of K voxels and no padding, a size n becomes (n - K) / t + 1, and it must divide at
+    every level: 29, 37, 45, 53, 61, ... for the defaults.
     """
 
     def __init__(self, settings: Wimmer2023Settings):
