@@ -1,0 +1,102 @@
+"""The whole road on phantoms: generate, plan, train, segment unseen cases, measure, draw. Run by `make demo`.
+
+Everything is written to `demo_output`, which starts anew each time. All steps are calls of the public Python interface.
+"""
+
+import logging
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.phantoms import LABELS, write_phantoms
+from configs.cli import Bar
+from configs.training import load_training_config
+from inference import EvaluationResult, PredictionOptions, Predictor, evaluate, predict_cases
+from inference.montage import montage
+from inference.prediction import plan_outputs
+from inference.tables import score_table
+from planners import plan_and_preprocess
+from planners.options import PlanningOptions
+from preprocessing.dataset import find_cases
+from preprocessing.images import read_image, read_labels
+from preprocessing.orientation import find_orientation
+from trainers import train
+
+OUTPUT = Path("demo_output")
+DATASET = OUTPUT / "Phantoms"
+WORK = OUTPUT / "se_work"
+PREDICTIONS = OUTPUT / "predictions"
+SETTINGS = {"epochs": 20, "iterations": 40}  # over those of the preset `quick`
+# Mirror images and scales cost 24 times the time; the phantoms' sizes are those of training.
+PREDICTION = PredictionOptions(mirror=False, scales=(1.0,))
+
+
+def main() -> int:
+    """Run all steps and print the scores, and where the pictures are. Returns the exit code."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    start = time.monotonic()
+    shutil.rmtree(OUTPUT, ignore_errors=True)
+    with step("Make 24 phantoms for training and 8 unseen ones"):
+        write_phantoms(DATASET)
+    with step("Plan and preprocess"):
+        plan_and_preprocess(DATASET, WORK, PlanningOptions(networks=("se",)), progress=Bar())
+    with step("Train the scale-equivariant network on fold 0"):
+        fold = train(DATASET, WORK, network="se", fold=0, config=load_training_config("quick", SETTINGS), progress=Bar())
+    with step("Segment the unseen phantoms"):
+        segment(fold.parent)
+    with step("Compare with the truth and draw"):
+        result = evaluate(PREDICTIONS, DATASET / "labelsTs")
+        result.write(PREDICTIONS / "metrics.json")
+        draw(result)
+    Console().print(score_table(result))
+    print(f"Mean foreground Dice on unseen phantoms: {result.mean_foreground_dice:.3f}")
+    print(f"Pictures: {OUTPUT / 'best.png'}, {OUTPUT / 'worst.png'} (truth above, prediction below)")
+    print(f"Training curves: {fold / 'progress.png'}")
+    print(f"All done in {time.monotonic() - start:.0f} s.")
+    return 0
+
+
+@contextmanager
+def step(title: str) -> Iterator[None]:
+    """Print what is being done, and how long it took."""
+    print(f"{title} ...", flush=True)
+    start = time.monotonic()
+    yield
+    print(f"    {time.monotonic() - start:.0f} s", flush=True)
+
+
+def segment(model: Path) -> None:
+    """Segment `imagesTs` with a trained model."""
+    predictor = Predictor.load(model, options=PREDICTION)
+    cases = find_cases(DATASET / "imagesTs", predictor.description)
+    failures = predict_cases(predictor, cases, plan_outputs(cases, PREDICTIONS), progress=Bar())
+    for error in failures.values():
+        raise error
+
+
+def draw(result: EvaluationResult) -> None:
+    """Draw the best and the worst case: outlines of truth and prediction."""
+    ranked = sorted(result.cases, key=lambda case: sum(scores.dice or 0 for scores in result.cases[case].values()))
+    for name, case in (("worst", ranked[0]), ("best", ranked[-1])):
+        image, geometry = read_image([DATASET / "imagesTs" / f"{case}_0000.nii.gz"])
+        turn = find_orientation(geometry, "canonical")
+        truth, predicted = (
+            turn.apply(read_labels(folder / f"{case}.nii.gz")[0]) for folder in (DATASET / "labelsTs", PREDICTIONS)
+        )
+        montage(
+            turn.apply(image[0]),
+            [truth, predicted],
+            OUTPUT / f"{name}.png",
+            [f"{case}, truth", "prediction"],
+            spacing=turn.apply_geometry(geometry).spacing,
+            names={value: label for label, value in LABELS.items()},
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
