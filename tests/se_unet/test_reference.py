@@ -22,6 +22,7 @@ from se_unet.wimmer2023 import (
     load_reference_checkpoint,
     load_reference_state,
 )
+from se_unet.wimmer2023_baseline import Wimmer2023Baseline, Wimmer2023BaselineSettings
 
 FOLDER = Path(__file__).parents[1] / "reference"
 CASES: list[dict[str, Any]] = json.loads((FOLDER / "reference_layers.json").read_text(encoding="utf-8"))
@@ -279,7 +280,7 @@ def test_the_published_run_has_its_number_of_parameters() -> None:
 def test_an_input_size_that_does_not_divide_is_refused_with_the_next_that_does() -> None:
     network = build_wimmer2023(Wimmer2023Settings(input_channels=1, output_channels=1, channels=(2, 2, 2, 2)))
     assert [size for size in range(64) if network.fits(size)] == [29, 37, 45, 53, 61]
-    with pytest.raises(ValueError, match="size 30 does not divide .* is 37"):
+    with pytest.raises(ValueError, match=r"size 30 does not divide .* is 37"):
         network(torch.zeros(1, 1, 29, 29, 30))
     assert network(torch.zeros(1, 1, 29, 29, 29)).shape == (1, 1, 29, 29, 29)
 
@@ -296,3 +297,30 @@ def test_an_input_size_that_does_not_divide_is_refused_with_the_next_that_does()
 def test_a_basis_that_cannot_be_sampled_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SampledBasis(**changes)
+
+
+@of_kind("unet")
+def test_every_parameter_of_the_network_gets_a_gradient(case: dict[str, Any], numbers: dict[str, Tensor]) -> None:
+    network = network_of(case)
+    network(numbers[f"{case['case']}/x"]).square().sum().backward()
+    assert [name for name, parameter in network.named_parameters() if parameter.grad is None] == []
+
+
+@pytest.mark.parametrize(("norm", "parameters"), [("instance", 4_758_280), ("batch", 4_759_438)])
+def test_the_baseline_is_monais_network(norm: Any, parameters: int) -> None:
+    """The counts are those of MONAI's `UNet` with kernel 5 and two residual units; so are the names."""
+    network = Wimmer2023Baseline(Wimmer2023BaselineSettings(input_channels=2, output_channels=3, norm=norm))
+    assert sum(p.numel() for p in network.parameters()) == parameters
+    assert {"model.0.conv.unit0.adn.A.weight", "model.1.submodule.2.0.conv.weight"} <= network.state_dict().keys()
+    y = network(torch.randn(1, 2, 16, 24, 16))
+    assert y.shape == (1, 3, 16, 24, 16)
+    y.square().sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("kind", [Wimmer2023Settings, Wimmer2023BaselineSettings])
+def test_settings_that_do_not_agree_are_refused(kind: Any) -> None:
+    with pytest.raises(ValueError, match="4 levels need 3 strides"):
+        kind(input_channels=1, output_channels=1, strides=(2, 2))
+    with pytest.raises(ValueError, match="at least one residual unit"):
+        kind(input_channels=1, output_channels=1, residual_units=0)
