@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from configs.fingerprint import CaseFingerprint, Shape, Spacing
-from planners.decision import Decision, times
-from preprocessing.resample import resampled_shape
+from planners.decision import Decision, counted, times
+from preprocessing.resampled_grid import resampled_shape
 
 _ANISOTROPIC = 3  # ratio of the coarsest axis to the others from which slices count as thick
 _THIN_PERCENTILE = 10  # of the coarse axis' spacings: so that thin-sliced cases keep most of their slices
@@ -24,13 +24,14 @@ def choose_spacing(cases: Mapping[str, CaseFingerprint]) -> Decision[Spacing]:
     coarse = int(np.argmax(median))
     others = [axis for axis in range(3) if axis != coarse]
     next_coarsest = median[others].max()
-    reason = f"the median of {len(cases)} cases on each axis"
+    reason = f"the median of {counted(len(cases), 'case')} on each axis"
     if median[coarse] > _ANISOTROPIC * next_coarsest and sizes[coarse] * _ANISOTROPIC < sizes[others].min():
         thin = np.percentile(spacings[:, coarse], _THIN_PERCENTILE)
-        reason += (
-            f", and on axis {'ZYX'[coarse]} the {_THIN_PERCENTILE}th percentile {thin:.4g} instead of the median "
-            f"{median[coarse]:.4g}, as slices are thick ({times(median)} mm, {times(sizes)} voxels)"
-        )
+        if thin < median[coarse]:
+            reason += (
+                f", and on axis {'ZYX'[coarse]} the {_THIN_PERCENTILE}th percentile {thin:.4g} instead of the median "
+                f"{median[coarse]:.4g}, as slices are thick ({times(median)} mm, {times(sizes)} voxels)"
+            )
         median[coarse] = thin if thin >= next_coarsest else next_coarsest + 1e-5
     z, y, x = (float(size) for size in median)
     return Decision((z, y, x), f"Spacing {times((z, y, x))} mm: {reason}.")

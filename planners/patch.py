@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from configs.errors import Fault, InputError
 from configs.fingerprint import Shape, Spacing
 from planners.budget import allowed_values, batch_for_dataset, batch_for_memory, feature_values
-from planners.decision import Decision, times
+from planners.decision import Decision, counted, times
 from planners.topology import Topology, choose_topology
 
 _LARGEST_EDGE = 256  # the first guess has the volume of this cube
@@ -117,9 +117,8 @@ def _choose_batch(topology: Topology, median: Extent, budget: Budget) -> Decisio
     memory = batch_for_memory(budget.values(topology), budget.gpu_memory)
     dataset = batch_for_dataset(math.prod(median) * budget.cases, topology.patch_size)
     batch = max(min(memory, dataset), _SMALLEST_BATCH)
-    reason = (
-        f"Batch {batch}: {memory} would fit {budget.gpu_memory:g} GB, and {dataset} are 5 % of the voxels of {budget.cases} cases"
-    )
+    cases = counted(budget.cases, "case")
+    reason = f"Batch {batch}: {memory} would fit {budget.gpu_memory:g} GB, and 5 % of the voxels of {cases} are {dataset}"
     if batch > min(memory, dataset):
         reason += f"; {_SMALLEST_BATCH} is the smallest that is used"
     return Decision(batch, reason + ".")

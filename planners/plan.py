@@ -63,12 +63,12 @@ def _plan_full_resolution(
     return ConfigurationPlan(
         spacing=spacing.value,
         median_shape=whole_voxels(median),
-        normalisation=tuple(decision.value for decision in normalisation),
+        normalisation=normalisation.value,
         networks={name: planners[name](grid) for name in options.networks},
         reasons={
             "spacing": spacing.reason,
             "median_shape": f"The median case has {times(median)} voxels at this spacing after the crop to nonzero.",
-            "normalisation": " ".join(decision.reason for decision in normalisation),
+            "normalisation": normalisation.reason,
         },
     )
 

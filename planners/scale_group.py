@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from configs.fingerprint import SizeSpread, Spacing
 from configs.network import Axes
 from configs.scales import ScaleGroup
-from planners.decision import Decision
+from planners.decision import Decision, counted
 
 DEFAULT_STEP = 2 ** (1 / 3)
 _NARROW = 0.4  # octaves: below, all cases show structures of about one size
@@ -51,4 +51,4 @@ def choose_scale_group(
     if chosen > 1:
         span = f"sigma {group.sigmas[0]:.3g} to {group.sigmas[-1]:.3g} mm in steps of {group.step:.3g}"
     sampled = f"the smallest is {_SMALLEST_SIGMA} voxels of the coarsest axis with kernels ({coarsest:.4g} mm)"
-    return Decision(group, f"{chosen} scale{'s' if chosen > 1 else ''}, {span}: {why}; {sampled}.")
+    return Decision(group, f"{counted(chosen, 'scale')}, {span}: {why}; {sampled}.")

@@ -5,11 +5,10 @@ orientation -> crop to nonzero -> normalise -> resample          and back:  resa
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from configs.files import Value
 from configs.fingerprint import Shape, Spacing
@@ -18,7 +17,10 @@ from preprocessing.cropping import Box, nonzero_box
 from preprocessing.geometry import Affine, Geometry
 from preprocessing.normalise import normalise
 from preprocessing.orientation import Orientation, Policy, find_orientation
-from preprocessing.resample import find_separate_axis, resample_image, resample_labels, resample_scores, resampled_shape
+from preprocessing.resampled_grid import find_separate_axis, resampled_shape
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Trace(Value):
@@ -101,11 +103,8 @@ def preprocess(
         separate_axis=find_separate_axis(spacing, configuration.spacing, configuration.separate_axis_ratio),
     )
     normalised = normalise(box.crop(turned), configuration.normalisation)
-    prepared = resample_image(normalised, trace.resampled_shape, trace.separate_axis)
-    if labels is None:
-        return Preprocessed(prepared, None, trace)
-    cropped = np.ascontiguousarray(box.crop(turn.apply(labels)), dtype=np.int16)
-    return Preprocessed(prepared, resample_labels(cropped, trace.resampled_shape, trace.separate_axis), trace)
+    cropped = None if labels is None else np.ascontiguousarray(box.crop(turn.apply(labels)), dtype=np.int16)
+    return _resample(normalised, cropped, trace)
 
 
 def restore_labels(labels: NDArray[np.int16], trace: Trace) -> NDArray[np.int16]:
@@ -115,10 +114,16 @@ def restore_labels(labels: NDArray[np.int16], trace: Trace) -> NDArray[np.int16]
         ValueError: the labels do not have the trace's shape.
     """
     _check_shape(labels.shape, trace)
-    return _uncrop(resample_labels(labels, trace.box.shape, trace.separate_axis), trace, 0)
+    if trace.box.shape != trace.resampled_shape:
+        from preprocessing.resample import resample_labels
+
+        labels = resample_labels(labels, trace.box.shape, trace.separate_axis)
+    return _uncrop(labels, trace, 0)
 
 
-def restore_scores(scores: Tensor, trace: Trace, decide: Callable[[Tensor], Tensor] | None = None, fill: float = 0) -> NDArray:
+def restore_scores(
+    scores: "Tensor", trace: Trace, decide: "Callable[[Tensor], Tensor] | None" = None, fill: float = 0
+) -> NDArray:
     """Bring class scores at the planned spacing back to the grid of the stored image, deciding there.
 
     Args:
@@ -134,14 +139,27 @@ def restore_scores(scores: Tensor, trace: Trace, decide: Callable[[Tensor], Tens
     Raises:
         ValueError: the scores do not have the trace's shape.
     """
+    from preprocessing.resample import resample_scores
+
     _check_shape(tuple(scores.shape[1:]), trace)
     decided = resample_scores(scores, trace.box.shape, trace.separate_axis, decide or highest_score)
     return _uncrop(decided.numpy(), trace, fill)
 
 
-def highest_score(scores: Tensor) -> Tensor:
+def highest_score(scores: "Tensor") -> "Tensor":
     """Class index with the highest score: (K, Z, Y, X) to (Z, Y, X) int16."""
-    return scores.argmax(0).to(torch.int16)
+    return scores.argmax(0).short()
+
+
+def _resample(image: NDArray[np.float32], labels: NDArray[np.int16] | None, trace: Trace) -> Preprocessed:
+    if trace.box.shape == trace.resampled_shape:
+        return Preprocessed(image, labels, trace)
+    from preprocessing.resample import resample_image, resample_labels  # torch takes seconds to load in every process
+
+    image = resample_image(image, trace.resampled_shape, trace.separate_axis)
+    if labels is not None:
+        labels = resample_labels(labels, trace.resampled_shape, trace.separate_axis)
+    return Preprocessed(image, labels, trace)
 
 
 def _uncrop(content: NDArray, trace: Trace, fill: float) -> NDArray:

@@ -3,11 +3,13 @@
 import hashlib
 import json
 import logging
+import math
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from configs.errors import Fault, InputError
+from configs.fingerprint import Shape
 from configs.plan import Plan
 from configs.progress import Progress, Silent
 from preprocessing.case import load_case
@@ -23,19 +25,11 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class _Work:
-    """All that a worker needs besides a case's files."""
+class _Input:
+    """A case that is to be made, and the key to store with it."""
 
-    plan: Plan
-    configuration: str
-    folder: Path
-    overwrite: bool
-
-    @property
-    def patch_size(self) -> tuple[int, int, int]:
-        """The smallest planned patch: it decides how arrays are cut into blocks."""
-        patches = [network.patch_size for network in self.plan.configuration(self.configuration).networks.values()]
-        return min(patches, default=(64, 64, 64))
+    files: CaseFiles
+    key: str
 
 
 def preprocess_dataset(
@@ -66,17 +60,16 @@ def preprocess_dataset(
     store = CaseStore(folder)
     for identifier in set(store.identifiers()) - set(dataset.cases):
         store.remove(identifier)
-    work = _Work(plan, configuration, Path(folder), overwrite)
-    failures: dict[str, Exception] = {}
-    made = 0
-    for identifier, outcome in for_each_case(
-        partial(_preprocess_case, work=work), dataset.cases, jobs, progress or Silent(), f"Preprocessing {configuration}"
-    ):
-        made += outcome is True
-        if isinstance(outcome, Exception):
-            failures[identifier] = outcome
-    _raise_failures(failures, len(dataset.cases))
-    _logger.info("%s: %d cases preprocessed, %d were up to date", configuration, made, len(dataset.cases) - made)
+    keys = {identifier: staleness_key(files, plan, configuration) for identifier, files in dataset.cases.items()}
+    stale = {
+        identifier: _Input(files, keys[identifier])
+        for identifier, files in dataset.cases.items()
+        if overwrite or not store.is_current(identifier, keys[identifier])
+    }
+    make = partial(_preprocess_case, plan=plan, configuration=configuration, folder=Path(folder))
+    outcomes = dict(for_each_case(make, stale, jobs, progress or Silent(), f"Preprocessing {configuration}"))
+    _raise_failures({identifier: error for identifier, error in outcomes.items() if error is not None}, len(dataset.cases))
+    _logger.info("%s: %d cases preprocessed, %d were up to date", configuration, len(stale), len(dataset.cases) - len(stale))
     return store
 
 
@@ -90,33 +83,33 @@ def staleness_key(files: CaseFiles, plan: Plan, configuration: str) -> str:
     return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
 
-def _preprocess_case(identifier: str, files: CaseFiles, work: _Work) -> bool | Exception:
-    """True where the case was made, False where it was up to date, and the reason where it failed."""
+def _preprocess_case(identifier: str, case: _Input, plan: Plan, configuration: str, folder: Path) -> Exception | None:
+    """None where the case was made, else the reason why not."""
     try:
-        return _make_case(identifier, files, work)
+        _make_case(identifier, case, plan, configuration, folder)
     except Exception as error:  # noqa: BLE001 - one case must not stop the others; the caller raises all reasons together
         return error
+    return None
 
 
-def _make_case(identifier: str, files: CaseFiles, work: _Work) -> bool:
-    store = CaseStore(work.folder)
-    key = staleness_key(files, work.plan, work.configuration)
-    if not work.overwrite and store.is_current(identifier, key):
-        return False
-    case = load_case(identifier, files, work.plan.dataset)
-    configuration = work.plan.configuration(work.configuration)
-    prepared = preprocess(case.image, case.labels, case.geometry, configuration, work.plan.orientation)
-    locations = {} if prepared.labels is None else find_class_locations(prepared.labels, identifier)
-    store.write(
+def _make_case(identifier: str, case: _Input, plan: Plan, configuration: str, folder: Path) -> None:
+    raw = load_case(identifier, case.files, plan.dataset)
+    prepared = preprocess(raw.image, raw.labels, raw.geometry, plan.configuration(configuration), plan.orientation)
+    CaseStore(folder).write(
         identifier,
         prepared,
-        locations,
-        key=key,
-        images=tuple(str(path.resolve()) for path in files.images),
-        labels=None if files.labels is None else str(files.labels.resolve()),
-        patch_size=work.patch_size,
+        {} if prepared.labels is None else find_class_locations(prepared.labels, identifier),
+        key=case.key,
+        images=tuple(str(path.resolve()) for path in case.files.images),
+        labels=None if case.files.labels is None else str(case.files.labels.resolve()),
+        patch_size=_smallest_patch(plan, configuration),
     )
-    return True
+
+
+def _smallest_patch(plan: Plan, configuration: str) -> Shape:
+    """It decides how arrays are cut into blocks."""
+    patches = [network.patch_size for network in plan.configuration(configuration).networks.values()]
+    return min(patches, key=math.prod, default=(64, 64, 64))
 
 
 def _raise_failures(failures: dict[str, Exception], total: int) -> None:
