@@ -34,8 +34,8 @@ def list_label_files(folder: Path) -> dict[str, Path]:
 
 
 def find_description(predictions: Path, references: Path) -> DatasetDescription:
-    """What label values mean: from the prediction.json or dataset.json in `predictions`, or the dataset.json of `references`, which
-    lies in it or in the folder that holds it.
+    """What label values mean: as the prediction.json or dataset.json in `predictions` says, or the dataset.json of `references`,
+    which lies in it or in the folder that holds it.
 
     Raises:
         InputError: there is none, or it is wrong.

@@ -20,6 +20,7 @@ class Mirrored(nn.Module):
         if len(set(axes)) != len(axes) or any(axis not in (0, 1, 2) for axis in axes):
             raise ValueError(f"mirror axes must be different and among 0, 1, 2, not {tuple(axes)}")
         self.network = network
+        self.training = network.training  # so that evaluating this one does not switch the network there and back
         self.reflections = [chosen for count in range(len(axes) + 1) for chosen in combinations(sorted(axes), count)]
 
     def forward(self, x: Tensor) -> Tensor:

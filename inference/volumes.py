@@ -83,8 +83,8 @@ def _open_nibabel(image: nib.spatialimages.SpatialImage) -> Volume:
     def wrap(labels: NDArray[np.integer]) -> nib.Nifti1Image:
         if not isinstance(image, nib.Nifti1Image):
             return nib.Nifti1Image(labels.T, image.affine)
-        header = geometry_header(image.header, labels.dtype)
-        return type(image)(labels.T, None, header)  # without an affine, sform and qform stay as they are in the header
+        # nibabel leaves sform and qform of a header as they are where the affine is theirs
+        return type(image)(labels.T, image.affine, geometry_header(image.header, labels.dtype))
 
     return Volume(_as_float(channels), Geometry.from_affine(channels.shape[1:], image.affine), wrap)
 

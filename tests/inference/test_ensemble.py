@@ -71,6 +71,24 @@ def test_mirroring_commutes_with_its_reflections_only(axes: tuple[int, ...]) -> 
     assert len(network.reflections) == 2 ** len(axes)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_networks_are_left_as_they_were(training: bool) -> None:
+    network = nn.Sequential(asymmetric(), nn.Dropout(0.5)).train(training)
+    seen: list[bool] = []
+    network.register_forward_hook(lambda module, _inputs, _output: seen.append(module.training))
+    predict_ensemble([network], torch.randn(1, 9, 9, 9), network_plan(), scales=(0.8, 1.0))
+    assert network.training == training and network[1].training == training
+    assert seen and not any(seen)
+
+
+def test_evaluation_is_not_switched_while_other_threads_use_it() -> None:
+    network = asymmetric().eval()
+    switched: list[bool] = []
+    network.train = lambda mode=True: switched.append(mode)  # type: ignore[method-assign, assignment]
+    predict_ensemble([network], torch.randn(1, 9, 9, 9), network_plan())
+    assert not switched
+
+
 def test_wrong_mirror_axes_are_refused() -> None:
     with pytest.raises(ValueError, match="among 0, 1, 2"):
         Mirrored(asymmetric(), (0, 3))
