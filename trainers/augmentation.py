@@ -1,0 +1,48 @@
+"""What a training patch goes through, put together from the plan and the settings."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from configs.plan import ChannelNormalisation, NetworkPlan
+from configs.training import TrainingConfig
+from trainers.intensity import augment_intensity, intensity_transforms
+from trainers.spatial import SpatialDraw, SpatialRanges, draw_spatial, is_flat, spatial_ranges
+
+
+class Augmentation:
+    """Spatial and intensity transforms.
+
+    Args:
+        spatial: ranges of the spatial transforms.
+        flat: keep the resolution across slices.
+        intensity: whether to change intensities.
+        masked_channels: channels whose zeros lie outside the body and stay zero.
+    """
+
+    def __init__(self, spatial: SpatialRanges, flat: bool, intensity: bool, masked_channels: Sequence[int] = ()):
+        self._spatial = spatial
+        self._transforms = intensity_transforms(flat) if intensity else None
+        self._masked = tuple(masked_channels)
+
+    def draw_spatial(self, random: Generator) -> SpatialDraw:
+        """Draw the spatial transform of one patch."""
+        return draw_spatial(random, self._spatial)
+
+    def change_intensity(self, images: NDArray[np.float32], random: Generator) -> NDArray[np.float32]:
+        """Draw and apply the intensity transforms of a batch (B, C, Z, Y, X), in place."""
+        return images if self._transforms is None else augment_intensity(images, self._transforms, random, self._masked)
+
+
+def make_augmentation(
+    planned: NetworkPlan, normalisation: Sequence[ChannelNormalisation], config: TrainingConfig
+) -> Augmentation:
+    """The planned augmentation, as far as the settings leave it on."""
+    scaling = planned.scaling_range if config.augment_scale and planned.scaling_range != (1.0, 1.0) else None
+    ranges = spatial_ranges(planned.patch_size, scaling, planned.mirror_axes)
+    if not config.augmentation:
+        ranges = SpatialRanges(((0, 0), (0, 0), (0, 0)), None, mirror_axes=ranges.mirror_axes)
+    masked = [index for index, channel in enumerate(normalisation) if channel.scheme == "zscore_in_mask"]
+    return Augmentation(ranges, is_flat(planned.patch_size), config.augmentation, masked)

@@ -1,0 +1,101 @@
+"""The state of a training on disk: written whole or not at all, read without unpickling anything that could run."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from configs.errors import Fault, InputError
+from configs.files import replacing
+from trainers.precision import Precision
+from trainers.random_states import random_states, restore_random_states
+
+_FORMAT = 1
+
+
+@dataclass
+class TrainingState:
+    """How far a training is.
+
+    Attributes:
+        epoch: being worked on, from 0; equal to the number of epochs when all is done.
+        losses: of the steps done in this epoch; NaN for skipped steps.
+        ema: moving average of the mean pseudo-Dice, or None before the first.
+        best: the highest so far, or None.
+        rows: of the finished epochs, see `history.EpochRecord.row`.
+    """
+
+    epoch: int = 0
+    losses: list[float] = field(default_factory=list)
+    ema: float | None = None
+    best: float | None = None
+    rows: list[dict[str, float]] = field(default_factory=list)
+
+
+class CheckpointKeeper:
+    """Saves and loads everything that a training needs to go on.
+
+    Args:
+        path: of the checkpoint.
+        network, optimiser, precision: whose states are kept.
+    """
+
+    def __init__(self, path: Path, network: nn.Module, optimiser: Optimizer, precision: Precision):
+        self.path = path
+        self._network = network
+        self._optimiser = optimiser
+        self._precision = precision
+
+    def save(self, state: TrainingState) -> None:
+        """Write the checkpoint in place of the former one."""
+        content = {
+            "format": _FORMAT,
+            "state": asdict(state),
+            "network": self._network.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "precision": self._precision.state(),
+            "random": random_states(),
+        }
+        with replacing(self.path) as temporary:
+            torch.save(content, temporary)
+
+    def load(self) -> TrainingState:
+        """Put network, optimiser, loss scale and random generators to the saved state.
+
+        Raises:
+            InputError: the file cannot be read or is of another network.
+        """
+        content = _read(self.path)
+        try:
+            self._network.load_state_dict(content["network"])
+            self._optimiser.load_state_dict(content["optimiser"])
+        except (RuntimeError, ValueError) as error:
+            problem = f"it is of another network or optimiser ({error})"
+            raise InputError(Fault(str(self.path), problem, "Resume with the settings of its training, or --restart")) from error
+        self._precision.load_state(content["precision"])
+        restore_random_states(content["random"])
+        return TrainingState(**content["state"])
+
+
+def epochs_done(path: Path) -> int:
+    """Whole epochs that a checkpoint has behind it.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    return int(_read(path)["state"]["epoch"])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(Fault(str(path), f"the checkpoint cannot be read ({reason})", "Train anew with --restart")) from error
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise InputError(Fault(str(path), "it is no checkpoint of this version", "Train anew with --restart"))
+    return content

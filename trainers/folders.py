@@ -1,0 +1,129 @@
+"""Where things lie: a dataset's folder under WORK, a model's folder, a fold's folder."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.errors import Fault, InputError
+from preprocessing.description import dataset_name
+
+
+@dataclass(frozen=True)
+class FoldFolder:
+    """Files of one trained fold."""
+
+    path: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        """State of the training after its last whole epoch, or where it was interrupted."""
+        return self.path / "checkpoint_latest.pt"
+
+    @property
+    def final_weights(self) -> Path:
+        """Weights at the end: where they exist, the training is finished."""
+        return self.path / "weights_final.safetensors"
+
+    @property
+    def best_weights(self) -> Path:
+        """Weights at the best epoch."""
+        return self.path / "weights_best.safetensors"
+
+    @property
+    def log(self) -> Path:
+        """One row for each epoch."""
+        return self.path / "log.csv"
+
+    @property
+    def picture(self) -> Path:
+        """The log as curves."""
+        return self.path / "progress.png"
+
+    @property
+    def validation(self) -> Path:
+        """Segmentations of the fold's validation cases."""
+        return self.path / "validation"
+
+    @property
+    def metrics(self) -> Path:
+        """Scores of these."""
+        return self.validation / "metrics.json"
+
+    def clear(self) -> None:
+        """Delete what a training wrote; other files stay."""
+        for file in (self.final_weights, self.checkpoint, self.best_weights, self.log, self.picture):
+            file.unlink(missing_ok=True)
+        if self.validation.is_dir():
+            shutil.rmtree(self.validation)
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A trained model: plan, settings and folds."""
+
+    path: Path
+
+    @property
+    def plan(self) -> Path:
+        """One configuration with one network."""
+        return self.path / "plan.json"
+
+    @property
+    def settings(self) -> Path:
+        """The training settings."""
+        return self.path / "training.json"
+
+    def fold(self, fold: int | str) -> FoldFolder:
+        """A fold's folder."""
+        return FoldFolder(self.path / f"fold_{fold}")
+
+    def other_folds(self, fold: int | str) -> list[str]:
+        """Names of the folds besides this one that a training has written to."""
+        names = (path.parent.name.removeprefix("fold_") for path in self.path.glob("fold_*/checkpoint_latest.pt"))
+        return sorted(name for name in names if name != str(fold))
+
+
+@dataclass(frozen=True)
+class DatasetFolder:
+    """A dataset under WORK."""
+
+    path: Path
+
+    @property
+    def plan(self) -> Path:
+        """Of all configurations and networks."""
+        return self.path / "plan.json"
+
+    @property
+    def splits(self) -> Path:
+        """The folds."""
+        return self.path / "splits.json"
+
+    def preprocessed(self, configuration: str) -> Path:
+        """Prepared cases of a configuration."""
+        return self.path / "preprocessed" / configuration
+
+    def model(self, configuration: str, network: str, tag: str | None = None) -> ModelFolder:
+        """Folder of a model; a tag tells trainings with other settings apart."""
+        name = f"{configuration}_{network}" + (f"_{tag}" if tag else "")
+        return ModelFolder(self.path / "models" / name)
+
+
+def find_dataset(dataset: str | Path, work: Path) -> DatasetFolder:
+    """The planned dataset under WORK.
+
+    Args:
+        dataset: its name under `work`, or the folder of its images.
+        work: where plans and models are kept.
+
+    Raises:
+        InputError: it has not been planned.
+    """
+    name = dataset_name(Path(dataset)) if Path(dataset).is_dir() else str(dataset)
+    candidates = [work / str(dataset), work / name] if "/" not in str(dataset) else [work / name]
+    found = next((path for path in candidates if (path / "plan.json").is_file()), None)
+    if found is None:
+        planned = ", ".join(sorted(path.parent.name for path in work.glob("*/plan.json"))) or "none"
+        problem = f"there is no plan {work / name / 'plan.json'} (planned datasets in {work}: {planned})"
+        raise InputError(Fault(f"dataset `{dataset}`", problem, "Run se_plan_and_preprocess with the same --work"))
+    return DatasetFolder(found)

@@ -1,0 +1,110 @@
+"""What happened in each epoch: a table, a CSV file, a picture."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from configs.files import replacing
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch. NaN stands for what was not measured.
+
+    Attributes:
+        epoch: from 1.
+        learning_rate: at its last step.
+        training_loss, validation_loss: means over batches.
+        pseudo_dice: label -> Dice over validation patches.
+        mean_pseudo_dice: over the labels that occur.
+        ema_pseudo_dice: its exponential moving average.
+        skipped_steps: steps left out for a loss or gradient that is not finite.
+        seconds: of training and validation.
+        data_wait_share: share of the training time spent waiting for data.
+    """
+
+    epoch: int
+    learning_rate: float
+    training_loss: float
+    validation_loss: float
+    pseudo_dice: dict[str, float]
+    mean_pseudo_dice: float
+    ema_pseudo_dice: float
+    skipped_steps: int
+    seconds: float
+    data_wait_share: float
+
+    def row(self) -> dict[str, float]:
+        """Flat: a column for each label."""
+        flat = {name: value for name, value in vars(self).items() if name != "pseudo_dice"}
+        return flat | {f"pseudo_dice_{label}": value for label, value in self.pseudo_dice.items()}
+
+    def summary(self, epochs: int) -> str:
+        """One line for the log."""
+        dice = ", ".join(f"{label} {_shown(value)}" for label, value in self.pseudo_dice.items())
+        return (
+            f"epoch {self.epoch}/{epochs}: loss {self.training_loss:.4f}, validation loss {_shown(self.validation_loss, 4)}, "
+            f"pseudo-Dice {_shown(self.mean_pseudo_dice)} ({dice}), average {_shown(self.ema_pseudo_dice)}, "
+            f"lr {self.learning_rate:.2e}, {self.seconds:.1f} s, {self.data_wait_share:.0%} of training waiting for data"
+        )
+
+
+class History:
+    """The rows so far, and the files that show them.
+
+    Args:
+        rows: of an interrupted training; see `EpochRecord.row`.
+    """
+
+    def __init__(self, rows: list[dict[str, float]] | None = None):
+        self.rows = list(rows or [])
+
+    def append(self, record: EpochRecord) -> None:
+        """Add an epoch."""
+        self.rows.append(record.row())
+
+    def write_table(self, path: Path) -> None:
+        """Write CSV, whole or not at all; empty cells were not measured."""
+        with replacing(path) as temporary:
+            pd.DataFrame(self.rows).to_csv(temporary, index=False, float_format="%.6g")
+
+    def write_picture(self, path: Path) -> None:
+        """Draw losses, pseudo-Dice, learning rate and time over epochs, whole or not at all."""
+        table = pd.DataFrame(self.rows)
+        figure = Figure(figsize=(9, 10), layout="constrained")
+        FigureCanvasAgg(figure)
+        upper, middle, lower = figure.subplots(3, 1, sharex=True)
+        _draw(upper, table, {"training_loss": "training", "validation_loss": "validation"}, "loss (CE - Dice)")
+        columns = [str(name) for name in table.columns]
+        labels = {name: name.removeprefix("pseudo_dice_") for name in columns if name.startswith("pseudo_dice_")}
+        _draw(middle, table, {**labels, "ema_pseudo_dice": "moving average"}, "Dice on patches")
+        middle.set_ylim(0, 1)
+        _draw(lower, table, {"seconds": "seconds"}, "seconds per epoch")
+        lower.set_ylim(bottom=0)
+        rate = lower.twinx()
+        _draw(rate, table, {"learning_rate": "learning rate"}, "learning rate", style="k--")
+        lower.set_xlabel("epoch")
+        lower.xaxis.set_major_locator(MaxNLocator(integer=True))
+        with replacing(path) as temporary:
+            figure.savefig(temporary, dpi=100)
+
+
+def _draw(axes: Axes, table: pd.DataFrame, columns: dict[str, str], title: str, style: str = "") -> None:
+    for column, label in columns.items():
+        measured = table[["epoch", column]].dropna()
+        marker = "." if len(measured) < 50 else None
+        axes.plot(measured["epoch"], measured[column], *([style] if style else []), label=label, marker=marker)
+    axes.set_ylabel(title)
+    if not style:
+        axes.legend(fontsize="small")
+        axes.grid(alpha=0.3)
+
+
+def _shown(value: float, digits: int = 3) -> str:
+    return "-" if math.isnan(value) else f"{value:.{digits}f}"

@@ -1,0 +1,83 @@
+"""Signals that ask a training to stop: it stops after the current step, when its state is whole."""
+
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from types import FrameType, TracebackType
+from typing import Any, TypeVar
+
+from configs.progress import Progress
+
+T = TypeVar("T")
+_SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1")  # a scheduler's, the keyboard's, SLURM's warning before the time limit
+
+
+class TrainingInterruptedError(Exception):
+    """A training stopped on a signal, after saving its state.
+
+    Attributes:
+        signal_number: of the signal.
+    """
+
+    def __init__(self, message: str, signal_number: int):
+        super().__init__(message)
+        self.signal_number = signal_number
+
+
+class StopRequest:
+    """Notes the first signal. A second one of the keyboard stops at once, as without this.
+
+    Use as a context manager; handlers are put back afterwards. Outside the main thread, which alone may set handlers, it notes
+    nothing.
+    """
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "StopRequest":
+        if threading.current_thread() is threading.main_thread():
+            for name in _SIGNALS:
+                number = getattr(signal, name, None)  # Windows has fewer
+                if number is not None:
+                    self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+    def raise_if_received(self, message: str) -> None:
+        """Raise `TrainingInterruptedError` where a signal has come."""
+        if self.received is not None:
+            raise TrainingInterruptedError(f"{self.received.name} received: {message}", int(self.received))
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        if self.received is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = self.received or signal.Signals(number)
+
+
+class Stoppable:
+    """A progress that looks for a signal at each item.
+
+    Args:
+        progress: shows the items.
+        stop: noted signals.
+        message: of `TrainingInterruptedError`.
+    """
+
+    def __init__(self, progress: Progress, stop: StopRequest, message: str):
+        self._progress, self._stop, self._message = progress, stop, message
+
+    def track(self, items: Iterable[T], description: str, total: int) -> Iterator[T]:
+        """Yield the items, or raise `TrainingInterruptedError`."""
+        for item in self._progress.track(items, description, total):
+            self._stop.raise_if_received(self._message)
+            yield item
+
+    def note(self, text: str) -> None:
+        """Show a text."""
+        self._progress.note(text)

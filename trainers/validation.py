@@ -1,0 +1,70 @@
+"""Whole volumes of a fold's validation cases: predicted as any image, brought to the original grid, written, scored."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from configs.dataset import DatasetDescription
+from configs.files import write_json
+from configs.progress import Progress
+from inference import EvaluationResult, Predictor
+from inference.evaluation import score_case, summarise
+from preprocessing.images import read_labels, write_labels
+from preprocessing.store import CaseStore, StoredCase
+from trainers.folders import FoldFolder
+
+logger = logging.getLogger(__name__)
+
+
+def validate_fold(
+    predictor: Predictor, store: CaseStore, identifiers: Sequence[str], folder: FoldFolder, progress: Progress
+) -> EvaluationResult:
+    """Predict the fold's validation cases as `se_predict` would, and compare them with the original label files.
+
+    Writes `validation/<case>.nii.gz` on the grid of the original image, and `validation/metrics.json`.
+
+    Args:
+        predictor: of this fold alone.
+        store: the prepared cases.
+        identifiers: of the validation cases.
+        folder: of the fold.
+        progress: shows the cases.
+    """
+    folder.metrics.unlink(missing_ok=True)
+    scores = {}
+    for identifier in progress.track(identifiers, "Validating", len(identifiers)):
+        scores[identifier] = _validate_case(predictor, store.read(identifier), folder.validation)
+    result = summarise(scores)
+    write_json(folder.metrics, result.model_dump(mode="json"))
+    return result
+
+
+def _validate_case(predictor: Predictor, case: StoredCase, folder: Path) -> dict:
+    """Scores of each label."""
+    properties = case.properties
+    if properties.labels is None:
+        raise ValueError(f"case {case.identifier} has no label file")
+    probabilities = predictor.probabilities(torch.from_numpy(case.image[:]))
+    labels = predictor.restore(probabilities, properties.trace)
+    like = Path(properties.images[0]) if properties.images else None
+    geometry = properties.trace.geometry
+    write_labels(folder / f"{case.identifier}.nii.gz", labels, geometry, like if like is not None and like.is_file() else None)
+    reference, _ = read_labels(Path(properties.labels))
+    return score_case(labels, reference, predictor.description, geometry.spacing)
+
+
+def table_of(result: EvaluationResult, description: DatasetDescription) -> str:
+    """Dice of each label, and their mean, as lines of text."""
+    width = max(len(name) for name in (*description.foreground, "mean foreground Dice"))
+    lines = [
+        f"  {name:<{width}}  {_shown(result.means[name]['dice'].value)}  ({result.means[name]['dice'].cases} cases)"
+        for name in description.foreground
+        if name in result.means
+    ]
+    return "\n".join([*lines, f"  {'mean foreground Dice':<{width}}  {_shown(result.mean_foreground_dice)}"])
+
+
+def _shown(value: float | None) -> str:
+    return "   -  " if value is None else f"{value:.4f}"
