@@ -64,7 +64,9 @@ def predict_ensemble(
     total: Tensor | None = None
     for factor, share in zip(factors, shares, strict=True):
         resized = resample_image(image, scaled_shape(shape, factor, axes))
-        mean = _mean((probabilities_of(score(member, resized), regions) for member in members), len(members))
+        titles = [f"Tiles at scale {factor:g}, network {index} of {len(members)}" for index in range(1, len(members) + 1)]
+        scored = (score(member, resized, title=title) for member, title in zip(members, titles, strict=True))
+        mean = _mean((probabilities_of(logits, regions) for logits in scored), len(members))
         part = resample_probabilities(mean, shape).mul_(share)
         total = part if total is None else total.add_(part)
     if total is None:

@@ -14,6 +14,7 @@ from configs.files import replacing
 
 COLUMNS = 6
 INCHES = 2.2
+LEGEND = 24  # labels at most: a longer legend would hide the picture
 
 
 def montage(
@@ -94,7 +95,6 @@ def _outline(panel: Axes, labels: NDArray, colours: dict[int, tuple[float, float
 
 
 def _legend(figure: Figure, colours: dict[int, tuple[float, float, float, float]], names: dict[int, str]) -> None:
-    shown = list(colours.items())[:12]
-    if shown:
-        handles = [Line2D([], [], color=colour, label=names.get(value, str(value))) for value, colour in shown]
+    handles = [Line2D([], [], color=colour, label=names.get(value, str(value))) for value, colour in colours.items()]
+    if 0 < len(handles) <= LEGEND:
         figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)), fontsize=8, frameon=False)

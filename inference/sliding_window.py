@@ -24,6 +24,7 @@ def predict_volume(
     tile_batch: int | None = None,
     device: torch.device | str | None = None,
     progress: Progress | None = None,
+    title: str = "Tiles",
 ) -> Tensor:
     """Class scores of a volume of any size.
 
@@ -37,7 +38,7 @@ def predict_volume(
         step: largest distance of neighbouring tiles, as a share of the patch, in (0, 1].
         tile_batch: tiles per forward pass; None chooses by device. Halved when a GPU runs out of memory.
         device: of the computation and the result; None takes the network's.
-        progress: shows the tiles done.
+        progress: shows the tiles done, under this `title`.
 
     Returns:
         (K, Z, Y, X) float32 scores (logits, if the network gives logits) on `device`.
@@ -56,7 +57,7 @@ def predict_volume(
     total: Tensor | None = None
     with torch.no_grad(), evaluating(network), torch.autocast(device.type, enabled=device.type == "cuda"):
         tiles = _tile_scores(network, padded, patch, starts, batch, device)
-        for start, scores in (progress or Silent()).track(tiles, "tiles", len(starts)):
+        for start, scores in (progress or Silent()).track(tiles, title, len(starts)):
             if total is None:
                 total = torch.zeros(len(scores), *padded.shape[1:], device=device)
             _window(total, start, patch).addcmul_(scores.float(), weights)

@@ -1,12 +1,14 @@
 """Folders of predictions against folders of references."""
 
 import csv
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from rich.console import Console
 
 from configs.dataset import DatasetDescription
 from configs.errors import InputError
@@ -163,5 +165,8 @@ def test_the_table_names_what_is_left_out(tmp_path: Path) -> None:
     result = evaluate(*write_folders(tmp_path, {"a": (boxes(kidney=4), boxes(kidney=4))}), LABELS, tolerance=1.0)
     table = score_table(result)
     cells = {str(column.header): list(column.cells) for column in table.columns}
-    assert cells["label"] == ["kidney", "cyst"] and cells["Dice"] == ["1.0000", "-"]
-    assert cells["undefined"] == ["0", "1"] and "HD95 mm" in cells
+    assert cells["label"] == ["kidney", "cyst"] and cells["Dice"] == ["1.000", "-"]
+    assert cells["cases"] == ["1 of 1", "0 of 1"] and cells["HD95\nmm"] == ["0.000", "-"]
+    console = Console(width=80, file=io.StringIO())
+    console.print(table)
+    assert "…" not in console.file.getvalue()  # type: ignore[attr-defined]

@@ -50,7 +50,7 @@ def test_predict_then_evaluate(run: Run, tmp_path: Path, model: Path, images: Pa
     assert run(evaluate_main, out, out, "--surface", "--tolerance", 2) == 0
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["mean_foreground_dice"] == 1 and (out / "metrics.csv").is_file()
-    assert "Mean foreground Dice 1.0000, 3 cases" in capsys.readouterr().out
+    assert "Mean foreground Dice 1.000, 3 cases" in capsys.readouterr().out
 
 
 def test_work_is_continued_and_divided(run: Run, tmp_path: Path, model: Path, images: Path) -> None:

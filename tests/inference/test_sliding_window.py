@@ -2,10 +2,12 @@
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 from torch import Tensor, nn
 
 from inference.sliding_window import predict_volume
@@ -69,6 +71,16 @@ def test_weights_are_a_gaussian_of_an_eighth_of_the_patch() -> None:
     weights = axis_weights(64)
     assert weights.argmax() == 32 and weights[32] == 1
     assert weights[40].item() == pytest.approx(0.6065, abs=1e-4)  # one sigma away
+
+
+def test_weights_are_those_of_the_peer() -> None:
+    """A unit impulse in the middle of the patch, blurred by sigma = patch / 8."""
+    impulse = np.zeros((16, 12, 7))
+    impulse[8, 6, 3] = 1
+    blurred = ndimage.gaussian_filter(impulse, [2, 1.5, 7 / 8], mode="constant")
+    z, y, x = (axis_weights(size) for size in impulse.shape)
+    ours = z[:, None, None] * y[:, None] * x
+    np.testing.assert_allclose(ours.numpy(), blurred / blurred.max(), rtol=1e-5)
 
 
 @pytest.mark.parametrize("step", [0.3, 0.5, 0.75, 1.0])
