@@ -24,6 +24,8 @@ def find_class_locations(labels: NDArray[np.int16], identifier: str, most: int =
     random = np.random.default_rng(zlib.crc32(identifier.encode()))
     foreground = np.flatnonzero(labels)
     classes = labels.reshape(-1)[foreground]
+    if not classes.size:
+        return {}
     order = np.argsort(classes, kind="stable")
     present, starts = np.unique(classes[order], return_index=True)
     locations: ClassLocations = {}

@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+import torch
+from skimage.transform import resize
+
+from preprocessing.resample import resample_image, resample_labels, resample_scores
+from preprocessing.resampled_grid import find_separate_axis, resampled_shape
+
+UP, DOWN, MIXED = (17, 25, 14), (7, 6, 9), (6, 25, 12)
+SHAPE = (12, 15, 10)
+
+
+def smooth(seed=0, channels=2):
+    return np.random.default_rng(seed).normal(size=(channels, *SHAPE)).astype(np.float32)
+
+
+def blobs(classes=5, seed=0):
+    """A label map of compact regions: the nearest of some random points."""
+    random = np.random.default_rng(seed)
+    points = random.uniform(0, SHAPE, (classes, 3))
+    grid = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"), -1)
+    return np.linalg.norm(grid[..., None, :] - points, axis=-1).argmin(-1).astype(np.int16)
+
+
+@pytest.mark.parametrize("shape", [UP, DOWN, MIXED, SHAPE])
+def test_images_equal_skimage(shape):
+    image = smooth()
+    resampled = resample_image(image, shape)
+    for source, target in zip(image, resampled, strict=True):
+        expected = resize(source, shape, order=3, mode="edge", anti_aliasing=False, clip=True)
+        assert np.abs(target - expected).max() < 1e-4 * np.ptp(source)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_separate_axis_is_slice_by_slice(axis):
+    """In-plane splines of every slice, then the nearest slice; interpolating across is different (control)."""
+    image = smooth(channels=1)
+    resampled = resample_image(image, UP, separate_axis=axis)[0]
+    plane = tuple(size for index, size in enumerate(UP) if index != axis)
+    planes = [
+        resize(part, plane, order=3, mode="edge", anti_aliasing=False, clip=False) for part in np.moveaxis(image[0], axis, 0)
+    ]
+    nearest = np.clip(np.floor((np.arange(UP[axis]) + 0.5) * SHAPE[axis] / UP[axis]).astype(int), 0, SHAPE[axis] - 1)
+    expected = np.moveaxis(np.stack(planes)[nearest], 0, axis)
+    inside = np.clip(expected, image.min(), image.max())
+    assert np.abs(resampled - inside).max() < 1e-3
+    assert np.abs(resample_image(image, UP)[0] - inside).max() > 0.1
+
+
+@pytest.mark.parametrize("shape", [UP, DOWN, MIXED])
+@pytest.mark.parametrize("axis", [None, 1])
+def test_labels_equal_the_argmax_of_all_classes(shape, axis):
+    labels = blobs()
+    resampled = resample_labels(labels, shape, axis)
+    onehot = torch.from_numpy(np.stack([labels == index for index in range(5)]).astype(np.float32))
+    expected = resample_scores(onehot, shape, axis, lambda scores: scores.argmax(0).short()).numpy()
+    assert resampled.dtype == np.int16 and (resampled != expected).mean() < 1e-3  # ties may fall either way
+    if axis is None:
+        shares = np.stack([resize(one.numpy(), shape, order=1, mode="edge", anti_aliasing=False) for one in onehot])
+        assert (resampled != shares.argmax(0)).mean() < 0.01
+
+
+def test_labels_with_gaps_in_their_values():
+    labels = np.zeros(SHAPE, np.int16)
+    labels[3:5, 4:6, 5:7] = 7
+    labels[-1, -1, -1] = 300
+    doubled = resample_labels(labels, tuple(2 * size for size in SHAPE))
+    assert set(np.unique(doubled)) == {0, 7, 300}
+    assert np.array_equal(resample_labels(labels, SHAPE), labels)
+
+
+@pytest.mark.parametrize("slab_voxels", [1, 700, 10**9])
+@pytest.mark.parametrize("shape", [UP, (12, 20, 7)])
+def test_scores_in_slabs_equal_scores_at_once(slab_voxels, shape):
+    scores = torch.from_numpy(smooth(channels=4))
+    decided = resample_scores(scores, shape, None, lambda part: part.softmax(0), slab_voxels)
+    expected = np.stack([resize(one.numpy(), shape, order=1, mode="edge", anti_aliasing=False) for one in scores])
+    assert torch.allclose(decided, torch.from_numpy(expected).softmax(0), atol=1e-4)
+
+
+def test_resampled_shape_keeps_the_extent():
+    assert resampled_shape((10, 20, 30), (2, 1, 0.5), (1, 1, 1)) == (20, 20, 15)
+    assert resampled_shape((3, 3, 3), (0.1, 1, 1), (1, 1, 1)) == (1, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "planned", "axis"),
+    [
+        ((1, 1, 1), (1, 1, 1), None),
+        ((5, 1, 1), (1, 1, 1), 0),
+        ((1, 1, 1), (1, 4, 1), 1),
+        ((3, 1, 1), (1, 1, 1), None),
+        ((1, 5, 5), (1, 1, 1), None),
+        ((1, 1, 5), (5, 1, 1), 2),
+    ],
+)
+def test_separate_axis_rule(spacing, planned, axis):
+    assert find_separate_axis(spacing, planned, 3) == axis

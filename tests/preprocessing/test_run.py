@@ -1,0 +1,95 @@
+import os
+from functools import partial
+
+import numpy as np
+import pytest
+
+from configs.errors import InputError
+from configs.plan import ChannelNormalisation, ConfigurationPlan, Plan
+from configs.progress import Silent
+from preprocessing.dataset import open_dataset
+from preprocessing.parallel import for_each_case
+from preprocessing.run import preprocess_dataset
+from preprocessing.store import CaseStore
+from tests.preprocessing.datasets import image, make_dataset, save
+
+
+def plan_for(dataset, spacing=(1.0, 1.0, 1.0), scheme="zscore"):
+    channels = tuple(ChannelNormalisation(channel=name, scheme=scheme) for name in dataset.description.channels)
+    configuration = ConfigurationPlan(spacing=spacing, median_shape=(14, 12, 10), normalisation=channels)
+    return Plan(dataset=dataset.description, configurations={"3d_fullres": configuration})
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    return open_dataset(make_dataset(tmp_path / "data"))
+
+
+def written(folder):
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.json")}
+
+
+def test_a_rerun_makes_only_what_is_missing_or_stale(tmp_path, dataset):
+    folder = tmp_path / "store"
+    run = partial(preprocess_dataset, dataset, configuration="3d_fullres", folder=folder)
+    store = run(plan=plan_for(dataset))
+    assert store.identifiers() == list(dataset.cases)
+    first = written(folder)
+    run(plan=plan_for(dataset))
+    assert written(folder) == first
+
+    (folder / "case_0.b2nd").unlink()
+    save(dataset.cases["case_1"].images[0], image(77))
+    run(plan=plan_for(dataset))
+    second = written(folder)
+    assert sorted(name for name in first if second[name] != first[name]) == ["case_0.json", "case_1.json"]
+
+    run(plan=plan_for(dataset, spacing=(1.0, 1.0, 1.25)))
+    third = written(folder)
+    assert all(third[name] != second[name] for name in second)
+    run(plan=plan_for(dataset, spacing=(1.0, 1.0, 1.25)), overwrite=True)
+    assert all(written(folder)[name] != third[name] for name in third)
+
+
+def test_cases_that_left_the_dataset_leave_the_store(tmp_path, dataset):
+    preprocess_dataset(dataset, plan_for(dataset), "3d_fullres", tmp_path / "store")
+    for path in (*dataset.cases["case_2"].images, dataset.cases["case_2"].labels):
+        path.unlink()
+    store = preprocess_dataset(open_dataset(dataset.folder), plan_for(dataset), "3d_fullres", tmp_path / "store")
+    assert store.identifiers() == ["case_0", "case_1"]
+    assert not list((tmp_path / "store").glob("case_2*"))
+
+
+def test_failing_cases_are_named_and_the_others_finish(tmp_path, dataset):
+    dataset.cases["case_1"].images[0].write_bytes(b"")
+    with pytest.raises(InputError, match=r"case `case_1`.*cannot be read"):
+        preprocess_dataset(dataset, plan_for(dataset), "3d_fullres", tmp_path / "store")
+    assert CaseStore(tmp_path / "store").identifiers() == ["case_0", "case_2"]
+    save(dataset.cases["case_1"].images[0], image(1, (5, 5, 5)))
+    with pytest.raises(RuntimeError, match=r"1 of 3 cases failed: case `case_1`: ValueError.*The other 2 cases are done"):
+        preprocess_dataset(dataset, plan_for(dataset), "3d_fullres", tmp_path / "store")
+    save(dataset.cases["case_1"].images[0], image(1))
+    store = preprocess_dataset(dataset, plan_for(dataset), "3d_fullres", tmp_path / "store")
+    assert store.identifiers() == list(dataset.cases)
+
+
+def test_processes_give_the_same_arrays(tmp_path, dataset):
+    plan = plan_for(dataset)
+    alone = preprocess_dataset(dataset, plan, "3d_fullres", tmp_path / "alone", jobs=1)
+    together = preprocess_dataset(dataset, plan, "3d_fullres", tmp_path / "together", jobs=2)
+    for identifier in dataset.cases:
+        one, two = alone.read(identifier), together.read(identifier)
+        assert np.array_equal(one.image[:], two.image[:]) and np.array_equal(one.labels[:], two.labels[:])
+        assert one.properties == two.properties
+
+
+def _die_on_b(identifier, value):
+    if identifier == "b":
+        os.kill(os.getpid(), 9)
+    return value
+
+
+@pytest.mark.filterwarnings("ignore")  # joblib warns of the killed worker as well
+def test_a_killed_worker_is_reported_with_its_cases():
+    with pytest.raises(RuntimeError, match=r"worker process was killed.*unfinished, the next of them .*b.*--jobs"):
+        list(for_each_case(_die_on_b, {"a": 1, "b": 2, "c": 3}, 2, Silent(), "Testing"))
