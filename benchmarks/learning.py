@@ -41,15 +41,18 @@ def design(name: str) -> NetworkConfig:
     group = None
     if family != "plain":
         number = int(head[len(family) :])
-        group = ScaleGroup(smallest_sigma=float(options.get("sigma", 0.8)), step=float(options.get("step", 2 ** (1 / 3))), number=number)
-    order = options.get("order", "2")
-    return NetworkConfig(
-        family=family, block=options.get("block", "plain"), input_channels=1, output_channels=CLASSES,
-        features=(width, 2 * width, 4 * width), strides=((1, 1, 1), (2, 2, 2), (2, 2, 2)), kernels=((3, 3, 3),) * 3,
-        encoder_blocks=(2, 2, 2), decoder_blocks=(2, 2), scale_group=group, projection=options.get("projection", "learned"),
-        border=options.get("border", "replicate"), scale_mixing=int(options.get("mixing", 0)),
-        scale_dropout=float(options.get("dropout", 0)), basis_order="tensor" if order == "tensor" else int(order), deep_supervision=False,
-    )  # fmt: skip
+        group = ScaleGroup(
+            smallest_sigma=float(options.get("sigma", 0.8)), step=float(options.get("step", 2 ** (1 / 3))), number=number
+        )
+    settings = {
+        "family": family, "block": options.get("block", "plain"), "input_channels": 1, "output_channels": CLASSES,
+        "features": (width, 2 * width, 4 * width), "strides": ((1, 1, 1), (2, 2, 2), (2, 2, 2)), "kernels": ((3, 3, 3),) * 3,
+        "encoder_blocks": (2, 2, 2), "decoder_blocks": (2, 2), "scale_group": group, "deep_supervision": False,
+        "projection": options.get("projection", "learned"), "border": options.get("border", "replicate"),
+        "scale_mixing": int(options.get("mixing", 0)), "scale_dropout": float(options.get("dropout", 0)),
+        "basis_order": "tensor" if options.get("order") == "tensor" else int(options.get("order", 2)),
+    }  # fmt: skip
+    return NetworkConfig.model_validate(settings)
 
 
 def load_cases(dataset: Path) -> dict[str, tuple[Tensor, Tensor]]:
@@ -109,7 +112,7 @@ def train(network: nn.Module, cases: list[tuple[Tensor, Tensor]], steps: int, se
             group["lr"] = 1e-2 * (1 - step / steps) ** 0.9
         drawn = [cases[index] for index in generator.choice(len(cases), 2, replace=False)]
         if augment_scale:
-            drawn = [rescale(*case, float(np.exp(generator.uniform(np.log(0.6), np.log(1.4))))) for case in drawn]
+            drawn = [rescale(image, labels, float(np.exp(generator.uniform(*np.log((0.6, 1.4)))))) for image, labels in drawn]
         image = torch.stack([to_shape(case[0], SHAPE) for case in drawn])[:, None]
         labels = torch.stack([to_shape(case[1], SHAPE) for case in drawn])
         axes = [axis + 1 for axis in range(3) if generator.random() < 0.5]
@@ -156,7 +159,9 @@ def test(network: nn.Module, cases: list[tuple[Tensor, Tensor]], with_ensemble: 
         rescaled = [rescale(*case, factor) for case in cases]
         single[str(factor)] = float(np.mean([dice(scores_of(network, image).argmax(0), labels) for image, labels in rescaled]))
         if with_ensemble:
-            ensemble[str(factor)] = float(np.mean([dice(ensemble_of(network, image).argmax(0), labels) for image, labels in rescaled]))
+            ensemble[str(factor)] = float(
+                np.mean([dice(ensemble_of(network, image).argmax(0), labels) for image, labels in rescaled])
+            )
     return {"single": single, "ensemble": ensemble}
 
 

@@ -64,17 +64,19 @@ class ScaleConvolution(nn.Module):
         self.whole: Tensor
         self.register_buffer("stencils", (scaling * functions.stencils).float(), persistent=False)
         self.register_buffer("whole", (scaling * functions.dense).float(), persistent=False)
-        for axis, blur in zip("zyx", functions.blurs, strict=True):
-            self.register_buffer(f"blur_{axis}", None if blur is None else blur.float(), persistent=False)
-        profiles = kernel_functions(widths, active, 0, taps, size).dense
-        for axis, name in enumerate("zyx"):
-            others = [position for position in (2, 3, 4) if position != axis + 2]
-            profile = profiles.sum(others)[:, 0] / profiles.sum((2, 3, 4)) if active[axis] else None
-            self.register_buffer(f"profile_{name}", None if profile is None else profile.float(), persistent=False)
+        self._keep("blur", functions.blurs)
+        self._keep("profile", _order_zero_profiles(kernel_functions(widths, active, 0, taps, size).dense, active))
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, scale_size, len(functions.orders)))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         self._cached: tuple[object, Tensor] | None = None
         self.reset_parameters(gain)
+
+    def _keep(self, name: str, per_axis: Sequence[Tensor | None]) -> None:
+        for axis, taps in zip("zyx", per_axis, strict=True):
+            self.register_buffer(f"{name}_{axis}", None if taps is None else taps.float(), persistent=False)
+
+    def _kept(self, name: str) -> list[Tensor | None]:
+        return [self._buffers[f"{name}_{axis}"] for axis in "zyx"]
 
     def reset_parameters(self, gain: float = 1.0) -> None:
         """Draw weights as for an ordinary convolution: unit response for smooth unit input, doubled for a rectifier (He et al. 2015)."""
@@ -84,7 +86,9 @@ class ScaleConvolution(nn.Module):
 
     def extra_repr(self) -> str:
         """Sizes, for printing."""
-        return f"{self.in_channels}, {self.out_channels}, scales={self.scales}, scale_size={self.scale_size}, border={self.border}"
+        return (
+            f"{self.in_channels}, {self.out_channels}, scales={self.scales}, scale_size={self.scale_size}, border={self.border}"
+        )
 
     def kernels(self, engine: Engine) -> Tensor:
         """Kernels (S, O, I * scale_size, K_z, K_y, K_x) of the given engine. In evaluation they are kept until the weights change."""
@@ -106,12 +110,12 @@ class ScaleConvolution(nn.Module):
         kernels = self.kernels(engine)
         bias = None if self.border == "renormalise" else self.bias
         if engine == "factorised":
-            y = factorised(x, (self.blur_z, self.blur_y, self.blur_x), kernels, bias, self.border)
+            y = factorised(x, self._kept("blur"), kernels, bias, self.border)
         else:
             y = dense(x, kernels, bias, self.border)
         if self.border != "renormalise":
             return y
-        y = y / coverage((self.profile_z, self.profile_y, self.profile_x), x.shape[3:]).to(y.device, y.dtype)
+        y = y / coverage(self._kept("profile"), x.shape[3:]).to(y.device, y.dtype)
         return y if self.bias is None else y + self.bias.reshape(1, -1, 1, 1, 1, 1)
 
 
@@ -131,6 +135,15 @@ class GroupConvolution(ScaleConvolution):
         if self.scale_size > 1:
             x = torch.cat([_shift_scales(x, j) for j in range(self.scale_size)], 1)
         return self._evaluate(x)
+
+
+def _order_zero_profiles(functions: Tensor, active: Sequence[bool]) -> list[Tensor | None]:
+    """Taps (S, K) of the order-0 function (S, 1, K_z, K_y, K_x) along each active axis, summing to 1."""
+    profiles: list[Tensor | None] = []
+    for axis, is_active in enumerate(active):
+        others = [position for position in (2, 3, 4) if position != axis + 2]
+        profiles.append(functions.sum(others)[:, 0] / functions.sum((2, 3, 4)) if is_active else None)
+    return profiles
 
 
 def _shift_scales(x: Tensor, by: int) -> Tensor:

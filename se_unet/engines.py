@@ -51,7 +51,10 @@ def dense(x: Tensor, kernels: Tensor, bias: Tensor | None, border: Border) -> Te
     """Convolve each scale with its whole kernel. Arguments and result as in `factorised`."""
     margins = [size // 2 for size in kernels.shape[3:]]
     identity = torch.ones(1, 1, dtype=kernels.dtype, device=kernels.device)
-    matrices = [band_matrix(identity, n, border, margin=margin) if margin else None for n, margin in zip(x.shape[3:], margins, strict=True)]
+    matrices = [
+        band_matrix(identity, n, border, margin=margin) if margin else None
+        for n, margin in zip(x.shape[3:], margins, strict=True)
+    ]
     padded = per_scale_separable(x, (matrices[0], matrices[1], matrices[2]))
     if x.shape[2] == 1:
         return _lift(padded, kernels, bias)

@@ -48,7 +48,7 @@ class ScaleHead(nn.Module):
         super().__init__()
         self.projection, self.dropout = projection, dropout
         self.scores = PointwiseConvolution(channels, classes)
-        self.votes = PointwiseConvolution(channels, 1) if projection == "learned" else None
+        self.votes = PointwiseConvolution(channels, 1, bias=False) if projection == "learned" else None
         if self.votes is not None:
             nn.init.zeros_(self.votes.weight)  # starts as the mean
 

@@ -22,7 +22,12 @@ class InstanceNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, ...) -> the same shape."""
-        if x.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling() and x.dtype == self.weight.dtype:
+        if (
+            x.device.type == "cpu"
+            and torch.is_grad_enabled()
+            and not torch.compiler.is_compiling()
+            and x.dtype == self.weight.dtype
+        ):
             return _ChannelsInnermost.apply(x, self.weight, self.bias, self.eps)
         return F.group_norm(x, x.shape[1], self.weight, self.bias, self.eps)
 
@@ -35,7 +40,7 @@ class _ChannelsInnermost(torch.autograd.Function):
     """Group normalisation with one group per channel; torch's own backward pass copies channels-last maps on CPUs."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:  # noqa: D102
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         batch, channels = x.shape[:2]
         rows = x.movedim(1, -1).contiguous()
         volume = rows.reshape(batch, 1, 1, -1, channels).movedim(-1, 1)
@@ -44,7 +49,7 @@ class _ChannelsInnermost(torch.autograd.Function):
         return y.movedim(1, -1).reshape(rows.shape).movedim(-1, 1)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]  # noqa: D102
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         rows, weight, mean, rstd = ctx.saved_tensors
         batch, channels = rows.shape[0], rows.shape[-1]
         x = rows.reshape(batch, -1, channels)

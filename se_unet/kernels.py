@@ -1,4 +1,4 @@
-"""The functions of a steerable kernel at every scale, normalised once for all scales."""
+"""The functions of a steerable kernel at every scale, made orthonormal by one map for all scales and spacings."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,6 @@ from se_unet.basis import Orders, fitted_factors, fitted_taps, function_orders, 
 Taps = Literal["factors", "fitted", "sampled"]
 BasisOrder = Literal[0, 1, 2, 3, "tensor"]
 Triple = tuple[float, float, float]
-SMOOTHNESS = 0.8  # voxels: how smooth the features are taken to be where functions are brought to unit response
 
 
 @dataclass(frozen=True)
@@ -43,12 +42,16 @@ class KernelFunctions:
 
 @lru_cache(maxsize=256)
 def kernel_functions(
-    sigmas: tuple[Triple, ...], active: tuple[bool, bool, bool], order: BasisOrder, taps: Taps = "factors", size: int | None = None
+    sigmas: tuple[Triple, ...],
+    active: tuple[bool, bool, bool],
+    order: BasisOrder,
+    taps: Taps = "factors",
+    size: int | None = None,
 ) -> KernelFunctions:
-    """Functions of total order up to `order` at every scale, orthonormal at the middle scale.
+    """Functions of total order up to `order` at every scale, orthonormal for smooth images.
 
-    One linear map, shared by all scales, makes the functions orthonormal for smooth images: unit weights then give unit response, and
-    scale equivariance is untouched, which a norm per scale would break.
+    One linear map, shared by all scales, makes them orthonormal: unit weights then give unit response, and scale equivariance is
+    untouched, which a norm per scale would break.
 
     Args:
         sigmas: width in voxels per scale and axis (Z, Y, X), ascending in scale.
@@ -62,9 +65,7 @@ def kernel_functions(
         stencils, blurs = _factor_functions(sigmas, active, orders)
     else:
         stencils, blurs = _tap_functions(sigmas, active, orders, taps, size), (None, None, None)
-    functions = KernelFunctions(orders, stencils, blurs)
-    mixing = _orthonormal_mixing(functions.dense[len(sigmas) // 2])
-    return KernelFunctions(orders, torch.einsum("fg,sgzyx->sfzyx", mixing, stencils), blurs)
+    return KernelFunctions(orders, torch.einsum("fg,sgzyx->sfzyx", orthonormal_mixing(orders), stencils), blurs)
 
 
 def _factor_functions(
@@ -123,16 +124,22 @@ def _blur_functions(functions: Tensor, blur: Tensor, axis: int) -> Tensor:
     return torch.einsum("s...k,skl->s...l", moved, matrix).movedim(-1, axis)
 
 
-def _orthonormal_mixing(functions: Tensor) -> Tensor:
-    """The map (F, F) that makes functions (F, K_z, K_y, K_x) orthonormal on images smoothed by `SMOOTHNESS` voxels.
+def orthonormal_mixing(orders: Sequence[Orders]) -> Tensor:
+    """The map (F, F) that makes the functions of these orders orthonormal on images about as smooth as the functions are wide.
 
-    The symmetric inverse root of the Gram matrix stays closest to the functions themselves and treats the axes alike.
+    Inner products are those of continuous space, `int (iws)^n conj((iws)^m) exp(-w^2 s^2) P(w) dw` along each axis with the spectrum
+    `P = exp(-w^2 s^2)`: they depend on no grid, so that the same weights serve every spacing. The symmetric inverse root of the Gram
+    matrix stays closest to the functions themselves and treats the axes alike.
     """
-    response = functions
-    for axis in range(1, 4):
-        offsets = torch.arange(functions.shape[axis], dtype=torch.float64)
-        correlation = torch.exp(-((offsets[:, None] - offsets) ** 2) / (4 * SMOOTHNESS**2))
-        response = (response.movedim(axis, -1) @ correlation).movedim(-1, axis)
-    gram = torch.einsum("fzyx,gzyx->fg", functions, response)
+    gram = torch.tensor([[math.prod(map(_inner_product, one, other)) for other in orders] for one in orders], dtype=torch.float64)
     values, vectors = torch.linalg.eigh(gram)
-    return vectors @ torch.diag(values.clamp(min=1e-6 * float(values.max())).rsqrt()) @ vectors.T
+    return vectors @ torch.diag(values.rsqrt()) @ vectors.T
+
+
+def _inner_product(n: int, m: int) -> float:
+    """Of derivatives n and m along one axis: a Gaussian moment of half variance, with the phase i^(n - m)."""
+    if (n - m) % 2:
+        return 0.0
+    power = n + m
+    moment = math.prod(range(power - 1, 0, -2)) / 4 ** (power // 2)  # (power - 1)!! (1/4)^(power / 2)
+    return (-1) ** ((n - m) // 2) * moment / math.sqrt(2)

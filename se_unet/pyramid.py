@@ -34,10 +34,7 @@ class Pyramid(nn.Module):
         self.network = UNet(member, ScaleFamily(member))
         channels = config.features[: len(self.network.heads)]
         learned = config.projection == "learned"
-        self.votes = nn.ModuleList([nn.Conv3d(count, 1, 1) for count in channels] if learned else [])
-        for vote in self.votes:
-            nn.init.zeros_(vote.weight)
-            nn.init.zeros_(vote.bias)
+        self.votes = nn.ModuleList([_even_votes(count) for count in channels] if learned else [])
 
     def forward(self, image: Tensor) -> Tensor | list[Tensor]:
         """Class scores, as of `UNet.forward`."""
@@ -53,7 +50,8 @@ class Pyramid(nn.Module):
 
     def _grids(self, image: Tensor) -> list[tuple[int, ...]]:
         """Stride of each decoder stage's grid against the image."""
-        grids, total = [], (1, 1, 1)
+        grids: list[tuple[int, ...]] = []
+        total = (1, 1, 1)
         for strides in self.config.strides[: len(self.network.heads)]:
             total = (total[0] * strides[0], total[1] * strides[1], total[2] * strides[2])
             grids.append(total)
@@ -75,6 +73,13 @@ class Pyramid(nn.Module):
                 scores, vote = apply_separable(scores, back), apply_separable(vote, back)
             results.append((scores, vote))
         return results
+
+
+def _even_votes(channels: int) -> nn.Conv3d:
+    """Votes that start as the mean over scales."""
+    votes = nn.Conv3d(channels, 1, 1, bias=False)
+    nn.init.zeros_(votes.weight)
+    return votes
 
 
 def _shrunk_size(n: int, factor: float, stride: int) -> int:

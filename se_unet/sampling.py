@@ -43,9 +43,7 @@ class LowPassDown(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Blur and subsample."""
-        matrices = [
-            self._matrix(n) if stride == 2 else None for n, stride in zip(x.shape[3:], self.strides, strict=True)
-        ]
+        matrices = [self._matrix(n) if stride == 2 else None for n, stride in zip(x.shape[3:], self.strides, strict=True)]
         return per_scale_separable(x, (matrices[0], matrices[1], matrices[2]))
 
     def _matrix(self, n: int) -> Tensor:

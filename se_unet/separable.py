@@ -69,7 +69,9 @@ def interpolation_matrix(positions: Tensor, n_in: int, order: int) -> Tensor:
         ValueError: another order, or no voxels.
     """
     if order not in _WEIGHTS or n_in < 1:
-        raise ValueError(f"spline order must be one of {sorted(_WEIGHTS)} and the axis not empty, not order {order} on {n_in} voxels")
+        raise ValueError(
+            f"spline order must be one of {sorted(_WEIGHTS)} and the axis not empty, not order {order} on {n_in} voxels"
+        )
     reach = EDGE // 2 if order == 3 else 0  # a spline goes on smoothly into the replicated border
     positions = positions.clamp(-reach, n_in - 1 + reach) + EDGE
     start, weights = _WEIGHTS[order](positions)

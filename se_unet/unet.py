@@ -22,10 +22,11 @@ class ResidualBlock(nn.Module):
         super().__init__()
         first = family.strided_convolution if strided else family.convolution
         self.first = ConvolutionBlock(first(inputs, outputs, stage), outputs)
-        self.second = nn.Sequential(family.convolution(outputs, outputs, stage), InstanceNorm(outputs))
+        norm = InstanceNorm(outputs)
+        nn.init.zeros_(norm.weight)  # the block starts as its shortcut, as in nnU-Net
+        self.second = nn.Sequential(family.convolution(outputs, outputs, stage), norm)
         self.shortcut = family.shortcut(inputs, outputs, stage, strided)
         self.rectifier = nn.LeakyReLU(SLOPE)
-        nn.init.zeros_(self.second[1].weight)  # the block starts as its shortcut, as in nnU-Net
 
     def forward(self, x: Tensor) -> Tensor:
         """Add the block's answer to its shortcut."""
@@ -45,9 +46,13 @@ class UNet(nn.Module):
         self.config = config
         stages = range(len(config.features))
         self.encoder = nn.ModuleList([_encoder_stage(config, family, stage) for stage in stages])
-        self.ups = nn.ModuleList([family.up(config.features[stage + 1], config.features[stage], stage + 1) for stage in stages[:-1]])
+        self.ups = nn.ModuleList(
+            [family.up(config.features[stage + 1], config.features[stage], stage + 1) for stage in stages[:-1]]
+        )
         self.decoder = nn.ModuleList([_decoder_stage(config, family, stage) for stage in stages[:-1]])
-        self.heads = nn.ModuleList([family.head(config.features[stage]) for stage in stages[:-1]] or [family.head(config.features[0])])
+        self.heads = nn.ModuleList(
+            [family.head(config.features[stage]) for stage in stages[:-1]] or [family.head(config.features[0])]
+        )
 
     def forward(self, image: Tensor) -> Tensor | list[Tensor]:
         """Class scores (logits).

@@ -28,8 +28,12 @@ def load_weights(network: nn.Module, path: Path) -> None:
     except (OSError, SafetensorError) as error:
         raise InputError(Fault(str(path), f"no readable weights ({error})", "Check the path, or train the fold")) from error
     expected = network.state_dict()
-    faults = [Fault(f"{path}: {name}", "the network has this tensor, the file does not", _REMEDY) for name in expected.keys() - tensors]
-    faults += [Fault(f"{path}: {name}", "the file has this tensor, the network does not", _REMEDY) for name in tensors.keys() - expected]
+    faults = [
+        Fault(f"{path}: {name}", "the network has this tensor, the file does not", _REMEDY) for name in expected.keys() - tensors
+    ]
+    faults += [
+        Fault(f"{path}: {name}", "the file has this tensor, the network does not", _REMEDY) for name in tensors.keys() - expected
+    ]
     faults += [
         Fault(f"{path}: {name}", f"the shape is {tuple(tensors[name].shape)}, the network's {tuple(tensor.shape)}", _REMEDY)
         for name, tensor in expected.items()
