@@ -194,7 +194,7 @@ def test_the_plan_decides_what_options_leave_open(tmp_path: Path) -> None:
 
 
 def test_threads_share_a_predictor(tmp_path: Path) -> None:
-    predictor = Predictor.load(write_model(tmp_path / "model"), "cpu", options=PredictionOptions(scales=(1.0,)))
+    predictor = Predictor.load(write_model(tmp_path / "model", folds=("0",)), "cpu")
     images = [image((10, 12, 9), seed) for seed in range(8)]
 
     def segment(values: NDArray[np.float32]) -> NDArray[np.uint8]:
