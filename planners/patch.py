@@ -12,6 +12,7 @@ from planners.topology import Topology, choose_topology
 
 _LARGEST_EDGE = 256  # the first guess has the volume of this cube
 _SMALLEST_BATCH = 2
+_SMALLEST_PATCH = 16  # longest edge below which no network learns anything
 
 Features = Callable[[int], Sequence[int]]
 Extent = tuple[float, float, float]
@@ -92,7 +93,7 @@ def _shorten(spacing: Spacing, topology: Topology, median: Extent, budget: Budge
     """Shorten the axis that is longest relative to the median case by one total stride, that of the shorter patch's network."""
     relative = [size / limit for size, limit in zip(topology.patch_size, median, strict=True)]
     axis = max(range(3), key=lambda candidate: (relative[candidate], candidate))
-    if topology.patch_size[axis] <= topology.total_stride[axis]:
+    if max(topology.patch_size) < _SMALLEST_PATCH or topology.patch_size[axis] <= topology.total_stride[axis]:
         raise InputError(_no_room(budget.gpu_memory, topology))
     step = choose_topology(spacing, _less(topology.patch_size, axis, topology.total_stride[axis])).total_stride[axis]
     return choose_topology(spacing, _less(topology.patch_size, axis, step))

@@ -13,6 +13,7 @@ from preprocessing.case import Case
 
 _MOST_COMPONENTS = 100
 _QUANTILES = (0.1, 0.5, 0.9)
+_ROUNDING = 1e-9  # so that a sum of weights that should be a quantile is one
 
 
 def label_sizes(case: Case, description: DatasetDescription) -> dict[str, LabelSizes]:
@@ -75,10 +76,13 @@ def _sizes(components: Sequence[int], voxel_volume: float) -> LabelSizes:
 
 
 def _spread(volumes: Sequence[float], weights: Sequence[float]) -> SizeSpread:
-    """Weighted quantiles of the diameter of the ball of each volume, interpolated between the weights' midpoints."""
+    """Weighted quantiles of the diameter of the ball of each volume: the smallest that a share of the weight does not exceed.
+
+    Not interpolated: between specks and one large structure that would give sizes that do not exist.
+    """
     diameters = np.cbrt(6 / math.pi * np.asarray(volumes))
     order = np.argsort(diameters, kind="stable")
-    share = np.asarray(weights)[order]
-    middle = (np.cumsum(share) - share / 2) / share.sum()
-    q10, q50, q90 = (float(value) for value in np.interp(_QUANTILES, middle, diameters[order]))
+    reached = np.cumsum(np.asarray(weights)[order])
+    positions = np.searchsorted(reached / reached[-1], np.array(_QUANTILES) - _ROUNDING)
+    q10, q50, q90 = (float(value) for value in diameters[order][positions])
     return SizeSpread(q10=q10, q50=q50, q90=q90)

@@ -1,0 +1,110 @@
+import math
+
+import numpy as np
+import pytest
+
+from configs.dataset import DatasetDescription
+from configs.fingerprint import CaseFingerprint, LabelSizes
+from planners.fingerprint import make_fingerprint, measure_case
+from planners.sizes import label_sizes, size_spreads
+from preprocessing.case import Case
+from preprocessing.dataset import open_dataset
+from preprocessing.geometry import Geometry
+from tests.preprocessing.datasets import LABELS, affine, make_dataset
+
+PLAIN = DatasetDescription(name="plain", channels=("MR",), labels=LABELS)
+REGIONS = DatasetDescription(
+    name="regions",
+    channels=("MR",),
+    labels={"background": 0, "both": (1, 2), "inner": (1,), "ignore": 3},
+    regions_class_order=(2, 1),
+)
+
+
+def case(labels, spacing=(2.0, 1.0, 0.5), image=None, description=PLAIN):
+    geometry = Geometry.from_spacing(labels.shape, spacing)
+    array = np.ones((1, *labels.shape), np.float32) if image is None else image
+    return Case("case", array, labels.astype(np.int16), geometry)
+
+
+@pytest.fixture
+def two_blocks():
+    labels = np.zeros((10, 10, 10), np.int16)
+    labels[1:3, 1:3, 1:3] = 2
+    labels[6:9, 6:9, 6:9] = 2
+    labels[3, 3, 3] = 1  # touches both of the classes by a corner only
+    return labels
+
+
+def test_components_of_labels(two_blocks):
+    sizes = label_sizes(case(two_blocks), PLAIN)
+    assert sizes["outer"] == LabelSizes(voxels=35, volume=35, component_volumes=(27, 8), components=2)
+    assert sizes["inner"].components == sizes["inner"].voxels == 1
+    assert label_sizes(case(np.zeros((3, 3, 3))), PLAIN)["inner"] == LabelSizes(
+        voxels=0, volume=0, component_volumes=(), components=0
+    )
+
+
+def test_components_of_regions_join_their_labels_and_leave_ignored_voxels_out(two_blocks):
+    two_blocks[0, 0, 0] = 3
+    sizes = label_sizes(case(two_blocks), REGIONS)
+    assert sizes["both"].component_volumes == (27, 9)
+    assert set(sizes) == {"both", "inner"}
+
+
+def fingerprint_of(volumes):
+    sizes = LabelSizes(voxels=100, volume=sum(volumes), component_volumes=tuple(volumes), components=len(volumes))
+    ones = {"spacing": (1, 1, 1), "shape": (9, 9, 9), "shape_after_crop": (9, 9, 9), "relative_size_after_crop": 1}
+    return CaseFingerprint(**ones, labels={"a": sizes})
+
+
+def ball(diameter):
+    return math.pi / 6 * diameter**3
+
+
+def test_spread_of_diameters():
+    cases = {str(index): fingerprint_of([ball(10 + index)]) for index in range(11)}
+    spread = size_spreads(cases)["a"]
+    assert (spread.q10, spread.q50, spread.q90) == pytest.approx((11, 15, 19))
+    alike = size_spreads({str(index): fingerprint_of([ball(12)]) for index in range(5)})["a"]
+    assert alike.q10 == pytest.approx(alike.q90) == pytest.approx(12)
+
+
+def test_specks_do_not_decide_the_spread():
+    clean = {str(index): fingerprint_of([ball(20)]) for index in range(4)}
+    specks = {str(index): fingerprint_of([ball(20)] + [ball(1)] * 50) for index in range(4)}
+    assert size_spreads(specks)["a"].model_dump() == pytest.approx(size_spreads(clean)["a"].model_dump(), rel=0.01)
+    lesions = {str(index): fingerprint_of([ball(20), ball(18), ball(10), ball(9)]) for index in range(4)}
+    spread = size_spreads(lesions)["a"]
+    assert spread.q90 / spread.q10 > 1.2  # one volume per case would see none
+
+
+def test_spacing_scales_sizes_only(two_blocks):
+    once = measure_case(case(two_blocks), PLAIN, 10).fingerprint
+    doubled = measure_case(case(two_blocks, (4.0, 2.0, 1.0)), PLAIN, 10).fingerprint
+    assert doubled.labels["outer"].volume == 8 * once.labels["outer"].volume
+    assert doubled.labels["outer"].voxels == once.labels["outer"].voxels
+
+
+def test_case_is_measured_in_canonical_order_after_the_crop():
+    image = np.zeros((1, 6, 8, 10), np.float32)
+    image[0, 1:5, 2:7, 3:9] = 1
+    turned = Geometry.from_affine((6, 8, 10), affine((0.5, 1, 3), (0, math.pi / 2, 0)))
+    labels = np.zeros((6, 8, 10), np.int16)
+    fingerprint = measure_case(Case("a", image, labels, turned), PLAIN, 10).fingerprint
+    assert fingerprint.spacing == pytest.approx((0.5, 1, 3))
+    assert fingerprint.shape == (10, 8, 6) and fingerprint.shape_after_crop == (6, 5, 4)
+    assert fingerprint.relative_size_after_crop == pytest.approx(120 / 480)
+
+
+def test_dataset_statistics_are_of_the_foreground(tmp_path):
+    dataset = open_dataset(make_dataset(tmp_path / "data", cases=3))
+    fingerprint = make_fingerprint(dataset)
+    assert fingerprint == make_fingerprint(dataset)
+    assert list(fingerprint.cases) == ["case_0", "case_1", "case_2"]
+    statistics = fingerprint.intensities[0]
+    assert statistics.min >= 1 and statistics.max <= 100
+    assert statistics.mean == pytest.approx(50.5, abs=1.5) and statistics.std == pytest.approx(99 / 12**0.5, abs=1.5)
+    assert statistics.min <= statistics.percentile_00_5 < 5 and 95 < statistics.percentile_99_5 <= statistics.max
+    assert fingerprint.size_spread["inner"].q50 == pytest.approx((6 / math.pi * 24) ** (1 / 3))
+    assert type(fingerprint).model_validate_json(fingerprint.model_dump_json()) == fingerprint

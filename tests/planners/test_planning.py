@@ -1,0 +1,227 @@
+import math
+import os
+from pathlib import Path
+
+import pytest
+
+from configs.dataset import DatasetDescription
+from configs.errors import InputError
+from configs.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics, SizeSpread
+from planners.decision import Decision
+from planners.fingerprint import make_fingerprint
+from planners.grid import choose_spacing
+from planners.mirroring import choose_mirror_axes, side_pairs
+from planners.normalisation import choose_normalisation
+from planners.options import PlanningOptions
+from planners.plan import make_plan
+from planners.scale_group import choose_scale_group, widest_spread
+from planners.topology import choose_topology
+from preprocessing.dataset import open_dataset
+
+HIPPOCAMPUS = Path(__file__).parents[2] / ".." / "shared" / "data" / "Dataset004_Hippocampus"
+STATISTICS = IntensityStatistics(mean=10, std=4, median=9, min=-50, max=90, percentile_00_5=0, percentile_99_5=30)
+DESCRIPTION = DatasetDescription(name="toy", channels=("MR",), labels={"background": 0, "a": 1, "b": 2})
+
+
+def case(spacing, shape, kept=1.0):
+    return CaseFingerprint(spacing=spacing, shape=shape, shape_after_crop=shape, relative_size_after_crop=kept, labels={})
+
+
+def fingerprint(spacing, shape, cases=100, spread=(10, 10, 10)):
+    q10, q50, q90 = spread
+    return Fingerprint(
+        cases={f"case_{index}": case(spacing, shape) for index in range(cases)},
+        intensities=(STATISTICS,),
+        size_spread={"a": SizeSpread(q10=q10, q50=q50, q90=q90)},
+    )
+
+
+def plans(*arguments, options=None, **settings):
+    return make_plan(DESCRIPTION, fingerprint(*arguments, **settings), options).configurations["3d_fullres"]
+
+
+# Known plans of nnU-Net 2: spacing, median shape, cases -> patch, batch, stages.
+KNOWN = [
+    ((1.0, 1.0, 1.0), (36, 50, 35), 260, (40, 56, 40), 9, 4),
+    ((1.0, 1.0, 1.0), (36, 50, 35), 140, (40, 56, 40), 5, 4),
+    ((0.8, 0.8, 0.8), (400, 480, 480), 100, (128, 128, 128), 2, 6),
+]
+
+
+@pytest.mark.parametrize(("spacing", "shape", "cases", "patch", "batch", "stages"), KNOWN)
+def test_baseline_is_planned_as_nnunet_does(spacing, shape, cases, patch, batch, stages):
+    network = plans(spacing, shape, cases=cases).networks["baseline"]
+    assert (network.patch_size, network.batch_size, len(network.network.features)) == (patch, batch, stages)
+    assert network.network.features == tuple(min(32 * 2**stage, 320) for stage in range(stages))
+
+
+def test_thick_slices_get_in_plane_stages_first():
+    topology = choose_topology((5, 1.5625, 1.5625), (18, 237, 208))
+    assert topology.patch_size == (20, 256, 224)
+    assert topology.strides == ((1, 1, 1), (1, 2, 2), (2, 2, 2), (2, 2, 2), (1, 2, 2), (1, 2, 2))
+    assert topology.kernels == ((1, 3, 3), *((3, 3, 3),) * 5)
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 3), (1, 200, 200), (8, 8, 8), (11, 5, 5), (12, 5, 5), (7, 1000, 30)])
+@pytest.mark.parametrize("spacing", [(1, 1, 1), (6, 0.5, 0.5), (0.3, 0.7, 4)])
+def test_strides_always_divide_the_patch(spacing, shape):
+    topology = choose_topology(spacing, shape)
+    assert all(
+        size % stride == 0 and size >= wanted
+        for size, stride, wanted in zip(topology.patch_size, topology.total_stride, shape, strict=True)
+    )
+    assert all(
+        size < wanted + stride for size, stride, wanted in zip(topology.patch_size, topology.total_stride, shape, strict=True)
+    )
+    assert len(topology.strides) == len(topology.kernels)
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_plans_permute_with_the_axes(axes):
+    spacing, shape = (0.7, 1.9, 5.5), (200, 90, 40)
+    one = plans(spacing, shape).networks["baseline"]
+    other = plans(tuple(spacing[axis] for axis in axes), tuple(shape[axis] for axis in axes)).networks["baseline"]
+    assert other.patch_size == tuple(one.patch_size[axis] for axis in axes)
+    assert other.network.strides == tuple(tuple(stride[axis] for axis in axes) for stride in one.network.strides)
+
+
+def test_spacing_is_the_median_but_thin_for_thick_slices():
+    cases = {str(index): case((1.0 + index, 0.5, 0.5), (20, 200, 200)) for index in range(11)}
+    decision = choose_spacing(cases)
+    assert decision.value == (2.0, 0.5, 0.5) and "10th percentile 2 instead of the median 6" in decision.reason
+    many_slices = {str(index): case((1.0 + index, 0.5, 0.5), (150, 200, 200)) for index in range(11)}
+    assert choose_spacing(many_slices).value == (6.0, 0.5, 0.5)
+    finer = {str(index): case((0.2 if index < 4 else 6.0, 0.5, 0.5), (20, 200, 200)) for index in range(11)}
+    assert choose_spacing(finer).value == pytest.approx((0.50001, 0.5, 0.5))
+
+
+def test_normalisation_by_channel_name():
+    names = ("CT", "noNorm", "rescale_to_0_1", "T1")
+    decision = choose_normalisation(names, [STATISTICS] * 4, 1.0)
+    assert [channel.scheme for channel in decision.value] == ["ct", "none", "rescale", "zscore"]
+    assert decision.value[0].statistics == STATISTICS and "clipped to 0 .. 30" in decision.reason
+    assert [channel.scheme for channel in choose_normalisation(("T1", "CT"), [], 0.74).value] == ["zscore_in_mask", "zscore"]
+
+
+@pytest.mark.parametrize(
+    ("names", "pairs"),
+    [
+        (["kidney_left", "kidney_right", "liver"], [("kidney_left", "kidney_right")]),
+        (["L_Hippocampus", "R_Hippocampus"], [("L_Hippocampus", "R_Hippocampus")]),
+        (["Left-Thalamus", "Right-Thalamus"], [("Left-Thalamus", "Right-Thalamus")]),
+        (["LeftLung", "RightLung"], [("LeftLung", "RightLung")]),
+        (["rib_left_7", "rib_right_8"], []),
+        (["left ventricle", "aorta"], []),
+        (["bright", "cleft", "vertebrae_L1", "R", "liver"], []),
+    ],
+)
+def test_side_pairs(names, pairs):
+    assert side_pairs(names) == pairs
+
+
+def test_mirroring_leaves_out_the_left_right_axis():
+    assert choose_mirror_axes(["a", "b"], canonical=True).value == (0, 1, 2)
+    decision = choose_mirror_axes(["lung_left", "lung_right"], canonical=True)
+    assert decision.value == (0, 1) and "lung_left and lung_right" in decision.reason
+    assert choose_mirror_axes(["lung_left", "lung_right"], canonical=False).value == ()
+
+
+@pytest.mark.parametrize(("ratio", "number"), [(1.0, 1), (1.3, 1), (1.5, 2), (2.0, 3), (3.0, 3), (4.0, 4), (100.0, 4)])
+def test_scale_group_widens_with_the_spread_of_sizes(ratio, number):
+    spread = widest_spread({"a": SizeSpread(q10=5, q50=5, q90=5), "b": SizeSpread(q10=4, q50=4, q90=4 * ratio)})
+    group = choose_scale_group(spread, (1, 1, 1), (3, 3, 3)).value
+    assert group.number == number
+    assert group.smallest_sigma == pytest.approx(0.9)
+
+
+def test_scale_group_is_physical_and_in_plane_for_thick_slices():
+    spread = Decision(1.6, "")
+    assert choose_scale_group(spread, (2, 2, 2), (3, 3, 3)).value.smallest_sigma == pytest.approx(1.8)
+    assert choose_scale_group(spread, (5, 0.8, 1), (1, 3, 3)).value.smallest_sigma == pytest.approx(0.9)
+    asked = choose_scale_group(spread, (1, 1, 1), (3, 3, 3), number=1, step=2.0).value
+    assert (asked.number, asked.step) == (1, 2.0)
+
+
+def test_se_differs_from_the_baseline_in_its_convolutions_alone():
+    networks = plans((1.0, 1.0, 1.0), (60, 60, 60), spread=(10, 20, 40)).networks
+    se, baseline = networks["se"].network, networks["baseline"].network
+    assert se.scale_group.number == 4 and se.features[0] == baseline.features[0] // 2
+    same = {"strides", "kernels", "encoder_blocks", "decoder_blocks", "input_channels", "output_channels", "spacing"}
+    assert se.model_dump(include=same) == baseline.model_dump(include=same)
+    assert networks["se"].test_scales == (0.8, 1.0, 1.25)
+    narrow = plans((1.0, 1.0, 1.0), (60, 60, 60)).networks["se"]
+    assert narrow.network.scale_group.number == 1 and narrow.network.features == baseline.features
+    assert narrow.test_scales == (1.0,)
+
+
+def test_patch_fits_the_budget_and_memory_buys_size():
+    small, large = (
+        plans((1.0, 1.0, 1.0), (300, 300, 300), options=PlanningOptions(gpu_memory=memory)).networks["baseline"]
+        for memory in (6, 24)
+    )
+    assert math.prod(small.patch_size) < math.prod(large.patch_size)
+    assert "shortened to fit 6 GB" in small.reasons["patch_size"]
+    with pytest.raises(InputError, match=r"--gpu-memory 1e-06: not even a patch"):
+        plans((1.0, 1.0, 1.0), (300, 300, 300), options=PlanningOptions(gpu_memory=1e-6))
+
+
+def test_overrides():
+    options = PlanningOptions(networks=("se",), spacing=(2.0, 1.5, 1.5), patch_size=(32, 64, 64), num_scales=3, scale_step=1.5)
+    plan = plans((1.0, 1.0, 1.0), (100, 100, 100), options=options)
+    assert list(plan.networks) == ["se"] and plan.spacing == (2.0, 1.5, 1.5)
+    assert plan.networks["se"].patch_size == (32, 64, 64)
+    assert plan.networks["se"].network.scale_group.number == 3
+    with pytest.raises(InputError, match=r"--patch-size 33 64 64: .*do not divide it. Use 40 64 64"):
+        plans((1.0, 1.0, 1.0), (100, 100, 100), options=PlanningOptions(patch_size=(33, 64, 64)))
+
+
+def test_all_wrong_options_at_once():
+    with pytest.raises(InputError) as caught:
+        PlanningOptions(
+            networks=("se", "vit"),
+            configurations=("2d",),
+            gpu_memory=-1,
+            spacing=(0, 1, 1),
+            patch_size=(0, 1, 1),
+            num_scales=0,
+            scale_step=1,
+        )
+    assert [fault.where.split()[0] for fault in caught.value.faults] == [
+        "--network",
+        "--configurations",
+        "--gpu-memory",
+        "--spacing",
+        "--patch-size",
+        "--num-scales",
+        "--scale-step",
+    ]
+
+
+def test_every_decision_has_a_sentence_and_plans_are_reproducible():
+    data = fingerprint((1.0, 1.0, 1.0), (60, 60, 60), spread=(10, 20, 40))
+    plan = make_plan(DESCRIPTION, data)
+    assert plan.model_dump_json() == make_plan(DESCRIPTION, data).model_dump_json()
+    configuration = plan.configurations["3d_fullres"]
+    reasons = [configuration.reasons, *(network.reasons for network in configuration.networks.values())]
+    assert all(sentence.endswith(".") and len(sentence) > 20 for kept in reasons for sentence in kept.values())
+    assert set(configuration.networks["se"].reasons) == {
+        "patch_size",
+        "stages",
+        "batch_size",
+        "scale_group",
+        "features",
+        "mirror_axes",
+        "test_scales",
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HIPPOCAMPUS.is_dir(), reason="the hippocampus dataset is not there")
+def test_hippocampus():
+    dataset = open_dataset(HIPPOCAMPUS)
+    plan = make_plan(dataset.description, make_fingerprint(dataset, jobs=os.cpu_count() or 1)).configurations["3d_fullres"]
+    baseline = plan.networks["baseline"]
+    assert plan.spacing == (1, 1, 1)
+    assert (baseline.patch_size, baseline.batch_size) == ((40, 56, 40), 5)
+    assert baseline.network.features == (32, 64, 128, 256)
+    assert plan.networks["se"].network.scale_group.number == 1
