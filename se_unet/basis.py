@@ -111,9 +111,9 @@ def constrained_least_squares(design: Tensor, target: Tensor, weights: Tensor, c
 
 
 def _frequencies() -> tuple[Tensor, Tensor]:
-    """Frequencies from 0 to Nyquist and the spectrum of an image smoothed by 0.8 voxel, with a floor."""
+    """Frequencies from 0 to Nyquist and the spectrum of features smoothed by 0.9 voxel, with a floor."""
     waves = torch.linspace(0, math.pi, FREQUENCIES, dtype=torch.float64)
-    return waves, torch.exp(-0.64 * waves**2) + 1e-3
+    return waves, torch.exp(-0.81 * waves**2) + 1e-3
 
 
 def _symmetric_atoms(radius: int, parity: int) -> Tensor:

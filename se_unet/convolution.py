@@ -96,9 +96,10 @@ class ScaleConvolution(nn.Module):
         if self.training or torch.compiler.is_compiling() or torch.is_grad_enabled():
             return self._merge(functions)
         key = (engine, self.weight._version, self.weight.data_ptr(), functions.data_ptr(), functions.dtype)
-        if self._cached is None or self._cached[0] != key:
-            self._cached = (key, self._merge(functions))
-        return self._cached[1]
+        cached = self._cached  # read once: another thread may replace it
+        if cached is None or cached[0] != key:
+            cached = self._cached = (key, self._merge(functions))
+        return cached[1]
 
     def _merge(self, functions: Tensor) -> Tensor:
         with torch.autocast(functions.device.type, enabled=False):
