@@ -2,7 +2,7 @@
 
 import logging
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -94,11 +94,6 @@ def intensity_statistics(measurements: Sequence[CaseMeasurement], channels: int)
         )
         for channel in range(channels)
     )
-
-
-def median_relative_size(cases: Mapping[str, CaseFingerprint]) -> float:
-    """Median over cases of the voxels kept by the crop to nonzero, as a share of all voxels."""
-    return float(np.median([case.relative_size_after_crop for case in cases.values()]))
 
 
 def _foreground(case: Case, description: DatasetDescription) -> NDArray[np.float32]:

@@ -44,6 +44,11 @@ def median_shape(cases: Mapping[str, CaseFingerprint], spacing: Spacing) -> tupl
     return z, y, x
 
 
+def median_relative_size(cases: Mapping[str, CaseFingerprint]) -> float:
+    """Median over cases of the voxels kept by the crop to nonzero, as a share of all voxels."""
+    return float(np.median([case.relative_size_after_crop for case in cases.values()]))
+
+
 def whole_voxels(shape: tuple[float, float, float]) -> Shape:
     """The shape in whole voxels."""
     z, y, x = (max(1, round(size)) for size in shape)

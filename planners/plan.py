@@ -11,8 +11,7 @@ from planners.baseline_network import baseline_features, baseline_network
 from planners.baseline_network import features_reason as baseline_features_reason
 from planners.decision import Decision, times
 from planners.ensembling import choose_test_scales
-from planners.fingerprint import median_relative_size
-from planners.grid import choose_spacing, median_shape, whole_voxels
+from planners.grid import choose_spacing, median_relative_size, median_shape, whole_voxels
 from planners.mirroring import choose_mirror_axes
 from planners.normalisation import choose_normalisation
 from planners.options import PlanningOptions

@@ -45,7 +45,7 @@ def choose_scale_group(
         chosen, why = 1, f"{spread.reason}, below {_NARROW}"
     else:
         chosen, why = min(max(1 + round(3 * octaves / 2), 2), _MOST_SCALES), spread.reason
-    coarsest = max(length for length, size in zip(spacing, kernel, strict=True) if size > 1 or kernel == (1, 1, 1))
+    coarsest = max(length for length, size in zip(spacing, kernel, strict=True) if size > 1)
     group = ScaleGroup(smallest_sigma=_SMALLEST_SIGMA * coarsest, step=step or DEFAULT_STEP, number=chosen)
     span = f"sigma {group.sigmas[0]:.3g} mm"
     if chosen > 1:

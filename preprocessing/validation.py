@@ -15,6 +15,7 @@ from configs.dataset import DatasetDescription
 from configs.errors import Fault, InputError, raise_faults
 from configs.progress import Progress, Silent
 from preprocessing.case import Case
+from preprocessing.cropping import nonzero_box
 from preprocessing.dataset import CaseFiles, RawDataset
 from preprocessing.geometry import Geometry
 from preprocessing.images import read_labels, read_volumes
@@ -125,9 +126,10 @@ def _inspect(identifier: str, files: CaseFiles, description: DatasetDescription,
     if image is not None:
         report.faults += image_faults(where, image, description)
         report.warnings += _constant_channels(where, image, description)
-        report.digest = hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest()
+        report.digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).hexdigest()
     if image is not None and geometry is not None and not report.faults:
         indices = None if labels is None else to_class_indices(labels, description)
+        report.warnings += [] if indices is None else _cropped_labels(where, image, indices)
         report.measured = measure(Case(identifier, image, indices, geometry))
     return report
 
@@ -176,6 +178,15 @@ def _constant_channels(where: str, image: NDArray[np.float32], description: Data
         for index, channel in enumerate(image)
         if channel.min() == channel.max()
     ]
+
+
+def _cropped_labels(where: str, image: NDArray[np.float32], labels: NDArray[np.int16]) -> list[Fault]:
+    labelled = np.count_nonzero(labels)
+    lost = labelled - np.count_nonzero(nonzero_box(image).crop(labels))
+    if not lost:
+        return []
+    problem = f"{lost} of {labelled} labelled voxels lie where the image is 0 up to its border, which is cropped away"
+    return [Fault(where, problem, "Check that image and labels belong together")]
 
 
 def _duplicates(reports: dict[str, CaseReport[T]]) -> list[Fault]:

@@ -129,6 +129,15 @@ def test_warnings(tmp_path):
     assert "channel 0 (MR) is 3 everywhere" in warnings[0].problem and "background only" in warnings[1].problem
 
 
+def test_labels_outside_of_the_image_are_a_warning(tmp_path):
+    folder = make_dataset(tmp_path / "data")
+    empty = image(9)
+    empty[:5] = 0
+    with_image(folder, empty)
+    (warning,) = validate(scan_dataset(folder))
+    assert "168 of 336 labelled voxels lie where the image is 0" in warning.problem
+
+
 def _mean(case):
     return float(case.image.mean())
 
