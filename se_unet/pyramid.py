@@ -87,7 +87,6 @@ def _shrunk_size(n: int, factor: float, stride: int) -> int:
     return -(-int(-(-n // factor)) // stride) * stride
 
 
-@torch.compiler.assume_constant_result
 @lru_cache(maxsize=256)
 def _shrink_matrix(n: int, m: int, factor: float) -> Tensor:
     """(m, n) float32: low-pass and cubic spline, the centres of both axes aligned, the border replicated."""
@@ -96,7 +95,6 @@ def _shrink_matrix(n: int, m: int, factor: float) -> Tensor:
     return (interpolation_matrix(positions, n, 3) @ lowpass).float()
 
 
-@torch.compiler.assume_constant_result
 @lru_cache(maxsize=256)
 def _grow_matrix(n: int, m: int, factor: float, stride: int) -> Tensor:
     """(n / stride, m / stride) float32: linear interpolation of scores back to the image's grid of a decoder stage."""
