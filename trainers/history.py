@@ -77,9 +77,16 @@ class History:
     def write_picture(self, path: Path) -> None:
         """Draw losses, pseudo-Dice, learning rate and time over epochs, whole or not at all."""
         table = pd.DataFrame(self.rows)
-        figure = Figure(figsize=(9, 10), layout="constrained")
+        figure = Figure(figsize=(9, 10))
         FigureCanvasAgg(figure)
-        upper, middle, lower = figure.subplots(3, 1, sharex=True)
+        margins = {
+            "left": 0.09,
+            "right": 0.9,
+            "bottom": 0.06,
+            "top": 0.98,
+            "hspace": 0.08,
+        }  # set once: fitting them draws it twice
+        upper, middle, lower = figure.subplots(3, 1, sharex=True, gridspec_kw=margins)
         _draw(upper, table, {"training_loss": "training", "validation_loss": "validation"}, "loss (CE - Dice)")
         columns = [str(name) for name in table.columns]
         labels = {name: name.removeprefix("pseudo_dice_") for name in columns if name.startswith("pseudo_dice_")}

@@ -14,7 +14,7 @@ from configs.dataset import DatasetDescription
 from configs.progress import Progress
 from configs.training import TrainingConfig
 from se_unet.weights import save_weights
-from trainers.batches import Batch, Schedule
+from trainers.batches import Batch, LoadingError, Schedule
 from trainers.checkpoint import CheckpointKeeper, TrainingState
 from trainers.folders import FoldFolder
 from trainers.history import EpochRecord, History
@@ -134,7 +134,7 @@ class Trainer:
         for iteration in parts.progress.track(left, description, len(left)):
             self._stop_if_asked()
             set_learning_rate(parts.optimiser, learning_rate(parts.config, state.epoch * parts.config.iterations + iteration))
-            state.losses.append(self._step(next(parts.stream)))
+            state.losses.append(self._step(self._next_batch()))
             parts.progress.note(f"loss {state.losses[-1]:.3f}")
         self._stop_if_asked()
         return parts.stream.waited - waited
@@ -169,7 +169,7 @@ class Trainer:
         with torch.no_grad():
             for _ in range(parts.schedule.validation_iterations):
                 self._stop_if_asked()
-                images, labels = self._to_device(next(parts.stream))
+                images, labels = self._to_device(self._next_batch())
                 with parts.precision.context():
                     logits = parts.network(images)
                 losses.append(float(parts.loss(logits, labels)))
@@ -185,6 +185,13 @@ class Trainer:
         if state.best is None or state.ema > state.best:
             state.best = state.ema
             save_weights(self._parts.network, self._parts.folder.best_weights)
+
+    def _next_batch(self) -> Batch:
+        try:
+            return next(self._parts.stream)
+        except LoadingError:
+            self._stop_if_asked()  # what stops this process may have ended the workers first
+            raise
 
     def _to_device(self, batch: Batch) -> Sequence[Tensor]:
         arrays = (torch.from_numpy(batch.images), torch.from_numpy(batch.labels))

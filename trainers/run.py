@@ -237,6 +237,7 @@ def _validate(job: Job, stop: StopRequest, progress: Progress) -> None:
         logger.info("fold %s has no validation cases", job.fold)
         return
     predictor = Predictor.load(job.model.path, job.device, folds=[job.fold])
+    progress.note("")
     unfinished = f"the training is finished, its validation is not. {job.resume_hint}"
     result = validate_fold(predictor, job.store, job.split.validation, job.folder, Stoppable(progress, stop, unfinished))
     logger.info("validation of fold %s on whole volumes:\n%s", job.fold, table_of(result, job.plan.dataset))

@@ -10,7 +10,7 @@ from configs.dataset import DatasetDescription
 from configs.files import write_json
 from configs.progress import Progress
 from inference import EvaluationResult, Predictor
-from inference.evaluation import score_case, summarise
+from inference.scores import score_case, summarise
 from preprocessing.images import read_labels, write_labels
 from preprocessing.store import CaseStore, StoredCase
 from trainers.folders import FoldFolder
