@@ -1,6 +1,7 @@
 """Prepared cases as the sampler sees them: sliced from disk, or held in memory where the set is small."""
 
 import logging
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,7 +16,9 @@ from preprocessing.store import CaseStore
 
 logger = logging.getLogger(__name__)
 
-CACHE_LIMIT = 8 * 2**30  # bytes; a set beyond it is read patch by patch, whatever memory there is
+# Bytes; a set beyond them is read patch by patch, whatever memory there is. Linux shares them among the loading processes,
+# elsewhere each has a copy.
+CACHE_LIMIT = (8 if sys.platform == "linux" else 1) * 2**30
 CACHE_SHARE = 0.25  # of the memory that is free
 
 
@@ -56,7 +59,7 @@ def open_cases(
         store: the prepared cases.
         identifiers: of the cases that train or validate.
         progress: shows the cases being read into memory.
-        limit: None takes a quarter of the free memory, at most 8 GiB.
+        limit: None takes `CACHE_SHARE` of the free memory, at most `CACHE_LIMIT`.
 
     Raises:
         InputError: cases that are missing or have no labels; all of them are listed.

@@ -30,7 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     settings.add_argument("--lr", type=float, dest="learning_rate", help="initial learning rate")
     settings.add_argument("--batch-size", type=int)
     settings.add_argument("--seed", type=int)
-    settings.add_argument("--workers", type=int, help="processes that load data; 0 loads in the main process")
+    settings.add_argument("--workers", "--jobs", type=int, help="processes that load data; 0 loads in the main process")
     settings.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="any other setting, such as momentum=0.95")
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--resume", action="store_true", help="go on from the last checkpoint, with its settings")

@@ -49,6 +49,11 @@ class FoldFolder:
         """Scores of these."""
         return self.validation / "metrics.json"
 
+    @property
+    def is_started(self) -> bool:
+        """Whether a training has left anything to lose."""
+        return self.checkpoint.is_file() or self.final_weights.is_file()
+
     def clear(self) -> None:
         """Delete what a training wrote; other files stay."""
         for file in (self.final_weights, self.checkpoint, self.best_weights, self.log, self.picture):
@@ -79,8 +84,8 @@ class ModelFolder:
 
     def other_folds(self, fold: int | str) -> list[str]:
         """Names of the folds besides this one that a training has written to."""
-        names = (path.parent.name.removeprefix("fold_") for path in self.path.glob("fold_*/checkpoint_latest.pt"))
-        return sorted(name for name in names if name != str(fold))
+        names = sorted(path.name.removeprefix("fold_") for path in self.path.glob("fold_*"))
+        return [name for name in names if name != str(fold) and self.fold(name).is_started]
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from matplotlib.ticker import MaxNLocator
 
 from configs.files import replacing
 
+_MOST_LABELS = 10  # shown by name
+
 
 @dataclass(frozen=True)
 class EpochRecord:
@@ -20,7 +22,7 @@ class EpochRecord:
     Attributes:
         epoch: from 1.
         learning_rate: at its last step.
-        training_loss, validation_loss: means over batches.
+        training_loss, validation_loss: means over batches; in validation of the finest decoder stage alone.
         pseudo_dice: label -> Dice over validation patches.
         mean_pseudo_dice: over the labels that occur.
         ema_pseudo_dice: its exponential moving average.
@@ -47,7 +49,9 @@ class EpochRecord:
 
     def summary(self, epochs: int) -> str:
         """One line for the log."""
-        dice = ", ".join(f"{label} {_shown(value)}" for label, value in self.pseudo_dice.items())
+        shown = list(self.pseudo_dice.items())[:_MOST_LABELS]
+        dice = ", ".join(f"{label} {_shown(value)}" for label, value in shown)
+        dice += ", ..." * (len(self.pseudo_dice) > len(shown))
         return (
             f"epoch {self.epoch}/{epochs}: loss {self.training_loss:.4f}, validation loss {_shown(self.validation_loss, 4)}, "
             f"pseudo-Dice {_shown(self.mean_pseudo_dice)} ({dice}), average {_shown(self.ema_pseudo_dice)}, "
@@ -90,6 +94,8 @@ class History:
         _draw(upper, table, {"training_loss": "training", "validation_loss": "validation"}, "loss (CE - Dice)")
         columns = [str(name) for name in table.columns]
         labels = {name: name.removeprefix("pseudo_dice_") for name in columns if name.startswith("pseudo_dice_")}
+        if len(labels) > _MOST_LABELS:
+            labels = {"mean_pseudo_dice": f"mean of {len(labels)} labels"}
         _draw(middle, table, {**labels, "ema_pseudo_dice": "moving average"}, "Dice on patches")
         middle.set_ylim(0, 1)
         _draw(lower, table, {"seconds": "seconds"}, "seconds per epoch")

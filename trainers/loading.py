@@ -4,9 +4,9 @@ PyTorch's DataLoader brings the batches in the order of their keys whichever pro
 and notices a worker that was killed within seconds: a dead worker ends the training with an error and never hangs it.
 """
 
-import multiprocessing
 import os
 import signal
+import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator
@@ -18,6 +18,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from trainers.batches import Batch, BatchKey, BatchMaker, LoadingError
+
+_START_METHOD = (
+    "fork" if sys.platform == "linux" else "spawn"
+)  # forked workers share the cases in memory; only Linux forks safely
 
 
 class BatchStream:
@@ -93,7 +97,7 @@ def _load(maker: BatchMaker, keys: Iterator[BatchKey], workers: int, pin: bool) 
         collate_fn=_unchanged,  # a batch is one item here
         pin_memory=pin,
         worker_init_fn=_ignore_signals,
-        multiprocessing_context="fork" if "fork" in multiprocessing.get_all_start_methods() else None,
+        multiprocessing_context=_START_METHOD,
         generator=torch.Generator(),  # its own: the global one belongs to the network
         prefetch_factor=2,
     )

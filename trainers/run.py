@@ -155,13 +155,14 @@ def _prepare(job: Job, resume: bool, restart: bool) -> None:
     folder = job.folder
     if resume and restart:
         raise InputError(Fault("--resume and --restart", "they contradict each other", "Give one of them"))
-    if folder.checkpoint.is_file() and not (resume or restart):
-        done = epochs_done(folder.checkpoint)
-        state = "a finished training" if folder.final_weights.is_file() else f"a training of {done} epochs so far"
-        remedy = (
-            "Go on with --resume (with more --epochs where it is finished), delete it with --restart, or choose another --tag"
-        )
+    if folder.is_started and not (resume or restart):
+        finished = folder.final_weights.is_file()
+        state = "a finished training" if finished else f"a training after {epochs_done(folder.checkpoint)} of its epochs"
+        remedy = f"Go on with --resume{' and more --epochs' * finished}, delete it with --restart, or choose another --tag"
         raise InputError(Fault(str(folder.path), f"it holds {state}", remedy))
+    if resume and folder.final_weights.is_file() and not folder.checkpoint.is_file():
+        problem = f"it holds final weights without {folder.checkpoint.name}, so the training cannot go on"
+        raise InputError(Fault(str(folder.path), problem, "Score them with --validate-only, or train anew with --restart"))
     plan_changed = job.model.plan.is_file() and Plan.read(job.model.plan) != job.plan
     check_settings(job.model, job.fold, job.config, plan_changed, resume)
     if restart:
@@ -239,7 +240,8 @@ def _validate(job: Job, stop: StopRequest, progress: Progress) -> None:
     predictor = Predictor.load(job.model.path, job.device, folds=[job.fold])
     progress.note("")
     unfinished = f"the training is finished, its validation is not. {job.resume_hint}"
-    result = validate_fold(predictor, job.store, job.split.validation, job.folder, Stoppable(progress, stop, unfinished))
+    cases, tiles = Stoppable(progress, stop, unfinished), Stoppable(Silent(), stop, unfinished)
+    result = validate_fold(predictor, job.store, job.split.validation, job.folder, cases, tiles)
     logger.info("validation of fold %s on whole volumes:\n%s", job.fold, table_of(result, job.plan.dataset))
 
 

@@ -10,7 +10,7 @@ from configs.dataset import DatasetDescription
 from configs.files import write_json
 from configs.progress import Progress
 from inference import EvaluationResult, Predictor
-from inference.scores import score_case, summarise
+from inference.scores import LabelScores, score_case, summarise
 from preprocessing.images import read_labels, write_labels
 from preprocessing.store import CaseStore, StoredCase
 from trainers.folders import FoldFolder
@@ -19,7 +19,12 @@ logger = logging.getLogger(__name__)
 
 
 def validate_fold(
-    predictor: Predictor, store: CaseStore, identifiers: Sequence[str], folder: FoldFolder, progress: Progress
+    predictor: Predictor,
+    store: CaseStore,
+    identifiers: Sequence[str],
+    folder: FoldFolder,
+    progress: Progress,
+    tile_progress: Progress | None = None,
 ) -> EvaluationResult:
     """Predict the fold's validation cases as `se_predict` would, and compare them with the original label files.
 
@@ -31,22 +36,23 @@ def validate_fold(
         identifiers: of the validation cases.
         folder: of the fold.
         progress: shows the cases.
+        tile_progress: shows the tiles of each case.
     """
     folder.metrics.unlink(missing_ok=True)
     scores = {}
     for identifier in progress.track(identifiers, "Validating", len(identifiers)):
-        scores[identifier] = _validate_case(predictor, store.read(identifier), folder.validation)
+        scores[identifier] = _validate_case(predictor, store.read(identifier), folder.validation, tile_progress)
     result = summarise(scores)
     write_json(folder.metrics, result.model_dump(mode="json"))
     return result
 
 
-def _validate_case(predictor: Predictor, case: StoredCase, folder: Path) -> dict:
+def _validate_case(predictor: Predictor, case: StoredCase, folder: Path, progress: Progress | None) -> dict[str, LabelScores]:
     """Scores of each label."""
     properties = case.properties
     if properties.labels is None:
         raise ValueError(f"case {case.identifier} has no label file")
-    probabilities = predictor.probabilities(torch.from_numpy(case.image[:]))
+    probabilities = predictor.probabilities(torch.from_numpy(case.image[:]), progress)
     labels = predictor.restore(probabilities, properties.trace)
     like = Path(properties.images[0]) if properties.images else None
     geometry = properties.trace.geometry

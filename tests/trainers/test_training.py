@@ -170,12 +170,23 @@ def test_what_is_trained_is_not_overwritten_unless_asked(
         interrupt_at(patch, 7)
         with pytest.raises(TrainingInterruptedError):
             run(work, config)
-    with pytest.raises(InputError, match=r"a training of 1 epochs so far.*--resume.*--restart"):
+    with pytest.raises(InputError, match=r"a training after 1 of its epochs.*--resume.*--restart"):
         run(work, config)
     fold = run(work, config, restart=True)
     assert pd.read_csv(fold / "log.csv")["epoch"].tolist() == [1, 2, 3]
     with pytest.raises(InputError, match=r"a finished training.*--restart"):
         run(work, config)
+
+
+def test_final_weights_without_a_checkpoint_are_kept(work: Path, config: TrainingConfig) -> None:
+    fold = run(work, config)
+    (fold / "checkpoint_latest.pt").unlink()
+    with pytest.raises(InputError, match="a finished training"):
+        run(work, config)
+    with pytest.raises(InputError, match=r"final weights without checkpoint_latest.pt.*--validate-only"):
+        run(work, config, resume=True)
+    with pytest.raises(InputError, match="setting `seed`"):
+        run(work, config.model_copy(update={"seed": 5}), fold=1)
 
 
 def test_one_model_has_one_set_of_settings(work: Path, config: TrainingConfig) -> None:
