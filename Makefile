@@ -3,8 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 SOURCES := configs se_unet preprocessing planners inference trainers benchmarks tests
-# The tests run side by side, one thread each.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=8
+# Files of tests run side by side, one thread each; a file stays together, as its tests share fixtures.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile
 
 .PHONY: help setup demo test quick check bench
 .DEFAULT_GOAL := help

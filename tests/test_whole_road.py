@@ -20,7 +20,7 @@ from configs.plan import NETWORKS
 pytestmark = pytest.mark.slow
 
 COMMANDS = Path(sys.executable).parent
-TINY = ["--set", "base_features=2", "--set", "workers=0", "--set", "validation_iterations=1", "--batch-size", "1"]
+TINY = ["--workers", "0", "--batch-size", "1", "--set", "base_features=2", "validation_iterations=1"]
 SHORT = ["--preset", "quick", "--epochs", "2", "--iterations", "2", *TINY]
 
 
