@@ -17,7 +17,7 @@ from configs.files import replacing, write_json
 
 Vector = NDArray[np.float64]
 LABELS = {"background": 0, "organ": 1, "lesion": 2}
-BODY, ORGAN, LESION = 100.0, 160.0, 220.0  # mean intensities; air is 0
+BODY, ORGAN, LESION = 100.0, 170.0, 240.0  # mean intensities; air is 0
 SIZE_RANGE = 3.0  # largest to smallest organ diameter
 THICK_SLICES = (2.0, 1.0, 1.0)  # mm (Z, Y, X), of every fourth case; the others have cubes of 1 mm
 
@@ -37,7 +37,7 @@ class Phantom:
     spacing: tuple[float, float, float]
 
 
-def write_phantoms(folder: Path, training: int = 24, unseen: int = 8, side: float = 52.0, seed: int = 0) -> None:
+def write_phantoms(folder: Path, training: int = 24, unseen: int = 8, side: float = 48.0, seed: int = 0) -> None:
     """Write `imagesTr`, `labelsTr`, `imagesTs`, `labelsTs` and `dataset.json`. The same arguments give the same voxels.
 
     Args:
@@ -66,17 +66,17 @@ def make_phantom(random: np.random.Generator, side: float, spacing: tuple[float,
     points = _voxel_centres(side, spacing)
     blur = float(np.mean(spacing))  # mm over which a surface goes from outside to inside
     radius = side * 0.19 * SIZE_RANGE ** random.uniform(-0.5, 0.5)
-    centre = random.uniform(-1, 1, 3) * 0.7 * (side * 0.42 - radius)
-    organ = _ellipsoid(points, centre, radius * random.uniform(0.8, 1.2, 3), random, lobes=0.15)
+    centre = random.uniform(-1, 1, 3) * 0.8 * (side * 0.45 - radius)
+    organ = _ellipsoid(points, centre, radius * random.uniform(0.9, 1.1, 3), random, lobes=0.12)
     direction = _unit(random)
-    lesion = _ellipsoid(points, centre + 0.95 * radius * direction, 0.5 * radius * random.uniform(0.8, 1.2, 3), random)
+    lesion = _ellipsoid(points, centre + 0.95 * radius * direction, 0.55 * radius * random.uniform(0.9, 1.1, 3), random)
     body = _ellipsoid(points, np.zeros(3), side * random.uniform(0.44, 0.5, 3), random)
 
     image = _paint(np.zeros(body.shape), body, BODY, blur)
     for depth, value in _distractors(points, side, random):
         image = _paint(image, depth, value, blur)
     image = _paint(_paint(image, organ, ORGAN, blur), lesion, LESION, blur)
-    image = image * _bias(points / side, random) + random.normal(0, 10, image.shape)
+    image = image * _bias(points / side, random) + random.normal(0, 8, image.shape)
     labels = np.where(lesion > 0, LABELS["lesion"], np.where(organ > 0, LABELS["organ"], LABELS["background"]))
     return Phantom(image.astype(np.float32), labels.astype(np.uint8), spacing)
 
@@ -106,8 +106,8 @@ def _box(points: Vector, centre: Vector, half: Vector, random: np.random.Generat
 
 
 def _distractors(points: Vector, side: float, random: np.random.Generator) -> Iterator[tuple[Vector, Vector]]:
-    """Depth and striped intensity of two to four tubes and boxes."""
-    for index in range(random.integers(2, 5)):
+    """Depth and striped intensity of one to three tubes and boxes."""
+    for index in range(random.integers(1, 4)):
         size = side * 0.09 * SIZE_RANGE ** random.uniform(-0.5, 0.5)
         centre = _unit(random) * side * random.uniform(0.2, 0.38)
         wave = np.sin(points @ _unit(random) * 2 * np.pi / 6 + random.uniform(0, 6))  # stripes 6 mm apart
@@ -125,9 +125,9 @@ def _paint(image: Vector, depth: Vector, value: Vector | float, blur: float) -> 
 
 
 def _bias(points: Vector, random: np.random.Generator) -> Vector:
-    """A smooth factor between about 0.7 and 1.4; `points` from -0.5 to 0.5."""
-    linear = points @ random.uniform(-0.3, 0.3, 3)
-    quadratic = points**2 @ random.uniform(-0.5, 0.5, 3)
+    """A smooth factor, mostly between 0.85 and 1.2; `points` from -0.5 to 0.5."""
+    linear = points @ random.uniform(-0.15, 0.15, 3)
+    quadratic = points**2 @ random.uniform(-0.25, 0.25, 3)
     return np.exp(linear + quadratic)
 
 
