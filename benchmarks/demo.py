@@ -33,7 +33,7 @@ DATASET = OUTPUT / "Phantoms"
 WORK = OUTPUT / "se_work"
 PREDICTIONS = OUTPUT / "predictions"
 PLANNING = PlanningOptions(networks=("se",), spacing=(1.5, 1.5, 1.5))  # coarser than the images: many steps in little time
-SETTINGS = {"epochs": 10, "iterations": 40, "validation_iterations": 2}  # over those of the preset `quick`
+SETTINGS = {"epochs": 12, "iterations": 40, "validation_iterations": 2}  # over those of the preset `quick`
 HELD_OUT = 2  # training cases that validate; a fifth, as usual, would take long without a GPU
 PREDICTION = PredictionOptions(scales=(1.0,))  # the phantoms' sizes are those of training
 

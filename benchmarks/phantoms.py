@@ -19,6 +19,8 @@ Vector = NDArray[np.float64]
 LABELS = {"background": 0, "organ": 1, "lesion": 2}
 BODY, ORGAN, LESION = 100.0, 170.0, 240.0  # mean intensities; air is 0
 SIZE_RANGE = 3.0  # largest to smallest organ diameter
+GOLDEN_RATIO = 0.5 * (1 + 5**0.5)
+GAP = 2.0  # mm between organ or lesion and distractors
 THICK_SLICES = (2.0, 1.0, 1.0)  # mm (Z, Y, X), of every fourth case; the others have cubes of 1 mm
 
 
@@ -50,7 +52,8 @@ def write_phantoms(folder: Path, training: int = 24, unseen: int = 8, side: floa
     for number in range(training + unseen):
         is_training = number < training
         spacing = THICK_SLICES if number % 4 == 3 else (1.0, 1.0, 1.0)
-        phantom = make_phantom(np.random.default_rng((seed, number)), side, spacing)
+        position = (number + 0.5) * GOLDEN_RATIO % 1  # spreads the sizes evenly, in training and among the unseen
+        phantom = make_phantom(np.random.default_rng((seed, number)), side, spacing, position)
         orientation = "PSR" if number in (training - 1, training) else "RAS"
         name, suffix = f"phantom_{number:03d}", "Tr" if is_training else "Ts"
         _save(folder / f"images{suffix}" / f"{name}_0000.nii.gz", phantom.image, phantom.spacing, orientation)
@@ -61,20 +64,27 @@ def write_phantoms(folder: Path, training: int = 24, unseen: int = 8, side: floa
     )
 
 
-def make_phantom(random: np.random.Generator, side: float, spacing: tuple[float, float, float]) -> Phantom:
-    """Draw one case with a field of view of `side` mm."""
+def make_phantom(random: np.random.Generator, side: float, spacing: tuple[float, float, float], position: float = 0.5) -> Phantom:
+    """Draw one case.
+
+    Args:
+        random: source of everything but the size.
+        side: of the field of view in mm.
+        spacing: mm (Z, Y, X).
+        position: of the size in the range of sizes, from 0 (smallest) to 1 (largest), logarithmic.
+    """
     points = _voxel_centres(side, spacing)
     blur = float(np.mean(spacing))  # mm over which a surface goes from outside to inside
-    radius = side * 0.19 * SIZE_RANGE ** random.uniform(-0.5, 0.5)
+    radius = side * 0.18 * SIZE_RANGE ** (position - 0.5)
     centre = random.uniform(-1, 1, 3) * 0.8 * (side * 0.45 - radius)
     organ = _ellipsoid(points, centre, radius * random.uniform(0.9, 1.1, 3), random, lobes=0.12)
     direction = _unit(random)
-    lesion = _ellipsoid(points, centre + 0.95 * radius * direction, 0.55 * radius * random.uniform(0.9, 1.1, 3), random)
+    lesion = _ellipsoid(points, centre + 0.95 * radius * direction, 0.6 * radius * random.uniform(0.9, 1.1, 3), random)
     body = _ellipsoid(points, np.zeros(3), side * random.uniform(0.44, 0.5, 3), random)
 
     image = _paint(np.zeros(body.shape), body, BODY, blur)
     for depth, value in _distractors(points, side, random):
-        image = _paint(image, depth, value, blur)
+        image = _paint(image, np.minimum(depth, -np.maximum(organ, lesion) - GAP), value, blur)
     image = _paint(_paint(image, organ, ORGAN, blur), lesion, LESION, blur)
     image = image * _bias(points / side, random) + random.normal(0, 8, image.shape)
     labels = np.where(lesion > 0, LABELS["lesion"], np.where(organ > 0, LABELS["organ"], LABELS["background"]))

@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from benchmarks.phantoms import LABELS, SIZE_RANGE, THICK_SLICES, make_phantom, write_phantoms
+from benchmarks.phantoms import GOLDEN_RATIO, LABELS, SIZE_RANGE, THICK_SLICES, make_phantom, write_phantoms
 
 
 @pytest.fixture(scope="module")
@@ -45,14 +45,14 @@ def test_some_cases_have_thick_slices_or_another_orientation(folder: Path) -> No
 def test_orientation_moves_no_anatomy(folder: Path) -> None:
     stored = nib.load(folder / "labelsTr" / "phantom_003.nii.gz")
     canonical = nib.as_closest_canonical(stored)
-    drawn = make_phantom(np.random.default_rng((3, 3)), 24.0, THICK_SLICES)
+    drawn = make_phantom(np.random.default_rng((3, 3)), 24.0, THICK_SLICES, 3.5 * GOLDEN_RATIO % 1)
     assert np.array_equal(np.asarray(canonical.dataobj).T, drawn.labels)
 
 
 def test_sizes_differ_three_fold() -> None:
-    drawn = (make_phantom(np.random.default_rng((0, number)), 32.0, (2.0, 2.0, 2.0)).labels for number in range(24))
-    diameters = np.cbrt([np.count_nonzero(labels) for labels in drawn])
-    assert diameters.max() / diameters.min() > 0.8 * SIZE_RANGE
+    drawn = [make_phantom(np.random.default_rng(0), 48.0, (1.0, 1.0, 1.0), position).labels for position in (0, 1)]
+    small, large = np.cbrt([np.count_nonzero(labels) for labels in drawn])
+    assert 0.9 * SIZE_RANGE < large / small < 1.1 * SIZE_RANGE
 
 
 def test_intensity_alone_does_not_tell_the_organ() -> None:
