@@ -34,6 +34,7 @@ WORK = OUTPUT / "se_work"
 PREDICTIONS = OUTPUT / "predictions"
 PLANNING = PlanningOptions(networks=("se",), spacing=(1.5, 1.5, 1.5))  # coarser than the images: many steps in little time
 SETTINGS = {"epochs": 12, "iterations": 40, "validation_iterations": 2}  # over those of the preset `quick`
+SEED = 1  # phantoms were made learnable, and settings chosen, on those of seed 0
 HELD_OUT = 2  # training cases that validate; a fifth, as usual, would take long without a GPU
 PREDICTION = PredictionOptions(scales=(1.0,))  # the phantoms' sizes are those of training
 
@@ -44,7 +45,7 @@ def main() -> int:
     start = time.monotonic()
     shutil.rmtree(OUTPUT, ignore_errors=True)
     with step("Make 24 phantoms for training and 8 unseen ones"):
-        write_phantoms(DATASET)
+        write_phantoms(DATASET, seed=SEED)
     with step("Plan and preprocess"):
         plan_and_preprocess(DATASET, WORK, PLANNING, progress=Bar())
         split()

@@ -31,7 +31,9 @@ def _parser() -> argparse.ArgumentParser:
     settings.add_argument("--batch-size", type=int)
     settings.add_argument("--seed", type=int)
     settings.add_argument("--workers", "--jobs", type=int, help="processes that load data; 0 loads in the main process")
-    settings.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="any other setting, such as momentum=0.95")
+    settings.add_argument(
+        "--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="any other setting, such as momentum=0.95"
+    )
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--resume", action="store_true", help="go on from the last checkpoint, with its settings")
     existing.add_argument("--restart", action="store_true", help="delete what this fold has and train anew")
