@@ -24,6 +24,8 @@ $(READY): pyproject.toml constraints.txt
 		|| { echo "se-unet needs Python 3.10 to 3.13; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,check]'
+	@# An implementation to compare with in the tests; what it declares to need would bring another PyTorch and is not needed.
+	$(BIN)/python -m pip install --quiet --no-deps dynamic-network-architectures==0.4.4
 	touch $@
 
 demo: $(READY)
