@@ -1,7 +1,5 @@
 """What a dataset is: its channels and labels, as `dataset.json` states them."""
 
-from functools import cached_property
-
 from pydantic import Field, field_validator, model_validator
 
 from configs.files import Value
@@ -78,7 +76,7 @@ class DatasetDescription(Value):
             return tuple(names)
         return tuple(sorted(names, key=lambda name: _as_tuple(self.labels[name])))
 
-    @cached_property
+    @property
     def values(self) -> tuple[int, ...]:
         """All stored values but the ignore value, ascending. A voxel's class index is its value's position here."""
         kept = (values for name, values in self.labels.items() if name != IGNORE)
