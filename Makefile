@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+MEASURING := benchmarks/layers.py benchmarks/networks.py $(wildcard benchmarks/measure_*.py)
 SOURCES := configs se_unet preprocessing planners inference trainers benchmarks tests
 # Files of tests run side by side, one thread each; a file stays together, as its tests share fixtures.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile
@@ -14,7 +15,7 @@ help:
 	@echo "make test    all tests"
 	@echo "make quick   the tests that are not marked slow"
 	@echo "make check   formatting, lint and types"
-	@echo "make bench   the programs that measure, benchmarks/measure_*.py"
+	@echo "make bench   the programs that measure"
 	@echo "make setup   only install into .venv"
 
 setup: $(READY)
@@ -43,6 +44,6 @@ check: $(READY)
 	$(BIN)/mypy
 
 bench: $(READY)
-	set -e; for program in $(wildcard benchmarks/measure_*.py); do \
+	set -e; for program in $(MEASURING); do \
 		$(BIN)/python -m "benchmarks.$$(basename "$$program" .py)"; \
 	done

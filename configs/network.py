@@ -8,7 +8,7 @@ from configs.files import Value
 from configs.scales import ScaleGroup
 
 Axes = tuple[int, int, int]
-Family = Literal["plain", "se", "pyramid"]
+Family = Literal["plain", "se", "pyramid", "wimmer2023", "wimmer2023_baseline"]
 Block = Literal["plain", "residual"]
 Projection = Literal["mean", "max", "logsumexp", "learned"]
 Border = Literal["replicate", "zero", "reflect", "renormalise"]
@@ -20,23 +20,25 @@ class NetworkConfig(Value):
     Per-axis values are in the order (Z, Y, X); per-stage values run from the finest to the coarsest stage.
 
     Attributes:
-        family: `plain` (ordinary convolutions), `se` (scale-equivariant) or `pyramid` (one network at several resolutions).
+        family: `plain` (ordinary convolutions), `se` (scale-equivariant), `pyramid` (one network at several resolutions), or a
+            published network, described by `configs.published`.
         block: `plain` stacks of convolutions or `residual` encoder blocks.
         input_channels: channels of the image.
         output_channels: classes, or regions.
         features: channels of each stage (for `se`: per scale).
-        strides: of each stage's first convolution; the first is (1, 1, 1) unless the input is to be halved at once.
+        strides: of each stage's first convolution; the first is (1, 1, 1), as class scores lie on the image's own grid.
         kernels: kernel size of each stage, 1 or odd; 1 on an axis means in-plane kernels.
         encoder_blocks: convolutions (or residual blocks) of each stage.
         decoder_blocks: convolutions of each decoder stage, from the finest; one fewer than stages.
         spacing: of the input in mm, so that the kernels of `se` have physical widths.
-        scale_group: for `se` and `pyramid`.
+        scale_group: for the families with scales, all but `plain` and `wimmer2023_baseline`.
         projection: how `se` and `pyramid` bring class scores of all scales together.
         border: what `se` convolutions see beyond the image.
-        scale_mixing: reach of the pointwise mixing over neighbouring scales; 0 is none.
+        scale_mixing: reach of the pointwise mixing over neighbouring scales, as far as there are any; 0 is none.
         scale_dropout: probability of leaving out a scale in training.
         basis_order: highest order of the `se` basis functions; `tensor` has orders 0..2 on each axis.
         deep_supervision: give class scores at every decoder stage in training.
+        checkpointing: keep the inputs of each stage alone for the gradients and compute the rest again: less memory, a third more time.
     """
 
     family: Family
@@ -56,6 +58,7 @@ class NetworkConfig(Value):
     scale_dropout: float = Field(default=0.0, ge=0, lt=1)
     basis_order: Literal[1, 2, 3, "tensor"] = 2
     deep_supervision: bool = True
+    checkpointing: bool = False
 
     @model_validator(mode="after")
     def _stages_agree(self) -> "NetworkConfig":
@@ -69,12 +72,17 @@ class NetworkConfig(Value):
                 raise ValueError(f"`{name}` must be positive, not {getattr(self, name)}")
         if any(stride not in (1, 2) for strides in self.strides for stride in strides):
             raise ValueError(f"strides must be 1 or 2, not {self.strides}")
+        if self.family in ("plain", "se", "pyramid") and self.strides[0] != (1, 1, 1):
+            raise ValueError(
+                f"the first stage's strides must be (1, 1, 1), not {self.strides[0]}: scores lie on the image's grid"
+            )
         if any(size % 2 == 0 or size < 1 for kernel in self.kernels for size in kernel):
             raise ValueError(f"kernel sizes must be odd, not {self.kernels}")
         if any(not size > 0 for size in self.spacing):
             raise ValueError(f"spacing must be positive, not {self.spacing}")
-        if (self.scale_group is None) != (self.family == "plain"):
-            raise ValueError(f"family `{self.family}` goes {'without' if self.family == 'plain' else 'with'} a scale group")
+        unscaled = self.family in ("plain", "wimmer2023_baseline")
+        if (self.scale_group is None) != unscaled:
+            raise ValueError(f"family `{self.family}` goes {'without' if unscaled else 'with'} a scale group")
         return self
 
     @property

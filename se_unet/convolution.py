@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from configs.network import Border
 from se_unet.engines import Engine, choose_engine, coverage, dense, factorised
 from se_unet.kernels import BasisOrder, Taps, kernel_functions
+from se_unet.precision import full_precision
 
 PLAIN_TAPS = 27  # weights are scaled so that they are as large as those of an ordinary 3^3 convolution
 
@@ -64,6 +65,8 @@ class ScaleConvolution(nn.Module):
         self.whole: Tensor
         self.register_buffer("stencils", (scaling * functions.stencils).float(), persistent=False)
         self.register_buffer("whole", (scaling * functions.dense).float(), persistent=False)
+        self.merged: Tensor | None
+        self.register_buffer("merged", None, persistent=False)
         self._keep("blur", functions.blurs)
         self._keep("profile", _order_zero_profiles(kernel_functions(widths, active, 0, taps, size).dense, active))
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, scale_size, len(functions.orders)))
@@ -92,6 +95,8 @@ class ScaleConvolution(nn.Module):
 
     def kernels(self, engine: Engine) -> Tensor:
         """Kernels (S, O, I * scale_size, K_z, K_y, K_x) of the given engine. In evaluation they are kept until the weights change."""
+        if self.merged is not None:
+            return self.merged
         functions = self.stencils if engine == "factorised" else self.whole
         if self.training or torch.compiler.is_compiling() or torch.is_grad_enabled():
             return self._merge(functions)
@@ -101,8 +106,13 @@ class ScaleConvolution(nn.Module):
             cached = self._cached = (key, self._merge(functions))
         return cached[1]
 
+    def merge(self) -> None:
+        """Fix engine and kernels as they are now: from here on the weights are ignored. For a copy that is to be exported."""
+        self.engine = self.engine or choose_engine(self.weight.device, self.taps == "factors")
+        self.merged = self.kernels(self.engine).detach()
+
     def _merge(self, functions: Tensor) -> Tensor:
-        with torch.autocast(functions.device.type, enabled=False):
+        with full_precision(functions.device):
             kernels = torch.einsum("oijf,sfzyx->soijzyx", self.weight.to(functions.dtype), functions)
         return kernels.movedim(3, 2).flatten(2, 3)
 

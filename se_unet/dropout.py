@@ -45,14 +45,19 @@ class ScaleDropout(nn.Module):
         """(B, C, S, Z, Y, X) to the same shape."""
         if not self.training or self.probability == 0 or x.shape[2] == 1:
             return x
-        draws = torch.rand(x.shape[0], x.shape[2], device=x.device)
-        kept = (draws >= self.probability) | (draws == draws.amax(dim=1, keepdim=True))
+        kept = draw_kept_scales(x.shape[0], x.shape[2], self.probability, x.device)
         factors = kept * (x.shape[2] / kept.sum(dim=1, keepdim=True))
         return x * factors.to(x.dtype)[:, None, :, None, None, None]
 
     def extra_repr(self) -> str:
         """Settings, for printing."""
         return f"{self.probability}"
+
+
+def draw_kept_scales(batch: int, scales: int, probability: float, device: torch.device) -> Tensor:
+    """Draw the scales that stay in, each left out with `probability`, at least one kept per sample: (batch, scales) of bool."""
+    draws = torch.rand(batch, scales, device=device)
+    return (draws >= probability) | (draws == draws.amax(dim=1, keepdim=True))
 
 
 def _checked(probability: float) -> float:

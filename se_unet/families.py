@@ -108,7 +108,8 @@ class ScaleFamily:
         convolution = GroupConvolution(
             inputs, outputs, self.sigmas(stage), config.kernels[stage], order=config.basis_order, border=config.border
         )
-        return nn.Sequential(convolution, ScaleMixing(outputs, config.scale_mixing)) if config.scale_mixing else convolution
+        reach = min(config.scale_mixing, convolution.scales - 1)
+        return nn.Sequential(convolution, ScaleMixing(outputs, reach)) if reach else convolution
 
     def strided_convolution(self, inputs: int, outputs: int, stage: int) -> nn.Module:
         """Low-pass, every second voxel, group convolution."""

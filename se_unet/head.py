@@ -1,13 +1,16 @@
 """From scale features to class scores: scores of each scale, then a projection over the scales."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from configs.network import Projection
+from se_unet.dropout import draw_kept_scales
 from se_unet.pointwise import PointwiseConvolution
 
 
-def project(scores: Tensor, projection: Projection, votes: Tensor | None = None) -> Tensor:
+def project(scores: Tensor, projection: Projection, votes: Tensor | None = None, kept: Tensor | None = None) -> Tensor:
     """Bring the scores of all scales together.
 
     Mean, maximum, log-sum-exp and a weighted mean over k commute with a shift in scale, up to the two ends of the group.
@@ -16,6 +19,7 @@ def project(scores: Tensor, projection: Projection, votes: Tensor | None = None)
         scores: (B, K, S, Z, Y, X).
         projection: how.
         votes: (B, 1, S, Z, Y, X), for `learned`: a softmax of them over the scales weighs the scores of each voxel.
+        kept: (B, S) of bool, the scales that have a say, at least one for each sample; None for all.
 
     Returns:
         (B, K, Z, Y, X).
@@ -23,15 +27,16 @@ def project(scores: Tensor, projection: Projection, votes: Tensor | None = None)
     Raises:
         ValueError: `learned` without votes.
     """
+    if projection == "learned":
+        if votes is None:
+            raise ValueError("a learned projection needs votes")
+        return (scores * _silence(votes, kept).softmax(2)).sum(2)
     if projection == "mean":
-        return scores.mean(2)
+        return scores.mean(2) if kept is None else (scores * _per_scale(kept / kept.sum(1, keepdim=True))).sum(2)
     if projection == "max":
-        return scores.amax(2)
-    if projection == "logsumexp":
-        return torch.logsumexp(scores, 2) - float(torch.tensor(scores.shape[2]).log())
-    if votes is None:
-        raise ValueError("a learned projection needs votes")
-    return (scores * votes.softmax(2)).sum(2)
+        return _silence(scores, kept).amax(2)
+    count = math.log(scores.shape[2]) if kept is None else kept.sum(1).log().reshape(-1, 1, 1, 1, 1)
+    return torch.logsumexp(_silence(scores, kept), 2) - count
 
 
 class ScaleHead(nn.Module):
@@ -54,13 +59,17 @@ class ScaleHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Score and project."""
-        if self.training and self.dropout and x.shape[2] > 1:
-            x = x[:, :, _kept_scales(x.shape[2], self.dropout)]
         votes = None if self.votes is None else self.votes(x)
-        return project(self.scores(x), self.projection, votes)
+        drops = self.training and self.dropout and x.shape[2] > 1
+        kept = draw_kept_scales(x.shape[0], x.shape[2], self.dropout, x.device) if drops else None
+        return project(self.scores(x), self.projection, votes, kept)
 
 
-def _kept_scales(scales: int, dropout: float) -> Tensor:
-    kept = torch.rand(scales) >= dropout
-    kept[torch.randint(scales, ())] = True
-    return kept.nonzero()[:, 0]
+def _silence(values: Tensor, kept: Tensor | None) -> Tensor:
+    """Minus infinity at the scales that are left out, which neither a maximum nor an exponential notices."""
+    return values if kept is None else values.masked_fill(~_per_scale(kept), -math.inf)
+
+
+def _per_scale(values: Tensor) -> Tensor:
+    """(B, S) -> (B, 1, S, 1, 1, 1)."""
+    return values[:, None, :, None, None, None]

@@ -4,15 +4,15 @@ Weights are shared by all scales, and the cost of a scale falls with the third p
 resampling alone. Kept beside the scale group to be weighed against it.
 """
 
-from functools import lru_cache
-
 import torch
 from torch import Tensor, nn
 
 from configs.network import NetworkConfig
+from se_unet.dropout import draw_kept_scales
 from se_unet.families import ScaleFamily
 from se_unet.head import project
-from se_unet.separable import apply_separable, gaussian_matrix, interpolation_matrix
+from se_unet.precision import full_precision
+from se_unet.separable import apply_separable, gaussian_matrix, interpolation_matrix, keep
 from se_unet.unet import UNet
 
 
@@ -39,16 +39,17 @@ class Pyramid(nn.Module):
     def forward(self, image: Tensor) -> Tensor | list[Tensor]:
         """Class scores, as of `UNet.forward`."""
         supervised = self.training and self.config.deep_supervision
-        grids = self._grids(image) if supervised else self._grids(image)[:1]
+        grids = self._grids() if supervised else self._grids()[:1]
         members = [self._member(image, factor, grids) for factor in self.factors]
+        kept = self._kept_scales(image)
         outputs = []
         for stage in range(len(grids)):
             scores = torch.stack([member[stage][0] for member in members], 2)
             votes = torch.stack([member[stage][1] for member in members], 2) if self.votes else None
-            outputs.append(project(scores, self.config.projection, votes))
+            outputs.append(project(scores, self.config.projection, votes, kept))
         return outputs if supervised else outputs[0]
 
-    def _grids(self, image: Tensor) -> list[tuple[int, ...]]:
+    def _grids(self) -> list[tuple[int, ...]]:
         """Stride of each decoder stage's grid against the image."""
         grids: list[tuple[int, ...]] = []
         total = (1, 1, 1)
@@ -57,21 +58,23 @@ class Pyramid(nn.Module):
             grids.append(total)
         return grids
 
+    def _kept_scales(self, image: Tensor) -> Tensor | None:
+        """Scales that are not dropped: (B, S), the same at every stage; None for all."""
+        if not (self.training and self.config.scale_dropout and len(self.factors) > 1):
+            return None
+        return draw_kept_scales(image.shape[0], len(self.factors), self.config.scale_dropout, image.device)
+
     def _member(self, image: Tensor, factor: float, grids: list[tuple[int, ...]]) -> list[tuple[Tensor, Tensor]]:
         """Scores and votes of one scale at each decoder stage, on the image's grids."""
-        sizes, totals = tuple(image.shape[2:]), self.config.total_stride
-        shrunk = tuple(_shrunk_size(n, factor, stride) for n, stride in zip(sizes, totals, strict=True))
-        there = [_shrink_matrix(n, m, factor).to(image) for n, m in zip(sizes, shrunk, strict=True)]
-        features = self.network.stages(image if factor == 1 else apply_separable(image, there))
+        sizes = tuple(image.shape[2:])
+        shrunk = tuple(_shrunk_size(n, factor, stride) for n, stride in zip(sizes, self.config.total_stride, strict=True))
+        features = self.network.stages(_shrink(image, shrunk, factor))
         results = []
         for stage, grid in enumerate(grids):
             x = features[stage]
-            scores = self.network.heads[stage](x)
+            scores = self.network.run(self.network.heads[stage], x)
             vote = self.votes[stage](x[:, :, 0]) if self.votes else scores[:, :1]
-            if factor != 1:
-                back = [_grow_matrix(n, m, factor, stride).to(scores) for n, m, stride in zip(sizes, shrunk, grid, strict=True)]
-                scores, vote = apply_separable(scores, back), apply_separable(vote, back)
-            results.append((scores, vote))
+            results.append((_grow(scores, sizes, shrunk, factor, grid), _grow(vote, sizes, shrunk, factor, grid)))
         return results
 
 
@@ -87,17 +90,36 @@ def _shrunk_size(n: int, factor: float, stride: int) -> int:
     return -(-int(-(-n // factor)) // stride) * stride
 
 
-@lru_cache(maxsize=256)
-def _shrink_matrix(n: int, m: int, factor: float) -> Tensor:
+def _shrink(image: Tensor, shrunk: tuple[int, ...], factor: float) -> Tensor:
+    """The image made smaller by `factor`, on a grid of `shrunk` voxels."""
+    if factor == 1:
+        return image
+    pairs = zip(image.shape[2:], shrunk, strict=True)
+    return apply_separable(image, [_shrink_matrix(n, m, factor, image.device).to(image.dtype) for n, m in pairs])
+
+
+def _grow(scores: Tensor, sizes: tuple[int, ...], shrunk: tuple[int, ...], factor: float, grid: tuple[int, ...]) -> Tensor:
+    """Scores of the shrunken image back on the grid of a decoder stage, whose stride against the image is `grid`."""
+    if factor == 1:
+        return scores
+    triples = zip(sizes, shrunk, grid, strict=True)
+    return apply_separable(
+        scores, [_grow_matrix(n, m, factor, stride, scores.device).to(scores.dtype) for n, m, stride in triples]
+    )
+
+
+@keep
+def _shrink_matrix(n: int, m: int, factor: float, device: torch.device) -> Tensor:
     """(m, n) float32: low-pass and cubic spline, the centres of both axes aligned, the border replicated."""
-    positions = (torch.arange(m, dtype=torch.float64) - (m - 1) / 2) * factor + (n - 1) / 2
-    lowpass = gaussian_matrix(n, 0.5 * (factor**2 - 1) ** 0.5)
-    return (interpolation_matrix(positions, n, 3) @ lowpass).float()
+    positions = (torch.arange(m, dtype=torch.float32, device=device) - (m - 1) / 2) * factor + (n - 1) / 2
+    with full_precision(device):
+        lowpass = gaussian_matrix(n, 0.5 * (factor**2 - 1) ** 0.5, torch.float32, device)
+        return interpolation_matrix(positions, n, 3) @ lowpass
 
 
-@lru_cache(maxsize=256)
-def _grow_matrix(n: int, m: int, factor: float, stride: int) -> Tensor:
+@keep
+def _grow_matrix(n: int, m: int, factor: float, stride: int, device: torch.device) -> Tensor:
     """(n / stride, m / stride) float32: linear interpolation of scores back to the image's grid of a decoder stage."""
-    voxels = torch.arange(0, n, stride, dtype=torch.float64)
+    voxels = torch.arange(0, n, stride, dtype=torch.float32, device=device)
     positions = ((voxels - (n - 1) / 2) / factor + (m - 1) / 2) / stride
-    return interpolation_matrix(positions, m // stride, 1).float()
+    return interpolation_matrix(positions, m // stride, 1)

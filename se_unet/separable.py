@@ -4,13 +4,35 @@ Blur, blur with stride, interpolation and spline resampling are all of this kind
 axes are (Z, Y, X). Matrix products run at the full rate of CPUs and GPUs, where one-dimensional depthwise convolutions do not.
 """
 
-from collections.abc import Sequence
-from functools import lru_cache
+import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache, wraps
+from typing import ParamSpec
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-EDGE = 12  # voxels of replicated border for the spline prefilter: its longest memory, 0.27 ** 12, is below 2e-7
+P = ParamSpec("P")
+REACH = 6  # voxels beyond the border up to which a cubic spline is followed
+EDGE = REACH + 14  # voxels of replicated border for the spline prefilter: its memory over 12 voxels, 0.27 ** 12, is below 2e-7
+
+
+def keep(build: Callable[P, Tensor]) -> Callable[P, Tensor]:
+    """Build each matrix once: the last 256 are kept and shared between callers, who must not change them in place.
+
+    While a compiler or an exporter traces, they are built anew, so that it sees how.
+    """
+    kept = lru_cache(maxsize=256)(build)
+
+    @wraps(build)
+    def kept_unless_traced(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+        if torch.compiler.is_compiling():
+            return build(*args, **kwargs)
+        with torch.inference_mode(False):  # for whoever asks next may want gradients
+            return kept(*args, **kwargs)  # type: ignore[arg-type]  # whether they are hashable is up to the caller
+
+    return kept_unless_traced
 
 
 def apply_along(x: Tensor, matrix: Tensor, axis: int) -> Tensor:
@@ -40,7 +62,7 @@ def apply_separable(x: Tensor, matrices: Sequence[Tensor | None]) -> Tensor:
     return x
 
 
-@lru_cache(maxsize=256)
+@keep
 def spline_matrix(n_in: int, n_out: int, order: int, dtype: torch.dtype = torch.float64) -> Tensor:
     """Resample an axis of `n_in` voxels to `n_out` voxels of the same extent by B-spline interpolation.
 
@@ -58,12 +80,12 @@ def interpolation_matrix(positions: Tensor, n_in: int, order: int) -> Tensor:
     """B-spline interpolation of `n_in` voxels at any positions (in voxels), with a replicated border.
 
     Args:
-        positions: (outputs,) float64; those outside the axis take the border's value.
+        positions: (outputs,) floating point; those outside the axis take the border's value.
         n_in: voxels of the axis.
         order: 0, 1 or 3.
 
     Returns:
-        (outputs, n_in) float64.
+        (outputs, n_in) of the positions' precision and device.
 
     Raises:
         ValueError: another order, or no voxels.
@@ -72,34 +94,33 @@ def interpolation_matrix(positions: Tensor, n_in: int, order: int) -> Tensor:
         raise ValueError(
             f"spline order must be one of {sorted(_WEIGHTS)} and the axis not empty, not order {order} on {n_in} voxels"
         )
-    reach = EDGE // 2 if order == 3 else 0  # a spline goes on smoothly into the replicated border
+    reach = REACH if order == 3 else 0  # a spline goes on smoothly into the replicated border
     positions = positions.clamp(-reach, n_in - 1 + reach) + EDGE
     start, weights = _WEIGHTS[order](positions)
-    samples = torch.zeros(len(positions), n_in + 2 * EDGE, dtype=torch.float64)
-    samples.scatter_add_(1, start[:, None] + torch.arange(weights.shape[1]), weights)
+    samples = torch.zeros(len(positions), n_in + 2 * EDGE, dtype=positions.dtype, device=positions.device)
+    samples = samples.scatter_add(1, start[:, None] + torch.arange(weights.shape[1], device=positions.device), weights)
     if order == 3:
-        samples = samples @ _cubic_prefilter(n_in + 2 * EDGE)
+        samples = samples @ _cubic_prefilter(n_in + 2 * EDGE, positions)
     return fold_border(samples, EDGE)
 
 
 def fold_border(padded: Tensor, border: int) -> Tensor:
     """Turn a matrix over an axis with `border` extra voxels at each end into one over the axis itself, its border replicated."""
-    matrix = padded[:, border : padded.shape[1] - border].clone()
-    matrix[:, 0] += padded[:, :border].sum(1)
-    matrix[:, -1] += padded[:, padded.shape[1] - border :].sum(1)
-    return matrix
+    n = padded.shape[1] - 2 * border
+    first, last = padded[:, :border].sum(1, keepdim=True), padded[:, border + n :].sum(1, keepdim=True)
+    return padded[:, border : border + n] + F.pad(first, (0, n - 1)) + F.pad(last, (n - 1, 0))
 
 
-def gaussian_matrix(n_in: int, sigma: float) -> Tensor:
+def gaussian_matrix(n_in: int, sigma: float, dtype: torch.dtype = torch.float64, device: torch.device | None = None) -> Tensor:
     """Blur an axis by a sampled Gaussian of `sigma` voxels (at least 0), with a replicated border.
 
     Returns:
-        (n_in, n_in) float64.
+        (n_in, n_in).
     """
     if sigma <= 0:
-        return torch.eye(n_in, dtype=torch.float64)
+        return torch.eye(n_in, dtype=dtype, device=device)
     radius = max(1, round(4 * sigma))
-    taps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=torch.float64) / sigma) ** 2)
+    taps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=dtype, device=device) / sigma) ** 2)
     return toeplitz_matrix(taps / taps.sum(), n_in)
 
 
@@ -107,17 +128,16 @@ def toeplitz_matrix(taps: Tensor, n_in: int) -> Tensor:
     """Correlate an axis with `taps` (odd in number, centred), the border replicated.
 
     Returns:
-        (n_in, n_in) of the taps' dtype.
+        (n_in, n_in) of the taps' precision and device.
     """
     radius = len(taps) // 2
-    padded = torch.zeros(n_in, n_in + 2 * radius, dtype=taps.dtype)
-    for offset, tap in enumerate(taps):
-        padded.diagonal(offset).fill_(float(tap))
-    return fold_border(padded, radius)
+    offsets = torch.arange(-radius, radius + 1, device=taps.device)
+    positions = (torch.arange(n_in, device=taps.device)[:, None] + offsets).clamp(0, n_in - 1)
+    return torch.zeros(n_in, n_in, dtype=taps.dtype, device=taps.device).scatter_add(1, positions, taps.expand(n_in, -1))
 
 
 def _nearest(positions: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.floor(positions + 0.5).long(), torch.ones(len(positions), 1, dtype=torch.float64)
+    return torch.floor(positions + 0.5).long(), torch.ones_like(positions)[:, None]
 
 
 def _linear(positions: Tensor) -> tuple[Tensor, Tensor]:
@@ -134,14 +154,14 @@ def _cubic(positions: Tensor) -> tuple[Tensor, Tensor]:
     return start.long() - 1, torch.stack(weights, 1) / 6
 
 
-@lru_cache(maxsize=64)
-def _cubic_prefilter(n: int) -> Tensor:
-    """Spline coefficients from samples: the inverse of sampling a cubic B-spline at the integers (1/6, 4/6, 1/6), mirrored ends."""
-    system = torch.diag(torch.full((n,), 4 / 6, dtype=torch.float64))
-    system.diagonal(1).fill_(1 / 6)
-    system.diagonal(-1).fill_(1 / 6)
-    system[0, 1 % n] = system[-1, -2 % n] = 2 / 6
-    return torch.linalg.inv(system)
+def _cubic_prefilter(n: int, like: Tensor) -> Tensor:
+    """Spline coefficients from samples: the inverse of sampling a cubic B-spline at the integers (1/6, 4/6, 1/6) of a long axis.
+
+    Unser et al. (1993): the coefficients are the samples filtered with `sqrt(3) (sqrt(3) - 2)^|k|`.
+    """
+    k = torch.arange(n, device=like.device)
+    distance = (k[:, None] - k).abs().to(like.dtype)
+    return math.sqrt(3) * (1 - 2 * (distance % 2)) * (2 - math.sqrt(3)) ** distance
 
 
 _WEIGHTS = {0: _nearest, 1: _linear, 3: _cubic}

@@ -1,7 +1,11 @@
 """The one U-Net skeleton of every network: encoder, decoder with skips, class scores at each decoder stage."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from configs.network import NetworkConfig
 from se_unet.families import SLOPE, Family
@@ -65,21 +69,30 @@ class UNet(nn.Module):
         """
         features = self.stages(image)
         if self.training and self.config.deep_supervision:
-            return [head(x) for head, x in zip(self.heads, features, strict=True)]
-        return self.heads[0](features[0])
+            return [self.run(head, x) for head, x in zip(self.heads, features, strict=True)]
+        return self.run(self.heads[0], features[0])
 
     def stages(self, image: Tensor) -> list[Tensor]:
         """Features of each decoder stage, the finest first. Arguments as of `forward`."""
         x = image.contiguous(memory_format=torch.channels_last_3d)
         skips = []
         for stage in self.encoder:
-            x = stage(x)
+            x = self.run(stage, x)
             skips.append(x)
         outputs = []
-        for up, decoder, skip in zip(reversed(self.ups), reversed(self.decoder), reversed(skips[:-1]), strict=True):
-            x = decoder(torch.cat([up(x), skip], 1))
+        for level in reversed(range(len(self.decoder))):
+            x = self.run(self._decode, level, x, skips[level])
             outputs.append(x)
         return outputs[::-1] or [x]
+
+    def run(self, part: Callable[..., Tensor], *inputs: Any) -> Tensor:
+        """Run a part of the network. With checkpointing its inputs alone are kept for the gradients, the rest is computed again."""
+        if self.config.checkpointing and torch.is_grad_enabled():
+            return checkpoint(part, *inputs, use_reentrant=False)
+        return part(*inputs)
+
+    def _decode(self, level: int, x: Tensor, skip: Tensor) -> Tensor:
+        return self.decoder[level](torch.cat([self.ups[level](x), skip], 1))
 
 
 def _encoder_stage(config: NetworkConfig, family: Family, stage: int) -> nn.Module:

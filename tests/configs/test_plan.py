@@ -1,5 +1,6 @@
 """The plan comes back from JSON as it was, holds together, and says what it holds when asked for something else."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from configs.files import read_json, write_json
 from configs.fingerprint import IntensityStatistics
 from configs.network import NetworkConfig
 from configs.plan import ChannelNormalisation, ConfigurationPlan, NetworkPlan, Plan
+from configs.published import wimmer2023, wimmer2023_baseline
 from configs.scales import ScaleGroup
 
 NETWORK: dict[str, Any] = {
@@ -105,6 +107,8 @@ def test_unknown_names_are_told_with_the_known_ones() -> None:
         ({"features": (8, 0, 8)}, "`features` must be positive"),
         ({"encoder_blocks": (1, 1, 0)}, "`encoder_blocks` must be positive"),
         ({"strides": ((1, 1, 1), (3, 1, 1), (2, 2, 2))}, "strides must be 1 or 2"),
+        ({"strides": ((1, 2, 2), (1, 2, 2), (2, 2, 2))}, r"the first stage's strides must be \(1, 1, 1\), not \(1, 2, 2\)"),
+        ({"family": "wimmer2023_baseline", "scale_group": ScaleGroup(smallest_sigma=1)}, "goes without a scale group"),
         ({"kernels": ((3, 3, 3), (3, 4, 3), (3, 3, 3))}, "kernel sizes must be odd"),
         ({"spacing": (1, 0, 1)}, "spacing must be positive"),
         ({"family": "se"}, "family `se` goes with a scale group"),
@@ -122,6 +126,13 @@ def test_network_guards(change: dict[str, Any], message: str) -> None:
 
 def test_total_stride_multiplies_the_stages() -> None:
     assert NetworkConfig(**NETWORK).total_stride == (2, 4, 4)
+
+
+@pytest.mark.parametrize("describe", [wimmer2023, wimmer2023_baseline])
+def test_published_networks_halve_at_every_level_but_the_last(describe: Callable[[int, int], NetworkConfig]) -> None:
+    network = describe(4, 1)
+    assert network.total_stride == (8, 8, 8)
+    assert NetworkConfig.model_validate(network.model_dump()) == network
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,28 @@ def test_projection_of_equal_scales_is_the_identity(kind: Any) -> None:
     torch.testing.assert_close(project(scores.expand(-1, -1, SCALES, -1, -1, -1), kind, votes), scores[:, :, 0])
 
 
+@pytest.mark.parametrize("kind", ["mean", "max", "logsumexp", "learned"])
+def test_projection_of_the_kept_scales_is_that_of_a_map_without_the_others(kind: Any) -> None:
+    scores, votes = torch.randn(2, 3, SCALES, 4, 4, 4), torch.randn(2, 1, SCALES, 4, 4, 4)
+    kept = torch.tensor([[True, False, True, False, False], [False, True, True, True, True]])
+    received = project(scores.requires_grad_(), kind, votes, kept)
+    for sample in range(2):
+        present = kept[sample]
+        expected = project(scores[[sample]][:, :, present], kind, votes[[sample]][:, :, present])
+        torch.testing.assert_close(received[[sample]], expected)
+    assert not torch.allclose(received, project(scores, kind, votes))
+    received.sum().backward()
+    assert scores.grad is not None and scores.grad.isfinite().all()
+    assert torch.equal(scores.grad.abs().sum((1, 3, 4, 5)) > 0, kept)
+
+
+def test_head_drops_scales_in_training_alone() -> None:
+    torch.manual_seed(0)
+    head, x = randomised(ScaleHead(CHANNELS, 3, "mean", dropout=0.5)), scale_map()
+    assert not torch.allclose(head(x), head(x))
+    assert torch.equal(head.eval()(x), head(x))
+
+
 def test_learned_projection_starts_as_the_mean() -> None:
     head = ScaleHead(CHANNELS, 3, "learned")
     x = scale_map()
@@ -152,6 +174,12 @@ def test_every_parameter_gets_a_gradient(name: str) -> None:
     assert x.grad is not None and x.grad.abs().sum() > 0
     for parameter_name, parameter in layer.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().min() > 0, parameter_name
+
+
+def test_a_reach_beyond_the_last_scale_would_leave_weights_without_a_gradient() -> None:
+    layer = ScaleMixing(CHANNELS, SCALES)
+    layer(scale_map()).square().sum().backward()
+    assert layer.weight.grad is not None and bool((layer.weight.grad == 0).any())
 
 
 def test_lifting_gets_gradients() -> None:
