@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from se_unet import GroupConvolution, build_network
 from se_unet.head import ScaleHead
-from tests.se_unet.networks import FAMILIES, smallest
+from tests.se_unet.networks import FAMILIES, config, smallest
 
 IMAGE = torch.randn(2, 1, 8, 8, 12, generator=torch.Generator().manual_seed(0))
 
@@ -26,18 +26,18 @@ def compiled(network: nn.Module, backend: str = "aot_eager") -> nn.Module:
     return torch.compile(network, fullgraph=True, backend=backend)  # type: ignore[return-value]
 
 
-def gradients(network: nn.Module, outputs: list[Tensor]) -> list[Tensor | None]:
+def gradient(network: nn.Module, outputs: list[Tensor]) -> Tensor:
     network.zero_grad()
     sum((output * output.detach().cos()).sum() for output in outputs).backward()
-    return [parameter.grad for parameter in network.parameters()]
+    return torch.cat([parameter.grad.flatten() for parameter in network.parameters() if parameter.grad is not None])
 
 
 def check_training(network: nn.Module, backend: str = "aot_eager") -> None:
     expected = network(IMAGE)
-    wanted = gradients(network, expected)
+    wanted = gradient(network, expected)
     outputs = compiled(network, backend)(IMAGE)
     torch.testing.assert_close(outputs, expected, rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(gradients(network, outputs), wanted, rtol=1e-3, atol=1e-3)
+    assert float((gradient(network, outputs) - wanted).norm() / wanted.norm()) < 1e-4
 
 
 @pytest.mark.parametrize("family", ["plain", "se", pytest.param("pyramid", marks=pytest.mark.slow)])
@@ -84,9 +84,11 @@ def test_what_was_traced_is_not_kept_for_others() -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # inside the compiler
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
-@pytest.mark.parametrize("family", FAMILIES)
-def test_code_is_generated(family: str) -> None:
-    check_training(small(family), "inductor")
+def test_code_is_generated() -> None:
+    one_stage = build_network(
+        config("se", (2,), scales=2, encoder_blocks=(1,), decoder_blocks=())
+    )  # more takes minutes to compile
+    check_training(one_stage, "inductor")
 
 
 def test_importing_the_networks_leaves_the_compiler_out() -> None:
