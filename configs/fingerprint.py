@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from configs.errors import Fault
 from configs.files import Value
 
 Spacing = tuple[float, float, float]
@@ -18,6 +19,30 @@ class IntensityStatistics(Value):
     max: float
     percentile_00_5: float
     percentile_99_5: float
+
+
+class IntensityHistogram(Value):
+    """How intensities of one channel are spread over the foreground voxels of all cases, each case counting the same.
+
+    Attributes:
+        low, high: ends of the bins, which are equally wide.
+        counts: of a sample of voxels, one for each bin.
+        below, above: voxels of the sample beyond the bins.
+    """
+
+    low: float
+    high: float
+    counts: tuple[int, ...] = Field(min_length=1)
+    below: int = Field(ge=0)
+    above: int = Field(ge=0)
+
+
+class IntensityQuantiles(Value):
+    """Intensities of one channel over the foreground voxels of one case."""
+
+    q05: float
+    q50: float
+    q95: float
 
 
 class LabelSizes(Value):
@@ -45,6 +70,7 @@ class CaseFingerprint(Value):
         shape_after_crop: voxels of its nonzero bounding box.
         relative_size_after_crop: cropped voxels divided by all voxels.
         labels: label name -> sizes.
+        intensities: per channel, over foreground voxels; empty where there is none.
     """
 
     spacing: Spacing
@@ -52,6 +78,7 @@ class CaseFingerprint(Value):
     shape_after_crop: Shape
     relative_size_after_crop: float = Field(gt=0, le=1)
     labels: dict[str, LabelSizes]
+    intensities: tuple[IntensityQuantiles, ...] = ()
 
 
 class SizeSpread(Value):
@@ -70,8 +97,12 @@ class Fingerprint(Value):
         cases: case identifier -> its numbers.
         intensities: per channel, in channel order, over foreground voxels.
         size_spread: label name -> spread of sizes; labels that never occur are left out.
+        histograms: per channel, in channel order; empty where no case has foreground.
+        warnings: what validation found that may be right, but is worth a look.
     """
 
     cases: dict[str, CaseFingerprint] = Field(min_length=1)
     intensities: tuple[IntensityStatistics, ...]
     size_spread: dict[str, SizeSpread]
+    histograms: tuple[IntensityHistogram, ...] = ()
+    warnings: tuple[Fault, ...] = ()

@@ -2,7 +2,7 @@
 
 import logging
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.dataset import DatasetDescription
-from configs.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics
+from configs.fingerprint import CaseFingerprint, Fingerprint, IntensityHistogram, IntensityQuantiles, IntensityStatistics
 from configs.progress import Progress
 from planners.sizes import label_sizes, size_spreads
 from preprocessing.case import Case
@@ -21,6 +21,8 @@ from preprocessing.validation import examine
 
 _SAMPLES = 10_000_000  # foreground intensities of the whole dataset, the same number from each case
 _LOW, _HIGH = 0.5, 99.5  # percentiles
+_BINS = 60
+_COUNTED = 1_000_000  # of the samples, for histograms
 _logger = logging.getLogger(__name__)
 
 
@@ -52,7 +54,13 @@ def make_fingerprint(dataset: RawDataset, jobs: int = 1, progress: Progress | No
         _logger.warning("%s", warning)
     cases = {identifier: measurement.fingerprint for identifier, measurement in measurements.items()}
     intensities = intensity_statistics(list(measurements.values()), len(dataset.description.channels))
-    return Fingerprint(cases=cases, intensities=intensities, size_spread=size_spreads(cases))
+    return Fingerprint(
+        cases=cases,
+        intensities=intensities,
+        size_spread=size_spreads(cases),
+        histograms=_histograms(measurements, intensities),
+        warnings=tuple(warnings),
+    )
 
 
 def measure_case(case: Case, description: DatasetDescription, samples: int) -> CaseMeasurement:
@@ -67,18 +75,20 @@ def measure_case(case: Case, description: DatasetDescription, samples: int) -> C
     turned = turn.apply_geometry(case.geometry)
     image = turn.apply(case.image)
     box = nonzero_box(image)
+    foreground = _foreground(case, description)
+    random = np.random.default_rng(zlib.crc32(case.identifier.encode()))
+    present = foreground.shape[1]
+    drawn = foreground[:, random.integers(present, size=samples)] if present else foreground
     fingerprint = CaseFingerprint(
         spacing=turned.spacing,
         shape=turned.shape,
         shape_after_crop=box.shape,
         relative_size_after_crop=float(np.prod(box.shape) / np.prod(turned.shape)),
         labels=label_sizes(case, description),
+        intensities=_quantiles(drawn) if present else (),
     )
-    foreground = _foreground(case, description)
-    if not foreground.shape[1]:
+    if not present:
         return CaseMeasurement(fingerprint, foreground, foreground)
-    random = np.random.default_rng(zlib.crc32(case.identifier.encode()))
-    drawn = foreground[:, random.integers(foreground.shape[1], size=samples)]
     extremes = np.stack([foreground.min(axis=1), foreground.max(axis=1)], axis=1)
     return CaseMeasurement(fingerprint, drawn, extremes)
 
@@ -93,6 +103,40 @@ def intensity_statistics(measurements: Sequence[CaseMeasurement], channels: int)
             np.concatenate([measurement.extremes[channel] for measurement in measurements]),
         )
         for channel in range(channels)
+    )
+
+
+def _quantiles(values: NDArray[np.float32]) -> tuple[IntensityQuantiles, ...]:
+    """Of each channel of (C, n)."""
+    low, middle, high = np.percentile(values, (5, 50, 95), axis=1)
+    return tuple(
+        IntensityQuantiles(q05=float(q05), q50=float(q50), q95=float(q95))
+        for q05, q50, q95 in zip(low, middle, high, strict=True)
+    )
+
+
+def _histograms(
+    measurements: Mapping[str, CaseMeasurement], statistics: Sequence[IntensityStatistics]
+) -> tuple[IntensityHistogram, ...]:
+    """Of each channel, between the percentiles that statistics give."""
+    return tuple(
+        _histogram(
+            [measurement.intensities[channel] for measurement in measurements.values() if measurement.intensities.size], known
+        )
+        for channel, known in enumerate(statistics)
+    )
+
+
+def _histogram(samples: Sequence[NDArray[np.float32]], known: IntensityStatistics) -> IntensityHistogram:
+    step = max(1, sum(map(len, samples)) // _COUNTED)  # samples are in random order
+    values = np.concatenate([drawn[::step] for drawn in samples])
+    counts, edges = np.histogram(values, _BINS, range=(known.percentile_00_5, known.percentile_99_5))
+    return IntensityHistogram(
+        low=float(edges[0]),
+        high=float(edges[-1]),
+        counts=tuple(int(count) for count in counts),
+        below=int(np.count_nonzero(values < edges[0])),
+        above=int(np.count_nonzero(values > edges[-1])),
     )
 
 

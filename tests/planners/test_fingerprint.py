@@ -10,7 +10,7 @@ from planners.sizes import label_sizes, size_spreads
 from preprocessing.case import Case
 from preprocessing.dataset import open_dataset
 from preprocessing.geometry import Geometry
-from tests.preprocessing.datasets import LABELS, affine, make_dataset
+from tests.preprocessing.datasets import LABELS, SHAPE, affine, make_dataset, save
 
 PLAIN = DatasetDescription(name="plain", channels=("MR",), labels=LABELS)
 REGIONS = DatasetDescription(
@@ -107,4 +107,35 @@ def test_dataset_statistics_are_of_the_foreground(tmp_path):
     assert statistics.mean == pytest.approx(50.5, abs=1.5) and statistics.std == pytest.approx(99 / 12**0.5, abs=1.5)
     assert statistics.min <= statistics.percentile_00_5 < 5 and 95 < statistics.percentile_99_5 <= statistics.max
     assert fingerprint.size_spread["inner"].q50 == pytest.approx((6 / math.pi * 24) ** (1 / 3))
+    for quantiles in (case.intensities[0] for case in fingerprint.cases.values()):
+        assert 1 <= quantiles.q05 < 15 < 35 < quantiles.q50 < 65 < 85 < quantiles.q95 <= 100
     assert type(fingerprint).model_validate_json(fingerprint.model_dump_json()) == fingerprint
+
+
+def test_histogram_counts_every_sample_within_the_percentiles_or_beyond(tmp_path):
+    fingerprint = make_fingerprint(open_dataset(make_dataset(tmp_path / "data", cases=2)))
+    (histogram,), (statistics,) = fingerprint.histograms, fingerprint.intensities
+    assert (histogram.low, histogram.high) == (statistics.percentile_00_5, statistics.percentile_99_5)
+    total = sum(histogram.counts) + histogram.below + histogram.above
+    assert total == pytest.approx(1_000_000, rel=0.01)
+    assert 0 < histogram.below <= 0.006 * total and 0 < histogram.above <= 0.006 * total
+    thirds = np.array(histogram.counts).reshape(3, -1).sum(axis=1)  # of uniform noise
+    assert thirds == pytest.approx(total / 3, rel=0.2)
+
+
+def test_warnings_of_validation_are_kept(tmp_path):
+    folder = make_dataset(tmp_path / "data", cases=3)
+    save(folder / "imagesTr/case_1_0000.nii.gz", np.full(SHAPE, 7, np.float32))
+    save(folder / "labelsTr/case_2.nii.gz", np.zeros(SHAPE, np.uint8))
+    fingerprint = make_fingerprint(open_dataset(folder))
+    assert [warning.where for warning in fingerprint.warnings] == ["case `case_1`", "case `case_2`"]
+    assert "is 7 everywhere" in fingerprint.warnings[0].problem and "background only" in fingerprint.warnings[1].problem
+    assert fingerprint.cases["case_2"].intensities == () and fingerprint.cases["case_1"].intensities[0].q50 == 7
+    assert type(fingerprint).model_validate_json(fingerprint.model_dump_json()) == fingerprint
+
+
+def test_constant_foreground_has_a_histogram(tmp_path):
+    folder = make_dataset(tmp_path / "data", cases=1)
+    save(folder / "imagesTr/case_0_0000.nii.gz", np.full(SHAPE, 7, np.float32))
+    (histogram,) = make_fingerprint(open_dataset(folder)).histograms
+    assert histogram.low < 7 < histogram.high and sum(histogram.counts) == 1_000_000
