@@ -92,6 +92,11 @@ class DatasetDescription(Value):
         """Number of network outputs: classes with background, or regions."""
         return len(self.foreground) if self.has_regions else len(self.values)
 
+    @property
+    def cascade_channels(self) -> int:
+        """Channels by which the second network of a cascade sees the first one's segmentation: class indices 1, 2, ... one-hot."""
+        return len(self.values) - 1
+
     def class_indices(self, name: str) -> tuple[int, ...]:
         """Class indices that make up a label or region."""
         return tuple(self.values.index(value) for value in _as_tuple(self.labels[name]))

@@ -73,11 +73,16 @@ class ConfigurationPlan(Value):
     """One way to prepare the data (a resolution), and the networks planned for it.
 
     Attributes:
-        spacing: the grid that all cases are resampled to, in mm.
+        spacing: the grid that all cases are resampled to, in mm; see `grid_spacing` for slices.
         median_shape: voxels of the median case on that grid.
         normalisation: per channel.
         separate_axis_ratio: images whose coarsest spacing exceeds the finest by more than this are resampled slice by
             slice, with nearest neighbours across the coarse axis.
+        slice_axis: for networks that see single slices, the axis of (Z, Y, X) = (0, 1, 2) across them: patches have one voxel
+            along it, kernels and strides are 1, and cases keep their own spacing there. None for volumes.
+        previous: for the second network of a cascade, the configuration whose segmentation it also sees: one channel for each
+            class but the background (`DatasetDescription.cascade_channels`), behind those of the image.
+        cases_of: the configuration whose preprocessed cases are used, where this one has none of its own.
         networks: `se`, `baseline`, or other names.
         reasons: decision -> a sentence with its numbers.
     """
@@ -86,8 +91,33 @@ class ConfigurationPlan(Value):
     median_shape: Shape
     normalisation: tuple[ChannelNormalisation, ...] = Field(min_length=1)
     separate_axis_ratio: float = 3.0
+    slice_axis: Literal[0, 1, 2] | None = None
+    previous: str | None = None
+    cases_of: str | None = None
     networks: dict[str, NetworkPlan] = Field(default_factory=dict)
     reasons: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _slices_are_flat(self) -> "ConfigurationPlan":
+        if self.slice_axis is None:
+            return self
+        for name, planned in self.networks.items():
+            sizes = [planned.patch_size, *planned.network.kernels, *planned.network.strides]
+            if any(size[self.slice_axis] != 1 for size in sizes):
+                raise ValueError(f"network `{name}`: patch, kernels and strides must be 1 along the slice axis {self.slice_axis}")
+        return self
+
+    def grid_spacing(self, spacing: Spacing) -> Spacing:
+        """The spacing that a case is resampled to: the planned one, but its own across slices.
+
+        Args:
+            spacing: of the case in the plan's orientation, mm (Z, Y, X).
+        """
+        kept = [
+            own if axis == self.slice_axis else planned
+            for axis, (own, planned) in enumerate(zip(spacing, self.spacing, strict=True))
+        ]
+        return kept[0], kept[1], kept[2]
 
 
 class Plan(Value):

@@ -38,6 +38,7 @@ def test_ignore_is_one_above_the_last_class_whatever_its_value() -> None:
     description = DatasetDescription(**PLAIN | {"labels": {"background": 0, "ignore": 1, "organ": 9}})
     assert description.ignore_value == 1
     assert description.values == (0, 9)
+    assert description.cascade_channels == 1
     assert description.ignore_index == 2
     assert description.output_channels == 2
     assert description.foreground == ("organ",)
@@ -49,6 +50,7 @@ def test_regions_overlap_and_keep_their_order() -> None:
     assert description.foreground == ("whole", "core", "enhancing")
     assert description.output_channels == 3
     assert description.values == (0, 1, 2, 3)
+    assert description.cascade_channels == 3
     assert description.class_indices("core") == (2, 3)
     assert description.class_indices("enhancing") == (3,)
 

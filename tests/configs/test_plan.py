@@ -149,6 +149,15 @@ def test_network_plan_guards(change: dict[str, Any], message: str) -> None:
         NetworkPlan(**{"network": NetworkConfig(**NETWORK), "patch_size": (8, 16, 16), "batch_size": 1} | change)
 
 
+def test_slices_are_flat_and_keep_their_spacing() -> None:
+    volume = make_plan().configuration("3d_fullres")
+    assert volume.grid_spacing((5, 1, 1)) == volume.spacing
+    with pytest.raises(ValidationError, match="network `se`: patch, kernels and strides must be 1 along the slice axis 0"):
+        ConfigurationPlan.model_validate(volume.model_dump() | {"slice_axis": 0})
+    slices = ConfigurationPlan.model_validate(volume.model_dump() | {"slice_axis": 1, "networks": {}})
+    assert slices.grid_spacing((5, 7, 1)) == (volume.spacing[0], 7, volume.spacing[2])
+
+
 def test_ct_normalisation_needs_statistics() -> None:
     with pytest.raises(ValidationError, match="channel `CT`: scheme `ct` needs foreground statistics"):
         ChannelNormalisation(channel="CT", scheme="ct")
