@@ -1,6 +1,5 @@
 """The plain networks of the skeleton are nnU-Net's: the same parameters, the same outputs for the same weights."""
 
-import re
 from typing import Any
 
 import pytest
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 
 from configs.network import NetworkConfig
 from se_unet import build_network
+from se_unet import nnunet as nnunet_names
 
 architectures = pytest.importorskip(
     "dynamic_network_architectures.architectures.unet", reason="needs dynamic_network_architectures, a dependency of tests alone"
@@ -33,7 +33,6 @@ ANISOTROPIC: dict[str, Any] = {
     "decoder_blocks": (1, 2),
 }
 SETTINGS = {"hippocampus": HIPPOCAMPUS, "anisotropic": ANISOTROPIC}
-UNIT = {"conv": "0", "norm": "1"}
 
 
 def config_of(settings: dict[str, Any], block: str) -> NetworkConfig:
@@ -71,32 +70,11 @@ def nnunet(config: NetworkConfig) -> nn.Module:
     return network
 
 
-def our_name(theirs: str, config: NetworkConfig) -> str:
-    """Our name of a parameter of nnU-Net's network."""
-    coarsest = len(config.features) - 2
-    if match := re.fullmatch(r"encoder\.stem\.convs\.0\.(conv|norm)\.(\w+)", theirs):
-        return f"encoder.0.0.{UNIT[match[1]]}.{match[2]}"
-    if match := re.fullmatch(r"encoder\.stages\.(\d+)\.0\.convs\.(\d+)\.(conv|norm)\.(\w+)", theirs):
-        return f"encoder.{match[1]}.{match[2]}.{UNIT[match[3]]}.{match[4]}"
-    if match := re.fullmatch(r"encoder\.stages\.(\d+)\.blocks\.(\d+)\.conv([12])\.(conv|norm)\.(\w+)", theirs):
-        index = int(match[2]) + (match[1] == "0")  # the stem comes first in our first stage
-        return f"encoder.{match[1]}.{index}.{('first', 'second')[int(match[3]) - 1]}.{UNIT[match[4]]}.{match[5]}"
-    if match := re.fullmatch(r"encoder\.stages\.(\d+)\.blocks\.(\d+)\.skip\.(\d+)\.(conv|norm)\.(\w+)", theirs):
-        index = int(match[2]) + (match[1] == "0")
-        return f"encoder.{match[1]}.{index}.shortcut.{int(match[3]) + int(UNIT[match[4]])}.{match[5]}"
-    if match := re.fullmatch(r"decoder\.(transpconvs|seg_layers)\.(\d+)\.(\w+)", theirs):
-        part = {"transpconvs": "ups", "seg_layers": "heads"}[match[1]]
-        return f"{part}.{coarsest - int(match[2])}.{match[3]}"
-    match = re.fullmatch(r"decoder\.stages\.(\d+)\.convs\.(\d+)\.(conv|norm)\.(\w+)", theirs)
-    assert match, f"no rule for {theirs}"
-    return f"decoder.{coarsest - int(match[1])}.{match[2]}.{UNIT[match[3]]}.{match[4]}"
-
-
 def pair(settings: dict[str, Any], block: str) -> tuple[nn.Module, nn.Module]:
     """Our network and nnU-Net's with the same weights."""
     config = config_of(settings, block)
     theirs, ours = nnunet(config), build_network(config)
-    ours.load_state_dict({our_name(name, config): value for name, value in theirs.named_parameters()})
+    ours.load_state_dict(nnunet_names.rename(theirs.state_dict(), config))
     return ours, theirs
 
 
