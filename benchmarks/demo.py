@@ -32,7 +32,9 @@ OUTPUT = Path("demo_output")
 DATASET = OUTPUT / "Phantoms"
 WORK = OUTPUT / "se_work"
 PREDICTIONS = OUTPUT / "predictions"
-PLANNING = PlanningOptions(networks=("se",), spacing=(1.5, 1.5, 1.5))  # coarser than the images: many steps in little time
+PLANNING = PlanningOptions(
+    networks=("se",), configurations=("3d_fullres",), spacing=(1.5, 1.5, 1.5)
+)  # coarser than the images: many steps in little time
 SETTINGS = {"epochs": 12, "iterations": 40, "validation_iterations": 2}  # over those of the preset `quick`
 SEED = 1  # phantoms were made learnable, and settings chosen, on those of seed 0
 HELD_OUT = 2  # training cases that validate; a fifth, as usual, would take long without a GPU

@@ -91,7 +91,7 @@ class ConfigurationPlan(Value):
     median_shape: Shape
     normalisation: tuple[ChannelNormalisation, ...] = Field(min_length=1)
     separate_axis_ratio: float = 3.0
-    slice_axis: Literal[0, 1, 2] | None = None
+    slice_axis: int | None = Field(default=None, ge=0, le=2)
     previous: str | None = None
     cases_of: str | None = None
     networks: dict[str, NetworkPlan] = Field(default_factory=dict)

@@ -1,48 +1,93 @@
 """How much memory and how much of the dataset a training step may take. Rules and constants: nnU-Net (Isensee et al. 2021).
 
-Memory is judged by the number of values in all feature maps of one sample, against a reference network that fills a GPU of 8 GB.
+Memory is judged by the number of values in all feature maps of one sample, against a reference network that fills a GPU.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 from configs.fingerprint import Shape
+from planners.skeleton import Skeleton
 from planners.topology import Topology
 
-_REFERENCE_VALUES = 560_000_000  # of a network that trains with a batch of two in 8 GB
-_REFERENCE_MEMORY = 8.0  # GB
-_REFERENCE_BATCH = 2
+SMALLEST_BATCH = 2
 _DATASET_SHARE = 0.05
-_CONVOLUTIONS = 2  # of each stage, on both sides
 
 
-def feature_values(topology: Topology, patch_size: Shape, features: Sequence[int], outputs: int) -> int:
-    """Values in the feature maps of one sample: convolutions, upsampling and class scores.
+class Budget(Protocol):
+    """What a training step may take."""
+
+    @property
+    def memory(self) -> float:
+        """GB."""
+        ...
+
+    def samples(self, topology: Topology) -> int:
+        """Samples of the topology's patch that fit in one training step."""
+        ...
+
+    def fits(self, topology: Topology) -> bool:
+        """Whether the smallest batch fits."""
+        ...
+
+
+@dataclass(frozen=True)
+class FeatureBudget:
+    """Judges memory by feature-map values, as nnU-Net does.
+
+    Attributes:
+        skeleton: with the values of a network that fills its memory.
+        features: from the number of stages to the channels of each, scales counted as channels.
+        outputs: classes or regions.
+        memory: GB.
+    """
+
+    skeleton: Skeleton
+    features: Callable[[int], Sequence[int]]
+    outputs: int
+    memory: float
+
+    @property
+    def allowed(self) -> float:
+        """Values of one sample at the reference batch."""
+        return self.skeleton.values * self.memory / self.skeleton.memory
+
+    def samples(self, topology: Topology) -> int:
+        """Samples of the topology's patch that fit in one training step, rounded."""
+        return round(self.allowed / self._values(topology) * self.skeleton.batch)
+
+    def fits(self, topology: Topology) -> bool:
+        """Whether a batch of two fits."""
+        return self._values(topology) / self.skeleton.batch * SMALLEST_BATCH <= self.allowed
+
+    def _values(self, topology: Topology) -> int:
+        features = self.features(len(topology.strides))
+        return feature_values(self.skeleton, topology, topology.patch_size, features, self.outputs)
+
+
+def feature_values(skeleton: Skeleton, topology: Topology, patch_size: Shape, features: Sequence[int], outputs: int) -> int:
+    """Values in the feature maps of one sample: convolutions, shortcuts, upsampling and class scores.
 
     Args:
+        skeleton: its blocks.
         topology: strides of each stage.
         patch_size: voxels (Z, Y, X) that the strides divide.
-        features: channels of each stage, scales counted as channels.
+        features: channels of each stage.
         outputs: classes or regions.
     """
+    stages = len(topology.strides)
+    blocks = skeleton.encoder(stages)
     sizes = list(patch_size)
     values = 0
-    for stage, (stride, channels) in enumerate(zip(topology.strides, features, strict=True)):
+    for stage, stride in enumerate(topology.strides):
         sizes = [size // step for size, step in zip(sizes, stride, strict=True)]
-        decoded = stage < len(features) - 1
-        maps = _CONVOLUTIONS + (_CONVOLUTIONS + 1 if decoded else 0)
-        values += maps * channels * math.prod(sizes)
+        # a residual block has two convolutions; a stage of them also has a shortcut, or in the first stage a stem
+        maps = 2 * blocks[stage] + 1 if skeleton.block == "residual" else blocks[stage]
+        maps += skeleton.decoder_blocks + 1 if stage < stages - 1 else 0
+        values += maps * features[stage] * math.prod(sizes)
     return values + outputs * math.prod(patch_size)
-
-
-def allowed_values(gpu_memory: float) -> float:
-    """Feature-map values that a GPU of this many GB trains at the reference batch."""
-    return _REFERENCE_VALUES * gpu_memory / _REFERENCE_MEMORY
-
-
-def batch_for_memory(values: int, gpu_memory: float) -> int:
-    """Samples of this many feature-map values that fit the GPU."""
-    return round(allowed_values(gpu_memory) / values * _REFERENCE_BATCH)
 
 
 def batch_for_dataset(dataset_voxels: float, patch_size: Shape) -> int:

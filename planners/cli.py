@@ -22,9 +22,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("dataset", type=Path, metavar="DATASET", help="folder in nnU-Net's raw layout or a Decathlon task folder")
     parser.add_argument("--work", type=Path, default=Path("se_work"), help="folder for all that is made (default: se_work)")
-    parser.add_argument("--gpu-memory", type=float, metavar="GB", help="that training may take (default: 8)")
+    parser.add_argument("--gpu-memory", type=float, metavar="GB", help="that training may take (default: 8; small 4, large 24)")
     parser.add_argument("--network", nargs="+", metavar="NAME", help="networks to plan: se, baseline (default: both)")
-    parser.add_argument("--configurations", nargs="+", metavar="NAME", help="resolutions to plan (so far 3d_fullres)")
+    parser.add_argument(
+        "--configurations",
+        nargs="+",
+        metavar="NAME",
+        help="2d, 3d_lowres, 3d_fullres, 3d_cascade_fullres (default: all that suit)",
+    )
+    parser.add_argument(
+        "--size", metavar="NAME", help="of the networks: small, medium, large with residual encoders (default: medium)"
+    )
     parser.add_argument(
         "--spacing", nargs=3, type=float, metavar=("Z", "Y", "X"), help="mm of the grid, instead of the planned one"
     )
@@ -44,6 +52,7 @@ def _plan_and_preprocess(arguments: argparse.Namespace) -> None:
     given: dict[str, Any] = {
         "networks": arguments.network,
         "configurations": arguments.configurations,
+        "size": arguments.size,
         "gpu_memory": arguments.gpu_memory,
         "spacing": arguments.spacing,
         "patch_size": arguments.patch_size,

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from configs.errors import Fault, raise_faults
 from configs.fingerprint import Shape, Spacing
 from configs.plan import NETWORKS
+from planners.skeleton import SIZES, Size
 
-CONFIGURATIONS = ("3d_fullres",)
+CONFIGURATIONS = ("2d", "3d_lowres", "3d_fullres", "3d_cascade_fullres")
 
 
 @dataclass(frozen=True)
@@ -16,10 +17,11 @@ class PlanningOptions:
 
     Attributes:
         networks: which to plan, of `se` and `baseline`.
-        configurations: resolutions to plan; so far `3d_fullres`.
-        gpu_memory: GB that training may take.
-        spacing: mm (Z, Y, X) of the planned grid.
-        patch_size: voxels (Z, Y, X).
+        configurations: which to plan, of `CONFIGURATIONS`; None plans all that the rules give.
+        size: of the networks.
+        gpu_memory: GB that training may take; None takes what goes with the size: 4, 8 or 24.
+        spacing: mm (Z, Y, X) of the planned grid at full resolution.
+        patch_size: voxels (Z, Y, X) at full resolution; for slices, a patch with one voxel across them.
         num_scales: size of the scale group; 1 is the smooth network without a group.
         scale_step: ratio of neighbouring scales.
 
@@ -28,8 +30,9 @@ class PlanningOptions:
     """
 
     networks: tuple[str, ...] = NETWORKS
-    configurations: tuple[str, ...] = CONFIGURATIONS
-    gpu_memory: float = 8.0
+    configurations: tuple[str, ...] | None = None
+    size: Size = "medium"
+    gpu_memory: float | None = None
     spacing: Spacing | None = None
     patch_size: Shape | None = None
     num_scales: int | None = None
@@ -42,11 +45,13 @@ class PlanningOptions:
             if name not in NETWORKS
         ]
         faults += [
-            Fault(f"--configurations {name}", "it cannot be planned yet", f"Choose from {', '.join(CONFIGURATIONS)}")
-            for name in self.configurations
+            Fault(f"--configurations {name}", "there is no such configuration", f"Choose from {', '.join(CONFIGURATIONS)}")
+            for name in self.configurations or ()
             if name not in CONFIGURATIONS
         ]
-        if not 0 < self.gpu_memory < math.inf:
+        if self.size not in SIZES:
+            faults.append(Fault(f"--size {self.size}", "there is no such size", f"Choose from {', '.join(SIZES)}"))
+        if self.gpu_memory is not None and not 0 < self.gpu_memory < math.inf:
             faults.append(
                 Fault(f"--gpu-memory {self.gpu_memory}", "it must be positive", "Give the GB of the GPU, for example 8")
             )
@@ -58,4 +63,8 @@ class PlanningOptions:
             faults.append(Fault(f"--num-scales {self.num_scales}", "it must be 1 to 16", "2 to 5 are usual"))
         if self.scale_step is not None and not 1 < self.scale_step <= 4:
             faults.append(Fault(f"--scale-step {self.scale_step}", "it must be above 1 and at most 4", "1.26 is usual"))
+        if "se" not in self.networks and (self.num_scales or self.scale_step):
+            faults.append(
+                Fault("--num-scales and --scale-step", "only `se` has scales", "Add `se` to --network, or leave them out")
+            )
         raise_faults(faults)

@@ -1,36 +1,35 @@
 """From a fingerprint to a plan. Pure: the same fingerprint and options give the same plan, with a reason for every decision."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from configs.dataset import DatasetDescription
-from configs.fingerprint import Fingerprint, Spacing
+from configs.fingerprint import Fingerprint
 from configs.network import NetworkConfig
-from configs.plan import ConfigurationPlan, NetworkPlan, Plan
-from planners.baseline_network import baseline_features, baseline_network
-from planners.baseline_network import features_reason as baseline_features_reason
+from configs.plan import ChannelNormalisation, ConfigurationPlan, NetworkPlan, Plan
+from planners.baseline_network import baseline_network
+from planners.budget import Budget, FeatureBudget
+from planners.configurations import Resolution, choose_resolutions
 from planners.decision import Decision, times
 from planners.ensembling import choose_test_scales
 from planners.grid import choose_spacing, median_relative_size, median_shape, whole_voxels
 from planners.mirroring import choose_mirror_axes
 from planners.normalisation import choose_normalisation
 from planners.options import PlanningOptions
-from planners.patch import Budget, Extent, Features, Sampling, choose_sampling
+from planners.patch import Grid, Sampling, choose_sampling
 from planners.scale_group import choose_scale_group, widest_spread
-from planners.se_network import features_reason as se_features_reason
-from planners.se_network import se_feature_maps, se_network
-from planners.topology import choose_topology
+from planners.se_network import features_reason, se_features, se_network
 
 
 @dataclass(frozen=True)
-class _Grid:
-    """What the networks of a configuration are planned from."""
+class _Context:
+    """What all configurations are planned from."""
 
     description: DatasetDescription
     fingerprint: Fingerprint
     options: PlanningOptions
-    spacing: Spacing
-    median: Extent
+    normalisation: Decision[tuple[ChannelNormalisation, ...]]
 
 
 def make_plan(description: DatasetDescription, fingerprint: Fingerprint, options: PlanningOptions | None = None) -> Plan:
@@ -45,65 +44,96 @@ def make_plan(description: DatasetDescription, fingerprint: Fingerprint, options
         InputError: an override cannot work; the reason is given.
     """
     options = options or PlanningOptions()
-    configurations = {"3d_fullres": _plan_full_resolution(description, fingerprint, options)}
+    cases = fingerprint.cases
+    normalisation = choose_normalisation(description.channels, fingerprint.intensities, median_relative_size(cases))
+    context = _Context(description, fingerprint, options, normalisation)
+    spacing = choose_spacing(cases)
+    if options.spacing is not None:
+        spacing = Decision(options.spacing, f"Spacing {times(options.spacing)} mm as asked for.")
+    full = Grid(spacing.value, median_shape(cases, spacing.value), len(cases))
+    sample = partial(_sample_baseline, context)
+    resolutions = choose_resolutions(full, options.size, options.patch_size, sample).select(options.configurations)
+    configurations = {name: _plan_configuration(context, resolution, spacing.reason) for name, resolution in resolutions.items()}
     return Plan(dataset=description, orientation="canonical", configurations=configurations)
 
 
-def _plan_full_resolution(
-    description: DatasetDescription, fingerprint: Fingerprint, options: PlanningOptions
-) -> ConfigurationPlan:
-    spacing = choose_spacing(fingerprint.cases)
-    if options.spacing is not None:
-        spacing = Decision(options.spacing, f"Spacing {times(options.spacing)} mm as asked for.")
-    median = median_shape(fingerprint.cases, spacing.value)
-    normalisation = choose_normalisation(description.channels, fingerprint.intensities, median_relative_size(fingerprint.cases))
-    grid = _Grid(description, fingerprint, options, spacing.value, median)
+def _plan_configuration(context: _Context, resolution: Resolution, spacing_reason: str) -> ConfigurationPlan:
+    grid = resolution.grid
     planners = {"se": _plan_se, "baseline": _plan_baseline}
     return ConfigurationPlan(
-        spacing=spacing.value,
-        median_shape=whole_voxels(median),
-        normalisation=normalisation.value,
-        networks={name: planners[name](grid) for name in options.networks},
+        spacing=grid.spacing,
+        median_shape=whole_voxels(grid.median),
+        normalisation=context.normalisation.value,
+        slice_axis=grid.slice_axis,
+        previous=resolution.previous,
+        cases_of=resolution.cases_of,
+        networks={name: planners[name](context, resolution) for name in context.options.networks},
         reasons={
-            "spacing": spacing.reason,
-            "median_shape": f"The median case has {times(median)} voxels at this spacing after the crop to nonzero.",
-            "normalisation": normalisation.reason,
+            "spacing": spacing_reason,
+            "median_shape": f"The median case has {times(grid.median)} voxels at this spacing after the crop to nonzero.",
+            "normalisation": context.normalisation.reason,
+            **resolution.reasons,
         },
     )
 
 
-def _plan_baseline(grid: _Grid) -> NetworkPlan:
-    sampling = _choose_sampling(grid, baseline_features)
-    network = baseline_network(grid.description, grid.spacing, sampling.topology)
-    return _network_plan(grid, sampling, network, {"features": baseline_features_reason(network.features)})
-
-
-def _plan_se(grid: _Grid) -> NetworkPlan:
-    finest_kernel = choose_topology(grid.spacing, grid.options.patch_size or grid.median).kernels[0]
-    options = grid.options
-    group = choose_scale_group(
-        widest_spread(grid.fingerprint.size_spread), grid.spacing, finest_kernel, options.num_scales, options.scale_step
+def _plan_baseline(context: _Context, resolution: Resolution) -> NetworkPlan:
+    sampling = _sample_baseline(context, resolution)
+    network = baseline_network(context.description, resolution.grid.spacing, sampling.topology, resolution.skeleton)
+    return _network_plan(
+        context, resolution, sampling, network, {"features": resolution.skeleton.features_reason(network.features)}
     )
+
+
+def _plan_se(context: _Context, resolution: Resolution) -> NetworkPlan:
+    options, grid, skeleton = context.options, resolution.grid, resolution.skeleton
+    finest_kernel = grid.topology(resolution.patch_size or grid.median).kernels[0]
+    spread = widest_spread(context.fingerprint.size_spread)
+    group = choose_scale_group(spread, grid.spacing, finest_kernel, options.num_scales, options.scale_step)
     scales = group.value.number
-    sampling = _choose_sampling(grid, partial(se_feature_maps, scales=scales))
-    network = se_network(grid.description, grid.spacing, sampling.topology, group.value)
-    reasons = {"scale_group": group.reason, "features": se_features_reason(len(network.features), scales)}
-    return _network_plan(grid, sampling, network, reasons)
+
+    def feature_maps(stages: int) -> list[int]:
+        return [scales * channels for channels in se_features(skeleton, stages, scales)]
+
+    sampling = _sample(resolution, _budget(context, resolution, feature_maps))
+    network = se_network(context.description, grid.spacing, sampling.topology, skeleton, group.value)
+    reasons = {"scale_group": group.reason, "features": features_reason(skeleton, len(network.features), scales)}
+    return _network_plan(context, resolution, sampling, network, reasons)
 
 
-def _choose_sampling(grid: _Grid, features: Features) -> Sampling:
-    budget = Budget(features, grid.description.output_channels, grid.options.gpu_memory, len(grid.fingerprint.cases))
-    return choose_sampling(grid.spacing, grid.median, budget, grid.options.patch_size)
+def _sample_baseline(context: _Context, resolution: Resolution) -> Sampling:
+    return _sample(resolution, _budget(context, resolution, resolution.skeleton.features))
 
 
-def _network_plan(grid: _Grid, sampling: Sampling, network: NetworkConfig, reasons: dict[str, str]) -> NetworkPlan:
-    mirror = choose_mirror_axes(grid.description.foreground, canonical=True)
-    test_scales = choose_test_scales(widest_spread(grid.fingerprint.size_spread))
+def _sample(resolution: Resolution, budget: Budget) -> Sampling:
+    return choose_sampling(resolution.grid, budget, resolution.patch_size)
+
+
+def _budget(context: _Context, resolution: Resolution, features: Callable[[int], Sequence[int]]) -> Budget:
+    memory = context.options.gpu_memory or resolution.skeleton.memory
+    return FeatureBudget(resolution.skeleton, features, context.description.output_channels, memory)
+
+
+def _network_plan(
+    context: _Context, resolution: Resolution, sampling: Sampling, network: NetworkConfig, reasons: dict[str, str]
+) -> NetworkPlan:
+    mirror = choose_mirror_axes(context.description.foreground, canonical=True)
+    test_scales = choose_test_scales(widest_spread(context.fingerprint.size_spread))
+    if resolution.previous:
+        inputs = network.input_channels + context.description.cascade_channels
+        network = network.model_copy(update={"input_channels": inputs})
     return NetworkPlan(
         network=network,
         patch_size=sampling.patch_size,
         batch_size=sampling.batch_size,
+        batch_dice=resolution.batch_dice.value,
         mirror_axes=mirror.value,
         test_scales=test_scales.value,
-        reasons={**sampling.reasons, **reasons, "mirror_axes": mirror.reason, "test_scales": test_scales.reason},
+        reasons={
+            **sampling.reasons,
+            **reasons,
+            "batch_dice": resolution.batch_dice.reason,
+            "mirror_axes": mirror.reason,
+            "test_scales": test_scales.reason,
+        },
     )

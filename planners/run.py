@@ -58,6 +58,6 @@ def plan_and_preprocess(
     plan.write(folder / "plan.json")
     _logger.info("Wrote %s", folder / "plan.json")
     if not plan_only:
-        for configuration in plan.configurations:
+        for configuration in [name for name, planned in plan.configurations.items() if not planned.cases_of]:
             preprocess_dataset(raw, plan, configuration, folder / "preprocessed" / configuration, jobs, progress, overwrite)
     return plan

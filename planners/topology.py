@@ -32,14 +32,20 @@ class Topology:
         return z, y, x
 
 
-def choose_topology(spacing: Sequence[float], patch_size: Sequence[float]) -> Topology:
+def choose_topology(spacing: Sequence[float], patch_size: Sequence[float], slice_axis: int | None = None) -> Topology:
     """Halve axes stage by stage while they are long enough.
 
     An axis is halved while it has at least 2 x 4 voxels and its spacing is less than twice that of the finest axis that can be
     halved; a single remaining axis needs at least 3 x 4. Kernels have one voxel along an axis until its spacing is less than
     twice the finest, then three; the coarsest stage has three everywhere.
+
+    Args:
+        spacing: mm (Z, Y, X).
+        patch_size: voxels, not yet divisible by the strides.
+        slice_axis: the axis across slices, for a network that sees one slice: it stays at one voxel.
     """
-    sizes, lengths = list(patch_size), list(spacing)
+    sizes = [1 if axis == slice_axis else size for axis, size in enumerate(patch_size)]
+    lengths = [math.inf if axis == slice_axis else length for axis, length in enumerate(spacing)]
     strides: list[Axes] = [(1, 1, 1)]
     kernels: list[Axes] = []
     kernel: Axes = (1, 1, 1)
@@ -50,9 +56,10 @@ def choose_topology(spacing: Sequence[float], patch_size: Sequence[float]) -> To
         for axis in halved:
             sizes[axis] = math.ceil(sizes[axis] / 2)
             lengths[axis] *= 2
-    kernels.append((3, 3, 3))
+    kernels.append(_last_kernel(slice_axis))
     total = Topology(tuple(strides), tuple(kernels), (1, 1, 1)).total_stride
-    z, y, x = (math.ceil(size / stride) * stride for size, stride in zip(patch_size, total, strict=True))
+    wanted = [1 if axis == slice_axis else size for axis, size in enumerate(patch_size)]
+    z, y, x = (math.ceil(size / stride) * stride for size, stride in zip(wanted, total, strict=True))
     return Topology(tuple(strides), tuple(kernels), (z, y, x))
 
 
@@ -72,6 +79,11 @@ def _kernel(previous: Axes, lengths: Sequence[float]) -> Axes:
     z, y, x = (
         3 if size == 3 or length / finest < _SAME_RESOLUTION else 1 for size, length in zip(previous, lengths, strict=True)
     )
+    return z, y, x
+
+
+def _last_kernel(slice_axis: int | None) -> Axes:
+    z, y, x = (1 if axis == slice_axis else 3 for axis in range(3))
     return z, y, x
 
 

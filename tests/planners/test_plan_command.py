@@ -81,7 +81,9 @@ def test_a_folder_that_does_not_exist(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--configurations", "2d"], "--configurations 2d: it cannot be planned yet"),
+        (["--configurations", "4d"], "--configurations 4d: there is no such configuration"),
+        (["--configurations", "3d_lowres"], "--configurations 3d_lowres: No lower resolution: a patch covers 100% of the median"),
+        (["--size", "huge"], "--size huge: there is no such size. Choose from small, medium, large"),
         (["--network", "vit"], "--network vit: there is no such network"),
         (["--patch-size", "33", "32", "32"], "--patch-size 33 32 32"),
     ],
@@ -111,7 +113,8 @@ def test_whole_command(tmp_path, monkeypatch, capsys, caplog):
     assert command(monkeypatch, folder, "--work", tmp_path / "work", "--jobs", 1) == 0
     printed = capsys.readouterr()
     assert "Patch 14 x 12 x 10" in printed.out and "Dataset001_Toy, 3d_fullres" in printed.out
-    assert "3 cases preprocessed, 0 were up to date" in caplog.text
+    assert "3d_fullres: 3 cases preprocessed, 0 were up to date" in caplog.text
+    assert "2d: 3 cases preprocessed, 0 were up to date" in caplog.text
     written = tmp_path / "work/Dataset001_Toy"
     assert {path.name for path in written.iterdir()} == {"dataset.json", "fingerprint.json", "plan.json", "preprocessed"}
     first = (written / "plan.json").read_bytes()

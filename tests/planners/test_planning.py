@@ -179,7 +179,8 @@ def test_all_wrong_options_at_once():
     with pytest.raises(InputError) as caught:
         PlanningOptions(
             networks=("se", "vit"),
-            configurations=("2d",),
+            configurations=("4d",),
+            size="huge",
             gpu_memory=-1,
             spacing=(0, 1, 1),
             patch_size=(0, 1, 1),
@@ -189,6 +190,7 @@ def test_all_wrong_options_at_once():
     assert [fault.where.split()[0] for fault in caught.value.faults] == [
         "--network",
         "--configurations",
+        "--size",
         "--gpu-memory",
         "--spacing",
         "--patch-size",
@@ -208,6 +210,7 @@ def test_every_decision_has_a_sentence_and_plans_are_reproducible():
         "patch_size",
         "stages",
         "batch_size",
+        "batch_dice",
         "scale_group",
         "features",
         "mirror_axes",

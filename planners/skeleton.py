@@ -1,0 +1,78 @@
+"""How large a network is: blocks and channels of each stage, and what it may cost.
+
+`medium` is nnU-Net's plain U-Net (Isensee et al. 2021), `large` its residual encoder preset L (Isensee et al. 2024, "nnU-Net Revisited").
+`small` is the plain one at half the channels: a quarter of the multiply-adds and half the memory at the same patch, for GPUs of 4 GB
+and for first results.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from configs.network import Block
+
+Size = Literal["small", "medium", "large"]
+SIZES: tuple[Size, ...] = ("small", "medium", "large")
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """Blocks, channels and budget of a network with any number of stages.
+
+    Attributes:
+        size: its name.
+        block: kind of the encoder's blocks.
+        base_features: channels of the first stage, doubled at each stage.
+        most_features: channels at most.
+        first_blocks: blocks of the first encoder stages; all further stages have as many as the last of these.
+        decoder_blocks: convolutions of each decoder stage.
+        values: feature-map values of one sample, of the network that trains with a batch of `batch` in `memory` GB.
+        batch: see there.
+        memory: see there; also what is planned for where nothing else is asked for.
+    """
+
+    size: Size
+    block: Block
+    base_features: int
+    most_features: int
+    first_blocks: tuple[int, ...]
+    decoder_blocks: int
+    values: int
+    batch: int
+    memory: float
+
+    def features(self, stages: int) -> list[int]:
+        """Channels of each stage."""
+        return [min(self.base_features * 2**stage, self.most_features) for stage in range(stages)]
+
+    def encoder(self, stages: int) -> list[int]:
+        """Blocks of each encoder stage."""
+        return [self.first_blocks[min(stage, len(self.first_blocks) - 1)] for stage in range(stages)]
+
+    def features_reason(self, features: Sequence[int]) -> str:
+        """Why the stages have these channels and blocks."""
+        blocks = "two convolutions for each stage"
+        if self.block == "residual":
+            blocks = f"{', '.join(map(str, self.encoder(len(features))))} residual blocks in the encoder, one convolution in the decoder"
+        rule = f"{self.base_features}, doubled at each stage, at most {self.most_features}"
+        return f"Features {', '.join(map(str, features))}: {rule}; {blocks} (size {self.size})."
+
+
+def choose_skeleton(size: Size, slices: bool) -> Skeleton:
+    """The skeleton of a size, for volumes or for slices.
+
+    Slices have fewer voxels: their networks may be wider, and a batch holds more of them.
+    """
+    return (_FOR_SLICES if slices else _FOR_VOLUMES)[size]
+
+
+_FOR_VOLUMES: dict[Size, Skeleton] = {
+    "small": Skeleton("small", "plain", 16, 160, (2,), 2, values=280_000_000, batch=2, memory=4.0),
+    "medium": Skeleton("medium", "plain", 32, 320, (2,), 2, values=560_000_000, batch=2, memory=8.0),
+    "large": Skeleton("large", "residual", 32, 320, (1, 3, 4, 6), 1, values=2_100_000_000, batch=2, memory=24.0),
+}
+_FOR_SLICES: dict[Size, Skeleton] = {
+    "small": Skeleton("small", "plain", 16, 256, (2,), 2, values=42_500_000, batch=12, memory=4.0),
+    "medium": Skeleton("medium", "plain", 32, 512, (2,), 2, values=85_000_000, batch=12, memory=8.0),
+    "large": Skeleton("large", "residual", 32, 512, (1, 3, 4, 6), 1, values=380_000_000, batch=12, memory=24.0),
+}
