@@ -134,7 +134,7 @@ def _options(arguments: argparse.Namespace) -> "PredictionOptions":
     step = given.step if arguments.step_size is None else arguments.step_size
     try:
         scales = given.scales if arguments.scales is None else _parse_scales(arguments.scales)
-        return PredictionOptions(mirror, scales, step, arguments.tile_batch)
+        return PredictionOptions(mirror=mirror, scales=scales, step=step, tile_batch=arguments.tile_batch)
     except ValueError as error:
         raise InputError(Fault("the options", str(error), "See se_predict --help")) from error
 

@@ -1,6 +1,6 @@
 """Mirroring at test time: the mean of a network's scores over all reflections of its input."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 
 import torch
@@ -14,19 +14,21 @@ class Mirrored(nn.Module):
     reflections, whatever the network.
     """
 
-    def __init__(self, network: nn.Module, axes: Sequence[int]):
+    def __init__(self, network: Callable[[Tensor], Tensor], axes: Sequence[int]):
         """Args: network: takes (B, C, Z, Y, X). axes: among 0, 1, 2 for Z, Y, X; none leaves the network as it is."""
         super().__init__()
         if len(set(axes)) != len(axes) or any(axis not in (0, 1, 2) for axis in axes):
             raise ValueError(f"mirror axes must be different and among 0, 1, 2, not {tuple(axes)}")
         self.network = network
-        self.training = network.training  # so that evaluating this one does not switch the network there and back
+        # so that evaluating this one does not switch the network there and back
+        self.training = network.training if isinstance(network, nn.Module) else False
         self.reflections = [chosen for count in range(len(axes) + 1) for chosen in combinations(sorted(axes), count)]
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, Z, Y, X) -> (B, K, Z, Y, X)."""
-        total: Tensor = self.network(x).clone()
+        share = 1 / len(self.reflections)
+        total = self.network(x) * share
         for axes in self.reflections[1:]:
             dims = [axis + 2 for axis in axes]
-            total += torch.flip(self.network(torch.flip(x, dims)), dims)
-        return total / len(self.reflections)
+            total.add_(torch.flip(self.network(torch.flip(x, dims)), dims), alpha=share)
+        return total

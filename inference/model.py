@@ -4,14 +4,39 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import Field, model_validator
 from torch import nn
 
 from configs.errors import Fault, InputError, collecting, raise_faults
+from configs.files import Value
 from configs.plan import ConfigurationPlan, NetworkPlan, Plan
 from se_unet.builder import build_network
 from se_unet.weights import load_weights
 
 CHECKPOINTS = ("final", "best")
+SCALES_FILE = "scales.json"
+
+
+class ScaleEnsemble(Value):
+    """Scale factors and their weights in the mean, learned on validation cases and kept with the model as `scales.json`.
+
+    Attributes:
+        scales: factors of the image's size.
+        weights: one for each, not negative.
+        cases: on how many validation cases they were learned.
+    """
+
+    scales: tuple[float, ...] = Field(min_length=1)
+    weights: tuple[float, ...]
+    cases: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> "ScaleEnsemble":
+        if any(not factor > 0 for factor in self.scales):
+            raise ValueError(f"scales must be positive, not {self.scales}")
+        if len(self.weights) != len(self.scales) or any(weight < 0 for weight in self.weights) or not sum(self.weights) > 0:
+            raise ValueError(f"there must be one weight, not negative, for each of the scales {self.scales}, not {self.weights}")
+        return self
 
 
 @dataclass(frozen=True)
@@ -21,10 +46,12 @@ class Model:
     Attributes:
         plan: of exactly one configuration with one network.
         networks: fold name -> network with its weights, in evaluation mode, on the CPU.
+        ensemble: scales with learned weights, or None.
     """
 
     plan: Plan
     networks: dict[str, nn.Module]
+    ensemble: ScaleEnsemble | None = None
 
     @property
     def configuration(self) -> ConfigurationPlan:
@@ -38,7 +65,7 @@ class Model:
 
 
 def load_model(folder: Path, folds: Sequence[int | str] | None = None, checkpoint: str = "final") -> Model:
-    """Read a model folder: `plan.json` and `fold_<name>/weights_<checkpoint>.safetensors`.
+    """Read a model folder: `plan.json`, `fold_<name>/weights_<checkpoint>.safetensors`, and `scales.json` where it exists.
 
     Args:
         folder: of the model.
@@ -54,12 +81,48 @@ def load_model(folder: Path, folds: Sequence[int | str] | None = None, checkpoin
     with collecting(faults):
         weights = _find_weights(folder, folds, checkpoint)
     with collecting(faults):
-        plan = _read_plan(folder / "plan.json")
+        plan = read_plan(folder / "plan.json")
+    ensemble = None
+    with collecting(faults):
+        ensemble = ScaleEnsemble.read(folder / SCALES_FILE) if (folder / SCALES_FILE).is_file() else None
     raise_faults(faults)
-    return Model(plan, _load_networks(Model(plan, {}).network_plan, weights))
+    return Model(plan, _load_networks(Model(plan, {}).network_plan, weights), ensemble)
 
 
-def _read_plan(path: Path) -> Plan:
+def load_models(folders: Sequence[Path], folds: Sequence[int | str] | None = None, checkpoint: str = "final") -> list[Model]:
+    """Read the models of an ensemble.
+
+    Raises:
+        InputError: one cannot be used, or they differ in channels, labels or orientation; every fault is listed.
+    """
+    faults: list[Fault] = []
+    models: list[Model] = []
+    for folder in folders:
+        with collecting(faults):
+            models.append(load_model(folder, folds, checkpoint))
+    raise_faults(faults)
+    first = models[0].plan
+    for folder, model in zip(folders, models, strict=True):
+        for what in ("channels", "labels", "regions_class_order"):
+            ours, theirs = getattr(model.plan.dataset, what), getattr(first.dataset, what)
+            if ours != theirs:
+                faults.append(Fault(str(folder), f"its {what} are {ours}, those of {folders[0]} {theirs}", _ALIKE))
+        if model.plan.orientation != first.orientation:
+            problem = f"it takes images {model.plan.orientation}, {folders[0]} {first.orientation}"
+            faults.append(Fault(str(folder), problem, _ALIKE))
+    raise_faults(faults)
+    return models
+
+
+_ALIKE = "Models of one ensemble must be trained for the same channels and labels"
+
+
+def read_plan(path: Path) -> Plan:
+    """The plan of a model.
+
+    Raises:
+        InputError: it cannot be read, or holds more than one network.
+    """
     plan = Plan.read(path)
     counts = [len(configuration.networks) for configuration in plan.configurations.values()]
     if counts != [1]:

@@ -1,6 +1,9 @@
 """How a prediction is made: what the user may choose between speed and accuracy."""
 
 from dataclasses import dataclass
+from typing import Literal
+
+Average = Literal["probabilities", "logits"]
 
 
 @dataclass(frozen=True)
@@ -9,9 +12,12 @@ class PredictionOptions:
 
     Attributes:
         mirror: average over reflections along the plan's mirror axes.
-        scales: factors of scale ensembling; None takes the plan's, (1.0,) is none.
+        scales: factors of scale ensembling; None takes those kept with the model, or else the plan's; (1.0,) is none.
+        scale_weights: of the given `scales`; None takes those kept with the model for these scales, or else weighs them alike.
         step: largest distance of neighbouring tiles, as a share of the patch, in (0, 1].
         tile_batch: tiles per forward pass; None chooses by device.
+        average: what is averaged over folds, scales and models and resampled to the image: `probabilities`, or `logits` as
+            nnU-Net does.
 
     Raises:
         ValueError: a value out of range.
@@ -19,14 +25,21 @@ class PredictionOptions:
 
     mirror: bool = True
     scales: tuple[float, ...] | None = None
+    scale_weights: tuple[float, ...] | None = None
     step: float = 0.5
     tile_batch: int | None = None
+    average: Average = "probabilities"
 
     def __post_init__(self) -> None:
         if not 0 < self.step <= 1:
             raise ValueError(f"the step must be above 0 and at most 1, not {self.step}")
         if self.scales is not None and not (self.scales and all(0 < factor <= 8 for factor in self.scales)):
             raise ValueError(f"scales must be one or more factors above 0 and at most 8, not {self.scales}")
+        weights = self.scale_weights
+        if weights is not None:
+            fitting = self.scales is not None and len(weights) == len(self.scales)
+            if not fitting or any(weight < 0 for weight in weights) or not sum(weights) > 0:
+                raise ValueError(f"there must be one weight, not negative, for each of the scales {self.scales}, not {weights}")
         if self.tile_batch is not None and self.tile_batch < 1:
             raise ValueError(f"the tile batch must be at least 1, not {self.tile_batch}")
 

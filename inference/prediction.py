@@ -10,7 +10,8 @@ import numpy as np
 from configs.errors import Fault, InputError, raise_faults
 from configs.files import replacing
 from configs.progress import Progress, Silent
-from inference.predictor import Predictor, Segmentation
+from inference.predictor import Predictor
+from inference.segmentation import Segmentation, Wanted
 from preprocessing.formats import DETACHED, ending_of, stem_of
 from preprocessing.geometry import Geometry
 from preprocessing.images import read_image, write_labels
@@ -93,7 +94,7 @@ def _predict_case(
 ) -> None:
     image, geometry = read_image(files)
     segmentation = predictor.segment(
-        image, geometry, keep_probabilities=extras.probabilities, where=f"case `{case}`", progress=progress
+        image, geometry, Wanted(probabilities=extras.probabilities), where=f"case `{case}`", progress=progress
     )
     output.parent.mkdir(parents=True, exist_ok=True)
     beside = output.with_name(stem_of(output))

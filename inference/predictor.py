@@ -1,4 +1,4 @@
-"""A trained model ready to segment images in memory: the way to embed it in other software."""
+"""Trained models ready to segment images in memory: the way to embed them in other software."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,60 +13,68 @@ from torch import Tensor
 from configs.dataset import DatasetDescription
 from configs.errors import raise_faults
 from configs.progress import Progress
+from inference.capacity import Capacity
 from inference.decision import decision_rule
 from inference.device import choose_device
-from inference.ensemble import predict_ensemble
-from inference.model import Model, load_model
+from inference.ensemble import Blending, Member
+from inference.members import make_members, predict_ensemble
+from inference.model import Model, load_models
 from inference.options import PredictionOptions
+from inference.segmentation import Segmentation, Wanted, collect
 from inference.volumes import open_volume
 from preprocessing.geometry import Geometry
-from preprocessing.pipeline import Trace, preprocess, restore_scores
+from preprocessing.pipeline import Trace, preprocess
+from preprocessing.resample import LABEL_ORDER, resampling_matrices
 from preprocessing.validation import image_faults
-
-_LABEL_TYPES = (np.uint8, np.int16, np.int32)
 
 
 @dataclass(frozen=True)
-class Segmentation:
-    """The answer for one image, on the image's own grid.
+class Prepared:
+    """An image as each of the models sees it.
 
     Attributes:
-        labels: (Z, Y, X) label values as the dataset names them, of the smallest fitting type among uint8, int16, int32.
-        probabilities: (K, Z, Y, X) float32 of classes or regions, where they were asked for.
+        images: one (C, Z, Y, X) float32 tensor for each model, on the CPU.
+        traces: of these.
     """
 
-    labels: NDArray[np.integer]
-    probabilities: NDArray[np.float32] | None
+    images: tuple[Tensor, ...]
+    traces: tuple[Trace, ...]
 
 
 class Predictor:
-    """A model with its weights on a device.
+    """One or more models with their weights on a device.
 
         predictor = Predictor.load("se_work/Hippocampus/models/3d_fullres_se")
         labels = predictor(array, spacing=(1.0, 1.0, 1.0))  # an array in, an array out
         labels = predictor(nibabel.load("image.nii.gz"))  # a nibabel image in, a nibabel image out
 
-    Nothing is written anywhere and nothing changes in a call: threads may share one predictor.
+    Nothing is written anywhere, and a call changes nothing but how many tiles are tried at a time: threads may share one predictor.
     """
 
-    def __init__(self, model: Model, device: torch.device | str | None = None, options: PredictionOptions | None = None):
-        """Args: model: with at least one network. device: None takes the best there is. options: None takes the plan's."""
-        self.model = model
+    def __init__(
+        self,
+        model: Model | Sequence[Model],
+        device: torch.device | str | None = None,
+        options: PredictionOptions | None = None,
+    ):
+        """Args: model: with at least one network, or several. device: None takes the best there is. options: None takes the plan's."""
+        self.models = (model,) if isinstance(model, Model) else tuple(model)
         self.device = choose_device(device)
         self.options = options or PredictionOptions()
-        self._networks = [network.to(self.device).eval() for network in model.networks.values()]
-        self._decide = decision_rule(model.plan.dataset)
+        self._networks = [[network.to(self.device).eval() for network in one.networks.values()] for one in self.models]
+        self._decide = decision_rule(self.description)
+        self._capacity = Capacity.of(self.device, self.options.tile_batch)
 
     @classmethod
     def load(
         cls,
-        model_folder: Path | str,
+        model_folder: Path | str | Sequence[Path | str],
         device: torch.device | str | None = None,
         folds: Sequence[int | str] | None = None,
         checkpoint: str = "final",
         options: PredictionOptions | None = None,
     ) -> "Predictor":
-        """Read a model folder.
+        """Read a model folder, or several to be averaged.
 
         Args:
             model_folder: with plan.json and fold_*/weights_*.safetensors.
@@ -76,14 +84,25 @@ class Predictor:
             options: of sliding window and ensembling; None takes the plan's.
 
         Raises:
-            InputError: the folder or the device cannot be used.
+            InputError: a folder or the device cannot be used.
         """
-        return cls(load_model(Path(model_folder), folds, checkpoint), device, options)
+        folders = [model_folder] if isinstance(model_folder, (str, Path)) else model_folder
+        return cls(load_models([Path(folder) for folder in folders], folds, checkpoint), device, options)
+
+    @property
+    def model(self) -> Model:
+        """The first model, which is mostly the only one."""
+        return self.models[0]
 
     @property
     def description(self) -> DatasetDescription:
-        """Channels that the model needs, and labels that it gives."""
+        """Channels that the models need, and labels that they give."""
         return self.model.plan.dataset
+
+    @property
+    def blending(self) -> Blending:
+        """How members are averaged."""
+        return Blending(regions=self.description.has_regions, average=self.options.average, step=self.options.step)
 
     def __call__(self, image: Any, spacing: Sequence[float] | None = None) -> Any:
         """Segment one image.
@@ -96,7 +115,7 @@ class Predictor:
             Label values on the image's grid: an array (Z, Y, X), a nibabel or a SimpleITK image, as the input.
 
         Raises:
-            InputError: another number of channels than the model's, or values that are not finite.
+            InputError: another number of channels than the models', or values that are not finite.
             TypeError, ValueError: an image of another kind or shape; see `open_volume`.
         """
         volume = open_volume(image, spacing)
@@ -106,8 +125,8 @@ class Predictor:
         self,
         image: NDArray[np.float32],
         geometry: Geometry,
+        wanted: Wanted | None = None,
         *,
-        keep_probabilities: bool = False,
         where: str = "the image",
         progress: Progress | None = None,
     ) -> Segmentation:
@@ -116,23 +135,43 @@ class Predictor:
         Args:
             image: (C, Z, Y, X) float32.
             geometry: of it.
-            keep_probabilities: also bring the class probabilities to the image's grid.
+            wanted: besides the labels.
             where: names the image in errors.
             progress: shows the tiles done.
 
         Raises:
-            InputError: another number of channels than the model's, or values that are not finite.
+            InputError: another number of channels than the models', or values that are not finite.
         """
+        return self.segment_prepared(self.prepare(image, geometry, where), wanted, progress)
+
+    def prepare(self, image: NDArray[np.float32], geometry: Geometry, where: str = "the image") -> Prepared:
+        """The part of `segment` before the networks. Arguments and errors as there."""
         raise_faults(image_faults(where, image, self.description))
-        prepared = preprocess(image, None, geometry, self.model.configuration, self.model.plan.orientation)
-        probabilities = self.probabilities(torch.from_numpy(prepared.image), progress)
-        return Segmentation(
-            self.restore(probabilities, prepared.trace),
-            restore_probabilities(probabilities, prepared.trace, self.description) if keep_probabilities else None,
+        made = [preprocess(image, None, geometry, model.configuration, model.plan.orientation) for model in self.models]
+        return Prepared(tuple(torch.from_numpy(one.image) for one in made), tuple(one.trace for one in made))
+
+    def segment_prepared(
+        self, prepared: Prepared, wanted: Wanted | None = None, progress: Progress | None = None
+    ) -> Segmentation:
+        """The part of `segment` from the networks on."""
+        members = [
+            member
+            for position, (image, trace) in enumerate(zip(prepared.images, prepared.traces, strict=True))
+            for member in self._members(position, image, trace)
+        ]
+        return collect(
+            members,
+            prepared.traces[0],
+            self.description,
+            self._decide,
+            wanted or Wanted(),
+            self.blending,
+            self._capacity,
+            progress,
         )
 
     def probabilities(self, image: Tensor, progress: Progress | None = None) -> Tensor:
-        """Class probabilities of a preprocessed image.
+        """Class probabilities of an image that is preprocessed for the first model, by that model, all of them in memory.
 
         Args:
             image: (C, Z, Y, X) float32 at the planned spacing, normalised.
@@ -141,29 +180,38 @@ class Predictor:
         Returns:
             (K, Z, Y, X) float32 on the predictor's device.
         """
+        scales, weights = self.scales(self.model)
         return predict_ensemble(
-            self._networks,
+            self._networks[0],
             image.to(self.device),
             self.model.network_plan,
             mirror=self.options.mirror,
-            scales=self.options.scales,
-            regions=self.description.has_regions,
-            step=self.options.step,
-            tile_batch=self.options.tile_batch,
+            scales=scales,
+            weights=weights,
+            how=self.blending,
+            tile_batch=self._capacity.tile_batch,
             device=self.device,
             progress=progress,
         )
 
-    def restore(self, probabilities: Tensor, trace: Trace) -> NDArray[np.integer]:
-        """Label values (Z, Y, X) on the image's own grid, from probabilities (K, Z, Y, X) at the planned spacing."""
-        highest = max(self.description.values)
-        kind = next((kind for kind in _LABEL_TYPES if highest <= np.iinfo(kind).max), np.int64)
-        return restore_scores(probabilities, trace, self._decide).astype(kind, copy=False)
+    def scales(self, model: Model) -> tuple[tuple[float, ...], tuple[float, ...] | None]:
+        """Scale factors and their weights (None: all alike): the options' own, else those kept with the model, else the plan's."""
+        asked, kept = self.options.scales, model.ensemble
+        if kept is not None and asked in (None, kept.scales) and self.options.scale_weights is None:
+            return kept.scales, kept.weights
+        return asked or model.network_plan.test_scales, self.options.scale_weights
 
-
-def restore_probabilities(probabilities: Tensor, trace: Trace, description: DatasetDescription) -> NDArray[np.float32]:
-    """Probabilities (K, Z, Y, X) on the image's own grid, from those at the planned spacing; background outside the crop."""
-    whole = restore_scores(probabilities, trace, lambda slab: slab).astype(np.float32, copy=False)
-    if not description.has_regions:
-        whole[0][whole.sum(0) == 0] = 1  # only outside the crop do no classes share the probability
-    return whole
+    def _members(self, position: int, image: Tensor, trace: Trace) -> list[Member]:
+        """Those of one model; the target is the cropped grid of the image as stored."""
+        model = self.models[position]
+        scales, weights = self.scales(model)
+        onwards = resampling_matrices(trace.resampled_shape, trace.box.shape, LABEL_ORDER, trace.separate_axis)
+        return make_members(
+            self._networks[position],
+            image.to(self.device),
+            model.network_plan,
+            mirror=self.options.mirror,
+            scales=scales,
+            weights=weights,
+            onwards=onwards,
+        )

@@ -1,4 +1,4 @@
-"""An image at another size, and class probabilities back at the first: the two halves of test-time scale ensembling."""
+"""An image at another size: one half of test-time scale ensembling. The way back is one matrix per axis, see `inference.ensemble`."""
 
 from collections.abc import Sequence
 
@@ -7,6 +7,7 @@ from torch import Tensor
 from se_unet.separable import apply_separable, gaussian_matrix, spline_matrix
 
 Shape = tuple[int, int, int]
+NEGLIGIBLE = 1e-8  # of a spline's weights: the prefilter's memory fades, but only underflow ends it
 
 
 def scaled_shape(shape: Sequence[int], factor: float, axes: Sequence[int] = (0, 1, 2)) -> Shape:
@@ -21,37 +22,40 @@ def scaled_shape(shape: Sequence[int], factor: float, axes: Sequence[int] = (0, 
     return z, y, x
 
 
-def resample_image(image: Tensor, shape: Shape) -> Tensor:
-    """Resample an image to `shape` by cubic splines, over the same extent.
+class ScaledImage:
+    """An image resampled to another shape by cubic splines over the same extent, computed plane by plane where it is asked for.
 
     A shrinking axis is first blurred by a Gaussian of `(ratio - 1) / 2` voxels, ratio = voxels before / after, so that detail too
     fine for the new grid does not turn into false coarse detail. Blur and interpolation are one matrix per axis.
-
-    Args:
-        image: (C, Z, Y, X) float.
-        shape: (Z, Y, X).
-
-    Returns:
-        (C, *shape), same dtype and device.
     """
-    return apply_separable(image, [_image_matrix(image, axis, size) for axis, size in enumerate(shape, start=1)])
+
+    def __init__(self, image: Tensor, shape: Shape):
+        """Args: image: (C, Z, Y, X) float. shape: (Z, Y, X)."""
+        self.shape = shape
+        self.channels = len(image)
+        self._image = image
+        self._matrices = [_image_matrix(image, axis, size) for axis, size in enumerate(shape, start=1)]
+
+    def planes(self, first: int, last: int) -> Tensor:
+        """(C, last - first, Y, X), same dtype and device as the image."""
+        along_z = self._matrices[0]
+        if along_z is None:
+            return apply_separable(self._image[:, first:last], [None, *self._matrices[1:]])
+        rows, needed = rows_of(along_z, first, last)
+        return apply_separable(self._image[:, needed], [rows, *self._matrices[1:]])
 
 
-def resample_probabilities(probabilities: Tensor, shape: Shape) -> Tensor:
-    """Resample class probabilities to `shape` by linear interpolation, over the same extent.
+def resample_image(image: Tensor, shape: Shape) -> Tensor:
+    """The whole of a `ScaledImage`: (C, Z, Y, X) -> (C, *shape), same dtype and device."""
+    return ScaledImage(image, shape).planes(0, shape[0])
 
-    Linear weights are positive and sum to 1, and so probabilities stay probabilities.
 
-    Args:
-        probabilities: (K, Z, Y, X) float.
-        shape: (Z, Y, X).
-
-    Returns:
-        (K, *shape), same dtype and device.
-    """
-    before = probabilities.shape[1:]
-    matrices = [None if n == size else spline_matrix(n, size, 1).to(probabilities) for n, size in zip(before, shape, strict=True)]
-    return apply_separable(probabilities, matrices)
+def rows_of(matrix: Tensor, first: int, last: int) -> tuple[Tensor, slice]:
+    """Rows `first` to `last` of a matrix (outputs, inputs), with only the inputs' columns that they need."""
+    rows = matrix[first:last]
+    needed = (rows.abs() > NEGLIGIBLE).any(0).nonzero()
+    start, stop = int(needed[0]), int(needed[-1]) + 1
+    return rows[:, start:stop], slice(start, stop)
 
 
 def _image_matrix(image: Tensor, axis: int, size: int) -> Tensor | None:

@@ -1,18 +1,16 @@
 """Class scores of a whole volume from a network that sees patches: overlapping tiles, averaged with Gaussian weights."""
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from configs.progress import Progress, Silent
-from inference.tiles import Start, axis_coverage, axis_weights, tile_starts
-
-logger = logging.getLogger(__name__)
-TILE_BATCH = {"cuda": 4}  # tiles per forward pass; elsewhere one, which keeps memory low and CPUs busy all the same
+from inference.capacity import Capacity
+from inference.sweep import Sweep, padding
+from inference.ticker import ticking
+from inference.tiles import tile_starts
 
 
 def predict_volume(
@@ -26,10 +24,7 @@ def predict_volume(
     progress: Progress | None = None,
     title: str = "Tiles",
 ) -> Tensor:
-    """Class scores of a volume of any size.
-
-    Score at a voxel: sum over its tiles of `weight * score`, divided by the sum of weights. An image smaller than a patch is
-    padded with zeros on both sides, as in training, and its scores are cropped back.
+    """Class scores of a volume of any size, all of them in memory. `inference.ensemble` does without.
 
     Args:
         network: takes (B, C, *patch_size), gives class scores (B, K, *patch_size).
@@ -41,32 +36,34 @@ def predict_volume(
         progress: shows the tiles done, under this `title`.
 
     Returns:
-        (K, Z, Y, X) float32 scores (logits, if the network gives logits) on `device`.
+        (K, Z, Y, X) float32 scores (logits, if the network gives logits).
 
     Raises:
         ValueError: `image` or `step` is out of range.
     """
     if image.ndim != 4:
         raise ValueError(f"the image must be (C, Z, Y, X), not of shape {tuple(image.shape)}")
-    device = device_of(network) if device is None else torch.device(device)
+    whole = WholeImage(image)
     patch = (patch_size[0], patch_size[1], patch_size[2])
-    before, padded = _pad(image, patch)
-    starts = tile_starts(padded.shape[1:], patch, step)
-    batch = tile_batch or TILE_BATCH.get(device.type, 1)
-    weights = _outer([axis_weights(size) for size in patch]).to(device)
-    total: Tensor | None = None
-    with torch.no_grad(), evaluating(network), torch.autocast(device.type, enabled=device.type == "cuda"):
-        tiles = _tile_scores(network, padded, patch, starts, batch, device)
-        for start, scores in (progress or Silent()).track(tiles, title, len(starts)):
-            if total is None:
-                total = torch.zeros(len(scores), *padded.shape[1:], device=device)
-            _window(total, start, patch).addcmul_(scores.float(), weights)
-    if total is None:
-        raise ValueError("there is no tile to predict")
-    for axis, size in enumerate(patch, start=1):
-        coverage = axis_coverage(padded.shape[axis], size, step).to(device)
-        total /= coverage.reshape([-1 if axis == position else 1 for position in range(4)])
-    return _window(total, before, (image.shape[1], image.shape[2], image.shape[3]))
+    capacity = Capacity.of(device_of(network) if device is None else torch.device(device), tile_batch)
+    count = len(tile_starts(padding(whole.shape, patch)[1], patch, step))
+    with torch.no_grad(), evaluating(network), ticking(progress or Silent(), title, count) as tick:
+        depth = whole.shape[0]
+        sweep = Sweep(network, whole, patch, step, capacity, reach=depth, half_above=2**62, tick=tick)
+        return sweep.planes(0, depth)
+
+
+class WholeImage:
+    """An image that lies in memory, in the form that a sweep asks for."""
+
+    def __init__(self, image: Tensor):
+        """Args: image: (C, Z, Y, X)."""
+        self._image = image
+        self.shape = (image.shape[1], image.shape[2], image.shape[3])
+
+    def planes(self, first: int, last: int) -> Tensor:
+        """(C, last - first, Y, X), a view."""
+        return self._image[:, first:last]
 
 
 def device_of(network: nn.Module) -> torch.device:
@@ -85,44 +82,3 @@ def evaluating(network: nn.Module) -> Iterator[None]:
     finally:
         if was_training:
             network.train()
-
-
-def _tile_scores(
-    network: nn.Module, image: Tensor, patch: tuple[int, int, int], starts: list[Start], batch: int, device: torch.device
-) -> Iterator[tuple[Start, Tensor]]:
-    """Scores (K, *patch) of one tile after the other, computed `batch` at a time, or fewer when memory runs out."""
-    done = 0
-    while done < len(starts):
-        group = starts[done : done + batch]
-        tiles = torch.stack([_window(image, start, patch) for start in group]).to(device)
-        try:
-            scores = network(tiles)
-        except torch.cuda.OutOfMemoryError:
-            if batch == 1:
-                raise
-            batch //= 2
-            logger.warning("the GPU ran out of memory; going on with %d tiles at a time", batch)
-            continue
-        yield from zip(group, scores, strict=True)
-        done += len(group)
-
-
-def _pad(image: Tensor, patch: tuple[int, int, int]) -> tuple[Start, Tensor]:
-    """The image (C, Z, Y, X) padded with zeros to at least a patch, and its first voxel in there."""
-    missing = [max(0, size - present) for size, present in zip(patch, image.shape[1:], strict=True)]
-    before = (missing[0] // 2, missing[1] // 2, missing[2] // 2)
-    if not any(missing):
-        return before, image
-    ends = [(first, lacking - first) for first, lacking in zip(before, missing, strict=True)]
-    return before, functional.pad(image, [border for pair in reversed(ends) for border in pair])
-
-
-def _window(volume: Tensor, start: Start, size: tuple[int, int, int]) -> Tensor:
-    """A view of `size` voxels of (C, Z, Y, X), from `start`."""
-    z, y, x = (slice(first, first + length) for first, length in zip(start, size, strict=True))
-    return volume[:, z, y, x]
-
-
-def _outer(axes: Sequence[Tensor]) -> Tensor:
-    z, y, x = axes
-    return z[:, None, None] * y[None, :, None] * x[None, None, :]

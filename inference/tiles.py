@@ -67,3 +67,9 @@ def axis_coverage(size: int, patch: int, step: float) -> Tensor:
     for start in axis_starts(size, patch, step):
         total[start : start + patch] += weights
     return total
+
+
+def axis_shares(size: int, patch: int, step: float) -> dict[int, Tensor]:
+    """First voxel of each tile of one axis -> its weights (patch,) as shares of all tiles' weights at these voxels: they add up to 1."""
+    weights, coverage = axis_weights(patch), axis_coverage(size, patch, step)
+    return {start: weights / coverage[start : start + patch] for start in axis_starts(size, patch, step)}

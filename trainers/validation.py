@@ -10,6 +10,7 @@ from configs.dataset import DatasetDescription
 from configs.files import write_json
 from configs.progress import Progress
 from inference import EvaluationResult, Predictor
+from inference.predictor import Prepared
 from inference.scores import LabelScores, score_case, summarise
 from preprocessing.images import read_labels, write_labels
 from preprocessing.store import CaseStore, StoredCase
@@ -52,8 +53,8 @@ def _validate_case(predictor: Predictor, case: StoredCase, folder: Path, progres
     properties = case.properties
     if properties.labels is None:
         raise ValueError(f"case {case.identifier} has no label file")
-    probabilities = predictor.probabilities(torch.from_numpy(case.image[:]), progress)
-    labels = predictor.restore(probabilities, properties.trace)
+    prepared = Prepared((torch.from_numpy(case.image[:]),), (properties.trace,))
+    labels = predictor.segment_prepared(prepared, progress=progress).labels
     like = Path(properties.images[0]) if properties.images else None
     geometry = properties.trace.geometry
     write_labels(folder / f"{case.identifier}.nii.gz", labels, geometry, like if like is not None and like.is_file() else None)

@@ -15,6 +15,12 @@ from se_unet.weights import save_weights
 LABELS = DatasetDescription(name="toy", channels=("MR",), labels={"background": 0, "grey": 3, "bright": 7})
 
 
+def many_classes(number: int) -> DatasetDescription:
+    """A dataset with that many classes, background included."""
+    labels = {"background": 0} | {f"organ_{value}": value for value in range(1, number)}
+    return DatasetDescription(name="many", channels=("CT",), labels=labels)
+
+
 class Thresholds(nn.Module):
     """Class 1 above 1 and class 2 above 2: a segmentation that is known beforehand."""
 

@@ -6,9 +6,10 @@ from torch import Tensor, nn
 
 from configs.network import NetworkConfig
 from configs.plan import NetworkPlan
-from inference.ensemble import predict_ensemble
+from inference.ensemble import Blending
+from inference.members import predict_ensemble
 from inference.mirroring import Mirrored
-from inference.scaling import resample_image, resample_probabilities, scaled_shape
+from inference.scaling import resample_image, scaled_shape
 from inference.sliding_window import predict_volume
 
 PATCH = (8, 8, 8)
@@ -124,7 +125,9 @@ def test_the_plan_gives_scales_and_mirror_axes() -> None:
 def test_outputs_are_probabilities(regions: bool) -> None:
     image = 5 * torch.randn(1, 11, 12, 9)
     networks = [asymmetric(0), asymmetric(1)]
-    probabilities = predict_ensemble(networks, image, network_plan(mirror_axes=(0,)), scales=(0.7, 1.0, 1.3), regions=regions)
+    probabilities = predict_ensemble(
+        networks, image, network_plan(mirror_axes=(0,)), scales=(0.7, 1.0, 1.3), how=Blending(regions=regions)
+    )
     assert probabilities.shape == (3, 11, 12, 9)
     assert probabilities.min() >= -1e-6 and probabilities.max() <= 1 + 1e-6
     sums = probabilities.sum(0)
@@ -170,14 +173,6 @@ def test_shrinking_removes_what_the_new_grid_cannot_hold() -> None:
     blurred = resample_image(stripes, (4, 4, 22))
     picked = stripes[..., 1::3]
     assert blurred.abs().max() < 0.12 < 0.9 < picked.abs().max()
-
-
-def test_resampled_probabilities_stay_probabilities() -> None:
-    probabilities = torch.randn(4, 5, 6, 7).mul(4).softmax(0)
-    for shape in ((9, 9, 9), (3, 6, 20)):
-        resampled = resample_probabilities(probabilities, shape)
-        assert resampled.shape == (4, *shape) and resampled.min() >= 0
-        torch.testing.assert_close(resampled.sum(0), torch.ones(shape), atol=1e-5, rtol=0)
 
 
 def test_scaled_shapes() -> None:

@@ -15,6 +15,7 @@ from configs.errors import InputError
 from inference import PredictionOptions, Predictor
 from inference.decision import decision_rule
 from inference.options import FAST
+from inference.segmentation import Wanted
 from preprocessing.geometry import Geometry
 from tests.inference.models import LABELS, plan, threshold_model, write_model
 
@@ -152,7 +153,7 @@ def test_what_cannot_be_segmented_is_said() -> None:
 def test_probabilities_lie_on_the_image_and_decide_it() -> None:
     values = image()
     geometry = Geometry.from_spacing(values.shape, (1.0, 1.0, 1.0))
-    result = Predictor(threshold_model(), "cpu").segment(values[None], geometry, keep_probabilities=True)
+    result = Predictor(threshold_model(), "cpu").segment(values[None], geometry, Wanted(probabilities=True))
     assert result.probabilities is not None and result.probabilities.shape == (3, *values.shape)
     np.testing.assert_allclose(result.probabilities.sum(0), 1, atol=1e-5)
     np.testing.assert_array_equal(np.array([0, 3, 7])[result.probabilities.argmax(0)], result.labels)
