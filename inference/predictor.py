@@ -14,7 +14,6 @@ from configs.dataset import DatasetDescription
 from configs.errors import raise_faults
 from configs.progress import Progress
 from inference.capacity import Capacity
-from inference.decision import decision_rule
 from inference.device import choose_device
 from inference.ensemble import Blending, Member
 from inference.members import make_members, predict_ensemble
@@ -62,7 +61,6 @@ class Predictor:
         self.device = choose_device(device)
         self.options = options or PredictionOptions()
         self._networks = [[network.to(self.device).eval() for network in one.networks.values()] for one in self.models]
-        self._decide = decision_rule(self.description)
         self._capacity = Capacity.of(self.device, self.options.tile_batch)
 
     @classmethod
@@ -159,16 +157,8 @@ class Predictor:
             for position, (image, trace) in enumerate(zip(prepared.images, prepared.traces, strict=True))
             for member in self._members(position, image, trace)
         ]
-        return collect(
-            members,
-            prepared.traces[0],
-            self.description,
-            self._decide,
-            wanted or Wanted(),
-            self.blending,
-            self._capacity,
-            progress,
-        )
+        trace, how = prepared.traces[0], self.blending
+        return collect(members, trace, self.description, wanted or Wanted(), how, self._capacity, progress)
 
     def probabilities(self, image: Tensor, progress: Progress | None = None) -> Tensor:
         """Class probabilities of an image that is preprocessed for the first model, by that model, all of them in memory.

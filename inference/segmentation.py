@@ -1,6 +1,6 @@
 """From bricks of probabilities to what is known of every voxel of the image as stored."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from configs.dataset import DatasetDescription
 from configs.progress import Progress
 from inference.capacity import Capacity
+from inference.decision import decision_rule
 from inference.ensemble import Blending, Member, blend
 from inference.uncertainty import disagreement, entropy
 from preprocessing.pipeline import Trace
@@ -24,10 +25,12 @@ class Wanted:
     Attributes:
         probabilities: of each class or region on the image's grid, which takes their number times the image in float32.
         uncertainty: entropy of the mean, and disagreement between the members.
+        roi: names of the labels to be kept; the others become background. None keeps all.
     """
 
     probabilities: bool = False
     uncertainty: bool = False
+    roi: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,6 @@ def collect(
     members: Sequence[Member],
     trace: Trace,
     description: DatasetDescription,
-    decide: Callable[[Tensor], Tensor],
     wanted: Wanted,
     how: Blending,
     capacity: Capacity,
@@ -66,11 +68,13 @@ def collect(
         members: their target is the cropped grid of the trace.
         trace: of the image.
         description: names and values.
-        decide: from probabilities (K, z, y, x) to label values (z, y, x).
         wanted: besides the labels.
         how: members are averaged.
         capacity: of the device.
         progress: shows the tiles done.
+
+    Raises:
+        InputError: a label in the region of interest that the dataset does not have.
     """
     shape, classes, device = trace.box.shape, description.output_channels, capacity.device
     highest = max(description.values)
@@ -78,7 +82,7 @@ def collect(
     labels = torch.empty(shape, dtype=kind, device=device)
     kept = torch.empty((classes, *shape)) if wanted.probabilities else None
     maps = [torch.empty(shape, device=device) for _ in range(2)] if wanted.uncertainty else []
-    how = replace(how, entropies=wanted.uncertainty)
+    how, decide = replace(how, entropies=wanted.uncertainty), decision_rule(description, wanted.roi)
     for brick in blend(members, shape, classes, how, capacity, progress):
         labels[brick.place] = decide(brick.probabilities).to(kind)
         if kept is not None:

@@ -101,7 +101,7 @@ def test_an_error_in_the_network_is_a_case_that_fails(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(predictor, "segment", broken)
+    monkeypatch.setattr(predictor, "segment_prepared", broken)
     cases = {"a": (write_nifti(tmp_path / "a.nii.gz", image()),)}
     failures = predict_cases(predictor, cases, plan_outputs(cases, tmp_path / "out"))
     assert str(failures["a"]) == "a bug" and not (tmp_path / "out").exists()
