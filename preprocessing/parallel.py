@@ -1,47 +1,236 @@
-"""The same work for every case, in several processes, with the cases named where a process dies."""
+"""The same work for every case, in several processes or on a cluster: one case that fails does not stop the others.
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import TypeVar
+A case that raises is reported with its reason when all others are done. When a worker process dies (for want of memory, say), the
+cases it may have been on are tried once more, each alone in a fresh process; the others go on.
+"""
+
+import errno
+import logging
+import re
+import tempfile
+import traceback
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
 
 import joblib
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
+from configs.errors import Fault, InputError
 from configs.progress import Progress
+from preprocessing.markers import InFlight, Watch, marking
 
 InputT = TypeVar("InputT")
 OutputT = TypeVar("OutputT")
+_Results = Generator[tuple[str, Any], None, None]  # case, and what came of it: a result or `_Failed`
+_MOST_DEATHS_BEFORE_A_CASE = 2  # workers that die before they begin a case will not do better the next time
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """What a case raised, in plain values: not every error survives the way between processes.
+
+    Attributes:
+        reason: type and message.
+        faults: of an `InputError`.
+        is_disk_full: then the other cases need not be tried.
+    """
+
+    reason: str
+    faults: tuple[Fault, ...] = ()
+    is_disk_full: bool = False
+
+    @classmethod
+    def by(cls, error: Exception) -> "_Failed":
+        """Made of what was raised."""
+        faults = error.faults if isinstance(error, InputError) else ()
+        is_disk_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return cls(f"{type(error).__name__}: {_brief(error)}", faults, is_disk_full)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What to do with each case, and how."""
+
+    function: Callable[[str, Any], Any]
+    jobs: int
+    progress: Progress
+    description: str
 
 
 def for_each_case(
-    function: Callable[[str, InputT], OutputT], cases: Mapping[str, InputT], jobs: int, progress: Progress, description: str
+    function: Callable[[str, InputT], OutputT],
+    cases: Mapping[str, InputT],
+    jobs: int,
+    progress: Progress,
+    description: str,
+    scheduler: str | None = None,
 ) -> Iterator[tuple[str, OutputT]]:
-    """Yield (identifier, `function(identifier, value)`) as the cases finish, in any order.
+    """Yield (identifier, `function(identifier, value)`) as the cases finish, in any order; raise at the end where some failed.
 
     Args:
-        function: can be pickled; a fault of one case is for it to catch.
+        function: can be pickled.
         cases: identifier -> value.
         jobs: processes, each with one thread; 1 works in this process.
         progress: shown for each case.
         description: of the work, for the bar and for errors.
+        scheduler: address of a Dask scheduler, whose workers then do the work instead of `jobs` processes.
 
     Raises:
-        RuntimeError: a process was killed; the cases that are unfinished are named.
+        InputError: all cases that failed did so by what they were given; all their faults are listed. Or the scheduler cannot
+            be reached.
+        RuntimeError: cases failed otherwise or were killed, each is named with its reason; the others were yielded before.
     """
-    unfinished = dict.fromkeys(cases)
-    calls = (joblib.delayed(_call)(function, identifier, value) for identifier, value in cases.items())
-    with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
-        results = joblib.Parallel(n_jobs=min(jobs, max(1, len(cases))), return_as="generator_unordered")(calls)
-        try:
-            for identifier, result in progress.track(results, description, len(cases)):
-                del unfinished[identifier]
+    work = _Work(function, max(1, min(jobs, len(cases))), progress, description)
+    if scheduler is not None:
+        results = _on_cluster(work, cases, scheduler)
+    elif work.jobs == 1:
+        results = _in_turn(work, cases)
+    else:
+        results = _in_processes(work, cases)
+    failures: dict[str, _Failed] = {}
+    done = 0
+    with closing(results):
+        for identifier, result in progress.track(results, description, len(cases)):
+            if not isinstance(result, _Failed):
+                done += 1
                 yield identifier, result
-        except TerminatedWorkerError as error:
-            first = ", ".join(list(unfinished)[: 2 * jobs])
+                continue
+            failures[identifier] = result
+            if result.is_disk_full:
+                break
+    _raise_failures(failures, done, len(cases))
+
+
+def _in_turn(work: _Work, cases: Mapping[str, Any]) -> _Results:
+    for identifier, value in cases.items():
+        yield _call(work.function, identifier, value, None)
+
+
+def _in_processes(work: _Work, cases: Mapping[str, Any]) -> _Results:
+    """All cases side by side; when a worker dies, those in flight are set aside, and tried alone when the others are done."""
+    remaining, suspects, deaths = dict(cases), dict[str, Any](), 0
+    with tempfile.TemporaryDirectory(prefix="se-unet-") as folder, Watch(Path(folder)) as watch:
+        while remaining:
+            try:
+                for identifier, result in _side_by_side(work, remaining, work.jobs, Path(folder)):
+                    del remaining[identifier]
+                    yield identifier, result
+            except TerminatedWorkerError as error:
+                in_flight = _after_death(watch, remaining)
+                deaths = 0 if in_flight else deaths + 1
+                if deaths == _MOST_DEATHS_BEFORE_A_CASE:
+                    raise RuntimeError(
+                        f"{work.description}: worker processes die before they begin a case ({_exits(error)})"
+                    ) from error
+                named = ", ".join(map(str, in_flight)) or "none"
+                _logger.warning(
+                    "%s: a worker process was killed. Cases in flight, to be tried again alone: %s", work.description, named
+                )
+                suspects |= {case.identifier: remaining.pop(case.identifier) for case in in_flight}
+        for identifier, value in suspects.items():
+            yield _alone(work, identifier, value, Path(folder), watch)
+
+
+def _alone(work: _Work, identifier: str, value: Any, folder: Path, watch: Watch) -> tuple[str, Any]:
+    """One case in a fresh process, with all memory for itself."""
+    try:
+        [(_, result)] = _side_by_side(work, {identifier: value}, 2, folder)  # two, as one would be this very process
+    except TerminatedWorkerError as error:
+        seen = [str(case) for case in _after_death(watch, {identifier: value})] or [f"`{identifier}`"]
+        reason = (
+            f"its worker process was killed twice, the second time alone: {seen[0]}; {_exits(error)}. "
+            "SIGKILL mostly means that memory ran out: free some, or leave the case out"
+        )
+        return identifier, _Failed(reason)
+    return identifier, result
+
+
+def _side_by_side(work: _Work, cases: Mapping[str, Any], jobs: int, folder: Path) -> _Results:
+    calls = [joblib.delayed(_call)(work.function, identifier, value, folder) for identifier, value in cases.items()]
+    with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
+        parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
+    yield from parallel(calls)
+
+
+def _after_death(watch: Watch, cases: Mapping[str, object]) -> list[InFlight]:
+    """The cases that workers were on; a death takes all workers of its pool along."""
+    in_flight = [case for case in watch.in_flight() if case.identifier in cases]
+    watch.clear()
+    return in_flight
+
+
+def _on_cluster(work: _Work, cases: Mapping[str, Any], scheduler: str) -> _Results:
+    """All cases on a Dask cluster, which gives a killed worker's cases to others by itself, a few times."""
+    remaining = dict.fromkeys(cases)
+    with _connected(scheduler) as (client, killed_worker_error):
+        calls = [joblib.delayed(_call)(work.function, identifier, value, None) for identifier, value in cases.items()]
+        with joblib.parallel_config(backend="dask", client=client):
+            parallel = joblib.Parallel(n_jobs=-1, return_as="generator_unordered", batch_size=1)
+        try:
+            for identifier, result in parallel(calls):
+                del remaining[identifier]
+                yield identifier, result
+        except killed_worker_error as error:
             raise RuntimeError(
-                f"{description}: a worker process was killed, most likely for want of memory. {len(unfinished)} cases are "
-                f"unfinished, the next of them {first}. Run again with a smaller --jobs (now {jobs})"
+                f"{work.description}: workers of the cluster were killed: {_brief(error)}. "
+                f"Unfinished cases: {', '.join(f'`{identifier}`' for identifier in remaining)}"
             ) from error
 
 
-def _call(function: Callable[[str, InputT], OutputT], identifier: str, value: InputT) -> tuple[str, OutputT]:
-    return identifier, function(identifier, value)
+@contextmanager
+def _connected(scheduler: str) -> Iterator[tuple[Any, type[Exception]]]:
+    """A Dask client, and the error that tells of killed workers."""
+    try:
+        from distributed import Client, KilledWorker
+    except ImportError as error:
+        problem = "the package `distributed` is not installed"
+        raise InputError(Fault(f"--scheduler {scheduler}", problem, "Run pip install 'se-unet[dask]'")) from error
+    try:
+        client = Client(scheduler, set_as_default=False, timeout=10)
+    except (OSError, ValueError) as error:
+        problem = f"the Dask scheduler cannot be reached ({_brief(error)})"
+        raise InputError(Fault(f"--scheduler {scheduler}", problem, "Give the address that `dask scheduler` printed")) from error
+    with client:
+        yield client, KilledWorker
+
+
+def _call(function: Callable[[str, Any], Any], identifier: str, value: Any, folder: Path | None) -> tuple[str, Any]:
+    with marking(folder, identifier):
+        try:
+            return identifier, function(identifier, value)
+        except Exception as error:  # noqa: BLE001 - one case must not stop the others; all reasons are raised together
+            _logger.debug("case %s\n%s", identifier, traceback.format_exc())
+            return identifier, _Failed.by(error)
+
+
+def _raise_failures(failures: Mapping[str, _Failed], done: int, total: int) -> None:
+    if not failures:
+        return
+    if all(failure.faults for failure in failures.values()):
+        raise InputError(
+            *(
+                Fault(f"case `{identifier}`, {fault.where}", fault.problem, fault.remedy)
+                for identifier, failure in failures.items()
+                for fault in failure.faults
+            )
+        )
+    reasons = "; ".join(f"case `{identifier}`: {failure.reason}" for identifier, failure in failures.items())
+    if any(failure.is_disk_full for failure in failures.values()):
+        raise RuntimeError(f"the disk is full: {reasons}. {done} of {total} cases are done; free some space and run again")
+    raise RuntimeError(
+        f"{len(failures)} of {total} cases failed: {reasons}. The other {done} cases are done; run again to complete"
+    )
+
+
+def _brief(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _exits(error: TerminatedWorkerError) -> str:
+    """What the library says of how the processes ended."""
+    found = re.search(r"exit codes of the workers are (\{[^}]*\})", str(error))
+    return f"exit codes {found[1]}" if found else _brief(error)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from configs.errors import Fault, InputError
 from configs.fingerprint import Shape
 from configs.plan import Plan
 from configs.progress import Progress, Silent
@@ -40,6 +39,7 @@ def preprocess_dataset(
     jobs: int = 1,
     progress: Progress | None = None,
     overwrite: bool = False,
+    scheduler: str | None = None,
 ) -> CaseStore:
     """Write every case of the dataset into the store in `folder`; cases that are no longer in the dataset are removed.
 
@@ -51,6 +51,7 @@ def preprocess_dataset(
         jobs: processes.
         progress: shown for each case.
         overwrite: make cases anew even if they are up to date.
+        scheduler: address of a Dask scheduler, whose workers then do the work; they must see the dataset and `folder`.
 
     Raises:
         InputError: the plan has no such configuration, or files of some cases cannot be used (all are listed).
@@ -67,8 +68,8 @@ def preprocess_dataset(
         if overwrite or not store.is_current(identifier, keys[identifier])
     }
     make = partial(_preprocess_case, plan=plan, configuration=configuration, folder=Path(folder))
-    outcomes = dict(for_each_case(make, stale, jobs, progress or Silent(), f"Preprocessing {configuration}"))
-    _raise_failures({identifier: error for identifier, error in outcomes.items() if error is not None}, len(dataset.cases))
+    for _ in for_each_case(make, stale, jobs, progress or Silent(), f"Preprocessing {configuration}", scheduler):
+        pass
     _logger.info("%s: %d cases preprocessed, %d were up to date", configuration, len(stale), len(dataset.cases) - len(stale))
     return store
 
@@ -83,16 +84,7 @@ def staleness_key(files: CaseFiles, plan: Plan, configuration: str) -> str:
     return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
 
-def _preprocess_case(identifier: str, case: _Input, plan: Plan, configuration: str, folder: Path) -> Exception | None:
-    """None where the case was made, else the reason why not."""
-    try:
-        _make_case(identifier, case, plan, configuration, folder)
-    except Exception as error:  # noqa: BLE001 - one case must not stop the others; the caller raises all reasons together
-        return error
-    return None
-
-
-def _make_case(identifier: str, case: _Input, plan: Plan, configuration: str, folder: Path) -> None:
+def _preprocess_case(identifier: str, case: _Input, plan: Plan, configuration: str, folder: Path) -> None:
     raw = load_case(identifier, case.files, plan.dataset)
     prepared = preprocess(raw.image, raw.labels, raw.geometry, plan.configuration(configuration), plan.orientation)
     CaseStore(folder).write(
@@ -110,19 +102,3 @@ def _smallest_patch(plan: Plan, configuration: str) -> Shape:
     """It decides how arrays are cut into blocks."""
     patches = [network.patch_size for network in plan.configuration(configuration).networks.values()]
     return min(patches, key=math.prod, default=(64, 64, 64))
-
-
-def _raise_failures(failures: dict[str, Exception], total: int) -> None:
-    if not failures:
-        return
-    if all(isinstance(error, InputError) for error in failures.values()):
-        faults = [
-            Fault(f"case `{identifier}`, {fault.where}", fault.problem, fault.remedy)
-            for identifier, error in failures.items()
-            if isinstance(error, InputError)
-            for fault in error.faults
-        ]
-        raise InputError(*faults)
-    reasons = "; ".join(f"case `{identifier}`: {type(error).__name__}: {error}" for identifier, error in failures.items())
-    remaining = f"The other {total - len(failures)} cases are done; run again to complete"
-    raise RuntimeError(f"{len(failures)} of {total} cases failed: {reasons}. {remaining}") from next(iter(failures.values()))

@@ -52,7 +52,11 @@ def validate(dataset: RawDataset, jobs: int = 1, progress: Progress | None = Non
 
 
 def examine(
-    dataset: RawDataset, measure: Callable[[Case], T], jobs: int = 1, progress: Progress | None = None
+    dataset: RawDataset,
+    measure: Callable[[Case], T],
+    jobs: int = 1,
+    progress: Progress | None = None,
+    scheduler: str | None = None,
 ) -> tuple[list[Fault], dict[str, T]]:
     """Check every case and measure it while it is in memory: one pass over the data.
 
@@ -61,6 +65,7 @@ def examine(
         measure: called with each case that has no fault; can be pickled.
         jobs: processes.
         progress: shown for each case.
+        scheduler: address of a Dask scheduler, whose workers then do the work; they must see the dataset.
 
     Returns:
         Warnings, and the measurements by case in the dataset's order.
@@ -69,7 +74,7 @@ def examine(
         InputError: there are faults; all of them are listed.
     """
     inspect = partial(_inspect, description=dataset.description, measure=measure)
-    found = dict(for_each_case(inspect, dataset.cases, jobs, progress or Silent(), "Validating"))
+    found = dict(for_each_case(inspect, dataset.cases, jobs, progress or Silent(), "Validating", scheduler))
     reports = {identifier: found[identifier] for identifier in dataset.cases}
     faults = [fault for report in reports.values() for fault in report.faults]
     raise_faults([*dataset.faults, *faults, *_duplicates(reports)])
