@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from configs.dataset import DatasetDescription
 from configs.fingerprint import CaseFingerprint, LabelSizes, SizeSpread
 from preprocessing.case import Case
+from preprocessing.cropping import nonzero_box
 
 _MOST_COMPONENTS = 100
 _QUANTILES = (0.1, 0.5, 0.9)
@@ -49,12 +50,15 @@ def size_spreads(cases: Mapping[str, CaseFingerprint]) -> dict[str, SizeSpread]:
 
 def _component_voxels(labels: NDArray[np.integer]) -> dict[int, tuple[int, ...]]:
     """Class index -> voxels of each of its connected components, largest first."""
+    labels = nonzero_box(labels[None]).crop(labels)
     components, number = cc3d.connected_components(labels, connectivity=26, return_N=True)
     if not number:
         return {}
-    counts = np.bincount(components.ravel(), minlength=number + 1)
+    inside = np.flatnonzero(labels)
+    components = components.ravel()[inside]
+    counts = np.bincount(components, minlength=number + 1)
     owner = np.zeros(number + 1, dtype=labels.dtype)
-    owner[components.ravel()] = labels.ravel()
+    owner[components] = labels.ravel()[inside]
     order = np.argsort(counts[1:], kind="stable")[::-1] + 1
     found: dict[int, list[int]] = {}
     for component in order:

@@ -6,6 +6,8 @@ from numpy.typing import NDArray
 from configs.dataset import DatasetDescription
 from configs.errors import Fault, InputError
 
+_LARGEST_TABLE = 2**20  # label values up to which each has its entry
+
 
 def unknown_values(labels: NDArray[np.integer], description: DatasetDescription) -> list[int]:
     """Values in the array that the description does not name, ascending."""
@@ -15,10 +17,9 @@ def unknown_values(labels: NDArray[np.integer], description: DatasetDescription)
 
 def present_values(labels: NDArray[np.integer]) -> list[int]:
     """Values in the array, ascending."""
-    if labels.dtype.itemsize == 1:  # counting 256 values takes one pass, sorting many
-        low = int(np.iinfo(labels.dtype).min)
-        return [int(value) + low for value in np.flatnonzero(np.bincount(np.ravel(labels).astype(np.int16) - low))]
-    return [int(value) for value in np.unique(labels)]
+    flat = np.ravel(labels)
+    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1  # labels come in runs: only where one begins can a value be new
+    return [int(value) for value in np.unique(np.append(flat[changes], flat[:1]))]
 
 
 def to_class_indices(labels: NDArray[np.integer], description: DatasetDescription) -> NDArray[np.int16]:
@@ -40,6 +41,10 @@ def to_class_indices(labels: NDArray[np.integer], description: DatasetDescriptio
     values, indices = _table(description)
     if np.array_equal(values, indices):
         return labels.astype(np.int16)
+    if values.max() < _LARGEST_TABLE:
+        table = np.zeros(values.max() + 1, dtype=np.int16)
+        table[values] = indices
+        return table[labels]
     order = np.argsort(values)
     return indices[order][np.searchsorted(values[order], labels.astype(np.int64, copy=False))]
 

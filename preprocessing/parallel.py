@@ -8,10 +8,11 @@ import errno
 import logging
 import re
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +27,7 @@ InputT = TypeVar("InputT")
 OutputT = TypeVar("OutputT")
 _Results = Generator[tuple[str, Any], None, None]  # case, and what came of it: a result or `_Failed`
 _MOST_DEATHS_BEFORE_A_CASE = 2  # workers that die before they begin a case will not do better the next time
+_SECONDS_TO_CONNECT = 10
 _logger = logging.getLogger(__name__)
 
 
@@ -53,12 +55,19 @@ class _Failed:
 
 @dataclass(frozen=True)
 class _Work:
-    """What to do with each case, and how."""
+    """What to do with each case, how, and whether to begin no more."""
 
     function: Callable[[str, Any], Any]
     jobs: int
-    progress: Progress
     description: str
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def calls(self, cases: Mapping[str, Any], folder: Path | None) -> Iterator[Any]:
+        """The calls for joblib, which asks for them as processes become free."""
+        for identifier, value in cases.items():
+            if self.stop.is_set():
+                return
+            yield joblib.delayed(_call)(self.function, identifier, value, folder)
 
 
 def for_each_case(
@@ -84,7 +93,7 @@ def for_each_case(
             be reached.
         RuntimeError: cases failed otherwise or were killed, each is named with its reason; the others were yielded before.
     """
-    work = _Work(function, max(1, min(jobs, len(cases))), progress, description)
+    work = _Work(function, max(1, min(jobs, len(cases))), description)
     if scheduler is not None:
         results = _on_cluster(work, cases, scheduler)
     elif work.jobs == 1:
@@ -93,30 +102,29 @@ def for_each_case(
         results = _in_processes(work, cases)
     failures: dict[str, _Failed] = {}
     done = 0
-    with closing(results):
-        for identifier, result in progress.track(results, description, len(cases)):
-            if not isinstance(result, _Failed):
-                done += 1
-                yield identifier, result
-                continue
-            failures[identifier] = result
-            if result.is_disk_full:
-                break
+    for identifier, result in progress.track(results, description, len(cases)):
+        if not isinstance(result, _Failed):
+            done += 1
+            yield identifier, result
+            continue
+        failures[identifier] = result
+        if result.is_disk_full:
+            work.stop.set()  # the cases that remain would fail as well
     _raise_failures(failures, done, len(cases))
 
 
 def _in_turn(work: _Work, cases: Mapping[str, Any]) -> _Results:
-    for identifier, value in cases.items():
-        yield _call(work.function, identifier, value, None)
+    for call, arguments, _ in work.calls(cases, None):
+        yield call(*arguments)
 
 
 def _in_processes(work: _Work, cases: Mapping[str, Any]) -> _Results:
     """All cases side by side; when a worker dies, those in flight are set aside, and tried alone when the others are done."""
     remaining, suspects, deaths = dict(cases), dict[str, Any](), 0
     with tempfile.TemporaryDirectory(prefix="se-unet-") as folder, Watch(Path(folder)) as watch:
-        while remaining:
+        while remaining and not work.stop.is_set():
             try:
-                for identifier, result in _side_by_side(work, remaining, work.jobs, Path(folder)):
+                for identifier, result in _side_by_side(work, dict(remaining), work.jobs, Path(folder)):
                     del remaining[identifier]
                     yield identifier, result
             except TerminatedWorkerError as error:
@@ -150,10 +158,9 @@ def _alone(work: _Work, identifier: str, value: Any, folder: Path, watch: Watch)
 
 
 def _side_by_side(work: _Work, cases: Mapping[str, Any], jobs: int, folder: Path) -> _Results:
-    calls = [joblib.delayed(_call)(work.function, identifier, value, folder) for identifier, value in cases.items()]
     with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
-        parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
-    yield from parallel(calls)
+        parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
+    yield from parallel(work.calls(cases, folder))
 
 
 def _after_death(watch: Watch, cases: Mapping[str, object]) -> list[InFlight]:
@@ -167,11 +174,10 @@ def _on_cluster(work: _Work, cases: Mapping[str, Any], scheduler: str) -> _Resul
     """All cases on a Dask cluster, which gives a killed worker's cases to others by itself, a few times."""
     remaining = dict.fromkeys(cases)
     with _connected(scheduler) as (client, killed_worker_error):
-        calls = [joblib.delayed(_call)(work.function, identifier, value, None) for identifier, value in cases.items()]
         with joblib.parallel_config(backend="dask", client=client):
             parallel = joblib.Parallel(n_jobs=-1, return_as="generator_unordered", batch_size=1)
         try:
-            for identifier, result in parallel(calls):
+            for identifier, result in parallel(work.calls(cases, None)):
                 del remaining[identifier]
                 yield identifier, result
         except killed_worker_error as error:
@@ -190,7 +196,7 @@ def _connected(scheduler: str) -> Iterator[tuple[Any, type[Exception]]]:
         problem = "the package `distributed` is not installed"
         raise InputError(Fault(f"--scheduler {scheduler}", problem, "Run pip install 'se-unet[dask]'")) from error
     try:
-        client = Client(scheduler, set_as_default=False, timeout=10)
+        client = Client(scheduler, set_as_default=False, timeout=_SECONDS_TO_CONNECT)
     except (OSError, ValueError) as error:
         problem = f"the Dask scheduler cannot be reached ({_brief(error)})"
         raise InputError(Fault(f"--scheduler {scheduler}", problem, "Give the address that `dask scheduler` printed")) from error
@@ -218,12 +224,13 @@ def _raise_failures(failures: Mapping[str, _Failed], done: int, total: int) -> N
                 for fault in failure.faults
             )
         )
-    reasons = "; ".join(f"case `{identifier}`: {failure.reason}" for identifier, failure in failures.items())
-    if any(failure.is_disk_full for failure in failures.values()):
-        raise RuntimeError(f"the disk is full: {reasons}. {done} of {total} cases are done; free some space and run again")
-    raise RuntimeError(
-        f"{len(failures)} of {total} cases failed: {reasons}. The other {done} cases are done; run again to complete"
+    full = next(
+        (f"case `{identifier}`: {failure.reason}" for identifier, failure in failures.items() if failure.is_disk_full), None
     )
+    if full:
+        raise RuntimeError(f"the disk is full: {full}. {done} of {total} cases are done; free some space and run again")
+    reasons = "; ".join(f"case `{identifier}`: {failure.reason}" for identifier, failure in failures.items())
+    raise RuntimeError(f"{len(failures)} of {total} cases failed: {reasons}. All others are done; run again to complete")
 
 
 def _brief(error: BaseException) -> str:

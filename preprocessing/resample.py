@@ -7,6 +7,7 @@ would invent anatomy.
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -15,48 +16,73 @@ from scipy import ndimage
 from torch import Tensor
 
 from configs.fingerprint import Shape
+from preprocessing.banded import apply_banded, nonzero_extent
 from se_unet.separable import apply_separable, spline_matrix
 
 Matrices = tuple[Tensor | None, Tensor | None, Tensor | None]
 IMAGE_ORDER, LABEL_ORDER = 3, 1
+_NEGLIGIBLE = 1e-8  # the weights of an output add up to 1; smaller ones are beyond float32, and slow where they are denormal
+_CPU = torch.device("cpu")
 
 
-def resampling_matrices(shape: Sequence[int], new_shape: Sequence[int], order: int, separate_axis: int | None) -> Matrices:
+def resampling_matrices(
+    shape: Sequence[int], new_shape: Sequence[int], order: int, separate_axis: int | None, device: torch.device = _CPU
+) -> Matrices:
     """One float32 matrix for each of (Z, Y, X); None where an axis keeps its length."""
 
     def matrix(axis: int) -> Tensor | None:
         if shape[axis] == new_shape[axis]:
             return None
-        return spline_matrix(shape[axis], new_shape[axis], 0 if axis == separate_axis else order, torch.float32)
+        return _resampling_matrix(shape[axis], new_shape[axis], 0 if axis == separate_axis else order).to(device)
 
     return matrix(0), matrix(1), matrix(2)
 
 
-def resample_image(image: NDArray[np.float32], new_shape: Shape, separate_axis: int | None = None) -> NDArray[np.float32]:
+@lru_cache(maxsize=64)
+def _resampling_matrix(n_in: int, n_out: int, order: int) -> Tensor:
+    matrix = spline_matrix(n_in, n_out, order, torch.float32)
+    return torch.where(matrix.abs() < _NEGLIGIBLE, 0, matrix)
+
+
+def apply_matrices(volume: Tensor, matrices: Matrices) -> Tensor:
+    """Apply one matrix to each of the last three axes of (..., Z, Y, X); None leaves an axis as it is."""
+    if volume.device != _CPU or volume.dtype != torch.float32:
+        return apply_separable(volume, matrices)
+    if volume.ndim == 3:
+        return apply_banded(volume, matrices)
+    return torch.stack([apply_matrices(part, matrices) for part in volume])
+
+
+def resample_image(
+    image: NDArray[np.float32], new_shape: Shape, separate_axis: int | None = None, device: torch.device = _CPU
+) -> NDArray[np.float32]:
     """Resample by cubic splines, held within each channel's range.
 
     Args:
         image: (C, Z, Y, X).
         new_shape: (Z, Y, X).
         separate_axis: axis of (Z, Y, X) that takes nearest neighbours.
+        device: to work on, channel by channel.
 
     Returns:
         (C, *new_shape) float32.
     """
     if image.shape[1:] == new_shape:
         return image
-    matrices = resampling_matrices(image.shape[1:], new_shape, IMAGE_ORDER, separate_axis)
-    resampled = np.empty((len(image), *new_shape), dtype=np.float32)
-    for source, target in zip(image, resampled, strict=True):
-        values = apply_separable(torch.from_numpy(np.ascontiguousarray(source)), matrices)
-        torch.from_numpy(target).copy_(values.clamp_(float(source.min()), float(source.max())))
-    return resampled
+    matrices = resampling_matrices(image.shape[1:], new_shape, IMAGE_ORDER, separate_axis, device)
+    channels = []
+    for channel in image:
+        source = torch.from_numpy(np.ascontiguousarray(channel)).to(device)
+        low, high = source.aminmax()
+        channels.append(apply_matrices(source, matrices).clamp_(low, high).cpu().numpy())
+    return channels[0][None] if len(channels) == 1 else np.stack(channels)
 
 
 def resample_labels(labels: NDArray[np.int16], new_shape: Shape, separate_axis: int | None = None) -> NDArray[np.int16]:
     """Resample each class's indicator linearly; the class with the largest share wins, the lower index where two tie.
 
-    Only the best share so far is held, and each class is resampled within its own box, never all classes at once.
+    Only the best share so far and the sum of all are held, and each class but the background is resampled within its own box:
+    the background has the rest. So there are never all classes at once.
 
     Args:
         labels: (Z, Y, X) class indices.
@@ -69,18 +95,19 @@ def resample_labels(labels: NDArray[np.int16], new_shape: Shape, separate_axis: 
     if labels.shape == new_shape:
         return labels
     matrices = resampling_matrices(labels.shape, new_shape, LABEL_ORDER, separate_axis)
-    best = np.zeros(new_shape, dtype=np.float32)
+    best, total = np.zeros(new_shape, dtype=np.float32), np.zeros(new_shape, dtype=np.float32)
     winner = np.zeros(new_shape, dtype=np.int16)
-    for index, box in enumerate(ndimage.find_objects(labels.astype(np.int32) + 1)):
+    for index, box in enumerate(ndimage.find_objects(labels), start=1):
         if box is None:
             continue
         parts = [_part(matrix, extent) for matrix, extent in zip(matrices, box, strict=True)]
         target = tuple(rows for _, rows in parts)
         indicator = torch.from_numpy((labels[box] == index).astype(np.float32))
-        share = apply_separable(indicator, [part for part, _ in parts]).numpy()
-        wins = share > best[target]
-        best[target][wins] = share[wins]
-        winner[target][wins] = index
+        share = apply_matrices(indicator, (parts[0][0], parts[1][0], parts[2][0])).numpy()
+        total[target] += share
+        np.copyto(winner[target], np.int16(index), where=share > best[target])
+        np.maximum(best[target], share, out=best[target])
+    winner[best <= 1 - total] = 0
     return winner
 
 
@@ -99,19 +126,14 @@ def resample_scores(
     Returns:
         The decisions on the new grid: (Z, Y, X) or (N, Z, Y, X), on the CPU.
     """
-    matrices = resampling_matrices(scores.shape[1:], new_shape, LABEL_ORDER, separate_axis)
-    on_device = [None if matrix is None else matrix.to(scores.device, scores.dtype) for matrix in matrices]
+    matrices = resampling_matrices(scores.shape[1:], new_shape, LABEL_ORDER, separate_axis, scores.device)
+    along_z, *in_plane = (None if matrix is None else matrix.to(scores.dtype) for matrix in matrices)
     thickness = max(1, slab_voxels // math.prod(new_shape[1:]))
     slabs = []
     for start in range(0, new_shape[0], thickness):
         stop = min(start + thickness, new_shape[0])
-        if on_device[0] is None:
-            slab = scores[:, start:stop]
-            rows = None
-        else:
-            rows, needed = _rows(on_device[0], start, stop)
-            slab = scores[:, needed]
-        slabs.append(decide(apply_separable(slab, [rows, *on_device[1:]])).cpu())
+        rows, needed = (None, slice(start, stop)) if along_z is None else _rows(along_z, start, stop)
+        slabs.append(decide(apply_matrices(scores[:, needed], (rows, in_plane[0], in_plane[1]))).cpu())
     return torch.cat(slabs, dim=-3)
 
 
@@ -120,16 +142,12 @@ def _part(matrix: Tensor | None, extent: slice) -> tuple[Tensor | None, slice]:
     if matrix is None:
         return None, extent
     columns = matrix[:, extent]
-    reached = columns.any(dim=1).nonzero()
-    if not len(reached):
-        return columns[:0], slice(0, 0)
-    start, stop = int(reached[0]), int(reached[-1]) + 1
-    return columns[start:stop], slice(start, stop)
+    reached = nonzero_extent(columns.any(dim=1))
+    return columns[reached], reached
 
 
 def _rows(matrix: Tensor, start: int, stop: int) -> tuple[Tensor, slice]:
     """Some rows of a matrix, with only the inputs' columns that they need."""
     rows = matrix[start:stop]
-    needed = rows.any(dim=0).nonzero()
-    first, last = int(needed[0]), int(needed[-1]) + 1
-    return rows[:, first:last], slice(first, last)
+    needed = nonzero_extent(rows.any(dim=0))
+    return rows[:, needed], needed

@@ -18,7 +18,7 @@ from preprocessing.parallel import for_each_case
 from preprocessing.pipeline import preprocess
 from preprocessing.store import CaseStore
 
-CODE_VERSION = 1  # raised whenever the same input and plan give other arrays
+CODE_VERSION = 2  # raised whenever the same input and plan give other arrays
 _KEY_SETTINGS = {"spacing", "normalisation", "separate_axis_ratio"}
 _logger = logging.getLogger(__name__)
 
