@@ -118,7 +118,7 @@ def _quantiles(values: NDArray[np.float32]) -> tuple[IntensityQuantiles, ...]:
 def _histograms(
     measurements: Mapping[str, CaseMeasurement], statistics: Sequence[IntensityStatistics]
 ) -> tuple[IntensityHistogram, ...]:
-    """Of each channel, between the percentiles that statistics give."""
+    """Of each channel."""
     return tuple(
         _histogram(
             [measurement.intensities[channel] for measurement in measurements.values() if measurement.intensities.size], known
@@ -128,9 +128,14 @@ def _histograms(
 
 
 def _histogram(samples: Sequence[NDArray[np.float32]], known: IntensityStatistics) -> IntensityHistogram:
+    """Bins between the percentiles, but within three interquartile ranges of the quartiles: a few images of another range, as
+    there are in MR, must not squeeze the others into one bin."""
     step = max(1, sum(map(len, samples)) // _COUNTED)  # samples are in random order
     values = np.concatenate([drawn[::step] for drawn in samples])
-    counts, edges = np.histogram(values, _BINS, range=(known.percentile_00_5, known.percentile_99_5))
+    lower, upper = np.percentile(values, (25, 75))
+    fence = 3 * (upper - lower) or np.inf
+    low, high = max(known.percentile_00_5, lower - fence), min(known.percentile_99_5, upper + fence)
+    counts, edges = np.histogram(values, _BINS, range=(low, high))
     return IntensityHistogram(
         low=float(edges[0]),
         high=float(edges[-1]),

@@ -11,6 +11,7 @@ from configs.progress import Progress, Silent
 from planners.fingerprint import make_fingerprint
 from planners.options import PlanningOptions
 from planners.plan import make_plan
+from planners.report.page import write_report
 from preprocessing.dataset import scan_dataset
 from preprocessing.run import preprocess_dataset
 
@@ -29,8 +30,8 @@ def plan_and_preprocess(
 ) -> Plan:
     """Validate and measure a dataset, plan its networks and preprocess its cases.
 
-    Writes `dataset.json`, `fingerprint.json`, `plan.json` and `preprocessed/<configuration>/` into the dataset's folder under
-    `work`. Run again, it validates and plans anew, and preprocesses only what is missing or stale.
+    Writes `dataset.json`, `fingerprint.json`, `plan.json`, `report.html` and `preprocessed/<configuration>/` into the dataset's
+    folder under `work`. Run again, it validates and plans anew, and preprocesses only what is missing or stale.
 
     Args:
         dataset: folder in nnU-Net's raw layout or the Medical Segmentation Decathlon's.
@@ -56,7 +57,8 @@ def plan_and_preprocess(
     raw.description.write(folder / "dataset.json")
     fingerprint.write(folder / "fingerprint.json")
     plan.write(folder / "plan.json")
-    _logger.info("Wrote %s", folder / "plan.json")
+    report = write_report(folder, raw, fingerprint, plan)
+    _logger.info("Wrote %s and %s", folder / "plan.json", report)
     if not plan_only:
         for configuration in [name for name, planned in plan.configurations.items() if not planned.cases_of]:
             preprocess_dataset(raw, plan, configuration, folder / "preprocessed" / configuration, jobs, progress, overwrite)

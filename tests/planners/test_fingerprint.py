@@ -10,7 +10,7 @@ from planners.sizes import label_sizes, size_spreads
 from preprocessing.case import Case
 from preprocessing.dataset import open_dataset
 from preprocessing.geometry import Geometry
-from tests.preprocessing.datasets import LABELS, SHAPE, affine, make_dataset, save
+from tests.preprocessing.datasets import LABELS, SHAPE, affine, image, make_dataset, save
 
 PLAIN = DatasetDescription(name="plain", channels=("MR",), labels=LABELS)
 REGIONS = DatasetDescription(
@@ -139,3 +139,10 @@ def test_constant_foreground_has_a_histogram(tmp_path):
     save(folder / "imagesTr/case_0_0000.nii.gz", np.full(SHAPE, 7, np.float32))
     (histogram,) = make_fingerprint(open_dataset(folder)).histograms
     assert histogram.low < 7 < histogram.high and sum(histogram.counts) == 1_000_000
+
+
+def test_histogram_is_not_squeezed_by_images_of_another_range(tmp_path):
+    folder = make_dataset(tmp_path / "data", cases=5)
+    save(folder / "imagesTr/case_4_0000.nii.gz", 1000 * image(4))
+    (histogram,) = make_fingerprint(open_dataset(folder)).histograms
+    assert histogram.high < 400 and histogram.above == pytest.approx(0.2 * 1_000_000, rel=0.1)

@@ -116,7 +116,13 @@ def test_whole_command(tmp_path, monkeypatch, capsys, caplog):
     assert "3d_fullres: 3 cases preprocessed, 0 were up to date" in caplog.text
     assert "2d: 3 cases preprocessed, 0 were up to date" in caplog.text
     written = tmp_path / "work/Dataset001_Toy"
-    assert {path.name for path in written.iterdir()} == {"dataset.json", "fingerprint.json", "plan.json", "preprocessed"}
+    assert {path.name for path in written.iterdir()} == {
+        "dataset.json",
+        "fingerprint.json",
+        "plan.json",
+        "preprocessed",
+        "report.html",
+    }
     first = (written / "plan.json").read_bytes()
     store = CaseStore(written / "preprocessed/3d_fullres")
     assert store.identifiers() == ["case_0", "case_1", "case_2"]

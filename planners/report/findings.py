@@ -1,0 +1,167 @@
+"""What a user should know of before training: each finding with its numbers."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from configs.errors import Fault
+from configs.fingerprint import Fingerprint
+from configs.plan import ConfigurationPlan, Plan
+from planners.decision import counted, times
+from planners.mirroring import side_pairs
+from planners.report.folds import Fold
+
+_FEWEST_VOXELS = 27  # a cube of three voxels, the reach of one kernel
+_LEFT_RIGHT = 2  # of (Z, Y, X) in canonical orientation
+_UNLIKE = 2.0  # ratio of a case's spacing to the planned one
+_NAMED = 6  # cases or labels that are listed by name
+_QUOTED = 3  # warnings of one kind that are quoted
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something worth a look.
+
+    Attributes:
+        title: in a few words.
+        text: with the numbers, and what to do about it.
+    """
+
+    title: str
+    text: str
+
+
+CHECKS = (
+    "labels that never occur",
+    "labels absent from a fold",
+    "labels smaller than 27 voxels at the planned spacing",
+    "left and right labels with mirroring along the left-right axis",
+    "constant images, empty label files and labels outside of the image",
+    "cases with an unusual spacing",
+)
+
+
+def find_all(fingerprint: Fingerprint, plan: Plan, folds: Sequence[Fold]) -> list[Finding]:
+    """All findings, those that concern most cases first."""
+    findings = [
+        *_never_present(fingerprint, plan),
+        *_absent_from_folds(fingerprint, plan, folds),
+        *_mirrored_sides(plan),
+        *_of_validation(fingerprint.warnings),
+    ]
+    for name, configuration in plan.configurations.items():
+        findings += _small(fingerprint, name, configuration)
+        findings += _unusual_spacing(fingerprint, name, configuration)
+    return findings
+
+
+def named(names: Sequence[str], most: int = _NAMED) -> str:
+    """Names as a list in a sentence, the first of them where there are many."""
+    shown = list(names[:most])
+    if len(names) > most:
+        return f"{', '.join(shown)} and {len(names) - most} more"
+    return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
+
+
+def _present(fingerprint: Fingerprint, label: str) -> set[str]:
+    return {case for case, found in fingerprint.cases.items() if label in found.labels and found.labels[label].voxels}
+
+
+def _never_present(fingerprint: Fingerprint, plan: Plan) -> list[Finding]:
+    absent = [label for label in plan.dataset.foreground if not _present(fingerprint, label)]
+    if not absent:
+        return []
+    text = f"No case holds {named(absent)}. A network cannot learn what it never sees: check the label files and `dataset.json`."
+    return [Finding(f"{counted(len(absent), 'label')} never present", text)]
+
+
+def _absent_from_folds(fingerprint: Fingerprint, plan: Plan, folds: Sequence[Fold]) -> list[Finding]:
+    if not folds:
+        text = "One case cannot be split into training and validation. Train with --fold all; there is no cross-validation then."
+        return [Finding("No folds", text)]
+    lacking: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    for label in plan.dataset.foreground:
+        present = _present(fingerprint, label)
+        for part in ("training", "validation"):
+            without = tuple(index for index, fold in enumerate(folds) if not present & getattr(fold, part))
+            if present and without:
+                lacking.setdefault((part, without), []).append(label)
+    consequence = {"training": "these folds cannot learn it", "validation": "these folds cannot judge it"}
+    return [
+        Finding(
+            f"{counted(len(labels), 'label')} absent from {part} in {counted(len(without), 'fold')}",
+            f"No {part} case of fold {named([str(index) for index in without])} holds {named(labels)}: {consequence[part]}. "
+            "Edit splits.json to spread the cases that hold it.",
+        )
+        for (part, without), labels in lacking.items()
+    ]
+
+
+def _small(fingerprint: Fingerprint, name: str, configuration: ConfigurationPlan) -> list[Finding]:
+    voxel = configuration.spacing[0] * configuration.spacing[1] * configuration.spacing[2]
+    small: list[str] = []
+    for label in fingerprint.size_spread:
+        volumes = [fingerprint.cases[case].labels[label].volume / voxel for case in _present(fingerprint, label)]
+        few = [volume for volume in volumes if volume < _FEWEST_VOXELS]
+        if few:
+            small.append(
+                f"{label} ({len(few)} of {counted(len(volumes), 'case')}, the smallest has {counted(round(min(few)), 'voxel')})"
+            )
+    if not small:
+        return []
+    text = (
+        f"With voxels of {times(configuration.spacing)} mm these are smaller than {_FEWEST_VOXELS} voxels in some cases: "
+        f"{named(small)}. So little is easily lost; a finer --spacing keeps more of it."
+    )
+    return [Finding(f"{counted(len(small), 'label')} with very few voxels in {name}", text)]
+
+
+def _mirrored_sides(plan: Plan) -> list[Finding]:
+    pairs = side_pairs(plan.dataset.foreground)
+    mirrored = [
+        f"{network} in {name}"
+        for name, configuration in plan.configurations.items()
+        for network, planned in configuration.networks.items()
+        if planned.mirror_axes and (_LEFT_RIGHT in planned.mirror_axes or plan.orientation == "as-stored")
+    ]
+    if not pairs or not mirrored:
+        return []
+    text = (
+        f"{named([' / '.join(pair) for pair in pairs])} differ in their side only, and {named(mirrored)} mirrors the left-right "
+        "axis: it cannot tell the sides apart. Take that axis out of `mirror_axes` in plan.json."
+    )
+    return [Finding("Left and right labels with mirroring on", text)]
+
+
+def _of_validation(warnings: Sequence[Fault]) -> list[Finding]:
+    """Warnings of the same kind together: those whose sentences differ in numbers only."""
+    groups: dict[tuple[str, str], list[Fault]] = {}
+    for warning in warnings:
+        groups.setdefault((re.sub(r"-?\d+(\.\d+)?", "#", warning.problem), warning.remedy), []).append(warning)
+    findings = []
+    for (_, remedy), alike in groups.items():
+        if len(alike) == 1:
+            title, text = "Worth a look", f"{alike[0].where}: {alike[0].problem}. {remedy}."
+        elif len({warning.problem for warning in alike}) == 1:
+            title = f"Worth a look in {len(alike)} places"
+            text = f"{named([warning.where for warning in alike])}: {alike[0].problem}. {remedy}."
+        else:
+            title = f"Worth a look in {len(alike)} places"
+            text = "; ".join(f"{warning.where}: {warning.problem}" for warning in alike[:_QUOTED])
+            text += f"; and {len(alike) - _QUOTED} more like these. {remedy}." if len(alike) > _QUOTED else f". {remedy}."
+        findings.append(Finding(title, text))
+    return findings
+
+
+def _unusual_spacing(fingerprint: Fingerprint, name: str, configuration: ConfigurationPlan) -> list[Finding]:
+    unusual = [
+        f"{case} ({times(found.spacing)} mm)"
+        for case, found in fingerprint.cases.items()
+        if any(
+            max(own / planned, planned / own) > _UNLIKE for own, planned in zip(found.spacing, configuration.spacing, strict=True)
+        )
+    ]
+    if not unusual or len(unusual) == len(fingerprint.cases):
+        return []
+    text = f"The spacing of {named(unusual)} is more than a factor of {_UNLIKE:g} from the planned {times(configuration.spacing)} mm."
+    return [Finding(f"{counted(len(unusual), 'case')} with an unusual spacing in {name}", text + " Check that this is meant.")]

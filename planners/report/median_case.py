@@ -1,0 +1,98 @@
+"""A typical case, to draw the plan over."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.fingerprint import CaseFingerprint, Fingerprint, Spacing
+from configs.plan import Plan
+from preprocessing.case import load_case
+from preprocessing.cropping import nonzero_box
+from preprocessing.dataset import RawDataset
+from preprocessing.orientation import find_orientation
+
+
+@dataclass(frozen=True)
+class Slices:
+    """Three slices of a case, at right angles through one voxel.
+
+    Attributes:
+        case: identifier.
+        images: of the axes Z, Y, X in turn, the slice across that axis: (Y, X), (Z, X), (Z, Y).
+        labels: class indices in the same slices, or None.
+        centre: mm (Z, Y, X) from the corner of the cropped image to the voxel that the slices share.
+        spacing: mm (Z, Y, X).
+        extent: mm (Z, Y, X) of the cropped image.
+    """
+
+    case: str
+    images: tuple[NDArray[np.float32], ...]
+    labels: tuple[NDArray[np.int16], ...] | None
+    centre: tuple[float, float, float]
+    spacing: Spacing
+    extent: tuple[float, float, float]
+
+
+def typical_case(cases: Mapping[str, CaseFingerprint]) -> str:
+    """The case whose extent is nearest to the median extent, among those that hold the most labels."""
+    extents = np.array([np.multiply(case.shape_after_crop, case.spacing) for case in cases.values()])
+    distances = np.abs(np.log(extents / np.median(extents, axis=0))).sum(axis=1)
+    held = [sum(sizes.voxels > 0 for sizes in case.labels.values()) for case in cases.values()]
+    ranked = sorted(zip(held, distances, cases, strict=True), key=lambda entry: (-entry[0], entry[1], entry[2]))
+    return ranked[0][2]
+
+
+def load_slices(dataset: RawDataset, fingerprint: Fingerprint, plan: Plan) -> Slices:
+    """Slices of the typical case in the plan's orientation, cropped to nonzero, through the middle of what is labelled."""
+    identifier = typical_case(fingerprint.cases)
+    case = load_case(identifier, dataset.cases[identifier], plan.dataset)
+    turn = find_orientation(case.geometry, plan.orientation)
+    image = turn.apply(case.image)
+    box = nonzero_box(image)
+    channel = box.crop(image)[0]
+    labels = None if case.labels is None else box.crop(turn.apply(case.labels))
+    z, y, x = _middle(labels, plan.dataset.ignore_index) or tuple(size // 2 for size in channel.shape)
+    spacing = turn.apply_geometry(case.geometry).spacing
+    centre = ((z + 0.5) * spacing[0], (y + 0.5) * spacing[1], (x + 0.5) * spacing[2])
+    extent = (channel.shape[0] * spacing[0], channel.shape[1] * spacing[1], channel.shape[2] * spacing[2])
+    return Slices(identifier, _cut(channel, z, y, x), None if labels is None else _cut(labels, z, y, x), centre, spacing, extent)
+
+
+def _cut(array: NDArray, z: int, y: int, x: int) -> tuple[NDArray, ...]:
+    return array[z], array[:, y], array[:, :, x]
+
+
+def _middle(labels: NDArray[np.int16] | None, ignored: int | None) -> tuple[int, int, int] | None:
+    """A labelled voxel near the centre of mass of all of them; None where there is none."""
+    if labels is None:
+        return None
+    inside = labels > 0 if ignored is None else (labels > 0) & (labels != ignored)
+    across = inside.sum(axis=(1, 2))
+    if not across.any():
+        return None
+    z = _nearest(np.flatnonzero(across), _mean_position(across))
+    slice_ = inside[z]
+    rows = slice_.sum(axis=1)
+    y = _nearest(np.flatnonzero(rows), _mean_position(rows))
+    columns = np.flatnonzero(slice_[y])
+    return z, y, _nearest(columns, float(columns.mean()))
+
+
+def _mean_position(counts: NDArray) -> float:
+    return float(counts @ np.arange(len(counts)) / counts.sum())
+
+
+def _nearest(candidates: NDArray, position: float) -> int:
+    return int(candidates[np.abs(candidates - position).argmin()])
+
+
+def patch_start(centre: float, size: float, extent: float) -> float:
+    """Where a patch of this size begins along an axis, around the centre but within the image where it fits.
+
+    All in mm. A patch larger than the image has the image in its middle, as padding does.
+    """
+    if size >= extent:
+        return (extent - size) / 2
+    return min(max(centre - size / 2, 0.0), extent - size)

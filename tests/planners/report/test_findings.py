@@ -1,0 +1,121 @@
+import pytest
+
+from configs.errors import Fault, InputError
+from planners.report.findings import find_all, named
+from planners.report.folds import Fold, default_folds, find_folds
+from tests.planners.report.datasets import case, describe, fingerprint_of, plan_of, sizes, sound
+from trainers.splits import make_splits
+
+
+def titles(cases, description=None, folds=None, plan=None, **changes):
+    fingerprint = fingerprint_of(cases, **changes)
+    plan = plan or plan_of(fingerprint, description)
+    return [finding.title for finding in find_all(fingerprint, plan, default_folds(list(cases)) if folds is None else folds)]
+
+
+def texts(cases, description=None, folds=None, plan=None, **changes):
+    fingerprint = fingerprint_of(cases, **changes)
+    plan = plan or plan_of(fingerprint, description)
+    return " ".join(
+        finding.text for finding in find_all(fingerprint, plan, default_folds(list(cases)) if folds is None else folds)
+    )
+
+
+def test_nothing_to_find_in_sound_data():
+    assert titles(sound()) == []
+
+
+def test_label_that_never_occurs():
+    cases = {name: case({"liver": sizes(1000), "tumour": sizes()}) for name in sound()}
+    assert titles(cases) == ["1 label never present"]
+    assert "No case holds tumour." in texts(cases)
+
+
+@pytest.mark.parametrize("part", ["training", "validation"])
+def test_label_absent_from_a_fold(part):
+    cases = sound(4)
+    rare = cases | {name: case({"liver": sizes(1000), "tumour": sizes()}) for name in ("case_2", "case_3")}
+    with_it, without = frozenset({"case_0", "case_1"}), frozenset({"case_2", "case_3"})
+    fold = Fold(without, with_it) if part == "training" else Fold(with_it, without)
+    folds = [Fold(frozenset({"case_0", "case_2"}), frozenset({"case_1", "case_3"})), fold]
+    assert titles(rare, folds=folds) == [f"1 label absent from {part} in 1 fold"]
+    assert f"No {part} case of fold 1 holds tumour" in texts(rare, folds=folds)
+    assert titles(cases, folds=folds) == []
+
+
+def test_one_case_has_no_folds():
+    assert titles(sound(1)) == ["No folds"]
+
+
+def test_label_of_few_voxels_at_the_planned_spacing():
+    cases = sound() | {"case_3": case({"liver": sizes(1000), "tumour": sizes(26)})}
+    assert titles(cases) == ["1 label with very few voxels in 3d_fullres"]
+    assert "tumour (1 of 10 cases, the smallest has 26 voxels)" in texts(cases)
+    assert titles(sound() | {"case_3": case({"liver": sizes(1000), "tumour": sizes(27)})}) == []
+    fine = {name: case({"liver": sizes(5000, voxel=0.1), "tumour": sizes(200, voxel=0.1)}) for name in sound()}
+    assert titles(fine) == ["1 label with very few voxels in 3d_fullres"]  # 20 voxels at 1 mm
+
+
+def sided():
+    description = describe({"background": 0, "kidney_left": 1, "kidney_right": 2})
+    fingerprint = fingerprint_of(sound(description=description))
+    return description, fingerprint, plan_of(fingerprint, description, networks=("baseline",))
+
+
+def test_left_and_right_with_mirroring():
+    description, fingerprint, plan = sided()
+    folds = default_folds(list(fingerprint.cases))
+    assert find_all(fingerprint, plan, folds) == []
+    mirrored = plan.network("3d_fullres", "baseline").model_copy(update={"mirror_axes": (0, 2)})
+    (finding,) = find_all(fingerprint, plan.only("3d_fullres", "baseline", mirrored), folds)
+    assert finding.title == "Left and right labels with mirroring on"
+    assert "kidney_left / kidney_right differ" in finding.text and "baseline in 3d_fullres mirrors" in finding.text
+    del description
+
+
+def test_as_stored_any_mirroring_may_swap_the_sides():
+    _, fingerprint, plan = sided()
+    folds = default_folds(list(fingerprint.cases))
+    assert find_all(fingerprint, plan.model_copy(update={"orientation": "as-stored"}), folds)
+
+
+def test_warnings_of_validation_are_gathered_by_kind():
+    empty = [
+        Fault(f"case `case_{index}`", "the label file holds background only", "Check that this is meant") for index in (1, 4)
+    ]
+    lost = [Fault(f"case `case_{index}`", f"{index} of 90 labelled voxels lie outside", "Check them") for index in range(5)]
+    constant = [Fault("case `case_2`", "channel 0 (MR) is 7 everywhere", "Check the image")]
+    text = texts(sound(), warnings=(*empty, *lost, *constant))
+    assert "case `case_1` and case `case_4`: the label file holds background only. Check that this is meant." in text
+    assert "case `case_0`: 0 of 90 labelled voxels lie outside; " in text and "; and 2 more like these. Check them." in text
+    assert "case `case_2`: channel 0 (MR) is 7 everywhere. Check the image." in text
+
+
+def test_unusual_spacing():
+    cases = sound() | {"case_3": case({"liver": sizes(1000), "tumour": sizes(99)}, spacing=(7.5, 0.6, 0.6))}
+    assert titles(cases) == ["1 case with an unusual spacing in 3d_fullres"]
+    assert "case_3 (7.5 x 0.6 x 0.6 mm)" in texts(cases)
+
+
+def test_names_in_a_sentence():
+    assert named(["a"]) == "a"
+    assert named(["a", "b", "c"]) == "a, b and c"
+    assert named(list("abcdefgh")) == "a, b, c, d, e, f and 2 more"
+
+
+@pytest.mark.parametrize("number", [2, 3, 5, 7, 23, 140])
+def test_folds_are_those_of_training(number):
+    cases = [f"case_{index:03d}" for index in range(number)]
+    expected = [Fold(frozenset(split.training), frozenset(split.validation)) for split in make_splits(cases)]
+    assert default_folds(cases[::-1]) == expected
+
+
+def test_folds_of_the_file_count_where_it_is_there(tmp_path):
+    path = tmp_path / "splits.json"
+    path.write_text('[{"train": ["a"], "val": ["b"]}]')
+    assert find_folds(path, ["a", "b", "c"]) == [Fold(frozenset("a"), frozenset("b"))]
+    assert find_folds(tmp_path / "none.json", ["a"]) == []
+    for broken in ("[3]", '[{"train": []}]', "3", '{"train": 1}'):
+        path.write_text(broken)
+        with pytest.raises(InputError, match="it is no list of"):
+            find_folds(path, ["a"])
