@@ -1,6 +1,8 @@
 """What a user should know of before training: each finding with its numbers."""
 
+import math
 import re
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +15,7 @@ from planners.report.folds import Fold
 
 _FEWEST_VOXELS = 27  # a cube of three voxels, the reach of one kernel
 _LEFT_RIGHT = 2  # of (Z, Y, X) in canonical orientation
-_UNLIKE = 2.0  # ratio of a case's spacing to the planned one
+_UNLIKE = 2.0  # ratio of a case's spacing to the median
 _NAMED = 6  # cases or labels that are listed by name
 _QUOTED = 3  # warnings of one kind that are quoted
 
@@ -42,17 +44,19 @@ CHECKS = (
 
 
 def find_all(fingerprint: Fingerprint, plan: Plan, folds: Sequence[Fold]) -> list[Finding]:
-    """All findings, those that concern most cases first."""
+    """All findings."""
     findings = [
         *_never_present(fingerprint, plan),
         *_absent_from_folds(fingerprint, plan, folds),
         *_mirrored_sides(plan),
         *_of_validation(fingerprint.warnings),
+        *_unusual_spacing(fingerprint),
     ]
+    small: dict[Finding, list[str]] = {}
     for name, configuration in plan.configurations.items():
-        findings += _small(fingerprint, name, configuration)
-        findings += _unusual_spacing(fingerprint, name, configuration)
-    return findings
+        for finding in _small(fingerprint, configuration):
+            small.setdefault(finding, []).append(name)
+    return findings + [Finding(f"{finding.title} in {named(names)}", finding.text) for finding, names in small.items()]
 
 
 def named(names: Sequence[str], most: int = _NAMED) -> str:
@@ -97,11 +101,12 @@ def _absent_from_folds(fingerprint: Fingerprint, plan: Plan, folds: Sequence[Fol
     ]
 
 
-def _small(fingerprint: Fingerprint, name: str, configuration: ConfigurationPlan) -> list[Finding]:
-    voxel = configuration.spacing[0] * configuration.spacing[1] * configuration.spacing[2]
+def _small(fingerprint: Fingerprint, configuration: ConfigurationPlan) -> list[Finding]:
+    cases = fingerprint.cases
+    voxel = {case: math.prod(configuration.grid_spacing(found.spacing)) for case, found in cases.items()}
     small: list[str] = []
     for label in fingerprint.size_spread:
-        volumes = [fingerprint.cases[case].labels[label].volume / voxel for case in _present(fingerprint, label)]
+        volumes = [cases[case].labels[label].volume / voxel[case] for case in _present(fingerprint, label)]
         few = [volume for volume in volumes if volume < _FEWEST_VOXELS]
         if few:
             small.append(
@@ -113,7 +118,7 @@ def _small(fingerprint: Fingerprint, name: str, configuration: ConfigurationPlan
         f"With voxels of {times(configuration.spacing)} mm these are smaller than {_FEWEST_VOXELS} voxels in some cases: "
         f"{named(small)}. So little is easily lost; a finer --spacing keeps more of it."
     )
-    return [Finding(f"{counted(len(small), 'label')} with very few voxels in {name}", text)]
+    return [Finding(f"{counted(len(small), 'label')} with very few voxels", text)]
 
 
 def _mirrored_sides(plan: Plan) -> list[Finding]:
@@ -153,15 +158,15 @@ def _of_validation(warnings: Sequence[Fault]) -> list[Finding]:
     return findings
 
 
-def _unusual_spacing(fingerprint: Fingerprint, name: str, configuration: ConfigurationPlan) -> list[Finding]:
+def _unusual_spacing(fingerprint: Fingerprint) -> list[Finding]:
+    spacings = [case.spacing for case in fingerprint.cases.values()]
+    median = [statistics.median(spacing[axis] for spacing in spacings) for axis in range(3)]
     unusual = [
         f"{case} ({times(found.spacing)} mm)"
         for case, found in fingerprint.cases.items()
-        if any(
-            max(own / planned, planned / own) > _UNLIKE for own, planned in zip(found.spacing, configuration.spacing, strict=True)
-        )
+        if any(max(own / usual, usual / own) > _UNLIKE for own, usual in zip(found.spacing, median, strict=True))
     ]
-    if not unusual or len(unusual) == len(fingerprint.cases):
+    if not unusual:
         return []
-    text = f"The spacing of {named(unusual)} is more than a factor of {_UNLIKE:g} from the planned {times(configuration.spacing)} mm."
-    return [Finding(f"{counted(len(unusual), 'case')} with an unusual spacing in {name}", text + " Check that this is meant.")]
+    text = f"The spacing of {named(unusual)} is more than a factor of {_UNLIKE:g} from the median {times(median)} mm."
+    return [Finding(f"{counted(len(unusual), 'case')} with an unusual spacing", text + " Check that this is meant.")]

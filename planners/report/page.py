@@ -1,5 +1,6 @@
 """The planning report as one self-contained page: no script, nothing fetched, all names escaped."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,10 +134,7 @@ def _data_pictures(fingerprint: Fingerprint, plan: Plan) -> list[Picture]:
 
 def _label_rows(fingerprint: Fingerprint, plan: Plan) -> list[dict[str, str]]:
     """One row of numbers for each label."""
-    finest = min(
-        configuration.spacing[0] * configuration.spacing[1] * configuration.spacing[2]
-        for configuration in plan.configurations.values()
-    )
+    finest = min(math.prod(configuration.spacing) for configuration in plan.configurations.values())
     rows = []
     for label in plan.dataset.foreground:
         values = plan.dataset.labels[label]

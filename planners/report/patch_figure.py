@@ -21,8 +21,9 @@ _STYLES = ((ORANGE, "-"), (BLUE, (0, (5, 3))))
 
 def patch_figure(slices: Slices, configuration: ConfigurationPlan, description: DatasetDescription, name: str) -> Markup:
     """Three slices with the outlines of the labels and of each network's patch, true to scale."""
+    grid = configuration.grid_spacing(slices.spacing)
     patches = [
-        tuple(size * length for size, length in zip(network.patch_size, configuration.spacing, strict=True))
+        tuple(size * length for size, length in zip(network.patch_size, grid, strict=True))
         for network in configuration.networks.values()
     ]
     low, high = _frame(slices, patches)

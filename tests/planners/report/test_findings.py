@@ -49,11 +49,11 @@ def test_one_case_has_no_folds():
 
 def test_label_of_few_voxels_at_the_planned_spacing():
     cases = sound() | {"case_3": case({"liver": sizes(1000), "tumour": sizes(26)})}
-    assert titles(cases) == ["1 label with very few voxels in 3d_fullres"]
+    assert titles(cases) == ["1 label with very few voxels in 2d and 3d_fullres"]
     assert "tumour (1 of 10 cases, the smallest has 26 voxels)" in texts(cases)
     assert titles(sound() | {"case_3": case({"liver": sizes(1000), "tumour": sizes(27)})}) == []
     fine = {name: case({"liver": sizes(5000, voxel=0.1), "tumour": sizes(200, voxel=0.1)}) for name in sound()}
-    assert titles(fine) == ["1 label with very few voxels in 3d_fullres"]  # 20 voxels at 1 mm
+    assert titles(fine) == ["1 label with very few voxels in 2d and 3d_fullres"]  # 20 voxels at 1 mm
 
 
 def sided():
@@ -92,8 +92,8 @@ def test_warnings_of_validation_are_gathered_by_kind():
 
 
 def test_unusual_spacing():
-    cases = sound() | {"case_3": case({"liver": sizes(1000), "tumour": sizes(99)}, spacing=(7.5, 0.6, 0.6))}
-    assert titles(cases) == ["1 case with an unusual spacing in 3d_fullres"]
+    cases = sound() | {"case_3": case({"liver": sizes(1000), "tumour": sizes(999)}, spacing=(7.5, 0.6, 0.6))}
+    assert titles(cases) == ["1 case with an unusual spacing"]
     assert "case_3 (7.5 x 0.6 x 0.6 mm)" in texts(cases)
 
 

@@ -50,7 +50,7 @@ def test_same_input_same_page():
 def test_page_fetches_nothing_and_runs_nothing():
     text = page_of()
     page = Page(text)
-    assert "script" not in page.tags and "link" in page.tags and page.tags.count("svg") == 5
+    assert "script" not in page.tags and "link" in page.tags and page.tags.count("svg") == 7
     assert page.values("http-equiv") == ["Content-Security-Policy"]
     links = [*page.values("href"), *page.values("src"), *page.values("xlink:href")]
     assert all(link.startswith(("#", "data:")) for link in links)
@@ -71,7 +71,7 @@ def test_identifiers_are_unique_and_links_lead_somewhere():
 def test_every_figure_has_words():
     page = Page(page_of())
     labels = page.values("aria-label")
-    assert page.tags.count("figure") == page.tags.count("figcaption") == page.values("role").count("img") == 5
+    assert page.tags.count("figure") == page.tags.count("figcaption") == page.values("role").count("img") == 7
     assert all(label.strip() for label in labels)
 
 
