@@ -2,14 +2,17 @@
 
 import argparse
 import logging
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs.cli import DONE, FAILED, Bar, run
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from configs.errors import Fault
-    from inference.options import PredictionOptions
+    from inference.outputs import Extras
     from inference.predictor import Predictor
     from inference.record import PredictionRecord
 
@@ -28,29 +31,59 @@ def evaluate_main() -> int:
 
 def _predict_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="se_predict", description="Segment images with a trained model, each in its own exact geometry."
+        prog="se_predict", description="Segment images with trained models, each in its own exact geometry."
     )
-    parser.add_argument("-i", "--input", type=Path, required=True, help="an image file, or a folder of images")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="a folder; or a file, for one case")
-    parser.add_argument("-m", "--model", type=Path, required=True, help="a model folder, with plan.json and fold_*")
-    parser.add_argument(
-        "--folds", nargs="+", default=["all"], help="folds to average over, such as 0 1; default: all that are trained"
+    add = parser.add_argument
+    add("-i", "--input", type=Path, required=True, help="an image file, a folder of images, or a list of cases (.json, .txt)")
+    add("-o", "--output", type=Path, required=True, help="a folder; or a file, for one case")
+    add(
+        "-m", "--model", type=Path, nargs="+", required=True, help="model folder, with plan.json and fold_*; several are averaged"
     )
-    parser.add_argument("--checkpoint", choices=("final", "best"), default="final", help="which weights; default: %(default)s")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps; default: the best there is")
-    ensemble = parser.add_argument_group("test-time ensembling and speed")
-    ensemble.add_argument("--scales", nargs="+", metavar="plan|none|F", help="scale factors to average over; default: the plan's")
-    ensemble.add_argument("--mirror", action=argparse.BooleanOptionalAction, help="average over mirror images; default: yes")
-    ensemble.add_argument("--step-size", type=float, help="largest distance of tiles as a share of the patch; default: 0.5")
-    ensemble.add_argument("--tile-batch", type=int, help="tiles per forward pass; default: by device")
-    ensemble.add_argument("--fast", action="store_true", help="no ensembling over mirror images and scales, step size 0.75")
-    more = parser.add_argument_group("output and division of work")
-    more.add_argument("--save-probabilities", action="store_true", help="also write CASE_probabilities.npz")
-    more.add_argument("--preview", action="store_true", help="also write CASE_preview.png: slices with outlines")
-    more.add_argument("--continue", dest="keep", action="store_true", help="leave out cases whose segmentation exists")
-    more.add_argument("--part-id", type=int, default=0, help="which part of the cases, from 0; default: %(default)s")
-    more.add_argument("--num-parts", type=int, default=1, help="number of parts; default: %(default)s")
+    add("--folds", nargs="+", default=["all"], help="folds to average over, such as 0 1; default: all that are trained")
+    add("--checkpoint", choices=("final", "best"), default="final", help="which weights; default: %(default)s")
+    add("--device", help="cpu, cuda, cuda:1, mps; default: the best there is")
+    _add_ensembling(parser)
+    _add_outputs(parser)
     return parser
+
+
+def _add_ensembling(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("test-time ensembling and speed").add_argument
+    add(
+        "--scales",
+        nargs="+",
+        metavar="plan|none|F",
+        help="scale factors to average over; default: those kept with the model, or else the plan's",
+    )
+    add(
+        "--scale-weights",
+        nargs="+",
+        type=float,
+        metavar="F",
+        help="one for each of --scales; default: learned ones, or all alike",
+    )
+    add("--mirror", action=argparse.BooleanOptionalAction, help="average over mirror images; default: yes")
+    add("--step-size", type=float, help="largest distance of tiles as a share of the patch; default: 0.5")
+    add("--tile-batch", type=int, help="tiles per forward pass; default: by device")
+    add("--fast", action="store_true", help="no ensembling over mirror images and scales, step size 0.75")
+    add(
+        "--average",
+        choices=("probabilities", "logits"),
+        default="probabilities",
+        help="what is averaged over folds, scales and models (logits: as nnU-Net); default: %(default)s",
+    )
+
+
+def _add_outputs(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("output and division of work").add_argument
+    add("--save-probabilities", action="store_true", help="also write CASE_probabilities.npz")
+    add("--save-uncertainty", action="store_true", help="also write CASE_entropy and CASE_disagreement as images")
+    add("--preview", action="store_true", help="also write CASE_preview.png: slices with outlines")
+    add("--statistics", action="store_true", help="also write volume, place, brightness and number of pieces of each label")
+    add("--roi", nargs="+", metavar="LABEL", help="labels to keep, by name; the others become background")
+    add("--continue", dest="keep", action="store_true", help="leave out cases whose segmentation exists")
+    add("--part-id", type=int, default=0, help="which part of the cases, from 0; default: %(default)s")
+    add("--num-parts", type=int, default=1, help="number of parts; default: %(default)s")
 
 
 def _evaluate_parser() -> argparse.ArgumentParser:
@@ -72,32 +105,68 @@ def _evaluate_parser() -> argparse.ArgumentParser:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    from configs.errors import InputError, collecting, raise_faults
-    from inference.prediction import Extras, plan_outputs, predict_cases
+    from configs.errors import collecting, raise_faults
+    from inference.case_list import list_cases
+    from inference.command_options import check_input, extras_of, load_predictor, resolved
+    from inference.decision import check_roi
+    from inference.outputs import plan_outputs
     from inference.record import FILE, record_of
-    from preprocessing.dataset import find_cases
+    from preprocessing.formats import stem_of
 
     faults: list[Fault] = []
     with collecting(faults):
-        predictor = _load_predictor(arguments)
+        predictor = load_predictor(arguments)
     with collecting(faults):
-        _check_input(arguments)
+        check_input(arguments)
     raise_faults(faults)
-    found = find_cases(arguments.input, predictor.description)
+    with collecting(faults):
+        check_roi(predictor.description, arguments.roi)
+    with collecting(faults):
+        found = list_cases(arguments.input, predictor.description)
+    raise_faults(faults)
     outputs = plan_outputs(found, arguments.output)
-    names = sorted(found)[arguments.part_id :: arguments.num_parts]
+    names = list(found)[arguments.part_id :: arguments.num_parts]
     cases = {case: found[case] for case in names if not (arguments.keep and outputs[case].exists())}
     if len(cases) < len(names):
         logger.info("%d of %d cases are there already", len(names) - len(cases), len(names))
     if not cases:
         return DONE
-    record = record_of(predictor, str(arguments.model), arguments.checkpoint)
+    extras = extras_of(arguments)
+    record = record_of(predictor, resolved(arguments.model), arguments.checkpoint, extras.roi)
     logger.info("%s", _describe(record, predictor, len(cases)))
     folder = outputs[next(iter(cases))].parent
     folder.mkdir(parents=True, exist_ok=True)
     record.write(folder / FILE)
-    extras = Extras(probabilities=arguments.save_probabilities, preview=arguments.preview)
-    failures = predict_cases(predictor, cases, outputs, extras, Bar(arguments.quiet))
+    with _interruptible():
+        failures = _segment(arguments, predictor, cases, outputs, extras)
+    return _report(failures, cases, folder, {stem_of(outputs[case]) for case in found} if extras.statistics else set())
+
+
+def _segment(
+    arguments: argparse.Namespace,
+    predictor: "Predictor",
+    cases: "Mapping[str, tuple[Path, ...]]",
+    outputs: "Mapping[str, Path]",
+    extras: "Extras",
+) -> dict[str, Exception]:
+    from inference.estimate import estimate_prediction
+    from inference.prediction import predict_cases
+
+    if not arguments.quiet:
+        estimate = estimate_prediction(predictor, cases, extras)
+        logger.info("%s", estimate)
+        if estimate.memory > estimate.free:
+            logger.warning("this may be more memory than there is: fewer folds or scales take less")
+    return predict_cases(predictor, cases, outputs, extras, Bar(arguments.quiet))
+
+
+def _report(failures: dict[str, Exception], cases: "Mapping[str, object]", folder: Path, measured: set[str]) -> int:
+    """Say how it went. Returns the exit code; where every case failed by its input, `InputError`."""
+    from configs.errors import InputError, raise_faults
+    from inference.statistics import gather_statistics
+
+    if measured:
+        gather_statistics(folder, measured)
     if len(failures) == len(cases):
         raise_faults(fault for error in failures.values() if isinstance(error, InputError) for fault in error.faults)
     for case, error in failures.items():
@@ -107,60 +176,28 @@ def _predict(arguments: argparse.Namespace) -> int:
     return FAILED if failures else DONE
 
 
-def _load_predictor(arguments: argparse.Namespace) -> "Predictor":
-    from configs.errors import collecting, raise_faults
-    from inference.device import choose_device
-    from inference.model import load_model
-    from inference.predictor import Predictor
+@contextmanager
+def _interruptible() -> "Iterator[None]":
+    """Take a scheduler's SIGTERM as the keyboard's interrupt, so that what is being written is finished or removed."""
+    import signal
+    import threading
 
-    faults: list[Fault] = []
-    with collecting(faults):
-        device = choose_device(arguments.device)
-    with collecting(faults):
-        options = _options(arguments)
-    with collecting(faults):
-        model = load_model(arguments.model, None if arguments.folds == ["all"] else arguments.folds, arguments.checkpoint)
-    raise_faults(faults)
-    return Predictor(model, device, options)
-
-
-def _options(arguments: argparse.Namespace) -> "PredictionOptions":
-    """What the command line says about sliding window and ensembling; --fast decides where it says nothing."""
-    from configs.errors import Fault, InputError
-    from inference.options import FAST, PredictionOptions
-
-    given = FAST if arguments.fast else PredictionOptions()
-    mirror = given.mirror if arguments.mirror is None else arguments.mirror
-    step = given.step if arguments.step_size is None else arguments.step_size
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        scales = given.scales if arguments.scales is None else _parse_scales(arguments.scales)
-        return PredictionOptions(mirror=mirror, scales=scales, step=step, tile_batch=arguments.tile_batch)
-    except ValueError as error:
-        raise InputError(Fault("the options", str(error), "See se_predict --help")) from error
-
-
-def _parse_scales(words: list[str]) -> tuple[float, ...] | None:
-    if words == ["plan"]:
-        return None
-    return (1.0,) if words == ["none"] else tuple(float(word) for word in words)
-
-
-def _check_input(arguments: argparse.Namespace) -> None:
-    from configs.errors import Fault, raise_faults
-
-    faults = []
-    if not arguments.input.exists():
-        faults.append(Fault(str(arguments.input), "there is no such file or folder", "Check the path after -i"))
-    if not 0 <= arguments.part_id < arguments.num_parts:
-        problem = f"part {arguments.part_id} of {arguments.num_parts} does not exist"
-        faults.append(Fault("--part-id", problem, "Parts are numbered from 0 to --num-parts less 1"))
-    raise_faults(faults)
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _describe(record: "PredictionRecord", predictor: "Predictor", cases: int) -> str:
-    members = f"{len(record.folds)} fold(s) x {len(record.scales)} scale(s) x {2 ** len(record.mirror_axes)} reflection(s)"
-    patch = " x ".join(map(str, predictor.model.network_plan.patch_size))
-    return f"{cases} case(s) on {predictor.device}: {members}, tiles of {patch}, step {record.step:g}"
+    parts = []
+    for model, loaded in zip(record.models, predictor.models, strict=True):
+        members = f"{len(model.folds)} fold(s) x {len(model.scales)} scale(s) x {2 ** len(model.mirror_axes)} reflection(s)"
+        parts.append(f"{members}, tiles of {' x '.join(map(str, loaded.network_plan.patch_size))}")
+    return f"{cases} case(s) on {predictor.device}: {'; '.join(parts)}; step {record.step:g}"
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:

@@ -59,8 +59,10 @@ def run_stages(
     failures: dict[str, Exception] = {}
     stop = threading.Event()
     prepared, results = _Channel(ahead, stop), _Channel(ahead, stop)
-    reader = _start("reading", lambda: _read(names, stages, prepared, failures))
-    writer = _start("writing", lambda: _write(stages, results, failures))
+    reader = _Worker("reading", lambda: _read(names, stages, prepared, failures))
+    writer = _Worker("writing", lambda: _write(stages, results, failures))
+    reader.start()
+    writer.start()
     try:
         for _ in names:
             case, value = prepared.get(reader)
@@ -74,6 +76,8 @@ def run_stages(
             done()
         results.put(None, writer)
         writer.join()
+        if writer.ended_by is not None:
+            writer.check()
     finally:
         stop.set()
         writer.join(LAST_WRITE)
@@ -91,24 +95,25 @@ class _Channel:
     def is_closed(self) -> bool:
         return self._stop.is_set()
 
-    def put(self, item: Any, other: threading.Thread | None = None) -> None:
+    def put(self, item: Any, other: "_Worker | None" = None) -> None:
         """Wait for room. `other` takes the items: an error where it has ended."""
         while not self.is_closed:
             try:
                 self._queue.put(item, timeout=WAIT)
             except queue.Full:
-                _check(other)
+                if other is not None:
+                    other.check()
             else:
                 return
 
-    def get(self, other: threading.Thread | None = None) -> Any:
+    def get(self, other: "_Worker | None" = None) -> Any:
         """Wait for an item, or None once the channel is closed. `other` puts them: an error where it has ended."""
         while not self.is_closed:
             try:
                 return self._queue.get(timeout=WAIT)
             except queue.Empty:
-                if other is not None and not other.is_alive() and self._queue.empty():
-                    _check(other)
+                if other is not None and not other.is_alive() and self._queue.empty():  # in this order
+                    other.check()
         return None
 
 
@@ -139,12 +144,21 @@ def _note(failures: dict[str, Exception], case: str, error: Exception) -> None:
     failures[case] = error
 
 
-def _start(name: str, work: Callable[[], None]) -> threading.Thread:
-    thread = threading.Thread(target=work, name=name, daemon=True)  # a read that never ends must not keep the process alive
-    thread.start()
-    return thread
+class _Worker(threading.Thread):
+    """A thread that keeps what ended it."""
 
+    def __init__(self, name: str, work: Callable[[], None]):
+        super().__init__(name=name, daemon=True)  # a read that never ends must not keep the process alive
+        self._work = work
+        self.ended_by: BaseException | None = None
 
-def _check(thread: threading.Thread | None) -> None:
-    if thread is not None and not thread.is_alive():
-        raise StageEndedError(f"the thread for {thread.name} ended before its work was done")
+    def run(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:  # noqa: BLE001 - raised by whoever waits for this thread
+            self.ended_by = error
+
+    def check(self) -> None:
+        """Raise `StageEndedError` where the thread has ended."""
+        if not self.is_alive():
+            raise StageEndedError(f"the thread for {self.name} ended before its work was done") from self.ended_by

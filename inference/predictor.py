@@ -60,7 +60,7 @@ class Predictor:
         self.models = (model,) if isinstance(model, Model) else tuple(model)
         self.device = choose_device(device)
         self.options = options or PredictionOptions()
-        self._networks = [[network.to(self.device).eval() for network in one.networks.values()] for one in self.models]
+        self.networks = [[network.to(self.device).eval() for network in one.networks.values()] for one in self.models]
         self._capacity = Capacity.of(self.device, self.options.tile_batch)
 
     @classmethod
@@ -172,7 +172,7 @@ class Predictor:
         """
         scales, weights = self.scales(self.model)
         return predict_ensemble(
-            self._networks[0],
+            self.networks[0],
             image.to(self.device),
             self.model.network_plan,
             mirror=self.options.mirror,
@@ -197,7 +197,7 @@ class Predictor:
         scales, weights = self.scales(model)
         onwards = resampling_matrices(trace.resampled_shape, trace.box.shape, LABEL_ORDER, trace.separate_axis)
         return make_members(
-            self._networks[position],
+            self.networks[position],
             image.to(self.device),
             model.network_plan,
             mirror=self.options.mirror,

@@ -2,42 +2,70 @@
 
 from configs.dataset import DatasetDescription
 from configs.files import Value
+from inference.options import Average
 from inference.predictor import Predictor
 
 FILE = "prediction.json"
+
+
+class ModelRecord(Value):
+    """One of the models.
+
+    Attributes:
+        model: its folder.
+        folds: that were averaged.
+        scales: factors that were averaged.
+        scale_weights: of these, adding up to 1.
+        mirror_axes: of (Z, Y, X) = (0, 1, 2), over whose reflections was averaged.
+    """
+
+    model: str
+    folds: tuple[str, ...]
+    scales: tuple[float, ...]
+    scale_weights: tuple[float, ...]
+    mirror_axes: tuple[int, ...]
 
 
 class PredictionRecord(Value):
     """Written as `prediction.json`; it also tells se_evaluate what the label values mean.
 
     Attributes:
-        model: folder of the model.
-        folds: whose probabilities were averaged.
+        models: that were averaged.
         checkpoint: `final` or `best`.
-        scales: factors that were averaged.
-        mirror_axes: of (Z, Y, X) = (0, 1, 2), over whose reflections was averaged.
         step: of the sliding window, as a share of the patch.
+        average: of what the mean was taken.
+        roi: labels that were kept; None for all.
         dataset: channels and labels.
     """
 
-    model: str
-    folds: tuple[str, ...]
+    models: tuple[ModelRecord, ...]
     checkpoint: str
-    scales: tuple[float, ...]
-    mirror_axes: tuple[int, ...]
     step: float
+    average: Average
+    roi: tuple[str, ...] | None = None
     dataset: DatasetDescription
 
 
-def record_of(predictor: Predictor, model: str, checkpoint: str) -> PredictionRecord:
-    """The record of a predictor that was loaded from the folder `model`."""
-    plan, options = predictor.model.network_plan, predictor.options
+def record_of(predictor: Predictor, folders: list[str], checkpoint: str, roi: tuple[str, ...] | None = None) -> PredictionRecord:
+    """The record of a predictor that was loaded from these folders."""
+    models = []
+    for model, folder in zip(predictor.models, folders, strict=True):
+        scales, weights = predictor.scales(model)
+        given = weights or (1.0,) * len(scales)
+        models.append(
+            ModelRecord(
+                model=folder,
+                folds=tuple(model.networks),
+                scales=scales,
+                scale_weights=tuple(weight / sum(given) for weight in given),
+                mirror_axes=model.network_plan.mirror_axes if predictor.options.mirror else (),
+            )
+        )
     return PredictionRecord(
-        model=model,
-        folds=tuple(predictor.model.networks),
+        models=tuple(models),
         checkpoint=checkpoint,
-        scales=plan.test_scales if options.scales is None else options.scales,
-        mirror_axes=plan.mirror_axes if options.mirror else (),
-        step=options.step,
+        step=predictor.options.step,
+        average=predictor.options.average,
+        roi=roi,
         dataset=predictor.description,
     )

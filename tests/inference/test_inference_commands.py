@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from inference.cli import evaluate_main, predict_main
+from inference.model import ScaleEnsemble
 from inference.record import PredictionRecord
 from tests.inference.models import LABELS, write_model
 
@@ -45,7 +46,9 @@ def test_predict_then_evaluate(run: Run, tmp_path: Path, model: Path, images: Pa
     assert run(predict_main, "-i", images, "-o", out, "-m", model, "--fast", "--device", "cpu") == 0
     assert sorted(path.name for path in out.iterdir()) == [*(f"case{seed}.nii.gz" for seed in range(3)), "prediction.json"]
     record = PredictionRecord.read(out / "prediction.json")
-    assert (record.folds, record.scales, record.mirror_axes, record.step) == (("0", "1"), (1.0,), (), 0.75)
+    used = record.models[0]
+    assert (used.folds, used.scales, used.scale_weights, used.mirror_axes) == (("0", "1"), (1.0,), (1.0,), ())
+    assert (used.model, record.step, record.average) == (str(model), 0.75, "probabilities")
     assert record.dataset == LABELS
     assert run(evaluate_main, out, out, "--surface", "--tolerance", 2) == 0
     metrics = json.loads((out / "metrics.json").read_text())
@@ -119,3 +122,65 @@ def test_wrong_folders_to_evaluate(run: Run, tmp_path: Path, capsys: pytest.Capt
     assert "3 faults in the input" in capsys.readouterr().err
     assert run(evaluate_main, tmp_path, tmp_path, "--tolerance", -1, "--jobs", 0, "--labels", tmp_path / "no.json") == 2
     assert "3 faults in the input" in capsys.readouterr().err
+
+
+def test_everything_that_can_be_written(run: Run, tmp_path: Path, model: Path, images: Path) -> None:
+    out = tmp_path / "out"
+    options = ("--save-uncertainty", "--save-probabilities", "--statistics", "--preview", "--roi", "bright")
+    assert run(predict_main, "-i", images, "-o", out, "-m", model, model, "--device", "cpu", *options) == 0
+    kinds = ("", "_entropy", "_disagreement")
+    expected = [f"case{seed}{kind}.nii.gz" for seed in range(3) for kind in kinds]
+    expected += [f"case{seed}_{kind}" for seed in range(3) for kind in ("statistics.csv", "preview.png", "probabilities.npz")]
+    assert sorted(path.name for path in out.iterdir()) == sorted([*expected, "prediction.json", "statistics.csv"])
+    assert set(np.unique(np.asanyarray(nib.load(out / "case0.nii.gz").dataobj))) <= {0, 7}
+    assert np.load(out / "case0_probabilities.npz")["names"].tolist() == ["bright"]
+    record = PredictionRecord.read(out / "prediction.json")
+    assert record.roi == ("bright",) and len(record.models) == 2 and record.models[0].scale_weights == (0.5, 0.5)
+    assert (out / "statistics.csv").read_text().count("\n") == 1 + 3
+
+
+def test_a_list_of_cases(run: Run, tmp_path: Path, model: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    listed = tmp_path / "cases.json"
+    listed.write_text(json.dumps({"mine": [str(images / "case1_0000.nii.gz")], "other": ["images/case2_0000.nii.gz"]}))
+    common = ("-m", model, "--fast", "--device", "cpu", "--quiet")
+    assert run(predict_main, "-i", listed, "-o", tmp_path / "a", *common) == 0
+    assert sorted(path.name for path in (tmp_path / "a").glob("*.nii.gz")) == ["mine.nii.gz", "other.nii.gz"]
+    text = tmp_path / "cases.txt"
+    text.write_text("# comment\nimages/case0_0000.nii.gz\n\nimages/case2_0000.nii.gz\n")
+    assert run(predict_main, "-i", text, "-o", tmp_path / "b", *common) == 0
+    assert sorted(path.name for path in (tmp_path / "b").glob("*.nii.gz")) == ["case0.nii.gz", "case2.nii.gz"]
+    text.write_text("images/no.nii.gz\nimages/case0_0000.nii.gz, images/case1_0000.nii.gz, images/case2_0000.nii.gz\n")
+    assert run(predict_main, "-i", text, "-o", tmp_path / "c", *common) == 2
+    printed = capsys.readouterr().err
+    assert "no.nii.gz" in printed and "lists 3 files for 1 channels" in printed
+
+
+def test_time_and_memory_are_told_before(
+    run: Run, tmp_path: Path, model: Path, images: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert run(predict_main, "-i", images, "-o", tmp_path / "out", "-m", model, "--scales", "none", "--device", "cpu") == 0
+    # two folds, two reflections; 10 x 12 x 14 voxels fit one patch of 16
+    assert "for 12 tiles, and" in caplog.text and "GiB are there" in caplog.text
+
+
+def test_labels_that_the_model_does_not_give(
+    run: Run, tmp_path: Path, model: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = ("--roi", "bright", "liver", "spleen")
+    assert run(predict_main, "-i", images, "-o", tmp_path / "out", "-m", model, "--device", "cpu", *wrong) == 2
+    printed = capsys.readouterr().err
+    assert "label `liver`: the model does not give it. Its labels are grey, bright" in printed and "spleen" in printed
+
+
+def test_learned_scale_weights_are_kept_with_the_model(run: Run, tmp_path: Path, model: Path, images: Path) -> None:
+    ScaleEnsemble(scales=(0.8, 1.0), weights=(1.0, 3.0), cases=2).write(model / "scales.json")
+    common = ("-i", images, "-m", model, "--device", "cpu", "--quiet")
+    weights = {}
+    for name, options in {
+        "kept": (),
+        "given": ("--scales", 0.8, 1, "--scale-weights", 1, 1),
+        "none": ("--scales", "none"),
+    }.items():
+        assert run(predict_main, *common, "-o", tmp_path / name, *options) == 0
+        weights[name] = PredictionRecord.read(tmp_path / name / "prediction.json").models[0].scale_weights
+    assert weights == {"kept": (0.25, 0.75), "given": (0.5, 0.5), "none": (1.0,)}

@@ -1,0 +1,82 @@
+"""From the words of se_predict's command line to typed settings."""
+
+import argparse
+from pathlib import Path
+
+from configs.errors import Fault, InputError, collecting, raise_faults
+from inference.device import choose_device
+from inference.model import load_models
+from inference.options import FAST, PredictionOptions
+from inference.outputs import Extras
+from inference.predictor import Predictor
+
+
+def load_predictor(arguments: argparse.Namespace) -> Predictor:
+    """The models on their device.
+
+    Raises:
+        InputError: models, device or options cannot be used; every fault is listed.
+    """
+    faults: list[Fault] = []
+    with collecting(faults):
+        device = choose_device(arguments.device)
+    with collecting(faults):
+        options = options_of(arguments)
+    with collecting(faults):
+        folds = None if arguments.folds == ["all"] else arguments.folds
+        models = load_models(arguments.model, folds, arguments.checkpoint)
+    raise_faults(faults)
+    return Predictor(models, device, options)
+
+
+def options_of(arguments: argparse.Namespace) -> PredictionOptions:
+    """What the command line says about sliding window and ensembling; --fast decides where it says nothing.
+
+    Raises:
+        InputError: a value out of range.
+    """
+    given = FAST if arguments.fast else PredictionOptions()
+    try:
+        return PredictionOptions(
+            mirror=given.mirror if arguments.mirror is None else arguments.mirror,
+            scales=given.scales if arguments.scales is None else _parse_scales(arguments.scales),
+            scale_weights=None if arguments.scale_weights is None else tuple(arguments.scale_weights),
+            step=given.step if arguments.step_size is None else arguments.step_size,
+            tile_batch=arguments.tile_batch,
+            average=arguments.average,
+        )
+    except ValueError as error:
+        raise InputError(Fault("the options", str(error), "See se_predict --help")) from error
+
+
+def extras_of(arguments: argparse.Namespace) -> Extras:
+    """What is written beside the segmentations."""
+    return Extras(
+        probabilities=arguments.save_probabilities,
+        uncertainty=arguments.save_uncertainty,
+        preview=arguments.preview,
+        statistics=arguments.statistics,
+        roi=None if arguments.roi is None else tuple(arguments.roi),
+    )
+
+
+def check_input(arguments: argparse.Namespace) -> None:
+    """Raise `InputError` where there is no such input, or no such part of the cases."""
+    faults = []
+    if not arguments.input.exists():
+        faults.append(Fault(str(arguments.input), "there is no such file or folder", "Check the path after -i"))
+    if not 0 <= arguments.part_id < arguments.num_parts:
+        problem = f"part {arguments.part_id} of {arguments.num_parts} does not exist"
+        faults.append(Fault("--part-id", problem, "Parts are numbered from 0 to --num-parts less 1"))
+    raise_faults(faults)
+
+
+def resolved(folders: list[Path]) -> list[str]:
+    """Folders as they are recorded, independent of where the command ran."""
+    return [str(folder.resolve()) for folder in folders]
+
+
+def _parse_scales(words: list[str]) -> tuple[float, ...] | None:
+    if words == ["plan"]:
+        return None
+    return (1.0,) if words == ["none"] else tuple(float(word) for word in words)
