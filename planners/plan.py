@@ -70,7 +70,8 @@ def _plan_configuration(context: _Context, resolution: Resolution, spacing_reaso
         networks={name: planners[name](context, resolution) for name in context.options.networks},
         reasons={
             "spacing": spacing_reason,
-            "median_shape": f"The median case has {times(grid.median)} voxels at this spacing after the crop to nonzero.",
+            "median_shape": f"The median case has {times(grid.median)} voxels at this spacing after the crop to nonzero, "
+            "all cases turned to the same orientation.",
             "normalisation": context.normalisation.reason,
             **resolution.reasons,
         },
@@ -80,9 +81,17 @@ def _plan_configuration(context: _Context, resolution: Resolution, spacing_reaso
 def _plan_baseline(context: _Context, resolution: Resolution) -> NetworkPlan:
     sampling = _sample_baseline(context, resolution)
     network = baseline_network(context.description, resolution.grid.spacing, sampling.topology, resolution.skeleton)
-    return _network_plan(
-        context, resolution, sampling, network, {"features": resolution.skeleton.features_reason(network.features)}
-    )
+    reasons = {"features": resolution.skeleton.features_reason(network.features), **_outputs_reason(context.description)}
+    return _network_plan(context, resolution, sampling, network, reasons)
+
+
+def _outputs_reason(description: DatasetDescription) -> dict[str, str]:
+    """Why batches may differ from nnU-Net's, which counts entries of `labels` where a network has outputs."""
+    outputs, entries = description.output_channels, len(description.labels)
+    if outputs == entries:
+        return {}
+    why = f"nnU-Net counts all {entries} entries of `labels`, and may plan slightly smaller batches"
+    return {"outputs": f"Memory is counted with the network's {outputs} outputs; {why}."}
 
 
 def _plan_se(context: _Context, resolution: Resolution) -> NetworkPlan:

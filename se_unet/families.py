@@ -3,6 +3,7 @@
 A U-Net's skeleton asks a family for its parts; nothing else in it depends on the family.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -131,10 +132,13 @@ class ScaleFamily:
         return ScaleHead(inputs, self._config.output_channels, self._config.projection, self._config.scale_dropout)
 
     def sigmas(self, stage: int) -> tuple[tuple[float, float, float], ...]:
-        """Width in voxels per scale and axis: constant in mm within a stage, growing from stage to stage with its finest spacing."""
+        """Width in voxels per scale and axis: constant in mm within a stage, growing with the coarsest spacing of axes that have kernels.
+
+        So kernels are as well sampled at every stage as at the finest, also where an axis is never halved.
+        """
         config = self._config
         spacing = stage_spacing(config, stage)
-        growth = min(spacing) / min(config.spacing)
+        growth = _coarsest(spacing, config.kernels[stage]) / _coarsest(stage_spacing(config, 0), config.kernels[0])
         widths = config.scale_group.sigmas if config.scale_group else ()
         return tuple((width * growth / spacing[0], width * growth / spacing[1], width * growth / spacing[2]) for width in widths)
 
@@ -153,6 +157,11 @@ def stage_spacing(config: NetworkConfig, stage: int) -> tuple[float, float, floa
     for strides in config.strides[: stage + 1]:
         spacing = [size * stride for size, stride in zip(spacing, strides, strict=True)]
     return spacing[0], spacing[1], spacing[2]
+
+
+def _coarsest(spacing: Sequence[float], kernel: Sequence[int]) -> float:
+    """The largest spacing of axes with kernels; of all where there are none."""
+    return max((length for length, size in zip(spacing, kernel, strict=True) if size > 1), default=max(spacing))
 
 
 def _initialised(convolution: nn.Conv3d | nn.ConvTranspose3d) -> nn.Module:

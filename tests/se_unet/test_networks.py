@@ -1,6 +1,7 @@
 """Laws of whole networks: equivariance before training, shapes, gradients, borders of size, weights on disk."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from configs.errors import InputError
 from configs.network import NetworkConfig
 from se_unet import build_network
 from se_unet.equivariance import equivariance_error
+from se_unet.families import ScaleFamily
 from se_unet.instance_norm import InstanceNorm
 from se_unet.weights import load_weights, save_weights
 from tests.se_unet.networks import FAMILIES, config
@@ -161,3 +163,24 @@ def test_half_precision_is_finite(family: str) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         outputs = network(torch.randn(1, 1, 16, 16, 16))
     assert all(bool(torch.isfinite(output).all()) for output in outputs)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "kernels", "strides"),
+    [
+        ((1.0, 1.0, 1.0), ((1, 3, 3),) * 5, ((1, 1, 1), *((1, 2, 2),) * 4)),  # slices
+        ((1.0, 1.0, 1.0), ((3, 3, 3),) * 5, ((1, 1, 1), (2, 2, 2), *((1, 2, 2),) * 3)),  # a slab, soon too thin to halve
+        ((5.0, 1.0, 1.0), ((1, 3, 3), (1, 3, 3), *((3, 3, 3),) * 3), ((1, 1, 1), *((1, 2, 2),) * 2, (2, 2, 2), (1, 2, 2))),
+    ],
+)
+def test_kernels_are_as_well_sampled_at_every_stage(
+    spacing: tuple[float, float, float], kernels: tuple[Any, ...], strides: tuple[Any, ...]
+) -> None:
+    described = config("se", (4, 4, 4, 4, 4), spacing=spacing, kernels=kernels, strides=strides)
+    for stage in range(5):
+        widths = ScaleFamily(described).sigmas(stage)[0]
+        narrowest = min(width for width, size in zip(widths, kernels[stage], strict=True) if size > 1)
+        assert narrowest == pytest.approx(0.8)
+    depth = 1 if kernels[-1][0] == 1 else 8
+    scores = build_network(described).eval()(torch.randn(1, 1, depth, 32, 32))
+    assert scores.shape == (1, 3, depth, 32, 32) and scores.isfinite().all()
