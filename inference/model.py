@@ -79,7 +79,7 @@ def load_model(folder: Path, folds: Sequence[int | str] | None = None, checkpoin
         raise InputError(Fault(str(folder), "there is no such model folder", "Give the folder that holds plan.json and fold_0"))
     faults: list[Fault] = []
     with collecting(faults):
-        weights = _find_weights(folder, folds, checkpoint)
+        weights = find_weights(folder, folds, checkpoint)
     with collecting(faults):
         plan = read_plan(folder / "plan.json")
     ensemble = None
@@ -131,7 +131,8 @@ def read_plan(path: Path) -> Plan:
     return plan
 
 
-def _find_weights(folder: Path, folds: Sequence[int | str] | None, checkpoint: str) -> dict[str, Path]:
+def find_weights(folder: Path, folds: Sequence[int | str] | None, checkpoint: str) -> dict[str, Path]:
+    """Fold name -> its weights file. Arguments and errors as of `load_model`."""
     if checkpoint not in CHECKPOINTS:
         raise InputError(Fault(f"checkpoint `{checkpoint}`", "there is no such kind", f"Choose one of {', '.join(CHECKPOINTS)}"))
     file = f"weights_{checkpoint}.safetensors"

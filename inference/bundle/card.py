@@ -1,0 +1,83 @@
+"""The model card: what a model was trained on, how well it did, and what it must not be used for."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from configs.errors import InputError
+from configs.plan import Plan
+from configs.training import TrainingConfig
+from inference.bundle.contents import EQUIVARIANCE, TRAINING
+from inference.bundle.equivariance import EquivarianceReport
+from inference.model import Model
+from inference.scores import EvaluationResult, summarise
+
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|~>$])")
+_ALL = "all"  # the fold that trains on every case
+
+
+def model_card(model: Path, plan: Plan, folds: Sequence[str], licence: str | None) -> str:
+    """The card as Markdown. All that comes from names and options is text in it: neither HTML nor Markdown.
+
+    Args:
+        model: folder, for settings and validation scores where they are.
+        plan: of the model.
+        folds: that are shared.
+        licence: of the model, or None.
+    """
+    environment = Environment(
+        loader=PackageLoader("inference.bundle"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["text"] = as_text
+    name, configuration = next(iter(plan.configurations.items()))
+    network, planned = next(iter(configuration.networks.items()))
+    training, equivariance = model / TRAINING, model / EQUIVARIANCE
+    return environment.get_template("model_card.md.j2").render(
+        plan=plan,
+        dataset=plan.dataset,
+        configuration_name=name,
+        configuration=configuration,
+        network_name=network,
+        planned=planned,
+        folds=list(dict.fromkeys(folds)),
+        validation=_validation(model, folds),
+        training=TrainingConfig.read(training) if training.is_file() else None,
+        batch_size=Model(plan, {}).network_plan.batch_size,
+        equivariance=EquivarianceReport.read(equivariance) if equivariance.is_file() else None,
+        licence=licence,
+        zip=zip,
+    )
+
+
+def as_text(value: object) -> str:
+    """One line in which Markdown finds nothing to format."""
+    return _MARKDOWN.sub(r"\\\1", " ".join(str(value).split()))
+
+
+def _validation(model: Path, folds: Sequence[str]) -> dict[str, Any] | None:
+    """Dice of the folds together, each case counting once; None where none was validated on cases that it did not train on."""
+    results: dict[str, EvaluationResult] = {}
+    for fold in dict.fromkeys(folds):
+        path = model / f"fold_{fold}" / "validation" / "metrics.json"
+        if fold != _ALL and path.is_file():
+            try:
+                results[fold] = EvaluationResult.read(path)
+            except InputError:  # of another version: a card without it is better than none
+                continue
+    if not results:
+        return None
+    pooled = summarise({case: scores for result in results.values() for case, scores in result.cases.items()})
+    return {
+        "folds": [(fold, len(result.cases), result.mean_foreground_dice) for fold, result in results.items()],
+        "labels": [(label, means["dice"]) for label, means in pooled.means.items()],
+        "mean": pooled.mean_foreground_dice,
+        "cases": len(pooled.cases),
+    }

@@ -1,0 +1,116 @@
+"""A model folder as one file."""
+
+import hashlib
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from configs.errors import Fault, InputError
+from configs.files import replacing
+from inference.bundle.card import model_card
+from inference.bundle.contents import (
+    CARD,
+    DATASET,
+    EQUIVARIANCE,
+    MANIFEST,
+    PLAN,
+    SCALES,
+    TRAINING,
+    BundledFile,
+    Manifest,
+    weights_name,
+)
+from inference.bundle.verify import chunks, verify_bundle
+from inference.model import CHECKPOINTS, find_weights, read_plan
+
+_EARLIEST = (1980, 1, 1, 0, 0, 0)  # one time for all: the same model gives the same bundle
+_MODE = 0o100644 << 16
+
+
+def export_bundle(
+    model: Path,
+    output: Path,
+    *,
+    folds: Sequence[int | str] | None = None,
+    checkpoint: str = "final",
+    licence: str | None = None,
+) -> Manifest:
+    """Write a bundle, whole or not at all: plan, settings, labels, learned scales, weights, model card, manifest.
+
+    A `model_card.md` in the model folder is taken as it is, unless a licence is given; else one is written from what the folder
+    holds. Validation's segmentations and names of cases stay behind.
+
+    Args:
+        model: folder with plan.json and fold_*.
+        output: file to write.
+        folds: to take; None takes all that have weights.
+        checkpoint: `final`, `best`, or `all` for both where they are.
+        licence: of the model, for the card.
+
+    Raises:
+        InputError: the folder or what should be in it is missing or unusable.
+    """
+    plan = read_plan(model / PLAN)
+    weights = _chosen_weights(model, folds, checkpoint)
+    given = model / CARD
+    if given.is_file() and licence is None:
+        card = given.read_bytes()
+    else:
+        card = model_card(model, plan, [fold for fold, _ in weights], licence).encode()
+    texts = {PLAN: _text(plan.model_dump_json(indent=2)), DATASET: _text(plan.dataset.model_dump_json(indent=2)), CARD: card}
+    texts |= {name: (model / name).read_bytes() for name in (TRAINING, SCALES, EQUIVARIANCE) if (model / name).is_file()}
+    with replacing(output) as temporary:
+        manifest = _write(temporary, texts, {weights_name(*key): path for key, path in weights.items()})
+        verify_bundle(temporary)
+    return manifest
+
+
+def _chosen_weights(model: Path, folds: Sequence[int | str] | None, checkpoint: str) -> dict[tuple[str, str], Path]:
+    """(fold, checkpoint) -> file."""
+    if checkpoint != "all":
+        return {(fold, checkpoint): path for fold, path in find_weights(model, folds, checkpoint).items()}
+    found: dict[tuple[str, str], Path] = {}
+    for kind in CHECKPOINTS:
+        try:
+            found |= {(fold, kind): path for fold, path in find_weights(model, folds, kind).items()}
+        except InputError:  # this kind is not there for all of them
+            continue
+    if not found:
+        raise InputError(Fault(str(model), "no fold_* in it holds weights of the chosen folds", "Train a fold first"))
+    return found
+
+
+def _write(path: Path, texts: dict[str, bytes], weights: dict[str, Path]) -> Manifest:
+    files: dict[str, BundledFile] = {}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in sorted(texts.items()):
+            archive.writestr(_entry(name), content)
+            files[name] = BundledFile(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+        for name, source in sorted(weights.items()):
+            files[name] = _copy(archive, name, source)
+        manifest = Manifest(files=files)
+        archive.writestr(_entry(MANIFEST), _text(manifest.model_dump_json(indent=2)))
+    return manifest
+
+
+def _copy(archive: zipfile.ZipFile, name: str, source: Path) -> BundledFile:
+    digest, size = hashlib.sha256(), 0
+    entry = _entry(name)
+    entry.file_size = source.stat().st_size  # so that large files get the long form of the format
+    with source.open("rb") as original, archive.open(entry, "w") as copy:
+        for chunk in chunks(original):
+            copy.write(chunk)
+            digest.update(chunk)
+            size += len(chunk)
+    return BundledFile(bytes=size, sha256=digest.hexdigest())
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name, _EARLIEST)
+    entry.external_attr = _MODE
+    entry.create_system = 3  # Unix, wherever it is made
+    return entry
+
+
+def _text(text: str) -> bytes:
+    return f"{text}\n".encode()

@@ -1,0 +1,76 @@
+"""A bundle as a model folder again."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+import zipfile
+from pathlib import Path
+
+from configs.errors import Fault, InputError, raise_faults
+from inference.bundle.contents import Manifest
+from inference.bundle.verify import chunks, verify_bundle
+from inference.model import load_model
+
+
+def import_bundle(path: Path, folder: Path) -> Manifest:
+    """Check a bundle and unpack it into a new model folder, whole or not at all.
+
+    Files go into a temporary folder beside it, are compared with the checksums once more on the way, and every network is built and
+    given its weights, before the folder gets its name.
+
+    Raises:
+        InputError: the folder exists, there is too little space, or the bundle is not what it should be.
+    """
+    if folder.exists() or folder.is_symlink():
+        raise InputError(Fault(str(folder), "it exists", "Name a new folder with -o, or remove this one"))
+    manifest = verify_bundle(path)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    needed, free = sum(file.bytes for file in manifest.files.values()), shutil.disk_usage(folder.parent).free
+    if needed > free:
+        raise InputError(Fault(str(folder.parent), f"{needed} bytes are needed and {free} are free", "Free some space"))
+    temporary = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name, listed in manifest.files.items():
+                _unpack(archive, name, temporary / name, listed.sha256)
+        _try_out(temporary, manifest)
+        temporary.chmod(0o777 & ~_umask())
+        temporary.rename(folder)
+    finally:
+        if temporary.exists():
+            shutil.rmtree(temporary)
+    return manifest
+
+
+def _unpack(archive: zipfile.ZipFile, name: str, target: Path, checksum: str) -> None:
+    target.parent.mkdir(exist_ok=True)
+    digest = hashlib.sha256()
+    with archive.open(name) as stream, target.open("xb") as copy:
+        for chunk in chunks(stream):
+            copy.write(chunk)
+            digest.update(chunk)
+        copy.flush()
+        os.fsync(copy.fileno())
+    if digest.hexdigest() != checksum:
+        raise InputError(
+            Fault(name, "the bundle changed while it was read", "Import it again from a file that nothing writes to")
+        )
+
+
+def _try_out(folder: Path, manifest: Manifest) -> None:
+    """Build the networks: tensors that are missing, unexpected or misshapen are named."""
+    checkpoints = {checkpoint for _, checkpoint in manifest.weights()}
+    for checkpoint in sorted(checkpoints):
+        folds = [fold for fold, kind in manifest.weights() if kind == checkpoint]
+        for fold in folds:  # one at a time: memory for one network
+            try:
+                load_model(folder, [fold], checkpoint)
+            except InputError as error:
+                raise_faults(Fault(fault.where.replace(f"{folder}/", ""), fault.problem, fault.remedy) for fault in error.faults)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,82 @@
+"""A trained network as ONNX, compared with PyTorch before the file gets its name."""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from configs.errors import Fault, raise_faults
+from configs.files import replacing
+from inference.model import load_model
+from se_unet.export import export_onnx
+
+_LIMIT = 1e-4  # of the largest class score, at least of 1
+_BATCHES = (1, 2)
+_NEEDED = ("onnx", "onnxscript", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class OnnxReport:
+    """What was exported.
+
+    Attributes:
+        fold: whose weights.
+        shape: (C, Z, Y, X) of the images that the file takes; any number of them at once.
+        difference: largest difference of class scores between onnxruntime and PyTorch.
+    """
+
+    fold: str
+    shape: tuple[int, int, int, int]
+    difference: float
+
+
+def export_network(model: Path, output: Path, fold: int | str | None = None, checkpoint: str = "final") -> OnnxReport:
+    """Write one fold's network: `image` (B, C, Z, Y, X) -> `logits` (B, K, Z, Y, X), float32, any B, patches of the planned size.
+
+    `<output>.plan.json` beside it says how images are prepared and what the classes mean.
+
+    Args:
+        model: folder.
+        output: file to write.
+        fold: to take; None takes the first that has weights.
+        checkpoint: `final` or `best`.
+
+    Raises:
+        InputError: the model cannot be used, or packages are missing.
+        RuntimeError: onnxruntime gives other numbers than PyTorch; nothing is written.
+    """
+    raise_faults(
+        Fault(f"package `{name}`", "it is not installed", "Install se-unet[onnx]")
+        for name in _NEEDED
+        if importlib.util.find_spec(name) is None
+    )
+    loaded = load_model(model, None if fold is None else [fold], checkpoint)
+    name, network = next(iter(loaded.networks.items()))
+    z, y, x = loaded.network_plan.patch_size
+    shape = (loaded.network_plan.network.input_channels, z, y, x)
+    with replacing(output) as temporary:
+        export_onnx(network, temporary, shape)
+        difference, limit = compare(network, temporary, shape)
+        if not difference <= limit:
+            raise RuntimeError(f"onnxruntime differs from PyTorch by {difference:.3g}, and at most {limit:.3g} is taken")
+    loaded.plan.write(output.with_name(f"{output.name}.plan.json"))
+    return OnnxReport(name, shape, difference)
+
+
+def compare(network: nn.Module, path: Path, shape: tuple[int, ...]) -> tuple[float, float]:
+    """The largest difference of class scores on random images in batches of several sizes, and what is allowed."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    difference, largest = 0.0, 1.0
+    for batch in _BATCHES:
+        image = torch.randn(batch, *shape, generator=torch.Generator().manual_seed(batch))
+        with torch.no_grad():
+            expected = network(image).numpy()
+        (received,) = session.run(["logits"], {"image": image.numpy()})
+        difference = max(difference, float(np.abs(received - expected).max()))
+        largest = max(largest, float(np.abs(expected).max()))
+    return difference, _LIMIT * largest

@@ -1,0 +1,61 @@
+"""The header of a safetensors file, read without trusting it. Format: https://huggingface.co/docs/safetensors."""
+
+import json
+import math
+from typing import Any, BinaryIO
+
+from inference.bundle.contents import MOST_TEXT_BYTES
+
+_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+
+
+def tensor_shapes(stream: BinaryIO, size: int) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every tensor of a safetensors file.
+
+    Args:
+        stream: at the beginning of the file; the header is read, the data are not.
+        size: of the whole file in bytes.
+
+    Raises:
+        ValueError: the header is none, or does not describe exactly the bytes that follow.
+    """
+    length = int.from_bytes(stream.read(8), "little")
+    if size < 8 or not 2 <= length <= min(size - 8, MOST_TEXT_BYTES):
+        raise ValueError(f"the header claims {length} bytes in a file of {size}")
+    try:
+        header = json.loads(stream.read(length), object_pairs_hook=_without_repetition)
+    except RecursionError as error:
+        raise ValueError("the header is nested too deeply") from error
+    if not isinstance(header, dict):
+        raise ValueError("the header is no JSON object")
+    header.pop("__metadata__", None)
+    tensors = {name: _tensor(name, entry) for name, entry in header.items()}
+    end = 0
+    for name, (_, first, last) in sorted(tensors.items(), key=lambda item: item[1][1:]):
+        if first != end:
+            raise ValueError(f"tensor `{name}` begins at byte {first}, not at {end} where the one before it ends")
+        end = last
+    if end != size - 8 - length:
+        raise ValueError(f"the tensors end at byte {end} of {size - 8 - length}")
+    return {name: shape for name, (shape, _, _) in tensors.items()}
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("the header names a tensor twice")
+    return found
+
+
+def _tensor(name: str, entry: Any) -> tuple[tuple[int, ...], int, int]:
+    """Shape, first and last byte of a tensor."""
+    try:
+        dtype, shape, (first, last) = entry["dtype"], entry["shape"], entry["data_offsets"]
+        numbers = (*shape, first, last)
+    except (TypeError, KeyError, ValueError) as error:
+        raise ValueError(f"tensor `{name}` is not described by dtype, shape and data_offsets") from error
+    if dtype not in _BYTES or any(type(number) is not int or number < 0 for number in numbers):
+        raise ValueError(f"tensor `{name}` has the unknown type {dtype!r}, or sizes that are no numbers")
+    if last - first != math.prod(shape) * _BYTES[dtype]:
+        raise ValueError(f"tensor `{name}` of shape {tuple(shape)} cannot have {last - first} bytes")
+    return tuple(shape), first, last

@@ -1,0 +1,209 @@
+"""Everything about a bundle is checked before anything of it is written."""
+
+import hashlib
+import json
+import stat
+import zipfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, BinaryIO, cast
+
+from pydantic import ValidationError
+
+from configs.dataset import DatasetDescription
+from configs.errors import Fault, InputError, raise_faults
+from configs.files import Value
+from configs.plan import Plan
+from configs.training import TrainingConfig
+from inference.bundle.contents import (
+    CARD,
+    DATASET,
+    EQUIVARIANCE,
+    MANIFEST,
+    MOST_FILES,
+    MOST_TEXT_BYTES,
+    PLAN,
+    SCALES,
+    TRAINING,
+    Manifest,
+    is_allowed,
+    is_weights,
+)
+from inference.bundle.equivariance import EquivarianceReport
+from inference.bundle.plausible import implausible
+from inference.bundle.tensors import tensor_shapes
+from inference.model import Model, ScaleEnsemble
+
+_CHUNK = 1024 * 1024
+_REMEDY = "Do not use it; get the bundle again from a source that you trust"
+_ENCRYPTED = 0x1
+_KINDS: dict[str, type[Value]] = {
+    PLAN: Plan,
+    TRAINING: TrainingConfig,
+    SCALES: ScaleEnsemble,
+    DATASET: DatasetDescription,
+    EQUIVARIANCE: EquivarianceReport,
+}
+
+
+def verify_bundle(path: Path) -> Manifest:
+    """Check a bundle without writing anything.
+
+    Names are of the few that a model folder has, so none is absolute, leads elsewhere or names code; there are no links, folders,
+    repeated names, encrypted or compressed entries (so nothing can be larger than the bundle itself); sizes and checksums are those
+    of the manifest; every JSON file has its type; every weights file is described exactly by its header and can be the plan's.
+
+    Raises:
+        InputError: something is wrong; all faults of the first stage that has any are listed.
+    """
+    if not path.is_file():
+        raise InputError(Fault(str(path), "there is no such file", "Check the path"))
+    try:
+        with zipfile.ZipFile(path) as archive:
+            raise_faults(_entry_faults(path, archive))
+            manifest = _read_manifest(path, archive)
+            raise_faults(_manifest_faults(path, archive, manifest))
+            raise_faults(_checksum_faults(path, archive, manifest))
+            raise_faults(_content_faults(path, archive, manifest))
+    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+        raise InputError(Fault(str(path), f"it is no bundle, or a damaged one ({error})", "Get it again")) from error
+    return manifest
+
+
+def chunks(stream: IO[bytes]) -> Iterator[bytes]:
+    """The content of a file, piece by piece."""
+    while chunk := stream.read(_CHUNK):
+        yield chunk
+
+
+def _entry_faults(path: Path, archive: zipfile.ZipFile) -> list[Fault]:
+    entries = archive.infolist()
+    if len(entries) > MOST_FILES:
+        return [_fault(path, f"it has {len(entries)} files, and at most {MOST_FILES} are taken")]
+    repeated = Counter(entry.filename for entry in entries)
+    faults = [_fault(path, f"the name {name!r} is there {count} times") for name, count in repeated.items() if count > 1]
+    for entry in entries:
+        problem = _entry_problem(entry)
+        if problem:
+            faults.append(_fault(path, f"{entry.filename!r} {problem}"))
+    total, whole = sum(entry.file_size for entry in entries), path.stat().st_size
+    if total > whole:
+        faults.append(_fault(path, f"its files claim {total} bytes, and the bundle has {whole}"))
+    return faults
+
+
+def _entry_problem(entry: zipfile.ZipInfo) -> str | None:
+    name, mode = entry.filename, entry.external_attr >> 16
+    if name.startswith(("/", "\\")) or name[1:2] == ":":
+        return "is an absolute path"
+    if ".." in name.replace("\\", "/").split("/"):
+        return "leads out of the folder"
+    if stat.S_ISLNK(mode):
+        return "is a link"
+    if entry.is_dir() or stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+        return "is no regular file"
+    if name != MANIFEST and not is_allowed(name):
+        return "is no file of a model"
+    if entry.flag_bits & _ENCRYPTED:
+        return "is encrypted"
+    if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
+        return "is compressed, which bundles are not"
+    if not is_weights(name) and entry.file_size > MOST_TEXT_BYTES:
+        return f"has {entry.file_size} bytes, and at most {MOST_TEXT_BYTES} are taken"
+    return None
+
+
+def _read_manifest(path: Path, archive: zipfile.ZipFile) -> Manifest:
+    if MANIFEST not in archive.namelist():
+        raise InputError(_fault(path, f"there is no {MANIFEST} in it"))
+    try:
+        return Manifest.model_validate(_json(archive.read(MANIFEST)))
+    except ValueError as error:
+        raise InputError(_fault(path, f"{MANIFEST} cannot be used: {_first_line(error)}")) from error
+
+
+def _manifest_faults(path: Path, archive: zipfile.ZipFile, manifest: Manifest) -> list[Fault]:
+    sizes = {entry.filename: entry.file_size for entry in archive.infolist() if entry.filename != MANIFEST}
+    faults = [_fault(path, f"{name!r} is not in the manifest") for name in sizes if name not in manifest.files]
+    faults += [_fault(path, f"{name!r} is in the manifest alone") for name in manifest.files if name not in sizes]
+    faults += [
+        _fault(path, f"{name!r} has {sizes[name]} bytes, and {listed.bytes} by the manifest")
+        for name, listed in manifest.files.items()
+        if name in sizes and sizes[name] != listed.bytes
+    ]
+    if PLAN not in manifest.files:
+        faults.append(_fault(path, f"there is no {PLAN} in it"))
+    if not manifest.weights():
+        faults.append(_fault(path, "there are no weights in it"))
+    return faults
+
+
+def _checksum_faults(path: Path, archive: zipfile.ZipFile, manifest: Manifest) -> list[Fault]:
+    faults = []
+    for name, listed in manifest.files.items():
+        digest = hashlib.sha256()
+        with archive.open(name) as stream:
+            for chunk in chunks(stream):
+                digest.update(chunk)
+        if digest.hexdigest() != listed.sha256:
+            faults.append(_fault(path, f"{name!r} does not have the checksum of the manifest"))
+    return faults
+
+
+def _content_faults(path: Path, archive: zipfile.ZipFile, manifest: Manifest) -> list[Fault]:
+    faults = []
+    read: dict[str, Value] = {}
+    for name, kind in _KINDS.items():
+        if name in manifest.files:
+            try:
+                read[name] = kind.model_validate(_json(archive.read(name)))
+            except ValueError as error:
+                faults.append(_fault(path, f"{name!r} cannot be used: {_first_line(error)}"))
+    if CARD in manifest.files:
+        try:
+            archive.read(CARD).decode("utf-8")
+        except UnicodeDecodeError:
+            faults.append(_fault(path, f"{CARD!r} is no text"))
+    plan = read.get(PLAN)
+    if not isinstance(plan, Plan):
+        return faults
+    counts = [len(configuration.networks) for configuration in plan.configurations.values()]
+    if counts != [1]:
+        return [*faults, _fault(path, f"{PLAN!r} plans {sum(counts)} networks, and a model has one")]
+    if DATASET in read and read[DATASET] != plan.dataset:
+        faults.append(_fault(path, f"{DATASET!r} is not the dataset of {PLAN!r}"))
+    return faults + _weights_faults(path, archive, manifest, plan)
+
+
+def _weights_faults(path: Path, archive: zipfile.ZipFile, manifest: Manifest, plan: Plan) -> list[Fault]:
+    faults = []
+    for name in manifest.weights().values():
+        with archive.open(name) as stream:
+            try:
+                shapes = tensor_shapes(cast(BinaryIO, stream), manifest.files[name].bytes)
+            except ValueError as error:
+                faults.append(_fault(path, f"{name!r} holds no weights: {_first_line(error)}"))
+                continue
+        problem = implausible(Model(plan, {}).network_plan, shapes)
+        if problem:
+            faults.append(_fault(path, f"{name!r} does not belong to {PLAN!r}: {problem}"))
+    return faults
+
+
+def _json(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _first_line(error: ValueError) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}"
+    return str(error).splitlines()[0]
+
+
+def _fault(path: Path, problem: str) -> Fault:
+    return Fault(str(path), problem, _REMEDY)

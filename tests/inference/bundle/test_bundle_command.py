@@ -1,0 +1,61 @@
+import subprocess
+import sys
+
+import pytest
+
+from configs.plan import Plan
+from inference.bundle import onnx as exporter
+from inference.bundle.cli import main
+from inference.bundle.onnx import export_network
+from inference.model import load_model
+from tests.inference.models import write_model
+
+
+def command(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["se_bundle", *map(str, arguments)])
+    return main()
+
+
+def test_export_and_import(tmp_path, monkeypatch, capsys):
+    folder = write_model(tmp_path / "toy")
+    monkeypatch.chdir(tmp_path)
+    assert command(monkeypatch, "export", folder, "--folds", "1", "--licence", "MIT") == 0
+    assert "toy.zip: 1 weights files" in capsys.readouterr().out
+    (tmp_path / "toy").rename(tmp_path / "old")
+    assert command(monkeypatch, "import", "toy.zip") == 0
+    assert "model_card.md before use" in capsys.readouterr().out
+    assert list(load_model(tmp_path / "toy").networks) == ["1"]
+    assert command(monkeypatch, "import", "toy.zip") == 2
+    assert "toy: it exists" in capsys.readouterr().err
+
+
+def test_wrong_input_ends_with_code_2(tmp_path, monkeypatch, capsys):
+    assert command(monkeypatch, "export", tmp_path / "none", "-o", tmp_path / "x.zip") == 2
+    assert command(monkeypatch, "import", tmp_path / "none.zip", "-o", tmp_path / "x") == 2
+    assert command(monkeypatch, "onnx", tmp_path / "none", "-o", tmp_path / "x.onnx") == 2
+    assert list(tmp_path.iterdir()) == [] and "Traceback" not in capsys.readouterr().err
+
+
+def test_help_is_light():
+    program = "import sys; from inference.bundle.cli import main; assert main() == 0"
+    listing = "print(*{name.split('.')[0] for name in sys.modules})"
+    code = f"try:\n    {program}\nexcept SystemExit:\n    {listing}"
+    done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True)
+    assert not {"torch", "numpy", "pydantic", "jinja2"} & set(done.stdout.splitlines()[-1].split())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # those of the exporter
+def test_onnx_is_checked_against_pytorch(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("onnxruntime")
+    folder = write_model(tmp_path / "toy")
+    assert command(monkeypatch, "onnx", folder, "-o", tmp_path / "network.onnx", "--fold", "1") == 0
+    assert "fold 1, batches of 1 x 16 x 16 x 16, within" in capsys.readouterr().out
+    assert {path.name for path in tmp_path.iterdir()} == {"toy", "network.onnx", "network.onnx.plan.json"}
+    assert Plan.read(tmp_path / "network.onnx.plan.json") == load_model(folder).plan
+    report = export_network(folder, tmp_path / "again.onnx")
+    assert report.fold == "0" and report.difference <= 1e-4
+    monkeypatch.setattr(exporter, "compare", lambda *_: (0.5, 1e-4))
+    with pytest.raises(RuntimeError, match=r"differs from PyTorch by 0\.5"):
+        export_network(folder, tmp_path / "wrong.onnx")
+    assert not (tmp_path / "wrong.onnx").exists()
