@@ -6,6 +6,7 @@ from configs.files import Value
 
 BACKGROUND = "background"
 IGNORE = "ignore"
+_LARGEST_VALUE = 2**31 - 1  # what label files are written with
 
 
 class DatasetDescription(Value):
@@ -40,6 +41,8 @@ class DatasetDescription(Value):
             raise ValueError(f"two labels share a value: {sorted(plain)}")
         if any(value < 0 for values in labels.values() for value in _as_tuple(values)):
             raise ValueError("label values must not be negative")
+        if any(value > _LARGEST_VALUE for values in labels.values() for value in _as_tuple(values)):
+            raise ValueError(f"label values must be at most {_LARGEST_VALUE}")
         return labels
 
     @model_validator(mode="after")

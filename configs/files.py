@@ -84,7 +84,7 @@ def read_json(path: Path) -> Any:
         raise InputError(Fault(str(path), "the file does not exist", "Check the path")) from error
     except OSError as error:
         raise InputError(Fault(str(path), f"the file cannot be read ({error.strerror})", "Check its permissions")) from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise InputError(Fault(str(path), f"the file is no valid JSON ({error})", "Correct it or make it anew")) from error
 
 

@@ -227,13 +227,17 @@ def _missing_files(cases: dict[str, CaseFiles]) -> list[Fault]:
     for case, files in cases.items():
         if files.labels is not None and not files.labels.is_file():
             remedy = "Add the label file or remove the case"
-            faults.append(Fault(f"case `{case}`", f"its label file {files.labels} does not exist", remedy))
+            faults.append(Fault(f"case `{case}`", f"its label file {_missing(files.labels)}", remedy))
         faults += [
-            Fault(f"case `{case}`", f"its image file {path} does not exist", "Add the image file or remove the case")
+            Fault(f"case `{case}`", f"its image file {_missing(path)}", "Add the image file or remove the case")
             for path in files.images
             if not path.is_file()
         ]
     return faults
+
+
+def _missing(path: Path) -> str:
+    return f"{path} is no regular file" if path.exists() else f"{path} does not exist"
 
 
 def _with_existing_files(cases: dict[str, CaseFiles]) -> dict[str, CaseFiles]:

@@ -4,8 +4,10 @@ from pathlib import Path
 
 NIFTI = (".nii", ".nii.gz")
 ITK = (".nrrd", ".nhdr", ".mha", ".mhd", ".gipl", ".gipl.gz")
+TIFF = (".tif", ".tiff")
 DETACHED = (".nhdr", ".mhd")  # headers whose data lie in a file of their own
-ENDINGS = NIFTI + ITK
+ENDINGS = NIFTI + ITK + TIFF
+MOST_DEFLATED = 1032  # bytes that one byte of gzip and zlib holds at most
 
 STORE_SUFFIXES = ("_labels", "_locations")  # names of a prepared case's further files
 
@@ -21,8 +23,3 @@ def ending_of(path: Path) -> str | None:
 def stem_of(path: Path) -> str:
     """The file's name without its image ending."""
     return path.name[: len(path.name) - len(ending_of(path) or "")]
-
-
-def is_nifti(path: Path) -> bool:
-    """True where nibabel reads the file, False where SimpleITK does."""
-    return ending_of(path) in NIFTI

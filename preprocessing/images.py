@@ -1,23 +1,37 @@
-"""Image files to arrays and back: NIfTI through nibabel, other formats through SimpleITK.
+"""Image files to arrays and back: NIfTI through nibabel, TIFF through tifffile, other formats through SimpleITK.
 
 Arrays come as they are stored, with the axes reversed to (Z, Y, X): nothing is reoriented here.
 """
 
+import importlib
+import math
+import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from configs.errors import Fault, InputError, raise_faults
 from configs.files import replacing
-from preprocessing import itk_files, nifti_files
-from preprocessing.formats import DETACHED, ENDINGS, ending_of, is_nifti
+from preprocessing.formats import DETACHED, ENDINGS, NIFTI, TIFF, ending_of
 from preprocessing.geometry import Geometry
-from preprocessing.nifti_files import NIFTI_DAMAGE
 
-_DAMAGE = (OSError, EOFError, RuntimeError, ValueError, OverflowError, MemoryError, zlib.error, *NIFTI_DAMAGE)
+_DAMAGE = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    ArithmeticError,
+    MemoryError,
+    LookupError,
+    TypeError,
+    struct.error,
+    zlib.error,
+)
 _LABEL_TYPES = (np.uint8, np.int16, np.int32)
 
 
@@ -83,19 +97,8 @@ def read_volumes(path: Path) -> tuple[NDArray, Geometry]:
     Raises:
         InputError: the file is missing, damaged, of an unknown format, or not a three-dimensional image.
     """
-    if not path.exists():
-        raise InputError(Fault(str(path), "the file does not exist", "Check the path"))
-    if ending_of(path) is None:
-        raise InputError(Fault(str(path), "the format is not known", f"Use one of {', '.join(ENDINGS)}"))
-    try:
-        data, affine = (nifti_files if is_nifti(path) else itk_files).read(path)
-    except InputError:
-        raise
-    except _DAMAGE as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(
-            Fault(str(path), f"the file cannot be read ({reason})", "It may be truncated or damaged: copy it anew")
-        ) from error
+    with _opened(path) as library:
+        data, affine = library.read(path)
     if np.iscomplexobj(data) or data.dtype.fields:
         raise InputError(Fault(str(path), f"values of type {data.dtype} are no intensities", "Store one real number per voxel"))
     try:
@@ -104,6 +107,16 @@ def read_volumes(path: Path) -> tuple[NDArray, Geometry]:
         raise InputError(
             Fault(str(path), f"its geometry is unusable: {error}", "Correct the header or resample the image")
         ) from error
+
+
+def read_size(path: Path) -> int:
+    """Voxels of all volumes that a file's header states, without reading them.
+
+    Raises:
+        InputError: the file is missing, damaged, or of an unknown format.
+    """
+    with _opened(path) as library:
+        return math.prod(library.read_shape(path))
 
 
 def write_labels(path: Path, labels: NDArray[np.integer], geometry: Geometry, like: Path | None = None) -> None:
@@ -137,14 +150,44 @@ def _write(path: Path, array: NDArray, geometry: Geometry, like: Path | None) ->
         raise ValueError(f"an array of shape {array.shape} does not fit the grid {geometry.shape}")
     if ending_of(path) is None:
         raise InputError(Fault(str(path), "the format is not known", f"Use one of {', '.join(ENDINGS)}"))
-    writer = nifti_files if is_nifti(path) else itk_files
-    source = like if like is not None and is_nifti(like) == is_nifti(path) else None
+    library = _library(path)
+    source = like if like is not None and _library(like) is library else None
     if ending_of(path) in DETACHED:  # the header names its data file, so it cannot be renamed
         path.parent.mkdir(parents=True, exist_ok=True)
-        writer.write(path, array, geometry, source)
+        library.write(path, array, geometry, source)
         return
+    if ending_of(path) in TIFF:  # its spacing first: without it, the image would not be usable
+        library.write_spacing(path, geometry, source)
     with replacing(path) as temporary:
-        writer.write(temporary, array, geometry, source)
+        library.write(temporary, array, geometry, source)
+
+
+def _library(path: Path) -> ModuleType:
+    """The module that reads and writes this format; libraries of other formats are not loaded."""
+    ending = ending_of(path)
+    name = "nifti_files" if ending in NIFTI else "tiff_files" if ending in TIFF else "itk_files"
+    return importlib.import_module(f"preprocessing.{name}")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[ModuleType]:
+    """The module that reads the file; whatever it raises in the block becomes an `InputError` that names the file."""
+    if not path.is_file():
+        problem = "it is no regular file" if path.exists() else "the file does not exist"
+        raise InputError(Fault(str(path), problem, "Check the path"))
+    if ending_of(path) is None:
+        raise InputError(Fault(str(path), "the format is not known", f"Use one of {', '.join(ENDINGS)}"))
+    library = _library(path)
+    try:
+        with np.errstate(all="ignore"):  # what nonsense in a header leads to is found in the result
+            yield library
+    except InputError:
+        raise
+    except (*_DAMAGE, *getattr(library, "DAMAGE", ())) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(
+            Fault(str(path), f"the file cannot be read ({reason})", "It may be truncated or damaged: copy it anew")
+        ) from error
 
 
 def _different_shapes(path: Path, shape: tuple[int, ...], expected: tuple[int, ...]) -> Fault:

@@ -1,5 +1,7 @@
 """NRRD, MetaImage and GIPL files through SimpleITK."""
 
+import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +9,19 @@ import SimpleITK
 from numpy.typing import NDArray
 
 from configs.errors import Fault, InputError
+from preprocessing.claims import check_claim, unpack
+from preprocessing.formats import DETACHED, MOST_DEFLATED, ending_of
 from preprocessing.geometry import Geometry
 
+_GZIP = b"\x1f\x8b"
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # ITK's left, posterior, superior and NIfTI's right, anterior, superior
+_MOST_PACKED = 50_000  # bytes that one byte of any other compression holds at most
+_HEADER = 2**16  # bytes of a file that its text header is looked for in
+_DATA_FILE = re.compile(rb"^(?:ElementDataFile\s*=|data ?file:)[ \t]*(.+?)\s*$", re.MULTILINE | re.IGNORECASE)
+_ENCODING = re.compile(rb"^(?:encoding:|CompressedData\s*=)[ \t]*(\S+)", re.MULTILINE | re.IGNORECASE)
+_SKIP = re.compile(rb"^(?:byte|line) ?skip:|^HeaderSize", re.MULTILINE | re.IGNORECASE)
+_AFTER_BLANK_LINE, _AFTER_LOCAL = re.compile(rb"\r?\n\r?\n"), re.compile(rb"ElementDataFile\s*=[ \t]*LOCAL[ \t]*\r?\n")
+_RATIOS = {b"raw": 1, b"false": 1, b"gzip": MOST_DEFLATED, b"gz": MOST_DEFLATED, b"true": MOST_DEFLATED}
 
 
 def read(path: Path) -> tuple[NDArray, NDArray[np.float64]]:
@@ -17,14 +29,38 @@ def read(path: Path) -> tuple[NDArray, NDArray[np.float64]]:
 
     Raises:
         RuntimeError: SimpleITK cannot read the file.
-        InputError: the image does not have three axes.
+        EOFError, zlib.error, ValueError: its compressed content is damaged.
+        InputError: the image does not have three axes, or the header claims more than the file holds.
     """
+    read_shape(path)
+    _check_content(path)
     image = SimpleITK.ReadImage(str(path))
-    if image.GetDimension() != 3:
-        raise InputError(Fault(str(path), f"it has {image.GetDimension()} axes", "Three are needed, with channels as components"))
     data = SimpleITK.GetArrayFromImage(image)
     volumes = np.moveaxis(data, 3, 0) if image.GetNumberOfComponentsPerPixel() > 1 else data[None]
     return volumes, affine_of(image)
+
+
+def read_shape(path: Path) -> tuple[int, ...]:
+    """Voxels (x, y, z) and volumes that the header states.
+
+    Raises:
+        As `read`.
+    """
+    reader = SimpleITK.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    if reader.GetDimension() != 3:
+        raise InputError(
+            Fault(str(path), f"it has {reader.GetDimension()} axes", "Three are needed, with channels as components")
+        )
+    shape = (*reader.GetSize(), reader.GetNumberOfComponents())
+    kind = SimpleITK.GetPixelIDValueAsString(reader.GetPixelID())
+    bits = re.search(r"\d+", kind)
+    size = math.prod(shape) * (int(bits[0]) if bits else 8) // 8
+    possible = _possible_bytes(path)
+    if possible is not None:
+        check_claim(path, shape, size, possible)
+    return shape
 
 
 def affine_of(image: SimpleITK.Image) -> NDArray[np.float64]:
@@ -51,3 +87,55 @@ def write(path: Path, array: NDArray, geometry: Geometry, like: Path | None) -> 
         image.SetDirection(reader.GetDirection())
         image.SetOrigin(reader.GetOrigin())
     SimpleITK.WriteImage(image, str(path), useCompression=True)
+
+
+def _check_content(path: Path) -> None:
+    """Raise where compressed content is damaged and the library would go on with what it could unpack."""
+    header = _start(path)
+    encoding = _ENCODING.search(header)
+    is_meta_image = path.name.lower().endswith((".mha", ".mhd"))
+    if header[:2] == _GZIP:  # GIPL
+        unpack(path.read_bytes(), path.stat().st_size * MOST_DEFLATED)
+    elif encoding and encoding[1].lower() in (b"true", b"gzip", b"gz") and not _SKIP.search(header):
+        data_file = _data_file(path, header)
+        if data_file is not None and not data_file.is_file():
+            return  # the voxels lie in several files
+        content = (data_file or path).read_bytes()
+        if data_file is None:
+            content = (_AFTER_LOCAL if is_meta_image else _AFTER_BLANK_LINE).split(content, maxsplit=1)[-1]
+        unpack(content, max(1, len(content)) * MOST_DEFLATED)
+
+
+def _start(path: Path) -> bytes:
+    """The part of the file that its text header is looked for in."""
+    with path.open("rb") as file:
+        return file.read(_HEADER)
+
+
+def _possible_bytes(path: Path) -> int | None:
+    """Bytes that the file's data can unpack to, or None where they lie in several files.
+
+    Raises:
+        InputError: the header names a data file that does not exist.
+    """
+    header = _start(path)
+    if ending_of(path) in (".gipl", ".gipl.gz"):
+        return path.stat().st_size * (MOST_DEFLATED if header[:2] == _GZIP else 1)
+    encoding = _ENCODING.search(header)
+    ratio = _RATIOS.get(encoding[1].lower(), _MOST_PACKED) if encoding else 1
+    data_file = _data_file(path, header)
+    if data_file is None:
+        return path.stat().st_size * ratio
+    if "%" in data_file.name or data_file.name.upper().startswith("LIST"):
+        return None
+    if not data_file.is_file():
+        raise InputError(Fault(str(path), f"its data file {data_file} does not exist", "Copy it beside the header"))
+    return data_file.stat().st_size * ratio
+
+
+def _data_file(path: Path, header: bytes) -> Path | None:
+    """The file that holds the voxels, or None where they follow the header."""
+    named = _DATA_FILE.search(header) if ending_of(path) in DETACHED else None
+    if named is None or named[1].upper() == b"LOCAL":
+        return None
+    return path.parent / named[1].decode("utf-8", "replace")
