@@ -109,14 +109,15 @@ def read_volumes(path: Path) -> tuple[NDArray, Geometry]:
         ) from error
 
 
-def read_size(path: Path) -> int:
-    """Voxels of all volumes that a file's header states, without reading them.
+def read_header(path: Path) -> tuple[int, Geometry]:
+    """Number of volumes and geometry that a file's header states; no voxel is read.
 
     Raises:
         InputError: the file is missing, damaged, or of an unknown format.
     """
     with _opened(path) as library:
-        return math.prod(library.read_shape(path))
+        (volumes, *shape), affine = library.read_grid(path)
+        return volumes, Geometry.from_affine(shape, affine)
 
 
 def write_labels(path: Path, labels: NDArray[np.integer], geometry: Geometry, like: Path | None = None) -> None:

@@ -32,7 +32,7 @@ def read(path: Path) -> tuple[NDArray, NDArray[np.float64]]:
         EOFError, zlib.error, ValueError: its compressed content is damaged.
         InputError: the image does not have three axes, or the header claims more than the file holds.
     """
-    read_shape(path)
+    read_grid(path)
     _check_content(path)
     image = SimpleITK.ReadImage(str(path))
     data = SimpleITK.GetArrayFromImage(image)
@@ -40,11 +40,12 @@ def read(path: Path) -> tuple[NDArray, NDArray[np.float64]]:
     return volumes, affine_of(image)
 
 
-def read_shape(path: Path) -> tuple[int, ...]:
-    """Voxels (x, y, z) and volumes that the header states.
+def read_grid(path: Path) -> tuple[tuple[int, ...], NDArray[np.float64]]:
+    """The shape (volumes, Z, Y, X) and the RAS affine that the header states.
 
     Raises:
-        As `read`.
+        RuntimeError: SimpleITK cannot read the header.
+        InputError: the image does not have three axes, or the header claims more than the file holds.
     """
     reader = SimpleITK.ImageFileReader()
     reader.SetFileName(str(path))
@@ -53,18 +54,16 @@ def read_shape(path: Path) -> tuple[int, ...]:
         raise InputError(
             Fault(str(path), f"it has {reader.GetDimension()} axes", "Three are needed, with channels as components")
         )
-    shape = (*reader.GetSize(), reader.GetNumberOfComponents())
-    kind = SimpleITK.GetPixelIDValueAsString(reader.GetPixelID())
-    bits = re.search(r"\d+", kind)
-    size = math.prod(shape) * (int(bits[0]) if bits else 8) // 8
+    shape = (reader.GetNumberOfComponents(), *reader.GetSize()[::-1])
+    bits = re.search(r"\d+", SimpleITK.GetPixelIDValueAsString(reader.GetPixelID()))
     possible = _possible_bytes(path)
     if possible is not None:
-        check_claim(path, shape, size, possible)
-    return shape
+        check_claim(path, shape, math.prod(shape) * (int(bits[0]) if bits else 8) // 8, possible)
+    return shape, affine_of(reader)
 
 
-def affine_of(image: SimpleITK.Image) -> NDArray[np.float64]:
-    """NIfTI's affine of an image with three axes: voxel indices (x, y, z) to RAS+ mm."""
+def affine_of(image: "SimpleITK.Image | SimpleITK.ImageFileReader") -> NDArray[np.float64]:
+    """NIfTI's affine of an image, or of a header that was read, with three axes: voxel indices (x, y, z) to RAS+ mm."""
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.array(image.GetSpacing())
     affine[:3, 3] = image.GetOrigin()

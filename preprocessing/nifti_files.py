@@ -60,9 +60,11 @@ def read(path: Path) -> tuple[NDArray, NDArray[np.float64]]:
     return data.reshape(*shape[:3], -1, order="F").T, header.get_best_affine()
 
 
-def read_shape(path: Path) -> tuple[int, ...]:
-    """Voxels (x, y, z, ...) that the header states. Raises as `read`."""
-    return _shape(path, read_header(path))
+def read_grid(path: Path) -> tuple[tuple[int, ...], NDArray[np.float64]]:
+    """The shape (volumes, Z, Y, X) and the affine that the header states. Raises as `read`."""
+    header = read_header(path)
+    x, y, z, *volumes = _shape(path, header)
+    return (math.prod(volumes), z, y, x), header.get_best_affine()
 
 
 def read_header(path: Path) -> Header:

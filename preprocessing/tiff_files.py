@@ -35,10 +35,11 @@ def read(path: Path) -> tuple[NDArray, NDArray[np.float64]]:
     return data[None], Geometry.from_spacing(shape, read_spacing(path)).matrix
 
 
-def read_shape(path: Path) -> tuple[int, ...]:
-    """Voxels (Z, Y, X). Raises as `read`."""
+def read_grid(path: Path) -> tuple[tuple[int, ...], NDArray[np.float64]]:
+    """The shape (1, Z, Y, X) and the affine. Raises as `read`."""
     with tifffile.TiffFile(path) as file:
-        return _shape(path, file)
+        shape = _shape(path, file)
+    return (1, *shape), Geometry.from_spacing(shape, read_spacing(path)).matrix
 
 
 def read_spacing(path: Path) -> tuple[float, float, float]:
