@@ -4,7 +4,6 @@ Arrays come as they are stored, with the axes reversed to (Z, Y, X): nothing is 
 """
 
 import importlib
-import math
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
