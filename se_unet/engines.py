@@ -13,6 +13,7 @@ from torch import Tensor
 
 from configs.network import Border
 from se_unet.grids import band_matrix, channels_innermost, per_scale_separable
+from se_unet.row_blur import blur_rows, can_blur_rows
 
 Engine = Literal["factorised", "dense"]
 
@@ -37,14 +38,40 @@ def factorised(x: Tensor, blurs: Sequence[Tensor | None], kernels: Tensor, bias:
         (B, O, S, Z, Y, X).
     """
     margins = [size // 2 for size in kernels.shape[3:]]
-    lengths = x.shape[3:]
-    matrices = [
-        None if blur is None else band_matrix(blur.to(kernels.dtype), n, border, margin=margin)
-        for blur, n, margin in zip(blurs, lengths, margins, strict=True)
-    ]
+    if blurs[2] is not None and can_blur_rows(x, blurs[2], border, margins[2]):
+        return _factorised_by_rows(x, blurs, kernels, bias, border)
+    matrices = _blur_matrices(blurs, x.shape[3:], margins, border, kernels.dtype)
     if x.shape[2] == 1:
         x = x.expand(-1, -1, kernels.shape[0], -1, -1, -1)
     return _each_scale(per_scale_separable(x, (matrices[0], matrices[1], matrices[2])), kernels, bias)
+
+
+def _factorised_by_rows(
+    x: Tensor, blurs: Sequence[Tensor | None], kernels: Tensor, bias: Tensor | None, border: Border
+) -> Tensor:
+    """One scale after the other, so that each is still in the cache for its next step."""
+    scales, margins = kernels.shape[0], [size // 2 for size in kernels.shape[3:]]
+    z, y, _ = _blur_matrices([blurs[0], blurs[1], None], x.shape[3:], margins, border, x.dtype)
+    rows = x.movedim(1, -1).contiguous().unbind(1)  # its gradient is one stack, not a map of zeros for each scale
+    outputs = []
+    for k in range(scales):
+        blurred = rows[k if len(rows) > 1 else 0]
+        if blurs[2] is not None:
+            blurred = blur_rows(blurred, blurs[2][k], border, margins[2])
+        single = [None if matrix is None else matrix[k : k + 1] for matrix in (z, y)]
+        padded = per_scale_separable(blurred[:, None].movedim(-1, 1), (single[0], single[1], None))
+        outputs.append(_convolve(padded[:, :, 0], kernels[k], bias))
+    return _stack_scales(outputs)
+
+
+def _blur_matrices(
+    blurs: Sequence[Tensor | None], lengths: Sequence[int], margins: Sequence[int], border: Border, dtype: torch.dtype
+) -> list[Tensor | None]:
+    """Per axis (S, n + 2 margin, n), or None where the axis is not blurred."""
+    return [
+        None if blur is None else band_matrix(blur.to(dtype), n, border, margin=margin)
+        for blur, n, margin in zip(blurs, lengths, margins, strict=True)
+    ]
 
 
 def dense(x: Tensor, kernels: Tensor, bias: Tensor | None, border: Border) -> Tensor:
@@ -82,9 +109,17 @@ def coverage(profiles: Sequence[Tensor | None], shape: Sequence[int]) -> Tensor:
 
 def _each_scale(x: Tensor, kernels: Tensor, bias: Tensor | None) -> Tensor:
     """One unpadded convolution per scale. Separate calls beat one grouped call for channels-last maps."""
-    outputs = [
-        F.conv3d(x[:, :, k], kernels[k].contiguous(memory_format=torch.channels_last_3d), bias) for k in range(kernels.shape[0])
-    ]
+    scales = x.movedim(1, -1).unbind(1)
+    return _stack_scales([_convolve(rows.movedim(-1, 1), kernel, bias) for rows, kernel in zip(scales, kernels, strict=True)])
+
+
+def _convolve(x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
+    """(B, I, Z, Y, X) and (O, I, K_z, K_y, K_x) -> (B, O, Z', Y', X')."""
+    return F.conv3d(x, kernel.contiguous(memory_format=torch.channels_last_3d), bias)
+
+
+def _stack_scales(outputs: Sequence[Tensor]) -> Tensor:
+    """One map (B, O, Z, Y, X) per scale -> (B, O, S, Z, Y, X) with channels innermost."""
     return torch.stack([output.movedim(1, -1) for output in outputs], 1).movedim(-1, 1)
 
 

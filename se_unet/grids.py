@@ -54,7 +54,10 @@ def per_scale_separable(x: Tensor, matrices: tuple[Tensor | None, Tensor | None,
     """
     rows = x.movedim(1, -1).contiguous()  # (B, S, Z, Y, X, C)
     steps = [(axis, matrix) for axis, matrix in enumerate(matrices) if matrix is not None]
-    for axis, matrix in sorted(steps, key=lambda step: step[1].shape[1] / step[1].shape[2]):
+    # X costs most, so it goes last where the map shrinks and first where it grows.
+    for axis, matrix in sorted(
+        steps, key=lambda step: (growth := step[1].shape[1] / step[1].shape[2], -step[0] if growth > 1 else step[0])
+    ):
         rows = _apply(rows, matrix.to(rows.dtype), axis)
     return rows.contiguous().movedim(-1, 1)
 

@@ -1,64 +1,83 @@
-"""Instance normalisation that keeps the channels innermost in memory, forwards and backwards."""
+"""Instance normalisation, with a rectifier where one follows, that keeps the channels innermost in memory, forwards and backwards."""
 
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 
 class InstanceNorm(nn.Module):
-    """Bring each channel of each sample to zero mean and unit variance, then scale and shift it.
+    """Bring each channel of each sample to zero mean and unit variance, scale and shift it, and rectify it.
 
     Statistics are pooled over all axes after the channel: (Z, Y, X), or (S, Z, Y, X) for a scale-feature map, which keeps scale
-    equivariance. Parameters and values are those of `torch.nn.InstanceNorm3d(affine=True)`.
+    equivariance. Parameters and values are those of `torch.nn.InstanceNorm3d(affine=True)`, followed by `torch.nn.LeakyReLU(slope)`.
+
+    Args:
+        channels: of the map.
+        eps: added to the variance.
+        slope: of the leaky rectifier below zero; None for no rectifier.
     """
 
-    def __init__(self, channels: int, eps: float = 1e-5):
+    def __init__(self, channels: int, eps: float = 1e-5, slope: float | None = None):
         super().__init__()
-        self.eps = eps
+        self.eps, self.slope = eps, slope
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, ...) -> the same shape."""
         if (
-            x.device.type == "cpu"
+            x.device.type in ("cpu", "meta")  # on meta, memory is counted as a CPU takes it
             and torch.is_grad_enabled()
             and not torch.compiler.is_compiling()
             and x.dtype == self.weight.dtype
         ):
-            return _ChannelsInnermost.apply(x, self.weight, self.bias, self.eps)
-        return F.group_norm(x, x.shape[1], self.weight, self.bias, self.eps)
+            return _ChannelsInnermost.apply(x, self.weight, self.bias, self.eps, 1.0 if self.slope is None else self.slope)
+        y = F.group_norm(x, x.shape[1], self.weight, self.bias, self.eps)
+        if self.slope is None:
+            return y
+        return F.leaky_relu(y, self.slope, inplace=True)  # the norm's gradient needs its input alone
 
     def extra_repr(self) -> str:
-        """Number of channels, for printing."""
-        return str(self.weight.numel())
+        """Number of channels and slope, for printing."""
+        return f"{self.weight.numel()}, slope={self.slope}"
 
 
 class _ChannelsInnermost(torch.autograd.Function):
-    """Group normalisation with one group per channel; torch's own backward pass copies channels-last maps on CPUs."""
+    """Group normalisation with one group per channel, and a leaky rectifier (of slope 1 for none).
+
+    torch's own backward pass copies channels-last maps on CPUs, and a rectifier of its own would keep another map for the gradients.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, slope: float) -> Tensor:
         batch, channels = x.shape[:2]
         rows = x.movedim(1, -1).contiguous()
         volume = rows.reshape(batch, 1, 1, -1, channels).movedim(-1, 1)
         y, mean, rstd = torch.native_group_norm(volume, weight, bias, batch, channels, volume[0, 0].numel(), channels, eps)
-        ctx.save_for_backward(rows, weight, mean, rstd)
+        if slope != 1:
+            F.leaky_relu_(y, slope)
+        ctx.save_for_backward(rows, weight, bias, mean, rstd)
+        ctx.slope = slope
         return y.movedim(1, -1).reshape(rows.shape).movedim(-1, 1)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        rows, weight, mean, rstd = ctx.saved_tensors
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        rows, weight, bias, mean, rstd = ctx.saved_tensors
         batch, channels = rows.shape[0], rows.shape[-1]
         x = rows.reshape(batch, -1, channels)
         dy = gradient.movedim(1, -1).reshape(batch, -1, channels)
         count = x.shape[1]
+        gain = weight * rstd
+        if ctx.slope != 1:
+            y = torch.addcmul((bias - gain * mean)[:, None], x, gain[:, None])
+            dy = torch.ops.aten.leaky_relu_backward(dy, y, ctx.slope, False)
         sums = dy.sum(1)
         products = (torch.einsum("bnc,bnc->bc", dy, x) - mean * sums) * rstd  # sum of dy times the normalised x
-        gain = weight * rstd
         slope = -gain * rstd * products / count
         offset = -gain * sums / count - slope * mean
         dx = torch.addcmul(offset[:, None], x, slope[:, None]).addcmul_(dy, gain[:, None])
-        return dx.reshape(rows.shape).movedim(-1, 1), products.sum(0), sums.sum(0), None
+        return dx.reshape(rows.shape).movedim(-1, 1), products.sum(0), sums.sum(0), None, None

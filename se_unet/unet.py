@@ -16,7 +16,7 @@ class ConvolutionBlock(nn.Sequential):
     """Convolution, instance norm, leaky rectifier."""
 
     def __init__(self, convolution: nn.Module, channels: int):
-        super().__init__(convolution, InstanceNorm(channels), nn.LeakyReLU(SLOPE))
+        super().__init__(convolution, InstanceNorm(channels, slope=SLOPE))
 
 
 class ResidualBlock(nn.Module):
