@@ -70,7 +70,7 @@ def test_activations_of_each_scale() -> None:
 
 
 def test_activations_grow_with_the_volume() -> None:
-    network = build_network(config("se"))
-    assert activation_bytes(network, (2, 1, 32, 32, 32)) == pytest.approx(
-        16 * activation_bytes(network, (1, 1, 16, 16, 16)), rel=0.1
+    network = build_network(config("se"))  # on 32 voxels the margins of the stencils are a small part
+    assert activation_bytes(network, (2, 1, 64, 64, 64)) == pytest.approx(
+        16 * activation_bytes(network, (1, 1, 32, 32, 32)), rel=0.1
     )

@@ -36,9 +36,9 @@ def test_it_is_the_product_with_the_matrix_of_the_axis(border: str, margin: int,
 
 
 def test_another_border_would_show() -> None:
-    taps, rows = fitted_factors(2.0).blur.float(), torch.ones(1, 1, 1, 9, 1)
+    taps, rows = fitted_factors(1.2).blur.float(), torch.ones(1, 1, 1, 9, 1)
     difference = blur_rows(rows, taps, "replicate", 1) - blur_rows(rows, taps, "zero", 1)
-    assert float(difference[..., 0, 0]) > 0.3 > float(difference[..., 5, 0].abs()) * 1e3
+    assert float(difference[..., 0, 0]) > 0.3 > 0.05 > float(difference[..., 5, 0].abs())
 
 
 def test_it_declines_what_it_cannot_do() -> None:
