@@ -21,4 +21,5 @@ def keep_freed_memory() -> bool:
     if not hasattr(library, "mallopt"):
         return False
     settings = {_MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1, _TOP_PAD: 64 * 2**20}
-    return all([library.mallopt(name, value) for name, value in settings.items()])
+    agreed = [library.mallopt(name, value) for name, value in settings.items()]  # all are set, whatever the first says
+    return all(agreed)
