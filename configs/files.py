@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from configs.errors import Fault, InputError
 
+PARTIAL = ".partial-"  # begins the names of files that are being written
 ModelT = TypeVar("ModelT", bound="Value")
 
 
@@ -49,7 +50,7 @@ def replacing(path: Path) -> Iterator[Path]:
     The temporary name keeps the file's ending, so that writers which look at it behave the same.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".partial-", suffix=f"-{path.name}", dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=PARTIAL, suffix=f"-{path.name}", dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:

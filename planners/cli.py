@@ -39,7 +39,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--patch-size", nargs=3, type=int, metavar=("Z", "Y", "X"), help="voxels, instead of the planned patch")
     parser.add_argument("--num-scales", type=int, metavar="N", help="size of the scale group of se; 1 is no group")
     parser.add_argument("--scale-step", type=float, metavar="F", help="ratio of neighbouring scales of se (default: 1.26)")
-    parser.add_argument("--jobs", type=int, metavar="N", help="processes (default: one for each processor)")
+    parser.add_argument("--jobs", type=int, metavar="N", help="processes (default: one for each processor, if memory suffices)")
+    parser.add_argument(
+        "--scheduler", metavar="ADDRESS", help="work on the Dask cluster of this scheduler, such as tcp://host:8786"
+    )
     parser.add_argument("--plan-only", action="store_true", help="stop after the plan")
     parser.add_argument("--overwrite", action="store_true", help="prepare all cases anew, even those that are up to date")
     return parser
@@ -68,6 +71,7 @@ def _plan_and_preprocess(arguments: argparse.Namespace) -> None:
         plan_only=arguments.plan_only,
         overwrite=arguments.overwrite,
         progress=Bar(arguments.quiet),
+        scheduler=arguments.scheduler,
     )
     if not arguments.quiet:
         _print_plan(plan)

@@ -41,15 +41,18 @@ class CaseMeasurement:
     extremes: NDArray[np.float32]
 
 
-def make_fingerprint(dataset: RawDataset, jobs: int = 1, progress: Progress | None = None) -> Fingerprint:
-    """Validate and measure every case. Memory is bounded by `jobs` cases; warnings are logged.
+def make_fingerprint(
+    dataset: RawDataset, jobs: int = 1, progress: Progress | None = None, scheduler: str | None = None
+) -> Fingerprint:
+    """Validate and measure every case, on a Dask cluster where its `scheduler` is given. Memory is bounded by `jobs` cases, and
+    warnings are logged.
 
     Raises:
         InputError: the dataset has faults; all of them are listed.
     """
     samples = max(1, _SAMPLES // max(1, len(dataset.cases)))
     measure = partial(measure_case, description=dataset.description, samples=samples)
-    warnings, measurements = examine(dataset, measure, jobs, progress)
+    warnings, measurements = examine(dataset, measure, jobs, progress, scheduler)
     for warning in warnings:
         _logger.warning("%s", warning)
     cases = {identifier: measurement.fingerprint for identifier, measurement in measurements.items()}

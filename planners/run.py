@@ -1,11 +1,11 @@
 """The whole first half of the framework in one call: fingerprint, plan, preprocessed cases."""
 
 import logging
+import math
 from pathlib import Path
 
-import joblib
-
 from configs.errors import Fault, InputError
+from configs.fingerprint import Fingerprint
 from configs.plan import Plan
 from configs.progress import Progress, Silent
 from planners.fingerprint import make_fingerprint
@@ -13,7 +13,10 @@ from planners.options import PlanningOptions
 from planners.plan import make_plan
 from planners.report.page import write_report
 from preprocessing.dataset import scan_dataset
+from preprocessing.memory import case_bytes, choose_jobs
+from preprocessing.resampled_grid import resampled_shape
 from preprocessing.run import preprocess_dataset
+from preprocessing.validation import largest_case_bytes
 
 _logger = logging.getLogger(__name__)
 
@@ -27,6 +30,7 @@ def plan_and_preprocess(
     plan_only: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
+    scheduler: str | None = None,
 ) -> Plan:
     """Validate and measure a dataset, plan its networks and preprocess its cases.
 
@@ -37,21 +41,23 @@ def plan_and_preprocess(
         dataset: folder in nnU-Net's raw layout or the Medical Segmentation Decathlon's.
         work: folder for everything that is made.
         options: overrides of the planner's rules.
-        jobs: processes; None takes one for each processor.
+        jobs: processes; None takes one for each processor, and no more than memory is there for.
         plan_only: stop after the plan.
         overwrite: preprocess all cases anew.
         progress: shown for each case.
+        scheduler: address of a Dask scheduler, whose workers then do the work; they must see `dataset` and `work` by the same paths.
 
     Raises:
         InputError: faults of the dataset or of an option; all of the dataset's are listed at once.
         RuntimeError: cases that failed in preprocessing are named, the others are done.
     """
-    jobs = joblib.cpu_count() if jobs is None else jobs
-    if jobs < 1:
+    if jobs is not None and jobs < 1:
         raise InputError(Fault(f"--jobs {jobs}", "there must be at least one process", "Give 1 or more"))
     progress = progress or Silent()
+    if scheduler is not None:
+        dataset, work = Path(dataset).resolve(), Path(work).resolve()
     raw = scan_dataset(Path(dataset))
-    fingerprint = make_fingerprint(raw, jobs, progress)
+    fingerprint = make_fingerprint(raw, choose_jobs(jobs, largest_case_bytes(raw), "Validating"), progress, scheduler)
     plan = make_plan(raw.description, fingerprint, options)
     folder = Path(work) / raw.description.name
     raw.description.write(folder / "dataset.json")
@@ -61,5 +67,20 @@ def plan_and_preprocess(
     _logger.info("Wrote %s and %s", folder / "plan.json", report)
     if not plan_only:
         for configuration in [name for name, planned in plan.configurations.items() if not planned.cases_of]:
-            preprocess_dataset(raw, plan, configuration, folder / "preprocessed" / configuration, jobs, progress, overwrite)
+            store = folder / "preprocessed" / configuration
+            fitting = choose_jobs(
+                jobs, _largest_prepared_bytes(fingerprint, plan, configuration), f"Preprocessing {configuration}"
+            )
+            preprocess_dataset(raw, plan, configuration, store, fitting, progress, overwrite, scheduler)
     return plan
+
+
+def _largest_prepared_bytes(fingerprint: Fingerprint, plan: Plan, configuration: str) -> int:
+    """About what preparing the largest case takes."""
+    planned = plan.configuration(configuration)
+    voxels = (
+        math.prod(case.shape)
+        + math.prod(resampled_shape(case.shape_after_crop, case.spacing, planned.grid_spacing(case.spacing)))
+        for case in fingerprint.cases.values()
+    )
+    return case_bytes(max(voxels), len(plan.dataset.channels))

@@ -7,7 +7,7 @@ from pathlib import Path
 import joblib
 import psutil
 
-WORKER_BYTES = 350 * 2**20  # what a process takes before it reads a case: the interpreter and its libraries
+WORKER_BYTES = 400 * 2**20  # what a process takes before it reads a case: the interpreter and its libraries
 _SHARE = 0.8  # of the free memory; the rest is for the page cache and for estimates that are too low
 _CONTROL_GROUP = Path("/sys/fs/cgroup")
 _logger = logging.getLogger(__name__)
@@ -29,19 +29,29 @@ def available_bytes(control_group: Path = _CONTROL_GROUP) -> int:
     return free if limit == "max" else max(0, min(free, int(limit) - used + reclaimable))
 
 
-def choose_jobs(wanted: int | None, case_bytes: int, description: str) -> int:
+def case_bytes(voxels: int, channels: int) -> int:
+    """About what work on a case takes: measured on CT and MR cases, and rounded up.
+
+    Args:
+        voxels: of one channel; to prepare a case, those of the stored and of the resampled image together.
+        channels: of the image.
+    """
+    return 64 * 2**20 + voxels * (10 * channels + 6)
+
+
+def choose_jobs(wanted: int | None, largest: int, description: str) -> int:
     """Processes to work with: as wanted, or else one for each processor and no more than fit into memory.
 
     A number that the user gave is kept; where it does not fit, that is logged as a warning.
 
     Args:
         wanted: the user's number, or None.
-        case_bytes: what the largest case may take, beyond the process itself.
+        largest: bytes that the largest case may take, beyond the process itself.
         description: of the work, for the log.
     """
     available = available_bytes()
-    fitting = max(1, math.floor(_SHARE * available / (WORKER_BYTES + case_bytes)))
-    sizes = f"the largest case takes about {case_bytes / 1e9:.1f} GB and {available / 1e9:.1f} GB are free"
+    fitting = max(1, math.floor(_SHARE * available / (WORKER_BYTES + largest)))
+    sizes = f"the largest case takes about {largest / 1e9:.1f} GB and {available / 1e9:.1f} GB are free"
     if wanted is not None:
         if wanted > fitting:
             _logger.warning("%s: --jobs %d may be too many: %s, which is enough for %d", description, wanted, sizes, fitting)

@@ -59,6 +59,7 @@ def preprocess_dataset(
     """
     plan.configuration(configuration)
     store = CaseStore(folder)
+    store.remove_partial_files()
     for identifier in set(store.identifiers()) - set(dataset.cases):
         store.remove(identifier)
     keys = {identifier: staleness_key(files, plan, configuration) for identifier, files in dataset.cases.items()}

@@ -5,6 +5,7 @@ which is written last: a case without it is not there.
 """
 
 import math
+import os
 from functools import cached_property
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from configs.errors import Fault, InputError
-from configs.files import Value, replacing
+from configs.files import PARTIAL, Value, replacing
 from preprocessing.formats import STORE_SUFFIXES
 from preprocessing.pipeline import Preprocessed, Trace
 
@@ -138,6 +139,11 @@ class CaseStore:
         for suffix in ("", *STORE_SUFFIXES):
             (self.folder / f"{identifier}{suffix}.b2nd").unlink(missing_ok=True)
 
+    def remove_partial_files(self) -> None:
+        """Delete what killed processes left half-written. Not to be called while others write."""
+        for path in self.folder.glob(f"{PARTIAL}*"):
+            path.unlink(missing_ok=True)
+
     def _is_whole(self, identifier: str) -> bool:
         return self._json(identifier).is_file() and (self.folder / f"{identifier}.b2nd").is_file()
 
@@ -159,10 +165,22 @@ def _write_array(path: Path, array: NDArray, patch: tuple[int, ...]) -> None:
     chunks = _fit(array.shape, patch, _CHUNK_BYTES // array.itemsize)
     blocks = _fit(array.shape, chunks, _BLOCK_BYTES // array.itemsize)
     cparams = {"codec": blosc2.Codec.LZ4, "clevel": 5, "filters": [blosc2.Filter.SHUFFLE], "nthreads": 1}
+    content = np.ascontiguousarray(array)
     with replacing(path) as temporary:
-        blosc2.asarray(
-            np.ascontiguousarray(array), urlpath=str(temporary), mode="w", chunks=chunks, blocks=blocks, cparams=cparams
-        )
+        try:
+            blosc2.asarray(content, urlpath=str(temporary), mode="w", chunks=chunks, blocks=blocks, cparams=cparams)
+        except RuntimeError:
+            _raise_if_full(temporary, content.nbytes)  # the library does not say why it cannot write
+            raise
+
+
+def _raise_if_full(path: Path, size: int) -> None:
+    """Write as many bytes as were to be written, for the error of the system where there is no room (or a limit, or a quota)."""
+    with path.open("wb") as file:
+        for start in range(0, size, _CHUNK_BYTES):
+            file.write(bytes(min(_CHUNK_BYTES, size - start)))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _fit(shape: tuple[int, ...], wanted: tuple[int, ...], limit: int) -> tuple[int, ...]:

@@ -1,8 +1,10 @@
 """Every fault of a dataset at once, each with its case, the broken rule, the value received and the remedy."""
 
 import hashlib
+import math
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,8 +20,9 @@ from preprocessing.case import Case
 from preprocessing.cropping import nonzero_box
 from preprocessing.dataset import CaseFiles, RawDataset
 from preprocessing.geometry import Geometry
-from preprocessing.images import read_labels, read_volumes
+from preprocessing.images import read_header, read_labels, read_volumes
 from preprocessing.labels import to_class_indices, unknown_values, unknown_values_fault
+from preprocessing.memory import case_bytes
 from preprocessing.parallel import for_each_case
 
 T = TypeVar("T")
@@ -80,6 +83,16 @@ def examine(
     raise_faults([*dataset.faults, *faults, *_duplicates(reports)])
     warnings = [warning for report in reports.values() for warning in report.warnings]
     return warnings, {identifier: cast(T, report.measured) for identifier, report in reports.items()}
+
+
+def largest_case_bytes(dataset: RawDataset) -> int:
+    """About what examining the largest case takes, by the headers; files that cannot be read are left to `examine`."""
+    sizes = [0]
+    for files in dataset.cases.values():
+        with suppress(InputError):
+            volumes, geometry = read_header(files.images[0])
+            sizes.append(case_bytes(math.prod(geometry.shape), volumes * len(files.images)))
+    return max(sizes)
 
 
 def image_faults(where: str, image: NDArray, description: DatasetDescription) -> list[Fault]:
