@@ -36,9 +36,8 @@ def _predict_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("-i", "--input", type=Path, required=True, help="an image file, a folder of images, or a list of cases (.json, .txt)")
     add("-o", "--output", type=Path, required=True, help="a folder; or a file, for one case")
-    add(
-        "-m", "--model", type=Path, nargs="+", required=True, help="model folder, with plan.json and fold_*; several are averaged"
-    )
+    add("-m", "--model", type=Path, nargs="+", help="model folder, with plan.json and fold_*; several are averaged")
+    add("--selection", type=Path, metavar="FILE", help="models, folds, checkpoint and postprocessing that se_select chose")
     add("--folds", nargs="+", default=["all"], help="folds to average over, such as 0 1; default: all that are trained")
     add("--checkpoint", choices=("final", "best"), default="final", help="which weights; default: %(default)s")
     add("--device", help="cpu, cuda, cuda:1, mps; default: the best there is")
@@ -107,12 +106,13 @@ def _evaluate_parser() -> argparse.ArgumentParser:
 def _predict(arguments: argparse.Namespace) -> int:
     from configs.errors import collecting, raise_faults
     from inference.case_list import list_cases
-    from inference.command_options import check_input, extras_of, load_predictor, resolved
+    from inference.command_options import check_input, extras_of, follow_selection, load_predictor, resolved
     from inference.decision import check_roi
     from inference.outputs import plan_outputs
     from inference.record import FILE, record_of
     from preprocessing.formats import stem_of
 
+    postprocessing = follow_selection(arguments)
     faults: list[Fault] = []
     with collecting(faults):
         predictor = load_predictor(arguments)
@@ -121,6 +121,8 @@ def _predict(arguments: argparse.Namespace) -> int:
     raise_faults(faults)
     with collecting(faults):
         check_roi(predictor.description, arguments.roi)
+    with collecting(faults):
+        postprocessing.check(predictor.description)
     with collecting(faults):
         found = list_cases(arguments.input, predictor.description)
     raise_faults(faults)
@@ -131,8 +133,8 @@ def _predict(arguments: argparse.Namespace) -> int:
         logger.info("%d of %d cases are there already", len(names) - len(cases), len(names))
     if not cases:
         return DONE
-    extras = extras_of(arguments)
-    record = record_of(predictor, resolved(arguments.model), arguments.checkpoint, extras.roi)
+    extras = extras_of(arguments, postprocessing)
+    record = record_of(predictor, resolved(arguments.model), arguments.checkpoint, extras)
     logger.info("%s", _describe(record, predictor, len(cases)))
     folder = outputs[next(iter(cases))].parent
     folder.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,9 @@ from inference.device import choose_device
 from inference.model import load_models
 from inference.options import FAST, PredictionOptions
 from inference.outputs import Extras
+from inference.postprocessing import Postprocessing
 from inference.predictor import Predictor
+from inference.selection.record import Selection
 
 
 def load_predictor(arguments: argparse.Namespace) -> Predictor:
@@ -27,6 +29,24 @@ def load_predictor(arguments: argparse.Namespace) -> Predictor:
         models = load_models(arguments.model, folds, arguments.checkpoint)
     raise_faults(faults)
     return Predictor(models, device, options)
+
+
+def follow_selection(arguments: argparse.Namespace) -> Postprocessing:
+    """Take models, folds and checkpoint from the file of --selection, where it is given; its postprocessing is returned.
+
+    Raises:
+        InputError: neither models nor a selection are given, or both, or the file cannot be used.
+    """
+    if (arguments.model is None) == (arguments.selection is None):
+        problem = "neither is given" if arguments.model is None else "both are given"
+        raise InputError(Fault("--model and --selection", problem, "Give model folders, or a file that se_select wrote"))
+    if arguments.selection is None:
+        return Postprocessing()
+    selection = Selection.read(arguments.selection)
+    arguments.model = selection.model_folders(arguments.selection)
+    arguments.checkpoint = selection.checkpoint
+    arguments.folds = list(selection.folds) if arguments.folds == ["all"] else arguments.folds
+    return selection.postprocessing
 
 
 def options_of(arguments: argparse.Namespace) -> PredictionOptions:
@@ -49,7 +69,7 @@ def options_of(arguments: argparse.Namespace) -> PredictionOptions:
         raise InputError(Fault("the options", str(error), "See se_predict --help")) from error
 
 
-def extras_of(arguments: argparse.Namespace) -> Extras:
+def extras_of(arguments: argparse.Namespace, postprocessing: Postprocessing) -> Extras:
     """What is written beside the segmentations."""
     return Extras(
         probabilities=arguments.save_probabilities,
@@ -57,6 +77,7 @@ def extras_of(arguments: argparse.Namespace) -> Extras:
         preview=arguments.preview,
         statistics=arguments.statistics,
         roi=None if arguments.roi is None else tuple(arguments.roi),
+        postprocessing=postprocessing,
     )
 
 

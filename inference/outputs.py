@@ -1,7 +1,7 @@
 """What is written for a case: its segmentation last, so that where it exists everything else does too."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from configs.dataset import DatasetDescription
 from configs.errors import Fault, InputError, raise_faults
 from configs.files import replacing
+from inference.postprocessing import Postprocessing, postprocess
 from inference.segmentation import Segmentation
 from inference.statistics import measure_labels, write_statistics
 from preprocessing.formats import DETACHED, ending_of, stem_of
@@ -28,6 +29,7 @@ class Extras:
         preview: `<case>_preview.png`, slices with outlines.
         statistics: `<case>_statistics.csv`: see `inference.statistics`.
         roi: names of the labels to be kept; the others become background. None keeps all.
+        postprocessing: of the labels, before they are measured, drawn and written.
     """
 
     probabilities: bool = False
@@ -35,6 +37,7 @@ class Extras:
     preview: bool = False
     statistics: bool = False
     roi: tuple[str, ...] | None = None
+    postprocessing: Postprocessing = Postprocessing()  # noqa: RUF009 - frozen
 
 
 def plan_outputs(cases: Mapping[str, tuple[Path, ...]], output: Path) -> dict[str, Path]:
@@ -81,6 +84,10 @@ def write_case(
         description: names and values.
         extras: what is wanted.
     """
+    rules = extras.postprocessing.rules
+    if rules:
+        labels = postprocess(segmentation.labels, geometry.voxel_volume, rules, description)
+        segmentation = replace(segmentation, labels=labels)
     target.parent.mkdir(parents=True, exist_ok=True)
     name, ending = stem_of(target), ending_of(target) or ".nii.gz"
     if segmentation.probabilities is not None:

@@ -3,6 +3,8 @@
 from configs.dataset import DatasetDescription
 from configs.files import Value
 from inference.options import Average
+from inference.outputs import Extras
+from inference.postprocessing import Postprocessing
 from inference.predictor import Predictor
 
 FILE = "prediction.json"
@@ -35,6 +37,7 @@ class PredictionRecord(Value):
         step: of the sliding window, as a share of the patch.
         average: of what the mean was taken.
         roi: labels that were kept; None for all.
+        postprocessing: pieces that were taken away.
         dataset: channels and labels.
     """
 
@@ -43,10 +46,11 @@ class PredictionRecord(Value):
     step: float
     average: Average
     roi: tuple[str, ...] | None = None
+    postprocessing: Postprocessing = Postprocessing()
     dataset: DatasetDescription
 
 
-def record_of(predictor: Predictor, folders: list[str], checkpoint: str, roi: tuple[str, ...] | None = None) -> PredictionRecord:
+def record_of(predictor: Predictor, folders: list[str], checkpoint: str, extras: Extras) -> PredictionRecord:
     """The record of a predictor that was loaded from these folders."""
     models = []
     for model, folder in zip(predictor.models, folders, strict=True):
@@ -66,6 +70,7 @@ def record_of(predictor: Predictor, folders: list[str], checkpoint: str, roi: tu
         checkpoint=checkpoint,
         step=predictor.options.step,
         average=predictor.options.average,
-        roi=roi,
+        roi=extras.roi,
+        postprocessing=extras.postprocessing,
         dataset=predictor.description,
     )

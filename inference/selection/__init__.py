@@ -1,0 +1,1 @@
+"""After cross-validation: which model, checkpoint, ensemble and postprocessing to predict with."""

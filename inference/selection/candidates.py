@@ -1,0 +1,132 @@
+"""Models of a dataset that were validated on the same cases."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from configs.errors import Fault, InputError, collecting, raise_faults
+from configs.files import read_json
+from inference.model import CHECKPOINTS
+from inference.scores import EvaluationResult, LabelScores, summarise
+
+FINAL = CHECKPOINTS[0]  # what training validates
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to predict, with its scores on every validation case.
+
+    Attributes:
+        models: folders; several are averaged.
+        checkpoint: `final` or `best`.
+        folds: fold -> its validation cases, sorted.
+        cases: case -> label -> scores, each case by the fold that did not train on it.
+        segmentations: case -> label file.
+    """
+
+    models: tuple[Path, ...]
+    checkpoint: str
+    folds: Mapping[str, tuple[str, ...]]
+    cases: Mapping[str, dict[str, LabelScores]]
+    segmentations: Mapping[str, Path]
+
+    @property
+    def name(self) -> str:
+        """The models' names, with the checkpoint where it is not the final one."""
+        return " + ".join(model.name for model in self.models) + (f" ({self.checkpoint})" if self.checkpoint != FINAL else "")
+
+    @property
+    def result(self) -> EvaluationResult:
+        """Means over all cases."""
+        return summarise(self.cases)
+
+    @property
+    def dice(self) -> float:
+        """Mean foreground Dice; 0 where it is undefined."""
+        return self.result.mean_foreground_dice or 0.0
+
+    def only(self, cases: set[str]) -> "Candidate":
+        """The same on some of the cases."""
+        kept = {case: scores for case, scores in self.cases.items() if case in cases}
+        return replace(self, cases=kept, segmentations={case: self.segmentations[case] for case in kept})
+
+
+def find_dataset_folder(work: Path) -> Path:
+    """The dataset's folder under WORK: the one given, or the only one with models in it.
+
+    Raises:
+        InputError: there is none, or more than one.
+    """
+    if (work / "models").is_dir():
+        return work
+    found = sorted(path.parent for path in work.glob("*/models") if path.is_dir())
+    if len(found) == 1:
+        return found[0]
+    problem = f"there are models of {', '.join(path.name for path in found)}" if found else "there are no models in it"
+    raise InputError(Fault(str(work), problem, "Give the folder of one dataset, such as se_work/Dataset001_Name"))
+
+
+def wanted_folds(dataset: Path, folds: Sequence[int | str] | None) -> list[str]:
+    """The folds that count: those asked for, or all of `splits.json`."""
+    if folds is not None:
+        return [str(fold) for fold in folds]
+    splits = dataset / "splits.json"
+    if splits.is_file():
+        return [str(fold) for fold in range(len(read_json(splits)))]
+    names = {path.parents[1].name.removeprefix("fold_") for path in dataset.glob("models/*/fold_*/validation/metrics.json")}
+    return sorted(names - {"all"})
+
+
+def find_candidates(dataset: Path, folds: Sequence[str]) -> tuple[list[Candidate], list[str]]:
+    """Every model that all these folds were validated for, best first, and why others are left out.
+
+    Raises:
+        InputError: no model is complete, or files cannot be read.
+    """
+    complete, left_out = [], []
+    faults: list[Fault] = []
+    for model in sorted(path.parent for path in dataset.glob("models/*/plan.json")):
+        missing = [fold for fold in folds if not _metrics(model, fold).is_file()]
+        if missing:
+            left_out.append(f"{model.name}: fold {', '.join(missing)} not validated")
+            continue
+        with collecting(faults):
+            complete.append(_pool(model, folds))
+    raise_faults(faults)
+    if not complete:
+        problem = f"no model has validated the folds {', '.join(folds) or '(none)'}: {'; '.join(left_out) or 'there is no model'}"
+        raise InputError(Fault(str(dataset / "models"), problem, "Train them, or name the folds to compare with --folds"))
+    return sorted(complete, key=lambda candidate: -candidate.dice), left_out
+
+
+def on_common_cases(candidates: Sequence[Candidate]) -> tuple[list[Candidate], int]:
+    """The candidates on the cases that all of them have, best first, and how many cases are left out.
+
+    Raises:
+        InputError: they have no case in common.
+    """
+    common = set.intersection(*(set(candidate.cases) for candidate in candidates))
+    everything = set.union(*(set(candidate.cases) for candidate in candidates))
+    if not common:
+        problem = "the models have no validation case in common"
+        raise InputError(Fault("the models", problem, "Train them with the same splits.json"))
+    kept = [candidate.only(common) for candidate in candidates]
+    return sorted(kept, key=lambda candidate: -candidate.dice), len(everything - common)
+
+
+def _metrics(model: Path, fold: str) -> Path:
+    return model / f"fold_{fold}" / "validation" / "metrics.json"
+
+
+def _pool(model: Path, folds: Sequence[str]) -> Candidate:
+    results = {fold: EvaluationResult.read(_metrics(model, fold)) for fold in folds}
+    times = Counter(case for result in results.values() for case in result.cases)
+    twice = [case for case, count in times.items() if count > 1]
+    if twice:
+        problem = f"{len(twice)} cases are validated by several folds, such as {twice[0]}"
+        raise InputError(Fault(str(model), problem, "Folds must not share validation cases: compare one fold with --folds"))
+    cases = {case: scores for result in results.values() for case, scores in result.cases.items()}
+    places = {case: _metrics(model, fold).parent / f"{case}.nii.gz" for fold, result in results.items() for case in result.cases}
+    by_fold = {fold: tuple(sorted(result.cases)) for fold, result in results.items()}
+    return Candidate((model,), FINAL, by_fold, cases, places)

@@ -1,0 +1,86 @@
+"""Candidates that training did not validate: other checkpoints, and averages of models. Predicted as se_predict would, fold by fold."""
+
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from configs.dataset import DatasetDescription
+from configs.files import read_json, write_json
+from configs.progress import Progress
+from inference.model import find_weights, read_plan
+from inference.prediction import plan_outputs, predict_cases
+from inference.predictor import Predictor
+from inference.scores import LabelScores, score_case
+from inference.selection.candidates import Candidate
+from inference.selection.sources import Source
+from preprocessing.images import read_labels
+
+_KEY = "weights.json"
+_logger = logging.getLogger(__name__)
+
+
+def predict_candidate(
+    folder: Path,
+    models: Sequence[Path],
+    checkpoint: str,
+    folds: Mapping[str, tuple[str, ...]],
+    sources: Mapping[str, Source],
+    device: str | None,
+    progress: Progress,
+) -> Candidate:
+    """Predict and score the validation cases of each fold with that fold's weights. What is there already is not predicted again.
+
+    Args:
+        folder: for the segmentations; emptied where they are of other weights.
+        models: to average.
+        checkpoint: `final` or `best`.
+        folds: name -> its validation cases.
+        sources: of the cases.
+        device: None takes the best there is.
+        progress: shows the cases.
+
+    Raises:
+        InputError: weights are missing or the models do not go together.
+        RuntimeError: cases that cannot be predicted.
+    """
+    _drop_stale(folder, models, checkpoint, list(folds))
+    description = read_plan(models[0] / "plan.json").dataset
+    cases: dict[str, dict[str, LabelScores]] = {}
+    segmentations: dict[str, Path] = {}
+    for fold, names in folds.items():
+        outputs = plan_outputs({case: sources[case].images for case in names}, folder / f"fold_{fold}")
+        missing = {case: sources[case].images for case in names if not outputs[case].is_file()}
+        if missing:
+            failures = predict_cases(
+                Predictor.load(list(models), device, [fold], checkpoint), missing, outputs, progress=progress
+            )
+            _raise(failures)
+        cases |= {case: _score(outputs[case], sources[case], description) for case in names}
+        segmentations |= {case: outputs[case] for case in names}
+    return Candidate(tuple(models), checkpoint, folds, cases, segmentations)
+
+
+def _raise(failures: Mapping[str, Exception]) -> None:
+    if failures:
+        reasons = "; ".join(f"case `{case}`: {error}" for case, error in failures.items())
+        raise RuntimeError(f"{len(failures)} cases could not be predicted: {reasons}")
+
+
+def _drop_stale(folder: Path, models: Sequence[Path], checkpoint: str, folds: Sequence[str]) -> None:
+    """Remove segmentations that were made with other weights than those there now."""
+    key: dict[str, list[int]] = {}
+    for model in models:
+        for path in find_weights(model, folds, checkpoint).values():
+            status = path.stat()
+            key[str(path.relative_to(model.parent))] = [status.st_size, status.st_mtime_ns]
+    if folder.is_dir() and (not (folder / _KEY).is_file() or read_json(folder / _KEY) != key):
+        _logger.info("%s is of other weights and made anew", folder.name)
+        shutil.rmtree(folder)
+    write_json(folder / _KEY, key)
+
+
+def _score(segmentation: Path, source: Source, description: DatasetDescription) -> dict[str, LabelScores]:
+    predicted, geometry = read_labels(segmentation)
+    reference, _ = read_labels(source.labels)
+    return score_case(predicted, reference, description, geometry.spacing)

@@ -1,0 +1,171 @@
+"""Compare everything that was cross-validated and choose what to predict with."""
+
+import itertools
+import logging
+import math
+import shlex
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.errors import Fault, InputError
+from configs.progress import Progress, Silent
+from inference.model import CHECKPOINTS, find_weights, read_plan
+from inference.postprocessing import Postprocessing, Rule
+from inference.selection.candidates import (
+    FINAL,
+    Candidate,
+    find_candidates,
+    find_dataset_folder,
+    on_common_cases,
+    wanted_folds,
+)
+from inference.selection.cleaning import Gain, choose_rules
+from inference.selection.predicted import predict_candidate
+from inference.selection.record import FILE, RuleGain, ScoredCandidate, Selection, relative_to_file
+from inference.selection.sources import find_sources
+
+_logger = logging.getLogger(__name__)
+_TIE = 1e-4  # of mean Dice: an average of models must be better by more than this, as it costs more
+
+
+@dataclass(frozen=True)
+class SelectionOptions:
+    """What is compared besides the models as they were validated.
+
+    Attributes:
+        folds: to compare; None takes all of splits.json.
+        ensembles: average pairs of this many of the best models; below 2 none. Their validation cases are predicted again.
+        checkpoints: also the best checkpoints; their validation cases are predicted.
+        postprocessing: look for rules.
+        device: for predictions; None takes the best there is.
+        jobs: processes for postprocessing.
+    """
+
+    folds: tuple[int | str, ...] | None = None
+    ensembles: int = 0
+    checkpoints: bool = False
+    postprocessing: bool = True
+    device: str | None = None
+    jobs: int = 1
+
+
+def select(
+    work: Path, output: Path | None = None, options: SelectionOptions | None = None, progress: Progress | None = None
+) -> tuple[Path, Selection]:
+    """Choose configuration, network, checkpoint, ensemble and postprocessing by mean foreground Dice over all validation cases.
+
+    Args:
+        work: the dataset's folder under WORK, or WORK itself where it holds one dataset.
+        output: file to write; None takes `selection.json` in the dataset's folder.
+        options: what is compared.
+        progress: shows the cases.
+
+    Returns:
+        The file and what is in it.
+
+    Raises:
+        InputError: nothing to compare, or files are missing; every fault is listed.
+    """
+    options, progress = options or SelectionOptions(), progress or Silent()
+    dataset = find_dataset_folder(Path(work))
+    folds = wanted_folds(dataset, options.folds)
+    singles, left_out = find_candidates(dataset, folds)
+    predicted = _predict_others(dataset, singles, folds, options, progress)
+    candidates, missing = on_common_cases([*singles, *predicted])
+    if missing:
+        left_out.append(f"{missing} cases that not all models validated")
+    chosen = _choose(candidates)
+    rules: dict[str, Rule] = {}
+    gains: dict[str, Gain] = {}
+    if options.postprocessing:
+        description = read_plan(chosen.models[0] / "plan.json").dataset
+        sources = find_sources(dataset, chosen.cases)
+        rules, gains = choose_rules(chosen.segmentations, sources, description, options.jobs, progress)
+    path = output or dataset / FILE
+    selection = Selection(
+        models=relative_to_file(chosen.models, path),
+        folds=tuple(folds),
+        checkpoint="final" if chosen.checkpoint == FINAL else "best",
+        postprocessing=Postprocessing(rules=rules),
+        command=shlex.join(["se_predict", "-i", "INPUT", "-o", "OUTPUT", "--selection", str(path.resolve())]),
+        cases=len(chosen.cases),
+        candidates=tuple(_scored(candidate, chosen) for candidate in candidates),
+        gains={
+            name: RuleGain(before=gain.before, after=gain.after, better=gain.better, worse=gain.worse)
+            for name, gain in gains.items()
+        },
+        left_out=tuple(left_out),
+    )
+    selection.write(path)
+    return path, selection
+
+
+def _predict_others(
+    dataset: Path, singles: Sequence[Candidate], folds: Sequence[str], options: SelectionOptions, progress: Progress
+) -> list[Candidate]:
+    """Best checkpoints and averages of pairs."""
+    wanted: list[tuple[tuple[Candidate, ...], str]] = []
+    if options.checkpoints:
+        wanted += [((candidate,), CHECKPOINTS[1]) for candidate in singles]
+    wanted += [(pair, FINAL) for pair in itertools.combinations(singles[: max(options.ensembles, 0)], 2)]
+    wanted = [(parts, checkpoint) for parts, checkpoint in wanted if _can_be_predicted(parts, checkpoint, folds)]
+    predicted = []
+    for parts, checkpoint in wanted:
+        models = tuple(part.models[0] for part in parts)
+        folder = dataset / "selection" / _name(parts, checkpoint)
+        sources = find_sources(dataset, parts[0].cases)
+        predicted.append(predict_candidate(folder, models, checkpoint, parts[0].folds, sources, options.device, progress))
+    return predicted
+
+
+def _can_be_predicted(parts: Sequence[Candidate], checkpoint: str, folds: Sequence[str]) -> bool:
+    """Whether all weights are there, no model needs another one's segmentation, and the models validated the same cases by fold."""
+    reason = None
+    for model in (part.models[0] for part in parts):
+        try:
+            find_weights(model, list(folds), checkpoint)
+        except InputError as error:
+            reason = str(error.faults[0])
+        if any(configuration.previous for configuration in read_plan(model / "plan.json").configurations.values()):
+            reason = f"{model.name} needs the segmentation of another model"
+    if any(part.folds != parts[0].folds for part in parts):
+        reason = "the folds of its models are not the same"
+    if reason is not None:
+        _logger.warning("%s is not compared: %s", _name(parts, checkpoint), reason)
+    return reason is None
+
+
+def _name(parts: Sequence[Candidate], checkpoint: str) -> str:
+    return "+".join(part.models[0].name for part in parts) + f"_{checkpoint}"
+
+
+def _choose(candidates: Sequence[Candidate]) -> Candidate:
+    """The highest Dice; a single model where an average is not clearly better."""
+    if not candidates:
+        raise InputError(Fault("the models", "there is nothing to choose from", "Train a model"))
+    best = candidates[0].dice
+    return min((candidate for candidate in candidates if candidate.dice >= best - _TIE), key=lambda one: len(one.models))
+
+
+def _scored(candidate: Candidate, chosen: Candidate) -> ScoredCandidate:
+    differences = [
+        first - second
+        for case in chosen.cases
+        if (first := _case_dice(chosen, case)) is not None and (second := _case_dice(candidate, case)) is not None
+    ]
+    error = statistics.stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else None
+    return ScoredCandidate(
+        name=candidate.name,
+        dice=candidate.dice,
+        labels={label: means["dice"].value for label, means in candidate.result.means.items()},
+        behind=statistics.fmean(differences) if differences else 0.0,
+        error=error,
+    )
+
+
+def _case_dice(candidate: Candidate, case: str) -> float | None:
+    """Mean over the labels of a case in which the Dice is defined."""
+    defined = [scores.dice for scores in candidate.cases[case].values() if scores.dice is not None]
+    return statistics.fmean(defined) if defined else None
