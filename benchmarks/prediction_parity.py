@@ -3,8 +3,9 @@
     python -m benchmarks.prediction_parity --peer PEER/bin/python --data ../shared/data
 
 nnU-Net plans each dataset and saves its initial weights as a model; `benchmarks.nnunet_peer` writes the same model as a folder of
-ours (orientation `as-stored`). Both commands segment training images, with and without mirroring. nnU-Net adds up in half floats,
-which its own figures carry; `--exact` lets it add up in float32 instead, by a copy of its file in its own process.
+ours (orientation `as-stored`). Both commands segment training images, with and without mirroring. nnU-Net adds up in half floats
+with weights in half floats, of which the smallest are 0 and are raised; its own figures carry that. `--exact` lets it use float32 for
+both instead, by replacing two functions in its process.
 """
 
 import argparse
@@ -39,8 +40,12 @@ class Torch:
         if kwargs.get("dtype") == torch.half:
             kwargs["dtype"] = torch.float32
         return zeros(*args, **kwargs)
+gaussian = module.compute_gaussian
+def exact_gaussian(*args, **kwargs):
+    return gaussian(*args, **{**kwargs, "dtype": torch.float32})
+exact_gaussian.cache_clear = gaussian.cache_clear
 if __name__ == "__main__":
-    module.torch = Torch()
+    module.torch, module.compute_gaussian = Torch(), exact_gaussian
     sys.argv = ["nnUNetv2_predict_from_modelfolder", *sys.argv[1:]]
     module.predict_entry_point_modelfolder()
 """
