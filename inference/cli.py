@@ -41,6 +41,7 @@ def _predict_parser() -> argparse.ArgumentParser:
     add("--folds", nargs="+", default=["all"], help="folds to average over, such as 0 1; default: all that are trained")
     add("--checkpoint", choices=("final", "best"), default="final", help="which weights; default: %(default)s")
     add("--device", help="cpu, cuda, cuda:1, mps; default: the best there is")
+    add("--scheduler", metavar="ADDRESS", help="of a Dask scheduler whose workers then do the work")
     _add_ensembling(parser)
     _add_outputs(parser)
     return parser
@@ -154,6 +155,13 @@ def _segment(
     from inference.estimate import estimate_prediction
     from inference.prediction import predict_cases
 
+    if arguments.scheduler is not None:
+        from inference.cluster import Recipe, predict_on_cluster
+        from inference.command_options import options_of, resolved
+
+        folds = None if arguments.folds == ["all"] else tuple(arguments.folds)
+        recipe = Recipe(tuple(resolved(arguments.model)), arguments.device, folds, arguments.checkpoint, options_of(arguments))
+        return predict_on_cluster(recipe, cases, outputs, extras, arguments.scheduler, Bar(arguments.quiet))
     if not arguments.quiet:
         estimate = estimate_prediction(predictor, cases, extras)
         logger.info("%s", estimate)

@@ -184,3 +184,31 @@ def test_learned_scale_weights_are_kept_with_the_model(run: Run, tmp_path: Path,
         assert run(predict_main, *common, "-o", tmp_path / name, *options) == 0
         weights[name] = PredictionRecord.read(tmp_path / name / "prediction.json").models[0].scale_weights
     assert weights == {"kept": (0.25, 0.75), "given": (0.5, 0.5), "none": (1.0,)}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the cluster's own making
+def test_a_cluster_does_the_same(
+    run: Run, tmp_path: Path, model: Path, images: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    (images / "case1_0000.nii.gz").write_bytes(b"junk")
+    common = ("-i", images, "-m", model, "--fast", "--device", "cpu", "--quiet")
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        assert run(predict_main, *common, "-o", tmp_path / "there", "--scheduler", cluster.scheduler_address) == 1
+    assert "case `case1` failed" in caplog.text and "case1_0000.nii.gz: the file cannot be read" in caplog.text
+    assert run(predict_main, *common, "-o", tmp_path / "here") == 1
+    for case in ("case0", "case2"):
+        one, other = (np.asanyarray(nib.load(tmp_path / name / f"{case}.nii.gz").dataobj) for name in ("here", "there"))
+        np.testing.assert_array_equal(one, other)
+    assert not (tmp_path / "there/case1.nii.gz").exists()
+
+
+def test_a_scheduler_that_is_not_there(
+    run: Run, tmp_path: Path, model: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("distributed")
+    words = ("-i", images, "-o", tmp_path / "out", "-m", model, "--device", "cpu", "--scheduler", "tcp://127.0.0.1:1")
+    assert run(predict_main, *words) == 2
+    assert "the Dask scheduler cannot be reached" in capsys.readouterr().err
