@@ -6,7 +6,7 @@ would invent anatomy.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -22,6 +22,7 @@ from se_unet.separable import apply_separable, spline_matrix
 Matrices = tuple[Tensor | None, Tensor | None, Tensor | None]
 IMAGE_ORDER, LABEL_ORDER = 3, 1
 _NEGLIGIBLE = 1e-8  # the weights of an output add up to 1; smaller ones are beyond float32, and slow where they are denormal
+_SLAB_VOXELS = 2**21
 _CPU = torch.device("cpu")
 
 
@@ -78,16 +79,19 @@ def resample_image(
     return channels[0][None] if len(channels) == 1 else np.stack(channels)
 
 
-def resample_labels(labels: NDArray[np.int16], new_shape: Shape, separate_axis: int | None = None) -> NDArray[np.int16]:
+def resample_labels(
+    labels: NDArray[np.int16], new_shape: Shape, separate_axis: int | None = None, slab_voxels: int = _SLAB_VOXELS
+) -> NDArray[np.int16]:
     """Resample each class's indicator linearly; the class with the largest share wins, the lower index where two tie.
 
-    Only the best share so far and the sum of all are held, and each class but the background is resampled within its own box:
-    the background has the rest. So there are never all classes at once.
+    Slab by slab, only the best share so far and the sum of all are held, and each class but the background is resampled within
+    its own box: the background has the rest. So there are never all classes at once.
 
     Args:
         labels: (Z, Y, X) class indices.
         new_shape: (Z, Y, X).
         separate_axis: axis of (Z, Y, X) that takes nearest neighbours.
+        slab_voxels: about how many voxels a slab has.
 
     Returns:
         (Z, Y, X) int16.
@@ -95,24 +99,35 @@ def resample_labels(labels: NDArray[np.int16], new_shape: Shape, separate_axis: 
     if labels.shape == new_shape:
         return labels
     matrices = resampling_matrices(labels.shape, new_shape, LABEL_ORDER, separate_axis)
-    best, total = np.zeros(new_shape, dtype=np.float32), np.zeros(new_shape, dtype=np.float32)
     winner = np.zeros(new_shape, dtype=np.int16)
+    for start, stop in _slabs(new_shape, slab_voxels):
+        rows, needed = _rows(matrices[0], start, stop)
+        _fill_with_winners(winner[start:stop], labels[needed], (rows, *matrices[1:]))
+    return winner
+
+
+def _fill_with_winners(winner: NDArray[np.int16], labels: NDArray[np.int16], matrices: Matrices) -> None:
+    """Write the winning class into a slab that is 0."""
+    best, total = np.zeros(winner.shape, dtype=np.float32), np.zeros(winner.shape, dtype=np.float32)
     for index, box in enumerate(ndimage.find_objects(labels), start=1):
         if box is None:
             continue
         parts = [_part(matrix, extent) for matrix, extent in zip(matrices, box, strict=True)]
-        target = tuple(rows for _, rows in parts)
+        target = tuple(reached for _, reached in parts)
         indicator = torch.from_numpy((labels[box] == index).astype(np.float32))
         share = apply_matrices(indicator, (parts[0][0], parts[1][0], parts[2][0])).numpy()
         total[target] += share
         np.copyto(winner[target], np.int16(index), where=share > best[target])
         np.maximum(best[target], share, out=best[target])
     winner[best <= 1 - total] = 0
-    return winner
 
 
 def resample_scores(
-    scores: Tensor, new_shape: Shape, separate_axis: int | None, decide: Callable[[Tensor], Tensor], slab_voxels: int = 2**21
+    scores: Tensor,
+    new_shape: Shape,
+    separate_axis: int | None,
+    decide: Callable[[Tensor], Tensor],
+    slab_voxels: int = _SLAB_VOXELS,
 ) -> Tensor:
     """Resample class scores linearly and decide, slab by slab: all classes at full size are never in memory at once.
 
@@ -128,11 +143,9 @@ def resample_scores(
     """
     matrices = resampling_matrices(scores.shape[1:], new_shape, LABEL_ORDER, separate_axis, scores.device)
     along_z, *in_plane = (None if matrix is None else matrix.to(scores.dtype) for matrix in matrices)
-    thickness = max(1, slab_voxels // math.prod(new_shape[1:]))
     slabs = []
-    for start in range(0, new_shape[0], thickness):
-        stop = min(start + thickness, new_shape[0])
-        rows, needed = (None, slice(start, stop)) if along_z is None else _rows(along_z, start, stop)
+    for start, stop in _slabs(new_shape, slab_voxels):
+        rows, needed = _rows(along_z, start, stop)
         slabs.append(decide(apply_matrices(scores[:, needed], (rows, in_plane[0], in_plane[1]))).cpu())
     return torch.cat(slabs, dim=-3)
 
@@ -146,8 +159,17 @@ def _part(matrix: Tensor | None, extent: slice) -> tuple[Tensor | None, slice]:
     return columns[reached], reached
 
 
-def _rows(matrix: Tensor, start: int, stop: int) -> tuple[Tensor, slice]:
+def _rows(matrix: Tensor | None, start: int, stop: int) -> tuple[Tensor | None, slice]:
     """Some rows of a matrix, with only the inputs' columns that they need."""
+    if matrix is None:
+        return None, slice(start, stop)
     rows = matrix[start:stop]
     needed = nonzero_extent(rows.any(dim=0))
     return rows[:, needed], needed
+
+
+def _slabs(shape: Shape, voxels: int) -> Iterator[tuple[int, int]]:
+    """Where slabs of whole planes with about so many voxels start and stop."""
+    thickness = max(1, voxels // math.prod(shape[1:]))
+    for start in range(0, shape[0], thickness):
+        yield start, min(start + thickness, shape[0])

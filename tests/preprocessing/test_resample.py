@@ -3,8 +3,10 @@ import pytest
 import torch
 from skimage.transform import resize
 
-from preprocessing.resample import resample_image, resample_labels, resample_scores
+from preprocessing.banded import apply_banded, blocks_of
+from preprocessing.resample import resample_image, resample_labels, resample_scores, resampling_matrices
 from preprocessing.resampled_grid import find_separate_axis, resampled_shape
+from se_unet.separable import apply_separable
 
 UP, DOWN, MIXED = (17, 25, 14), (7, 6, 9), (6, 25, 12)
 SHAPE = (12, 15, 10)
@@ -96,3 +98,38 @@ def test_resampled_shape_keeps_the_extent():
 )
 def test_separate_axis_rule(spacing, planned, axis):
     assert find_separate_axis(spacing, planned, 3) == axis
+
+
+@pytest.mark.parametrize("shape", [(130, 40, 100), (40, 100, 70), (70, 99, 33), (75, 45, 90)])
+def test_products_in_blocks_equal_dense_products(shape):
+    """Axes of more than one block, growing, shrinking and kept; a matrix without its band's ends is different (control)."""
+    volume = torch.randn(70, 45, 90, generator=torch.Generator().manual_seed(0))
+    matrices = resampling_matrices(volume.shape, shape, 3, None)
+    dense = apply_separable(volume.double(), [None if matrix is None else matrix.double() for matrix in matrices])
+    assert (apply_banded(volume, matrices) - dense).abs().max() < 1e-5
+    cut = [None if matrix is None else matrix * (matrix.abs() > 1e-3) for matrix in matrices]
+    assert (apply_banded(volume, cut) - dense).abs().max() > 1e-3
+
+
+def test_blocks_leave_out_what_is_0_and_hold_the_rest():
+    matrix = resampling_matrices((300, 1, 1), (200, 1, 1), 3, None)[0]
+    blocks = blocks_of(matrix)
+    rebuilt = torch.zeros_like(matrix)
+    for block in blocks:
+        rebuilt[block.rows, block.columns] = block.weights
+    assert torch.equal(rebuilt, matrix)
+    assert max(block.weights.shape[1] for block in blocks) < 90
+    assert len(blocks_of(torch.zeros(3, 4))[0].weights[0]) == 0
+
+
+@pytest.mark.parametrize("slab_voxels", [1, 700, 10**9])
+@pytest.mark.parametrize("shape", [UP, DOWN, (12, 20, 7)])
+def test_labels_in_slabs_equal_labels_at_once(slab_voxels, shape):
+    labels = blobs()
+    assert np.array_equal(resample_labels(labels, shape, None, slab_voxels), resample_labels(labels, shape))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_a_gpu_gives_the_same_image():
+    image = smooth()
+    assert np.abs(resample_image(image, UP, device=torch.device("cuda")) - resample_image(image, UP)).max() < 1e-4
