@@ -155,7 +155,10 @@ def region_target(labels: Tensor, table: Tensor) -> Tensor:
 
 
 def _mean(entropy: Tensor, valid: Tensor | None) -> Tensor:
-    """Mean over channels and over the voxels that count; 0 where none does."""
+    """Mean over channels and voxels; with ignored voxels the sum over channels, mean over those that count, 0 where none does.
+
+    The sum over channels, where the mean would do, is nnU-Net's for regions; classes have one channel.
+    """
     if valid is None:
         return entropy.mean()
-    return (entropy * valid).sum() / (valid.sum() * entropy.shape[1]).clamp_min(1)
+    return (entropy * valid).sum() / valid.sum().clamp_min(1)

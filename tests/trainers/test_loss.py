@@ -50,7 +50,8 @@ def reference_region_loss(logits: Tensor, labels: Tensor, batch_dice: bool, igno
     valid = np.ones(truth.shape, bool) if ignore is None else truth != ignore
     target = np.stack([np.isin(truth, members) for members in WHOLE_AND_CORE], 1)
     entropy = -np.where(target, np.log(probabilities), np.log(1 - probabilities))
-    mean = np.mean([entropy[:, channel][valid] for channel in range(2)])
+    channels = [entropy[:, channel][valid].mean() for channel in range(2)]
+    mean = np.mean(channels) if ignore is None else np.sum(channels)  # nnU-Net sums them where voxels are ignored
     return float(mean) - reference_dice(probabilities, target, valid, batch_dice)
 
 
