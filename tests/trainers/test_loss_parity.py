@@ -46,6 +46,6 @@ def test_losses_and_gradients(case: tuple[bool, bool, int | None]) -> None:
     total = DeepSupervision(alone)(stages, labels)
     total.backward()
     norms = [float(stage.grad.norm()) for stage in stages[:2] if stage.grad is not None]
-    found = (float(alone(stages[0], labels)), float(total), *norms)
+    found = (float(alone(stages[0], labels).detach()), float(total.detach()), *norms)
     assert found == pytest.approx(NNUNET[case], abs=1e-5, rel=1e-5)
     assert found[2:] == pytest.approx(NNUNET[case][2:], rel=1e-4)
