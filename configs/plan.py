@@ -8,6 +8,7 @@ from configs.dataset import DatasetDescription
 from configs.errors import Fault, InputError
 from configs.files import Value
 from configs.fingerprint import IntensityStatistics, Shape, Spacing
+from configs.named_parts import PATTERN
 from configs.network import NetworkConfig
 
 Normalisation = Literal["ct", "zscore", "zscore_in_mask", "rescale", "none"]
@@ -47,6 +48,7 @@ class NetworkPlan(Value):
         mirror_axes: axes of (Z, Y, X) = (0, 1, 2) that may be mirrored in training and prediction.
         scaling_range: factors of scale augmentation in training.
         test_scales: factors of test-time scale ensembling; (1.0,) is none.
+        network_class: a user's own network, `package.module:Class`, made from `network`; None is `se_unet.build_network`.
         reasons: decision -> a sentence with its numbers.
     """
 
@@ -57,6 +59,7 @@ class NetworkPlan(Value):
     mirror_axes: tuple[int, ...] = (0, 1, 2)
     scaling_range: tuple[float, float] = (0.7, 1.4)
     test_scales: tuple[float, ...] = Field(default=(1.0,), min_length=1)
+    network_class: str | None = Field(default=None, pattern=PATTERN)
     reasons: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")

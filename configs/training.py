@@ -3,35 +3,50 @@
 import json
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
 from configs.errors import Fault, InputError
 from configs.files import Value, read_json
+from configs.named_parts import PATTERN
 
 
 class TrainingConfig(Value):
-    """How a network is trained. The defaults are nnU-Net's recipe (see `docs/`).
+    """How a network is trained. The defaults are nnU-Net's recipe (see `docs/training.md`).
 
     Attributes:
         epochs, iterations: an epoch is this many steps.
-        learning_rate, momentum, weight_decay, polynomial, clip_norm: SGD with Nesterov momentum; the rate falls as
-            `learning_rate * (1 - step / steps) ** polynomial`; gradients are clipped to this norm.
-        optimiser: `sgd`, or `adamw` (momentum unused).
+        optimiser: `sgd` with Nesterov momentum, or `adamw` (momentum unused).
+        learning_rate, momentum, weight_decay: of the optimiser.
+        schedule: `polynomial` falls as `learning_rate * (1 - step / steps) ** polynomial`, `cosine` as half a cosine wave to 0.
+        polynomial: exponent of that schedule.
         warmup: share of all steps over which the rate rises linearly from 0.
+        clip_norm: gradients are clipped to this norm.
         batch_size: patches per step; None takes the plan's.
+        accumulate: parts in which the batch is computed, one after the other, with the gradients added up: less memory, the same step.
         base_features: channels of the first stage; None takes the plan's. All stages change in proportion.
+        checkpointing: compute activations again for the gradients, which saves memory; None takes the plan's.
+        weight_average: decay of an exponential average of the weights over steps, which is then what is validated and kept; None is none.
         oversample_foreground: share of patches that are centred on a foreground voxel.
+        oversampling: `position` centres the same places of each batch (nnU-Net's default), `probabilistic` draws for each patch.
+        class_weights: label -> how often it is centred on, relative to the others (1).
         augmentation: the plan's intensity and spatial transforms; False leaves mirroring only.
         augment_scale: the plan's random scaling, apart from the other transforms.
         mirror: random mirroring along the plan's axes.
         deep_supervision: also train on the coarser decoder stages.
-        mixed_precision: `auto` uses it where the device has it.
+        mixed_precision: `auto` uses bfloat16 or float16 where a GPU has it; `bf16` and `fp16` ask for one on any device; `off`.
+        compile: `auto` compiles the network for CUDA; where that fails it is run as it is.
+        deterministic: only algorithms that give the same numbers each time, on GPUs too.
         validate_every: epochs between estimates of the validation loss on patches.
-        validation_iterations: patches batches of one such estimate.
+        validation_iterations: batches of one such estimate.
+        volumes_every: epochs between validations of whole volumes, whose Dice then decides which weights are the best; 0 is never.
+        volumes: cases of one such validation.
+        loggers: where numbers go besides log.csv: `tensorboard`, `mlflow`, `wandb`.
         workers: processes that load and augment; None chooses by the number of cores.
         seed: of cases, weights and augmentation.
+        network_class, loss_class, augmentation_class, trainer_class: a user's own parts, `package.module:Class`.
+        init_weights: a model's folder or weights, or a checkpoint of nnU-Net, from which the layers that fit are taken.
     """
 
     epochs: int = Field(default=1000, ge=1)
@@ -40,21 +55,37 @@ class TrainingConfig(Value):
     learning_rate: float = Field(default=1e-2, gt=0)
     momentum: float = Field(default=0.99, ge=0, lt=1)
     weight_decay: float = Field(default=3e-5, ge=0)
+    schedule: Literal["polynomial", "cosine"] = "polynomial"
     polynomial: float = Field(default=0.9, ge=0)
     warmup: float = Field(default=0.0, ge=0, lt=1)
     clip_norm: float = Field(default=12.0, gt=0)
     batch_size: int | None = Field(default=None, ge=1)
+    accumulate: int = Field(default=1, ge=1)
     base_features: int | None = Field(default=None, ge=1)
+    checkpointing: bool | None = None
+    weight_average: float | None = Field(default=None, gt=0, lt=1)
     oversample_foreground: float = Field(default=1 / 3, ge=0, le=1)
+    oversampling: Literal["position", "probabilistic"] = "position"
+    class_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
     augmentation: bool = True
     augment_scale: bool = True
     mirror: bool = True
     deep_supervision: bool = True
-    mixed_precision: Literal["auto", "off"] = "auto"
+    mixed_precision: Literal["auto", "bf16", "fp16", "off"] = "auto"
+    compile: Literal["auto", "on", "off"] = "auto"
+    deterministic: bool = False
     validate_every: int = Field(default=1, ge=1)
     validation_iterations: int = Field(default=50, ge=1)
+    volumes_every: int = Field(default=0, ge=0)
+    volumes: int = Field(default=4, ge=1)
+    loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
     workers: int | None = Field(default=None, ge=0)
     seed: int = Field(default=0, ge=0)
+    network_class: str | None = Field(default=None, pattern=PATTERN)
+    loss_class: str | None = Field(default=None, pattern=PATTERN)
+    augmentation_class: str | None = Field(default=None, pattern=PATTERN)
+    trainer_class: str | None = Field(default=None, pattern=PATTERN)
+    init_weights: str | None = None
 
     @property
     def steps(self) -> int:

@@ -42,6 +42,7 @@ def _predict_parser() -> argparse.ArgumentParser:
     add("--checkpoint", choices=("final", "best"), default="final", help="which weights; default: %(default)s")
     add("--device", help="cpu, cuda, cuda:1, mps; default: the best there is")
     add("--scheduler", metavar="ADDRESS", help="of a Dask scheduler whose workers then do the work")
+    add("--network-class", metavar="MODULE:CLASS", help="code of a model whose network is not ours; it is imported and runs")
     _add_ensembling(parser)
     _add_outputs(parser)
     return parser

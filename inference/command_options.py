@@ -26,7 +26,7 @@ def load_predictor(arguments: argparse.Namespace) -> Predictor:
         options = options_of(arguments)
     with collecting(faults):
         folds = None if arguments.folds == ["all"] else arguments.folds
-        models = load_models(arguments.model, folds, arguments.checkpoint)
+        models = load_models(arguments.model, folds, arguments.checkpoint, arguments.network_class)
     raise_faults(faults)
     return Predictor(models, device, options)
 

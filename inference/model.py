@@ -9,6 +9,7 @@ from torch import nn
 
 from configs.errors import Fault, InputError, collecting, raise_faults
 from configs.files import Value
+from configs.named_parts import import_part
 from configs.plan import ConfigurationPlan, NetworkPlan, Plan
 from se_unet.builder import build_network
 from se_unet.weights import load_weights
@@ -64,13 +65,16 @@ class Model:
         return next(iter(self.configuration.networks.values()))
 
 
-def load_model(folder: Path, folds: Sequence[int | str] | None = None, checkpoint: str = "final") -> Model:
+def load_model(
+    folder: Path, folds: Sequence[int | str] | None = None, checkpoint: str = "final", network_class: str | None = None
+) -> Model:
     """Read a model folder: `plan.json`, `fold_<name>/weights_<checkpoint>.safetensors`, and `scales.json` where it exists.
 
     Args:
         folder: of the model.
         folds: names such as 0 or "all"; None takes every fold that has weights.
         checkpoint: `final` or `best`.
+        network_class: see `make_network`.
 
     Raises:
         InputError: the folder or what should be in it is missing or unusable; every fault is listed.
@@ -86,11 +90,16 @@ def load_model(folder: Path, folds: Sequence[int | str] | None = None, checkpoin
     with collecting(faults):
         ensemble = ScaleEnsemble.read(folder / SCALES_FILE) if (folder / SCALES_FILE).is_file() else None
     raise_faults(faults)
-    return Model(plan, _load_networks(Model(plan, {}).network_plan, weights), ensemble)
+    return Model(plan, _load_networks(Model(plan, {}).network_plan, weights, network_class), ensemble)
 
 
-def load_models(folders: Sequence[Path], folds: Sequence[int | str] | None = None, checkpoint: str = "final") -> list[Model]:
-    """Read the models of an ensemble.
+def load_models(
+    folders: Sequence[Path],
+    folds: Sequence[int | str] | None = None,
+    checkpoint: str = "final",
+    network_class: str | None = None,
+) -> list[Model]:
+    """Read the models of an ensemble. Arguments as of `load_model`.
 
     Raises:
         InputError: one cannot be used, or they differ in channels, labels or orientation; every fault is listed.
@@ -99,7 +108,7 @@ def load_models(folders: Sequence[Path], folds: Sequence[int | str] | None = Non
     models: list[Model] = []
     for folder in folders:
         with collecting(faults):
-            models.append(load_model(folder, folds, checkpoint))
+            models.append(load_model(folder, folds, checkpoint, network_class))
     raise_faults(faults)
     first = models[0].plan
     for folder, model in zip(folders, models, strict=True):
@@ -153,11 +162,32 @@ def find_weights(folder: Path, folds: Sequence[int | str] | None, checkpoint: st
     return {fold: trained[fold] for fold in wanted}
 
 
-def _load_networks(network_plan: NetworkPlan, weights: dict[str, Path]) -> dict[str, nn.Module]:
+def make_network(planned: NetworkPlan, network_class: str | None = None) -> nn.Module:
+    """The planned network with fresh weights.
+
+    Args:
+        planned: the network.
+        network_class: `package.module:Class` of a network that is not ours. It is imported, so its code runs: a plan that names it is
+            not enough, as models come from others.
+
+    Raises:
+        InputError: the plan's network is of a class that is not allowed or cannot be imported.
+    """
+    if planned.network_class is None:
+        return build_network(planned.network)
+    if planned.network_class != network_class:
+        problem = "the model's network is code of its author, and runs only where you name it"
+        remedy = f"If you have this code and trust it, add --network-class {planned.network_class}"
+        raise InputError(Fault(f"network class `{planned.network_class}`", problem, remedy))
+    network: nn.Module = import_part(planned.network_class, "network class")(planned.network)
+    return network
+
+
+def _load_networks(network_plan: NetworkPlan, weights: dict[str, Path], network_class: str | None) -> dict[str, nn.Module]:
     faults: list[Fault] = []
     networks = {}
     for fold, path in weights.items():
-        network = build_network(network_plan.network)
+        network = make_network(network_plan, network_class)
         with collecting(faults):
             load_weights(network, path)
         networks[fold] = network.eval()

@@ -71,6 +71,7 @@ class Predictor:
         folds: Sequence[int | str] | None = None,
         checkpoint: str = "final",
         options: PredictionOptions | None = None,
+        network_class: str | None = None,
     ) -> "Predictor":
         """Read a model folder, or several to be averaged.
 
@@ -80,12 +81,13 @@ class Predictor:
             folds: such as [0, 1]; None averages over all that are trained.
             checkpoint: `final` or `best`.
             options: of sliding window and ensembling; None takes the plan's.
+            network_class: `package.module:Class` of a user's own network, which is imported; see `inference.model.make_network`.
 
         Raises:
             InputError: a folder or the device cannot be used.
         """
         folders = [model_folder] if isinstance(model_folder, (str, Path)) else model_folder
-        return cls(load_models([Path(folder) for folder in folders], folds, checkpoint), device, options)
+        return cls(load_models([Path(folder) for folder in folders], folds, checkpoint, network_class), device, options)
 
     @property
     def model(self) -> Model:

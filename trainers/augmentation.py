@@ -1,18 +1,32 @@
 """What a training patch goes through, put together from the plan and the settings."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from configs.named_parts import import_part
 from configs.plan import ChannelNormalisation, NetworkPlan
 from configs.training import TrainingConfig
 from trainers.intensity import augment_intensity, intensity_transforms
 from trainers.spatial import SpatialDraw, SpatialRanges, draw_spatial, is_flat, spatial_ranges
 
 
-class Augmentation:
+class Augmentation(Protocol):
+    """What a user's own augmentation has, too: made from the arguments of `make_augmentation`, drawing from `random` alone."""
+
+    def draw_spatial(self, random: Generator) -> SpatialDraw:
+        """Draw the spatial transform of one patch."""
+        ...
+
+    def change_intensity(self, images: NDArray[np.float32], random: Generator) -> NDArray[np.float32]:
+        """Draw and apply the intensity transforms of patches (B, C, Z, Y, X); they may be changed in place."""
+        ...
+
+
+class PlannedAugmentation:
     """Spatial and intensity transforms.
 
     Args:
@@ -39,10 +53,13 @@ class Augmentation:
 def make_augmentation(
     planned: NetworkPlan, normalisation: Sequence[ChannelNormalisation], config: TrainingConfig
 ) -> Augmentation:
-    """The planned augmentation, as far as the settings leave it on."""
+    """The planned augmentation, as far as the settings leave it on; or the user's own, where the settings name one."""
+    if config.augmentation_class is not None:
+        own: Augmentation = import_part(config.augmentation_class, "augmentation class")(planned, normalisation, config)
+        return own
     scaling = planned.scaling_range if config.augment_scale and planned.scaling_range != (1.0, 1.0) else None
     ranges = spatial_ranges(planned.patch_size, scaling, planned.mirror_axes)
     if not config.augmentation:
         ranges = SpatialRanges(((0, 0), (0, 0), (0, 0)), None, mirror_axes=ranges.mirror_axes)
     masked = [index for index, channel in enumerate(normalisation) if channel.scheme == "zscore_in_mask"]
-    return Augmentation(ranges, is_flat(planned.patch_size), config.augmentation, masked)
+    return PlannedAugmentation(ranges, is_flat(planned.patch_size), config.augmentation, masked)

@@ -15,6 +15,7 @@ from trainers.patches import PatchSampler, Place, read_image, read_labels
 from trainers.spatial import SpatialDraw, mirror, source_box, transform
 
 Purpose = Literal["training", "validation"]
+Patch = tuple[NDArray[np.float32], NDArray[np.int16]]  # an image (C, Z, Y, X) and its labels (Z, Y, X)
 _STREAMS: dict[Purpose, int] = {"training": 0, "validation": 1}
 
 
@@ -90,16 +91,27 @@ class LoadingError(RuntimeError):
 class BatchMaker:
     """Draws, reads and augments.
 
+    Each position of a batch has random numbers of its own, so processes that share a batch make together what one makes.
+
     Args:
         training, validation: samplers of the two sets.
         augmentation: of training batches.
         seed: of everything drawn.
+        positions: of the batch, which this process makes; None is all.
     """
 
-    def __init__(self, training: PatchSampler, validation: PatchSampler, augmentation: Augmentation, seed: int):
+    def __init__(
+        self,
+        training: PatchSampler,
+        validation: PatchSampler,
+        augmentation: Augmentation,
+        seed: int,
+        positions: range | None = None,
+    ):
         self._samplers: dict[Purpose, PatchSampler] = {"training": training, "validation": validation}
         self._augmentation = augmentation
         self._seed = seed
+        self._positions = range(training.batch_size) if positions is None else positions
 
     def __getitem__(self, key: BatchKey) -> Batch:
         """Make a batch.
@@ -107,37 +119,43 @@ class BatchMaker:
         Raises:
             LoadingError: whatever goes wrong, with the cases.
         """
-        sampler = self._samplers[key.purpose]
-        random = self._random(key)
-        cases = sampler.draw_cases(random)
+        cases = self.cases_of(key)
         patches = []
-        for position, case in enumerate(cases):
+        for position, case in zip(self._positions, cases, strict=True):
             try:
-                patches.append(self._patch(sampler, random, case, position, key.purpose))
+                patches.append(self._patch(key, case, position))
             except Exception as error:  # a worker has no other way to tell which case it was
                 raise LoadingError(f"case `{case}` in {key}: {type(error).__name__}: {error}") from error
         images = np.stack([image for image, _ in patches])
         labels = np.stack([labels for _, labels in patches])
-        if key.purpose == "training":
-            images = self._augmentation.change_intensity(images, random)
         return Batch(images, labels, tuple(cases))
 
     def cases_of(self, key: BatchKey) -> Sequence[str]:
-        """Cases of a batch, without making it."""
-        return self._samplers[key.purpose].draw_cases(self._random(key))
+        """Cases of this process's positions of a batch, without making it."""
+        cases = self._samplers[key.purpose].draw_cases(self._random(key))
+        return [cases[position] for position in self._positions]
 
-    def _random(self, key: BatchKey) -> Generator:
-        return np.random.default_rng((self._seed, _STREAMS[key.purpose], key.epoch, key.index))
+    def pair(self, key: BatchKey, position: int) -> tuple[Patch, Patch]:
+        """The patch at a position of a training batch, before and after augmentation."""
+        case = self._samplers[key.purpose].draw_cases(self._random(key))[position]
+        place = self._samplers[key.purpose].draw_place(self._random(key, position), case, position)
+        return read_patch(self._samplers[key.purpose], place, SpatialDraw(None, ())), self._patch(key, case, position)
 
-    def _patch(
-        self, sampler: PatchSampler, random: Generator, case: str, position: int, purpose: Purpose
-    ) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
+    def _random(self, key: BatchKey, position: int | None = None) -> Generator:
+        stream = (self._seed, _STREAMS[key.purpose], key.epoch, key.index)
+        return np.random.default_rng(stream if position is None else (*stream, position))
+
+    def _patch(self, key: BatchKey, case: str, position: int) -> Patch:
+        sampler, random = self._samplers[key.purpose], self._random(key, position)
         place = sampler.draw_place(random, case, position)
-        draw = self._augmentation.draw_spatial(random) if purpose == "training" else SpatialDraw(None, ())
-        return read_patch(sampler, place, draw)
+        if key.purpose == "validation":
+            return read_patch(sampler, place, SpatialDraw(None, ()))
+        image, labels = read_patch(sampler, place, self._augmentation.draw_spatial(random))
+        # copied: a patch may be the volume that is held in memory
+        return self._augmentation.change_intensity(image[None].copy(), random)[0], labels
 
 
-def read_patch(sampler: PatchSampler, place: Place, draw: SpatialDraw) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
+def read_patch(sampler: PatchSampler, place: Place, draw: SpatialDraw) -> Patch:
     """Read a patch, and around it what its transform needs; transform it.
 
     Returns:

@@ -11,10 +11,11 @@ from torch.optim import Optimizer
 
 from configs.errors import Fault, InputError
 from configs.files import replacing
+from trainers.distributed import gathered, processes, rank
 from trainers.precision import Precision
 from trainers.random_states import random_states, restore_random_states
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass
@@ -25,13 +26,15 @@ class TrainingState:
         epoch: being worked on, from 0; equal to the number of epochs when all is done.
         losses: of the steps done in this epoch; NaN for skipped steps.
         ema: moving average of the mean pseudo-Dice, or None before the first.
-        best: the highest so far, or None.
+        class_ema: the same of each label that has occurred.
+        best: the highest mean so far, or, where whole volumes are validated, the highest Dice of theirs; None before the first.
         rows: of the finished epochs, see `history.EpochRecord.row`.
     """
 
     epoch: int = 0
     losses: list[float] = field(default_factory=list)
     ema: float | None = None
+    class_ema: dict[str, float] = field(default_factory=dict)
     best: float | None = None
     rows: list[dict[str, float]] = field(default_factory=list)
 
@@ -42,23 +45,31 @@ class CheckpointKeeper:
     Args:
         path: of the checkpoint.
         network, optimiser, precision: whose states are kept.
+        average: of the weights, or None.
     """
 
-    def __init__(self, path: Path, network: nn.Module, optimiser: Optimizer, precision: Precision):
+    def __init__(
+        self, path: Path, network: nn.Module, optimiser: Optimizer, precision: Precision, average: nn.Module | None = None
+    ):
         self.path = path
         self._network = network
         self._optimiser = optimiser
         self._precision = precision
+        self._average = average
 
     def save(self, state: TrainingState) -> None:
-        """Write the checkpoint in place of the former one."""
+        """Write the checkpoint in place of the former one. Every process calls this, the first one writes."""
+        every_random = gathered(random_states())
+        if rank() > 0:
+            return
         content = {
             "format": _FORMAT,
             "state": asdict(state),
             "network": self._network.state_dict(),
             "optimiser": self._optimiser.state_dict(),
             "precision": self._precision.state(),
-            "random": random_states(),
+            "average": None if self._average is None else self._average.state_dict(),
+            "random": every_random,
         }
         with replacing(self.path) as temporary:
             torch.save(content, temporary)
@@ -73,11 +84,14 @@ class CheckpointKeeper:
         try:
             self._network.load_state_dict(content["network"])
             self._optimiser.load_state_dict(content["optimiser"])
+            if self._average is not None and content["average"] is not None:
+                self._average.load_state_dict(content["average"])
         except (RuntimeError, ValueError) as error:
             problem = f"it is of another network or optimiser ({error})"
             raise InputError(Fault(str(self.path), problem, "Resume with the settings of its training, or --restart")) from error
         self._precision.load_state(content["precision"])
-        restore_random_states(content["random"])
+        if len(content["random"]) == processes():
+            restore_random_states(content["random"][rank()])
         return TrainingState(**content["state"])
 
 

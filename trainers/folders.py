@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs.errors import Fault, InputError
+from configs.plan import Plan
 from preprocessing.description import dataset_name
+from preprocessing.store import CaseStore
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,11 @@ class FoldFolder:
         return self.path / "progress.png"
 
     @property
+    def preview(self) -> Path:
+        """Patches before and after augmentation."""
+        return self.path / "preview.png"
+
+    @property
     def validation(self) -> Path:
         """Segmentations of the fold's validation cases."""
         return self.path / "validation"
@@ -54,9 +61,16 @@ class FoldFolder:
         """Whether a training has left anything to lose."""
         return self.checkpoint.is_file() or self.final_weights.is_file()
 
+    def tidy(self) -> None:
+        """Delete what a killed process left half written."""
+        for folder in (self.path, self.validation):
+            for file in folder.glob(".partial-*"):
+                file.unlink(missing_ok=True)
+
     def clear(self) -> None:
         """Delete what a training wrote; other files stay."""
-        for file in (self.final_weights, self.checkpoint, self.best_weights, self.log, self.picture):
+        self.tidy()
+        for file in (self.final_weights, self.checkpoint, self.best_weights, self.log, self.picture, self.preview):
             file.unlink(missing_ok=True)
         if self.validation.is_dir():
             shutil.rmtree(self.validation)
@@ -104,9 +118,10 @@ class DatasetFolder:
         """The folds."""
         return self.path / "splits.json"
 
-    def preprocessed(self, configuration: str) -> Path:
-        """Prepared cases of a configuration."""
-        return self.path / "preprocessed" / configuration
+    def store(self, plan: Plan) -> CaseStore:
+        """Prepared cases of a plan's first configuration, which may share them with another one."""
+        name, configuration = next(iter(plan.configurations.items()))
+        return CaseStore(self.path / "preprocessed" / (configuration.cases_of or name))
 
     def model(self, configuration: str, network: str, tag: str | None = None) -> ModelFolder:
         """Folder of a model; a tag tells trainings with other settings apart."""

@@ -26,6 +26,7 @@ class EpochRecord:
         pseudo_dice: label -> Dice over validation patches.
         mean_pseudo_dice: over the labels that occur.
         ema_pseudo_dice: its exponential moving average.
+        volume_dice: mean foreground Dice of whole validation volumes.
         skipped_steps: steps left out for a loss or gradient that is not finite.
         seconds: of training and validation.
         data_wait_share: share of the training time spent waiting for data.
@@ -38,6 +39,7 @@ class EpochRecord:
     pseudo_dice: dict[str, float]
     mean_pseudo_dice: float
     ema_pseudo_dice: float
+    volume_dice: float
     skipped_steps: int
     seconds: float
     data_wait_share: float
@@ -52,10 +54,11 @@ class EpochRecord:
         shown = list(self.pseudo_dice.items())[:_MOST_LABELS]
         dice = ", ".join(f"{label} {_shown(value)}" for label, value in shown)
         dice += ", ..." * (len(self.pseudo_dice) > len(shown))
+        whole = "" if math.isnan(self.volume_dice) else f"Dice of whole volumes {self.volume_dice:.3f}, "
         return (
             f"epoch {self.epoch}/{epochs}: loss {self.training_loss:.4f}, validation loss {_shown(self.validation_loss, 4)}, "
             f"pseudo-Dice {_shown(self.mean_pseudo_dice)} ({dice}), average {_shown(self.ema_pseudo_dice)}, "
-            f"lr {self.learning_rate:.2e}, {self.seconds:.1f} s, {self.data_wait_share:.0%} of training waiting for data"
+            f"{whole}lr {self.learning_rate:.2e}, {self.seconds:.1f} s, {self.data_wait_share:.0%} of training waiting for data"
         )
 
 
@@ -96,7 +99,7 @@ class History:
         labels = {name: name.removeprefix("pseudo_dice_") for name in columns if name.startswith("pseudo_dice_")}
         if len(labels) > _MOST_LABELS:
             labels = {"mean_pseudo_dice": f"mean of {len(labels)} labels"}
-        _draw(middle, table, {**labels, "ema_pseudo_dice": "moving average"}, "Dice on patches")
+        _draw(middle, table, {**labels, "ema_pseudo_dice": "moving average", "volume_dice": "whole volumes"}, "Dice")
         middle.set_ylim(0, 1)
         _draw(lower, table, {"seconds": "seconds"}, "seconds per epoch")
         lower.set_ylim(bottom=0)

@@ -4,7 +4,7 @@ import signal
 import threading
 from collections.abc import Iterable, Iterator
 from types import FrameType, TracebackType
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from configs.progress import Progress
 
@@ -51,7 +51,12 @@ class StopRequest:
     def raise_if_received(self, message: str) -> None:
         """Raise `TrainingInterruptedError` where a signal has come."""
         if self.received is not None:
-            raise TrainingInterruptedError(f"{self.received.name} received: {message}", int(self.received))
+            self.stop(message)
+
+    def stop(self, message: str) -> NoReturn:
+        """Raise `TrainingInterruptedError` for the signal that this process, or another one that trains with it, has received."""
+        received = self.received or signal.SIGTERM
+        raise TrainingInterruptedError(f"{received.name} received: {message}", int(received))
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from trainers.batches import Batch, BatchKey, BatchMaker, LoadingError
 
+_PATIENCE = 600  # seconds without a batch, after which the training ends: a disk that is gone blocks workers without an error
 _START_METHOD = (
     "fork" if sys.platform == "linux" else "spawn"
 )  # forked workers share the cases in memory; only Linux forks safely
@@ -75,10 +76,14 @@ class BatchStream:
 
     def _obituary(self, key: BatchKey, error: Exception) -> str:
         cases = ", ".join(self._maker.cases_of(key))
-        free = psutil.virtual_memory().available / 2**30
+        memory = psutil.virtual_memory()
+        codes = [process.exitcode for process in getattr(self._batches, "_workers", ()) if process.exitcode]
         return (
-            f"a process that loads data died while {key} (cases {cases}) was awaited: {error}. {free:.1f} GiB of memory are "
-            f"free; if it was killed for want of memory, use fewer than {self._workers} --workers (0 loads in the main process)"
+            f"a process that loads data died or hangs; {key} (cases {cases}) was awaited: {error}. "
+            f"Exit codes: {', '.join(map(str, codes)) or 'unknown'} (-9: killed, often for want of memory). "
+            f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB of memory are free, this process uses "
+            f"{psutil.Process().memory_info().rss / 2**30:.1f}. If memory is short, use fewer than {self._workers} --workers "
+            "(0 loads in the main process)"
         )
 
 
@@ -89,21 +94,24 @@ def choose_workers(device: torch.device) -> int:
 
 
 def _load(maker: BatchMaker, keys: Iterator[BatchKey], workers: int, pin: bool) -> Iterator[Batch]:
-    loader: DataLoader[Any] = DataLoader(
-        maker,  # type: ignore[arg-type]  # it maps keys, not integers, to batches
-        batch_size=None,
-        sampler=keys,
-        num_workers=workers,
-        collate_fn=_unchanged,  # a batch is one item here
-        pin_memory=pin,
-        worker_init_fn=_ignore_signals,
-        multiprocessing_context=_START_METHOD,
-        generator=torch.Generator(),  # its own: the global one belongs to the network
-        prefetch_factor=2,
-    )
     with warnings.catch_warnings():
         # Python warns of forking beside other threads. The workers run NumPy and single-threaded PyTorch, which need none.
         warnings.simplefilter("ignore", DeprecationWarning)
+        # PyTorch warns of more workers than cores, which the user has asked for.
+        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+        loader: DataLoader[Any] = DataLoader(
+            maker,  # type: ignore[arg-type]  # it maps keys, not integers, to batches
+            batch_size=None,
+            sampler=keys,
+            num_workers=workers,
+            collate_fn=_unchanged,  # a batch is one item here
+            pin_memory=pin,
+            worker_init_fn=_ignore_signals,
+            multiprocessing_context=_START_METHOD,
+            generator=torch.Generator(),  # its own: the global one belongs to the network
+            prefetch_factor=2,
+            timeout=_PATIENCE,
+        )
         return iter(loader)
 
 

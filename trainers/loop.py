@@ -3,12 +3,11 @@
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from configs.dataset import DatasetDescription
 from configs.progress import Progress
@@ -16,13 +15,17 @@ from configs.training import TrainingConfig
 from se_unet.weights import save_weights
 from trainers.batches import Batch, LoadingError, Schedule
 from trainers.checkpoint import CheckpointKeeper, TrainingState
+from trainers.distributed import any_has, mean_of, rank, wait_for_all
 from trainers.folders import FoldFolder
 from trainers.history import EpochRecord, History
 from trainers.interruption import StopRequest
 from trainers.loading import BatchStream
+from trainers.loggers import Logger
 from trainers.optimisation import learning_rate, set_learning_rate
 from trainers.precision import Precision
+from trainers.progress_note import ProgressNote
 from trainers.pseudo_dice import PseudoDice, mean_of_defined
+from trainers.step import TrainingStep, explained_memory
 
 logger = logging.getLogger(__name__)
 
@@ -37,32 +40,40 @@ class NotFiniteError(RuntimeError):
 
 @dataclass(frozen=True)
 class Parts:
-    """What a training is composed of.
+    """What a training is composed of: finished parts, which the loop calls.
 
     Attributes:
-        network, loss, optimiser, precision, device: of a step; network and loss are on the device.
+        step: takes a step.
+        network: what is validated and kept: the network, or the average of its weights.
+        loss, precision, device: of validation on patches.
+        optimiser: whose rate is set.
         stream: batches in the order of `schedule`, from the state's step on.
         schedule: which epochs validate.
         config: settings.
         description: of the labels.
         folder: where weights and logs go.
         keeper: of checkpoints.
+        loggers: of numbers.
+        check_volumes: mean foreground Dice of whole validation volumes; None where they are not validated.
         stop: noted signals.
         progress: shows the steps.
         resume_hint: what to tell when the training stops early.
     """
 
+    step: TrainingStep
     network: nn.Module
     loss: nn.Module
-    optimiser: Optimizer
     precision: Precision
     device: torch.device
+    optimiser: torch.optim.Optimizer
     stream: BatchStream
     schedule: Schedule
     config: TrainingConfig
     description: DatasetDescription
     folder: FoldFolder
     keeper: CheckpointKeeper
+    loggers: Sequence[Logger]
+    check_volumes: Callable[[], float] | None
     stop: StopRequest
     progress: Progress
     resume_hint: str
@@ -80,6 +91,7 @@ class Trainer:
         self._parts = parts
         self._state = state
         self._history = History(state.rows)
+        self._note = ProgressNote(parts.config.steps)
         self._skipped: list[Batch] = []
         self._pictured = -math.inf
 
@@ -90,6 +102,7 @@ class Trainer:
             TrainingInterruptedError: on a signal, after the current step; the checkpoint holds everything up to there.
             NotFiniteError: the loss was not finite in several steps in a row.
             LoadingError: a batch could not be made.
+            DeviceMemoryError: the device has too little memory.
         """
         epochs = self._parts.config.epochs
         while self._state.epoch < epochs:
@@ -101,24 +114,30 @@ class Trainer:
             self._state.losses = []
             self._parts.keeper.save(self._state)
             self._show(is_last=self._state.epoch == epochs)
+            for numbers in self._parts.loggers:
+                numbers.log(self._history.rows[-1])
 
     def _run_epoch(self) -> EpochRecord:
         start = time.perf_counter()
         waited = self._train()
         training_seconds = time.perf_counter() - start
         losses = [loss for loss in self._state.losses if math.isfinite(loss)]
-        validation_loss, dice = self._validate() if self._parts.schedule.validates(self._state.epoch) else (math.nan, [])
+        validates = self._parts.schedule.validates(self._state.epoch)
         names = self._parts.description.foreground
-        mean = mean_of_defined(dice)
-        self._keep_best(mean)
+        validation_loss, dice = self._validate() if validates else (math.nan, [math.nan] * len(names))
+        mean = self._average(dict(zip(names, dice, strict=True)))
+        volumes = self._check_volumes()
+        self._keep_best(volumes)
+        self._note.pause()
         return EpochRecord(
             epoch=self._state.epoch + 1,
             learning_rate=self._parts.optimiser.param_groups[0]["lr"],
             training_loss=sum(losses) / len(losses) if losses else math.nan,
             validation_loss=validation_loss,
-            pseudo_dice=dict(zip(names, dice or [math.nan] * len(names), strict=True)),
+            pseudo_dice=dict(zip(names, dice, strict=True)),
             mean_pseudo_dice=mean,
             ema_pseudo_dice=math.nan if self._state.ema is None else self._state.ema,
+            volume_dice=volumes,
             skipped_steps=len(self._state.losses) - len(losses),
             seconds=time.perf_counter() - start,
             data_wait_share=waited / training_seconds,
@@ -127,64 +146,79 @@ class Trainer:
     def _train(self) -> float:
         """The steps of the epoch that are left. Returns seconds spent waiting for data."""
         parts, state = self._parts, self._state
-        parts.network.train()
-        waited = parts.stream.waited
+        start, waited = time.perf_counter(), parts.stream.waited
         left = range(len(state.losses), parts.config.iterations)
         description = f"epoch {state.epoch + 1}/{parts.config.epochs}"
         for iteration in parts.progress.track(left, description, len(left)):
             self._stop_if_asked()
-            set_learning_rate(parts.optimiser, learning_rate(parts.config, state.epoch * parts.config.iterations + iteration))
+            step = state.epoch * parts.config.iterations + iteration
+            rate = learning_rate(parts.config, step)
+            set_learning_rate(parts.optimiser, rate)
             state.losses.append(self._step(self._next_batch()))
-            parts.progress.note(f"loss {state.losses[-1]:.3f}")
+            waiting = (parts.stream.waited - waited) / (time.perf_counter() - start)
+            parts.progress.note(self._note.text(step + 1, state.losses[-1], rate, waiting, state.class_ema))
         self._stop_if_asked()
         return parts.stream.waited - waited
 
     def _step(self, batch: Batch) -> float:
         """One step. Returns the loss, NaN where the step was skipped."""
-        parts = self._parts
-        images, labels = self._to_device(batch)
-        with parts.precision.context():
-            logits = parts.network(images)
-        loss = parts.loss(logits, labels)
-        value = float(loss.detach())
-        if math.isfinite(value) and parts.precision.step(loss, parts.network, parts.optimiser, parts.config.clip_norm):
+        value = self._parts.step(*self._to_device(batch))
+        if math.isfinite(value):
             self._skipped.clear()
             return value
         self._skipped.append(batch)
         cases = ", ".join(dict.fromkeys(case for skipped in self._skipped for case in skipped.cases))
-        logger.warning("step skipped: the loss (%s) or its gradients are not finite, cases %s", value, ", ".join(batch.cases))
+        logger.warning("step skipped: the loss or its gradients are not finite (nan or inf), cases %s", ", ".join(batch.cases))
         if len(self._skipped) >= MOST_SKIPPED:
             raise NotFiniteError(
                 f"loss or gradients were not finite in {MOST_SKIPPED} steps in a row (cases {cases}). The last epoch's "
                 "checkpoint is whole. Look at these cases, or train anew with a lower learning rate"
             )
-        return math.nan
+        return value
 
     def _validate(self) -> tuple[float, list[float]]:
         """Mean loss and Dice of each label on validation patches."""
         parts = self._parts
         parts.network.eval()
         dice = PseudoDice(parts.description, parts.device)
-        losses = []
-        with torch.no_grad():
+        losses = torch.zeros((), device=parts.device)
+        with torch.no_grad(), explained_memory():
             for _ in range(parts.schedule.validation_iterations):
                 self._stop_if_asked()
                 images, labels = self._to_device(self._next_batch())
                 with parts.precision.context():
                     logits = parts.network(images)
-                losses.append(float(parts.loss(logits, labels)))
+                losses += parts.loss(logits, labels)
                 dice.add(logits, labels)
-        return sum(losses) / len(losses), dice.values()
+        return mean_of(losses) / parts.schedule.validation_iterations, dice.values()
 
-    def _keep_best(self, mean: float) -> None:
-        """Update the moving average; write the weights where it is the highest so far."""
-        state = self._state
-        if math.isnan(mean):
-            return
-        state.ema = mean if state.ema is None else EMA_DECAY * state.ema + (1 - EMA_DECAY) * mean
-        if state.best is None or state.ema > state.best:
-            state.best = state.ema
-            save_weights(self._parts.network, self._parts.folder.best_weights)
+    def _average(self, dice: dict[str, float]) -> float:
+        """Take the labels' Dice into the moving averages. Returns their mean."""
+        state, mean = self._state, mean_of_defined(list(dice.values()))
+        for label, value in dice.items():
+            if not math.isnan(value):
+                state.class_ema[label] = _ema(state.class_ema.get(label), value)
+        if not math.isnan(mean):
+            state.ema = _ema(state.ema, mean)
+        return mean
+
+    def _check_volumes(self) -> float:
+        """Dice of whole volumes; NaN where it is not this epoch's turn."""
+        parts, done = self._parts, self._state.epoch + 1
+        if parts.check_volumes is None or (done % parts.config.volumes_every and done != parts.config.epochs):
+            return math.nan
+        dice = parts.check_volumes() if rank() == 0 else math.nan
+        wait_for_all()
+        return dice
+
+    def _keep_best(self, volumes: float) -> None:
+        """Write the weights where Dice is the highest so far: that of whole volumes where there is one, else the average on patches."""
+        state, parts = self._state, self._parts
+        value = state.ema if parts.check_volumes is None else volumes
+        if value is not None and not math.isnan(value) and (state.best is None or value > state.best):
+            state.best = value
+            if rank() == 0:
+                save_weights(parts.network, parts.folder.best_weights)
 
     def _next_batch(self) -> Batch:
         try:
@@ -193,21 +227,27 @@ class Trainer:
             self._stop_if_asked()  # what stops this process may have ended the workers first
             raise
 
-    def _to_device(self, batch: Batch) -> Sequence[Tensor]:
-        arrays = (torch.from_numpy(batch.images), torch.from_numpy(batch.labels))
-        return [array.to(self._parts.device, non_blocking=True) for array in arrays]
+    def _to_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        images, labels = (torch.from_numpy(array) for array in (batch.images, batch.labels))
+        device = self._parts.device
+        return images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
 
     def _stop_if_asked(self) -> None:
-        if self._parts.stop.received is not None:
-            self._parts.keeper.save(self._state)
+        parts = self._parts
+        if any_has(parts.stop.received is not None, parts.device):
+            parts.keeper.save(self._state)
             self._show(is_last=True)
-            self._parts.stop.raise_if_received(f"the training stopped and is saved. {self._parts.resume_hint}")
+            parts.stop.stop(f"the training stopped and is saved. {parts.resume_hint}")
 
     def _show(self, is_last: bool) -> None:
         """Write the table, and from time to time the picture."""
-        if not self._history.rows:
+        if not self._history.rows or rank() > 0:
             return
         self._history.write_table(self._parts.folder.log)
         if is_last or time.monotonic() - self._pictured > _PICTURE_SECONDS:
             self._history.write_picture(self._parts.folder.picture)
             self._pictured = time.monotonic()
+
+
+def _ema(average: float | None, value: float) -> float:
+    return value if average is None else EMA_DECAY * average + (1 - EMA_DECAY) * value

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from configs.dataset import DatasetDescription
+from configs.named_parts import import_part
+from trainers.distributed import add_up, processes, summed
 
 SMOOTH = 1e-5
 _SPATIAL = (2, 3, 4)
@@ -35,8 +37,8 @@ def soft_dice(probabilities: Tensor, target: Tensor, valid: Tensor | None, over_
     intersection = (probabilities * target).sum(_SPATIAL)
     predicted = probabilities.sum(_SPATIAL)
     present = target.sum(_SPATIAL, dtype=torch.float32)
-    if over_batch:
-        intersection, predicted, present = intersection.sum(0), predicted.sum(0), present.sum(0)
+    if over_batch:  # also over the parts of the batch that other processes have
+        intersection, predicted, present = summed(torch.stack([intersection.sum(0), predicted.sum(0), present.sum(0)]))
     return ((2 * intersection + SMOOTH) / (predicted + present + SMOOTH).clamp_min(1e-8)).mean()
 
 
@@ -115,8 +117,18 @@ class DeepSupervision(nn.Module):
         return torch.stack(terms).sum()
 
 
-def make_loss(description: DatasetDescription, batch_dice: bool) -> DeepSupervision:
-    """The loss that a dataset's labels ask for."""
+def make_loss(description: DatasetDescription, batch_dice: bool, loss_class: str | None = None) -> nn.Module:
+    """The loss that a dataset's labels ask for; or the user's own.
+
+    Args:
+        description: of the labels.
+        batch_dice: take the batch as one volume.
+        loss_class: `package.module:Class` of a module that is made from these two and gives a scalar from logits (B, K, Z, Y, X), or a
+            list of them, the finest stage first, and class indices (B, Z, Y, X).
+    """
+    if loss_class is not None:
+        own: nn.Module = import_part(loss_class, "loss class")(description, batch_dice)
+        return own
     if not description.has_regions:
         return DeepSupervision(ClassLoss(batch_dice, description.ignore_index))
     members = [description.class_indices(name) for name in description.foreground]
@@ -161,4 +173,5 @@ def _mean(entropy: Tensor, valid: Tensor | None) -> Tensor:
     """
     if valid is None:
         return entropy.mean()
-    return (entropy * valid).sum() / valid.sum().clamp_min(1)
+    count = add_up(valid.sum()) / processes()
+    return (entropy * valid).sum() / count.clamp_min(1 / processes())

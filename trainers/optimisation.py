@@ -1,5 +1,6 @@
 """Optimiser and learning rate. The rate is a function of the step alone, so a resumed training has the rate it would have had."""
 
+import math
 from collections.abc import Iterable
 
 from torch import nn
@@ -22,10 +23,15 @@ def make_optimiser(parameters: Iterable[nn.Parameter], config: TrainingConfig) -
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:
-    """`learning_rate * (1 - step / steps) ** polynomial`, over the first `warmup * steps` steps times a linear rise from 0."""
+    """The rate of a step: a fall over all steps, times a linear rise from 0 over the first `warmup * steps` of them.
+
+    `polynomial`: `learning_rate * (1 - step / steps) ** polynomial`; `cosine`: `learning_rate * (1 + cos(pi step / steps)) / 2`.
+    """
     rising = config.warmup * config.steps
     rise = min(1.0, (step + 1) / rising) if rising else 1.0
-    return config.learning_rate * rise * max(0.0, 1 - step / config.steps) ** config.polynomial
+    done = min(1.0, step / config.steps)
+    fall = (1 + math.cos(math.pi * done)) / 2 if config.schedule == "cosine" else (1 - done) ** config.polynomial
+    return config.learning_rate * rise * fall
 
 
 def set_learning_rate(optimiser: Optimizer, rate: float) -> None:

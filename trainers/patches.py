@@ -43,6 +43,8 @@ class PatchSampler:
         oversample_foreground: share of the batch that is centred on the foreground.
         groups: see `sampled_groups`.
         ignore_index: class index of ignored voxels; a patch of nothing else is drawn again.
+        weights: how often each group is drawn, relative to the others; None draws them alike.
+        probabilistic: draw for each patch whether it is centred, rather than by its position in the batch.
     """
 
     def __init__(
@@ -53,12 +55,16 @@ class PatchSampler:
         oversample_foreground: float,
         groups: Sequence[Sequence[int]],
         ignore_index: int | None = None,
+        weights: Sequence[float] | None = None,
+        probabilistic: bool = False,
     ):
         self.cases = cases
         self.patch_size = patch_size
         self.batch_size = batch_size
         self._share = oversample_foreground
         self._groups = groups
+        self._weights = [1.0] * len(groups) if weights is None else list(weights)
+        self._probabilistic = probabilistic
         self._ignore = ignore_index
         self._names = sorted(cases)
 
@@ -75,16 +81,21 @@ class PatchSampler:
         return self._draw_anywhere(random, case)
 
     def _is_centred(self, random: Generator, position: int) -> bool:
-        if self.batch_size == 1:  # there is one position, so the share is one of batches
+        if self._probabilistic or self.batch_size == 1:  # with one position the share can only be one of batches
             return bool(random.random() < self._share)
         return position >= round(self.batch_size * (1 - self._share))
 
     def _draw_foreground(self, random: Generator, case: TrainingCase) -> NDArray[np.int32] | None:
         locations = case.class_locations
-        present = [members for members in self._groups if any(len(locations.get(member, ())) for member in members)]
+        present = [
+            (members, weight)
+            for members, weight in zip(self._groups, self._weights, strict=True)
+            if weight and any(len(locations.get(member, ())) for member in members)
+        ]
         if not present:
             return None
-        members = present[random.integers(len(present))]
+        shares = np.array([weight for _, weight in present])
+        members, _ = present[random.choice(len(present), p=shares / shares.sum())]
         voxels = np.concatenate([locations[member] for member in members if member in locations])
         return voxels[random.integers(len(voxels))]
 

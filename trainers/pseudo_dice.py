@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from configs.dataset import DatasetDescription
+from trainers.distributed import add_up
 from trainers.loss import region_table, region_target
 
 
@@ -37,8 +38,9 @@ class PseudoDice:
         self._either += predicted.sum(over) + target.sum(over)
 
     def values(self) -> list[float]:
-        """Dice of each label, in the description's order."""
-        pairs = zip(self._both.tolist(), self._either.tolist(), strict=True)
+        """Dice of each label over the batches of all processes, in the description's order."""
+        counts = add_up(torch.stack([self._both, self._either]))
+        pairs = zip(*counts.tolist(), strict=True)
         return [2 * both / either if either else math.nan for both, either in pairs]
 
 

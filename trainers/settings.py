@@ -9,8 +9,8 @@ from configs.plan import NetworkPlan
 from configs.training import TrainingConfig, load_training_config
 from trainers.folders import ModelFolder
 
-_CHANGEABLE = {"workers"}  # how fast the same training runs
-_CHANGEABLE_ON_RESUME = {"workers", "epochs"}  # the rate follows the new schedule from the next step on
+_CHANGEABLE = {"workers", "loggers", "compile"}  # how fast the same training runs, and who watches
+_CHANGEABLE_ON_RESUME = {*_CHANGEABLE, "epochs"}  # the rate follows the new schedule from the next step on
 
 
 def resolve_config(model: ModelFolder, preset: str | None, overrides: Mapping[str, Any], resume: bool) -> TrainingConfig:
@@ -36,12 +36,14 @@ def adapt_plan(planned: NetworkPlan, config: TrainingConfig) -> NetworkPlan:
         | {
             "features": tuple(max(1, round(features * base / first)) for features in planned.network.features),
             "deep_supervision": planned.network.deep_supervision and config.deep_supervision,
+            "checkpointing": planned.network.checkpointing if config.checkpointing is None else config.checkpointing,
         }
     )
     changes = {
         "network": network,
         "batch_size": config.batch_size or planned.batch_size,
         "mirror_axes": planned.mirror_axes if config.mirror else (),
+        "network_class": config.network_class,
     }
     return planned.model_copy(update=changes)
 

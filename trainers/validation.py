@@ -4,7 +4,9 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from configs.dataset import DatasetDescription
 from configs.files import write_json
@@ -48,18 +50,31 @@ def validate_fold(
     return result
 
 
-def _validate_case(predictor: Predictor, case: StoredCase, folder: Path, progress: Progress | None) -> dict[str, LabelScores]:
-    """Scores of each label."""
+def predict_case(
+    predictor: Predictor, case: StoredCase, progress: Progress | None = None
+) -> tuple[NDArray[np.integer], NDArray[np.integer], tuple[float, float, float]]:
+    """Segment a prepared case.
+
+    Returns:
+        Label values (Z, Y, X) on the original grid, those of the label file, and the grid's spacing in mm.
+    """
     properties = case.properties
     if properties.labels is None:
         raise ValueError(f"case {case.identifier} has no label file")
     prepared = Prepared((torch.from_numpy(case.image[:]),), (properties.trace,))
     labels = predictor.segment_prepared(prepared, progress=progress).labels
-    like = Path(properties.images[0]) if properties.images else None
-    geometry = properties.trace.geometry
-    write_labels(folder / f"{case.identifier}.nii.gz", labels, geometry, like if like is not None and like.is_file() else None)
     reference, _ = read_labels(Path(properties.labels))
-    return score_case(labels, reference, predictor.description, geometry.spacing)
+    return labels, reference, properties.trace.geometry.spacing
+
+
+def _validate_case(predictor: Predictor, case: StoredCase, folder: Path, progress: Progress | None) -> dict[str, LabelScores]:
+    """Scores of each label."""
+    labels, reference, spacing = predict_case(predictor, case, progress)
+    properties = case.properties
+    like = Path(properties.images[0]) if properties.images else None
+    path = folder / f"{case.identifier}.nii.gz"
+    write_labels(path, labels, properties.trace.geometry, like if like is not None and like.is_file() else None)
+    return score_case(labels, reference, predictor.description, spacing)
 
 
 def table_of(result: EvaluationResult, description: DatasetDescription) -> str:

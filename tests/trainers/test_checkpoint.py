@@ -22,13 +22,13 @@ def make(path: Path, width: int = 3, seed: int = 0) -> tuple[nn.Module, torch.op
     optimiser = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
     network(torch.randn(5, 4)).square().sum().backward()
     optimiser.step()
-    return network, optimiser, CheckpointKeeper(path, network, optimiser, Precision(torch.device("cpu"), True))
+    return network, optimiser, CheckpointKeeper(path, network, optimiser, Precision(torch.device("cpu")))
 
 
 def test_everything_comes_back(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     network, optimiser, keeper = make(path)
-    state = TrainingState(3, [0.5, math.nan], 0.7, 0.8, [{"epoch": 1, "validation_loss": math.nan}])
+    state = TrainingState(3, [0.5, math.nan], 0.7, {"liver": 0.6}, 0.8, [{"epoch": 1, "validation_loss": math.nan}])
     keeper.save(state)
     expected = torch.rand(3), np.random.rand(3), random.random()
     other, other_optimiser, other_keeper = make(path, seed=1)

@@ -127,7 +127,9 @@ def test_a_case_that_fails_is_named(workers: int) -> None:
 
 def test_a_dead_worker_ends_the_training_with_the_cases_in_question() -> None:
     stream = BatchStream(maker({"deadly": Deadly()}), KEYS, 1)  # type: ignore[dict-item]
-    with pytest.raises(LoadingError, match=r"(?s)died while training batch 1 of epoch 1 \(cases deadly, deadly\).*--workers"):
+    with pytest.raises(
+        LoadingError, match=r"(?s)died or hangs; training batch 1 of epoch 1 \(cases deadly, deadly\).*-9: killed.*GiB.*--workers"
+    ):
         next(stream)
     stream.close()
 

@@ -126,3 +126,25 @@ def test_a_read_box_is_that_of_the_padded_volume(start: tuple[int, int, int], si
     np.testing.assert_array_equal(
         read_image(case, start, size), np.pad(case.image, [(0, 0), *[(30, 30)] * 3])[(slice(None), *box)]
     )
+
+
+def test_drawing_for_each_patch_centres_as_many_at_every_position() -> None:
+    labels = np.zeros(SHAPE, np.int16)
+    labels[10, 12, 11] = 1
+    drawn = PatchSampler({"case": make_case(labels)}, PATCH, 4, 1 / 3, ((1,),), probabilistic=True)
+    random = np.random.default_rng(0)
+    expected = (10 - 4, 12 - 3, 11 - 5)
+    hits = [[drawn.draw_place(random, "case", position).start == expected for position in range(4)] for _ in range(1500)]
+    assert np.mean(hits, axis=0) == pytest.approx([1 / 3] * 4, abs=0.05)
+
+
+def test_weights_of_classes() -> None:
+    def share_of_rare(weights: tuple[float, float]) -> float:
+        drawn = PatchSampler({"case": make_case(two_classes())}, PATCH, 3, 1.0, ((1,), (2,)), weights=weights)
+        random = np.random.default_rng(0)
+        places = (drawn.draw_place(random, "case", 2) for _ in range(600))
+        return float(np.mean([2 in read_labels(drawn.cases["case"], place.start, PATCH) for place in places]))
+
+    assert share_of_rare((1, 3)) == pytest.approx(0.75, abs=0.06)
+    assert share_of_rare((1, 0)) < 0.1
+    assert share_of_rare((0, 1)) == 1

@@ -1,5 +1,6 @@
 """Folds: every case validates once, the same as nnU-Net's, and a user's file is believed only where it makes sense."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from sklearn.model_selection import KFold
 
 from configs.errors import InputError
 from configs.files import read_json, write_json
-from trainers.splits import choose_split, make_splits
+from trainers.splits import choose_split, make_splits, read_groups
 
 CASES = [f"case_{index:02d}" for index in range(12)]
 
@@ -75,3 +76,44 @@ def test_file_of_another_form_is_refused(tmp_path: Path, content: object) -> Non
 def test_fold_that_does_not_exist(tmp_path: Path, fold: int | str) -> None:
     with pytest.raises(InputError, match="folds 0 to 4"):
         choose_split(tmp_path / "splits.json", fold, CASES)
+
+
+def test_groups_stay_together(tmp_path: Path) -> None:
+    groups = {case: f"patient_{index // 2}" for index, case in enumerate(CASES)}
+    for split in make_splits(CASES, groups):
+        assert not {groups[case] for case in split.training} & {groups[case] for case in split.validation}
+    assert sorted(case for split in make_splits(CASES, groups) for case in split.validation) == CASES
+    by_case = [
+        {groups[case] for case in split.training} & {groups[case] for case in split.validation} for split in make_splits(CASES)
+    ]
+    assert any(by_case), "cases alone would not have kept them together"
+    assert len(make_splits(CASES[:6], groups)) == 3
+
+
+@pytest.mark.parametrize(("name", "text"), [("g.csv", "case,group\n{}\n"), ("g.txt", "{}\n\n"), ("g.json", "")])
+def test_group_files(tmp_path: Path, name: str, text: str) -> None:
+    groups = {case: f"p{index // 3}" for index, case in enumerate(CASES)}
+    lines = "\n".join(f"{case}, {group}" for case, group in groups.items())
+    (tmp_path / name).write_text(text.format(lines) if text else json.dumps(groups))
+    assert read_groups(tmp_path / name) == groups
+    split = choose_split(tmp_path / "splits.json", 1, CASES, tmp_path / name)
+    assert len(read_json(tmp_path / "splits.json")) == 4
+    assert {groups[case] for case in split.validation} == {groups[split.validation[0]]}
+
+
+def test_faults_of_groups(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no group for case_11"):
+        make_splits(CASES, dict.fromkeys(CASES[:-1], "a"))
+    with pytest.raises(InputError, match="1 group cannot be split"):
+        make_splits(CASES, dict.fromkeys(CASES, "a"))
+    (tmp_path / "wrong.csv").write_text("a,b\na,b,c\nd\n")
+    with pytest.raises(InputError) as caught:
+        read_groups(tmp_path / "wrong.csv")
+    assert [fault.where.rpartition(": ")[2] for fault in caught.value.faults] == ["line 2", "line 3"]
+
+
+def test_folds_made_before_that_separate_a_group_are_refused(tmp_path: Path) -> None:
+    choose_split(tmp_path / "splits.json", 0, CASES)
+    (tmp_path / "g.csv").write_text("\n".join(f"{case},p{index // 3}" for index, case in enumerate(CASES)))
+    with pytest.raises(InputError, match=r"same groups: p.*Delete the file"):
+        choose_split(tmp_path / "splits.json", 0, CASES, tmp_path / "g.csv")

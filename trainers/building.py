@@ -1,0 +1,159 @@
+"""The parts of a training, made from a job: the one place where they are chosen and put together."""
+
+import os
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from configs.progress import Progress
+from inference.model import make_network
+from trainers.augmentation import make_augmentation
+from trainers.batches import BatchMaker, Schedule
+from trainers.cases import open_cases
+from trainers.checkpoint import CheckpointKeeper, TrainingState
+from trainers.compilation import compiled
+from trainers.distributed import rank, share_gradients, share_of
+from trainers.initial_weights import initialise
+from trainers.interruption import StopRequest
+from trainers.job import Job
+from trainers.loading import BatchStream, choose_workers
+from trainers.loggers import Logger, make_loggers
+from trainers.loop import Parts
+from trainers.loss import make_loss
+from trainers.optimisation import make_optimiser
+from trainers.patches import PatchSampler, sampled_groups
+from trainers.precision import Precision
+from trainers.step import TrainingStep
+from trainers.volume_check import VolumeCheck, chosen_cases
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What learns, with all of its state.
+
+    Attributes:
+        network: with fresh or given weights, on its device.
+        average: of its weights, or None.
+        optimiser, precision: of its steps.
+        keeper: of checkpoints of all of these.
+    """
+
+    network: nn.Module
+    average: AveragedModel | None
+    optimiser: Optimizer
+    precision: Precision
+    keeper: CheckpointKeeper
+
+    @property
+    def kept(self) -> nn.Module:
+        """The network whose weights are the result."""
+        return self.network if self.average is None else self.average.module
+
+
+def make_learner(job: Job) -> Learner:
+    """A network with fresh weights, or with those of another model, and what it learns with."""
+    config = job.config
+    torch.manual_seed(config.seed)  # the same weights in every process
+    network = make_network(job.planned, config.network_class)
+    if config.init_weights and not job.folder.checkpoint.is_file():
+        initialise(network, config.init_weights)
+    network.to(job.device)
+    torch.manual_seed(config.seed + rank())
+    decay = config.weight_average
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
+    optimiser = make_optimiser(network.parameters(), config)
+    precision = Precision(job.device, config.mixed_precision)
+    keeper = CheckpointKeeper(job.folder.checkpoint, network, optimiser, precision, average)
+    return Learner(network, average, optimiser, precision, keeper)
+
+
+def make_parts(job: Job, learner: Learner, state: TrainingState, stop: StopRequest, progress: Progress) -> Parts:
+    """Everything that the loop calls."""
+    config = job.config
+    loss = make_loss(job.plan.dataset, job.planned.batch_dice, config.loss_class).to(job.device)
+    schedule = Schedule(config.epochs, config.iterations, config.validate_every, config.validation_iterations)
+    workers = choose_workers(job.device) if config.workers is None else config.workers
+    maker = make_batches(job, progress)
+    keys = schedule.keys(state.epoch, len(state.losses))
+    network = share_gradients(_compiled(job, learner), job.device)
+    return Parts(
+        step=TrainingStep(
+            network, loss, learner.optimiser, learner.precision, config.clip_norm, config.accumulate, learner.average
+        ),
+        network=learner.kept,
+        loss=loss,
+        precision=learner.precision,
+        device=job.device,
+        optimiser=learner.optimiser,
+        stream=BatchStream(maker, keys, workers, pin=job.device.type == "cuda"),
+        schedule=schedule,
+        config=config,
+        description=job.plan.dataset,
+        folder=job.folder,
+        keeper=learner.keeper,
+        loggers=_loggers(job),
+        check_volumes=_volume_check(job, learner),
+        stop=stop,
+        progress=progress,
+        resume_hint=job.resume_hint,
+    )
+
+
+def make_batches(job: Job, progress: Progress) -> BatchMaker:
+    """Cases, samplers and augmentation of a job."""
+    config, planned, description = job.config, job.planned, job.plan.dataset
+    # Where there are no cases to validate on, the estimate uses those of training, so that the best epoch is still defined.
+    held_out = job.split.validation or job.split.training
+    cases = open_cases(job.store, sorted({*job.split.training, *held_out}), progress)
+    training, validation = (
+        PatchSampler(
+            {name: cases[name] for name in names},
+            planned.patch_size,
+            planned.batch_size,
+            config.oversample_foreground,
+            sampled_groups(description),
+            description.ignore_index,
+            weights=[config.class_weights.get(name, 1.0) for name in description.foreground],
+            probabilistic=config.oversampling == "probabilistic",
+        )
+        for names in (job.split.training, held_out)
+    )
+    augmentation = make_augmentation(planned, job.configuration.normalisation, config)
+    return BatchMaker(training, validation, augmentation, config.seed, share_of(planned.batch_size))
+
+
+def opening(job: Job, state: TrainingState, network: nn.Module) -> str:
+    """One line that tells what is trained, for the log."""
+    planned = job.planned
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    start = f"going on at epoch {state.epoch + 1}" if state.epoch or state.losses else "from the start"
+    return (
+        f"{job.model.path.name}, fold {job.fold}: {len(job.split.training)} training and {len(job.split.validation)} validation "
+        f"cases, {parameters:,} parameters, patch {' x '.join(map(str, planned.patch_size))}, batch {planned.batch_size}, "
+        f"{job.config.epochs} epochs of {job.config.iterations} steps, on {job.device} ({os.cpu_count()} cores), {start}"
+    )
+
+
+def _compiled(job: Job, learner: Learner) -> nn.Module:
+    wanted = job.config.compile == "on" or (job.config.compile == "auto" and job.device.type == "cuda")
+    if not wanted:
+        return learner.network
+    positions = len(share_of(job.planned.batch_size)) // job.config.accumulate or 1
+    shape = (positions, job.planned.network.input_channels, *job.planned.patch_size)
+    return compiled(learner.network, torch.zeros(shape, device=job.device), learner.precision)
+
+
+def _loggers(job: Job) -> list[Logger]:
+    if rank() > 0:
+        return []
+    return make_loggers(job.config.loggers, job.folder.path, job.name, job.config.model_dump(mode="json"))
+
+
+def _volume_check(job: Job, learner: Learner) -> VolumeCheck | None:
+    if not job.config.volumes_every or not job.split.validation:
+        return None
+    cases = chosen_cases(job.split.validation, job.config.volumes)
+    return VolumeCheck(learner.kept, job.plan, job.store, cases, job.device)

@@ -1,0 +1,96 @@
+"""What is to be trained, decided, and what is checked before anything is written."""
+
+from dataclasses import dataclass
+
+import torch
+
+from configs.errors import Fault, InputError
+from configs.plan import ConfigurationPlan, NetworkPlan, Plan
+from configs.training import TrainingConfig
+from preprocessing.store import CaseStore
+from trainers.checkpoint import epochs_done
+from trainers.folders import DatasetFolder, FoldFolder, ModelFolder
+from trainers.settings import check_settings
+from trainers.splits import Split
+
+
+@dataclass(frozen=True)
+class Job:
+    """One fold of one model, decided: nothing has been written yet.
+
+    Attributes:
+        dataset: folder of the dataset under WORK.
+        model: folder of the model.
+        fold: a number, or "all".
+        split: its cases.
+        plan: one configuration with one network, as it will be trained.
+        config: settings.
+        device: of the network.
+        resume_hint: how to go on after an interruption.
+    """
+
+    dataset: DatasetFolder
+    model: ModelFolder
+    fold: int | str
+    split: Split
+    plan: Plan
+    config: TrainingConfig
+    device: torch.device
+    resume_hint: str
+
+    @property
+    def folder(self) -> FoldFolder:
+        """Folder of the fold."""
+        return self.model.fold(self.fold)
+
+    @property
+    def name(self) -> str:
+        """For people, and for loggers."""
+        return f"{self.dataset.path.name}/{self.model.path.name}/fold_{self.fold}"
+
+    @property
+    def configuration(self) -> ConfigurationPlan:
+        """How the data were prepared."""
+        return next(iter(self.plan.configurations.values()))
+
+    @property
+    def planned(self) -> NetworkPlan:
+        """The network as it will be trained."""
+        return next(iter(self.configuration.networks.values()))
+
+    @property
+    def store(self) -> CaseStore:
+        """The prepared cases."""
+        return self.dataset.store(self.plan)
+
+
+def prepare(job: Job, resume: bool, restart: bool) -> None:
+    """Check that nothing trained is lost, then write the model's plan and settings.
+
+    Raises:
+        InputError: the fold holds a training, and neither `resume` nor `restart` is given, or its settings differ.
+    """
+    folder = job.folder
+    if resume and restart:
+        raise InputError(Fault("--resume and --restart", "they contradict each other", "Give one of them"))
+    if folder.is_started and not (resume or restart):
+        finished = folder.final_weights.is_file()
+        state = "a finished training" if finished else f"a training after {epochs_done(folder.checkpoint)} of its epochs"
+        remedy = f"Go on with --resume{' and more --epochs' * finished}, delete it with --restart, or choose another --tag"
+        raise InputError(Fault(str(folder.path), f"it holds {state}", remedy))
+    if resume and folder.final_weights.is_file() and not folder.checkpoint.is_file():
+        problem = f"it holds final weights without {folder.checkpoint.name}, so the training cannot go on"
+        raise InputError(Fault(str(folder.path), problem, "Score them with --validate-only, or train anew with --restart"))
+    plan_changed = job.model.plan.is_file() and Plan.read(job.model.plan) != job.plan
+    check_settings(job.model, job.fold, job.config, plan_changed, resume)
+    if restart:
+        folder.clear()
+    folder.tidy()
+    job.plan.write(job.model.plan)
+    job.config.write(job.model.settings)
+
+
+def require_weights(folder: FoldFolder) -> None:
+    """Raises `InputError` where the fold is not trained to its end."""
+    if not folder.final_weights.is_file():
+        raise InputError(Fault(str(folder.path), f"it holds no {folder.final_weights.name}", "Train the fold to its end first"))
