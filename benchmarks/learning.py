@@ -17,13 +17,15 @@ import nibabel
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from configs.files import read_json, write_json
+from benchmarks.learning_results import columns_of, draw_losses, read_results, rows_of
+from benchmarks.tables import text_table
+from configs.files import write_json
 from configs.network import NetworkConfig
 from configs.scales import ScaleGroup
 from se_unet import build_network
+from se_unet.allocator import keep_freed_memory
 from se_unet.separable import apply_separable, gaussian_matrix, spline_matrix
 
 SHAPE = (40, 56, 40)
@@ -47,7 +49,7 @@ def design(name: str) -> NetworkConfig:
     settings = {
         "family": family, "block": options.get("block", "plain"), "input_channels": 1, "output_channels": CLASSES,
         "features": (width, 2 * width, 4 * width), "strides": ((1, 1, 1), (2, 2, 2), (2, 2, 2)), "kernels": ((3, 3, 3),) * 3,
-        "encoder_blocks": (2, 2, 2), "decoder_blocks": (2, 2), "scale_group": group, "deep_supervision": False,
+        "encoder_blocks": (int(options.get("blocks", 2)),) * 3, "decoder_blocks": (2, 2), "scale_group": group, "deep_supervision": False,
         "projection": options.get("projection", "learned"), "border": options.get("border", "replicate"),
         "scale_mixing": int(options.get("mixing", 0)), "scale_dropout": float(options.get("dropout", 0)),
         "basis_order": "tensor" if options.get("order") == "tensor" else int(options.get("order", 2)),
@@ -179,22 +181,9 @@ def run(cases: dict[str, tuple[Tensor, Tensor]], name: str, seed: int, steps: in
     results = test(network, [cases[case] for case in testing], with_ensemble)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     write_json(path, {"design": name, "seed": seed, "steps": steps, "parameters": parameters, "seconds": seconds, "dice": results,
-                      "losses": losses})  # fmt: skip
+                      "losses": [round(loss, 5) for loss in losses]})  # fmt: skip
     print(f"{name:40s} seed {seed} steps {steps} {parameters:7d} parameters {seconds:6.0f} s  "
           + "  ".join(f"{scale}: {value:.3f}" for scale, value in results["single"].items()), flush=True)  # fmt: skip
-
-
-def table(output: Path) -> str:
-    """All finished runs, one line per design and number of steps: mean over seeds."""
-    runs: dict[tuple[str, int], list[dict[str, dict[str, float]]]] = {}
-    for path in sorted(output.glob("*.json")):
-        result = read_json(path)
-        runs.setdefault((result["design"], result["steps"]), []).append(result["dice"])
-    lines = []
-    for (name, steps), results in sorted(runs.items(), key=lambda item: (item[0][1], item[0][0])):
-        columns: list[NDArray[np.float64]] = [np.array([result["single"][str(scale)] for result in results]) for scale in SCALES]
-        lines.append(f"{name:44s} {steps:5d} n={len(results)}  " + "  ".join(f"{column.mean():.3f}" for column in columns))
-    return "\n".join(lines)
 
 
 def main() -> None:
@@ -207,14 +196,20 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=250)
     parser.add_argument("--ensemble", action="store_true")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--figure", type=Path, help="draw the loss curves of the designs into this SVG")
+    parser.add_argument("--draw", nargs="*", help="designs to draw, instead of those that are run")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    keep_freed_memory()
     arguments.output.mkdir(parents=True, exist_ok=True)
     cases = load_cases(arguments.dataset) if arguments.designs else {}
     for seed in arguments.seeds:
         for name in arguments.designs:
             run(cases, name, seed, arguments.steps, arguments.output, arguments.ensemble)
-    print(table(arguments.output))
+    results = read_results(arguments.output)
+    print(text_table(rows_of(results), columns_of(results)))
+    if arguments.figure:
+        draw_losses(results, arguments.figure, arguments.draw or arguments.designs)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ class _BlurRows(torch.autograd.Function):
         blurred = _correlate(rows, taps, taps.numel() // 2 + margin)
         if replicate:
             for end, (part, weights) in enumerate(_end_weights(taps, ctx.length, margin)):
-                blurred[:, :, :, part] += weights[:, None] * rows[:, :, :, -end, None]
+                blurred[:, :, :, part].addcmul_(weights[:, None], rows[:, :, :, -end, None])
         return blurred
 
     @staticmethod
