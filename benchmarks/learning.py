@@ -26,6 +26,7 @@ from configs.network import NetworkConfig
 from configs.scales import ScaleGroup
 from se_unet import build_network
 from se_unet.allocator import keep_freed_memory
+from se_unet.convolution import ScaleConvolution
 from se_unet.separable import apply_separable, gaussian_matrix, spline_matrix
 
 SHAPE = (40, 56, 40)
@@ -34,10 +35,29 @@ SCALES = (0.6, 0.8, 1.0, 1.25)
 CLASSES = 3
 
 
+def build(name: str) -> nn.Module:
+    """Network of a design's name: `plain`, or family + scales (`se4`, `pyramid3`) with options, as in `se4:step=1.3,width=4,gain=2`."""
+    options = options_of(name)
+    network = build_network(design(name))
+    gain = float(options.get("gain", 1))
+    for module in network.modules():
+        if gain != 1 and isinstance(module, ScaleConvolution):  # the same function, each weight with `gain` times its say
+            module.stencils *= gain
+            module.whole *= gain
+            module.weight.data /= gain
+    return network
+
+
+def options_of(name: str) -> dict[str, str]:
+    """What stands behind the colon of a design's name."""
+    _, _, tail = name.removesuffix("+scale").partition(":")
+    return dict(option.split("=") for option in tail.split(",") if option)
+
+
 def design(name: str) -> NetworkConfig:
-    """Network of a design's name: `plain`, or family + scales (`se4`, `pyramid3`) with options, as in `se4:step=1.26,sigma=0.9,width=4`."""
-    head, _, tail = name.removesuffix("+scale").partition(":")
-    options = dict(option.split("=") for option in tail.split(",") if option)
+    """Description of the network of a design's name."""
+    options = options_of(name)
+    head = name.removesuffix("+scale").partition(":")[0]
     family = head.rstrip("0123456789")
     width = int(options.get("width", 8))
     group = None
@@ -49,7 +69,8 @@ def design(name: str) -> NetworkConfig:
     settings = {
         "family": family, "block": options.get("block", "plain"), "input_channels": 1, "output_channels": CLASSES,
         "features": (width, 2 * width, 4 * width), "strides": ((1, 1, 1), (2, 2, 2), (2, 2, 2)), "kernels": ((3, 3, 3),) * 3,
-        "encoder_blocks": (int(options.get("blocks", 2)),) * 3, "decoder_blocks": (2, 2), "scale_group": group, "deep_supervision": False,
+        "encoder_blocks": (1 if options.get("block") == "residual" else 2,) * 3, "decoder_blocks": (2, 2),
+        "scale_group": group, "deep_supervision": False,
         "projection": options.get("projection", "learned"), "border": options.get("border", "replicate"),
         "scale_mixing": int(options.get("mixing", 0)), "scale_dropout": float(options.get("dropout", 0)),
         "basis_order": "tensor" if options.get("order") == "tensor" else int(options.get("order", 2)),
@@ -174,7 +195,7 @@ def run(cases: dict[str, tuple[Tensor, Tensor]], name: str, seed: int, steps: in
         return
     training, testing = split(list(cases), seed)
     torch.manual_seed(seed)
-    network = build_network(design(name))
+    network = build(name)
     start = time.perf_counter()
     losses = train(network, [cases[case] for case in training], steps, seed, name.endswith("+scale"))
     seconds = time.perf_counter() - start

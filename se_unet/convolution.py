@@ -52,7 +52,7 @@ class ScaleConvolution(nn.Module):
         taps: Taps = "factors",
         size: int | None = None,
         engine: Engine | None = None,
-        gain: float = 2.0,
+        gain: float = 1.0,
     ):
         super().__init__()
         self.in_channels, self.out_channels, self.scales = in_channels, out_channels, len(sigmas)
@@ -81,7 +81,7 @@ class ScaleConvolution(nn.Module):
     def _kept(self, name: str) -> list[Tensor | None]:
         return [self._buffers[f"{name}_{axis}"] for axis in "zyx"]
 
-    def reset_parameters(self, gain: float = 2.0) -> None:
+    def reset_parameters(self, gain: float = 1.0) -> None:
         """Draw weights as for an ordinary convolution: unit response for smooth unit input, doubled for a rectifier (He et al. 2015)."""
         nn.init.normal_(self.weight, std=(2 / (self.in_channels * self.scale_size * PLAIN_TAPS)) ** 0.5 / gain)
         if self.bias is not None:
