@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from configs.errors import Fault, InputError, raise_faults
 from se_unet.dropout import ScaleEquivariantDropout
 from se_unet.head import project
+from se_unet.nested_levels import check_levels, nest_level
 from se_unet.norm import ScaleBatchNorm, ScaleInstanceNorm
 from se_unet.reference_layers import ReferenceGroupConvolution, ReferenceLifting, ReferencePointwise
 from se_unet.sampled_basis import SampledBasis
@@ -64,10 +65,7 @@ class Wimmer2023Settings:
     bias: bool = True
 
     def __post_init__(self) -> None:
-        if len(self.strides) != len(self.channels) - 1 or len(self.channels) < 2:
-            raise ValueError(
-                f"{len(self.channels)} levels need {len(self.channels) - 1} strides (at least one), not {self.strides}"
-            )
+        check_levels(self.channels, self.strides)
         if self.residual_units < 1:
             raise ValueError(f"at least one residual unit is needed, not {self.residual_units}")
 
@@ -80,7 +78,9 @@ class Wimmer2023(nn.Sequential):
     """
 
     def __init__(self, settings: Wimmer2023Settings):
-        down, skip, up = _level(settings, 0, settings.input_channels, settings.output_channels)
+        down, skip, up = nest_level(
+            settings, _ResidualBlock, _Convolution, settings.input_channels, settings.output_channels, lifting=True
+        )
         super().__init__(down, skip, nn.Sequential(up, _Projection(settings.projection)))
         self.settings = settings
 
@@ -169,32 +169,6 @@ def _common_prefix(expected: list[str], given: list[str]) -> str:
         if name.endswith(expected[0]):
             return name.removesuffix(expected[0])
     return ""
-
-
-def _level(settings: Wimmer2023Settings, level: int, inputs: int, outputs: int) -> nn.Sequential:
-    """Down, everything below with the skip around it, up again."""
-    top, width, stride = level == 0, settings.channels[level], settings.strides[level]
-    below: nn.Module
-    if level + 2 < len(settings.channels):
-        below, below_outputs = _level(settings, level + 1, width, width), width
-    else:
-        below, below_outputs = _ResidualBlock(settings, width, settings.channels[-1]), settings.channels[-1]
-    up = nn.Sequential(
-        _Convolution(settings, width + below_outputs, outputs, stride, transposed=True),
-        _ResidualBlock(settings, outputs, outputs, units=1, bare_end=top),
-    )
-    return nn.Sequential(_ResidualBlock(settings, inputs, width, stride, lifting=top), _Skip(below), up)
-
-
-class _Skip(nn.Module):
-    """Concatenates the channels of what goes in and what comes out of the levels below."""
-
-    def __init__(self, submodule: nn.Module):
-        super().__init__()
-        self.submodule = submodule
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([x, self.submodule(x)], dim=1)
 
 
 class _Convolution(nn.Sequential):

@@ -8,8 +8,9 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
+
+from se_unet.nested_levels import check_levels, nest_level
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,7 @@ class Wimmer2023BaselineSettings:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        if len(self.strides) != len(self.channels) - 1 or len(self.channels) < 2:
-            raise ValueError(
-                f"{len(self.channels)} levels need {len(self.channels) - 1} strides (at least one), not {self.strides}"
-            )
+        check_levels(self.channels, self.strides)
         if self.kernel_size % 2 == 0 or self.up_kernel_size % 2 == 0 or self.residual_units < 1:
             raise ValueError(f"odd kernels and at least one residual unit are needed, not {self}")
 
@@ -52,37 +50,11 @@ class Wimmer2023Baseline(nn.Module):
 
     def __init__(self, settings: Wimmer2023BaselineSettings):
         super().__init__()
-        self.model = _level(settings, 0, settings.input_channels, settings.output_channels)
+        self.model = nest_level(settings, _ResidualBlock, _Convolution, settings.input_channels, settings.output_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, Z, Y, X) to scores (B, K, Z, Y, X)."""
         return self.model(x)
-
-
-def _level(settings: Wimmer2023BaselineSettings, level: int, inputs: int, outputs: int) -> nn.Sequential:
-    """Down, everything below with the skip around it, up again."""
-    width, stride = settings.channels[level], settings.strides[level]
-    below: nn.Module
-    if level + 2 < len(settings.channels):
-        below, below_outputs = _level(settings, level + 1, width, width), width
-    else:
-        below, below_outputs = _ResidualBlock(settings, width, settings.channels[-1]), settings.channels[-1]
-    up = nn.Sequential(
-        _Convolution(settings, width + below_outputs, outputs, stride, transposed=True),
-        _ResidualBlock(settings, outputs, outputs, units=1, bare_end=level == 0),
-    )
-    return nn.Sequential(_ResidualBlock(settings, inputs, width, stride), _Skip(below), up)
-
-
-class _Skip(nn.Module):
-    """Concatenates the channels of what goes in and what comes out of the levels below."""
-
-    def __init__(self, submodule: nn.Module):
-        super().__init__()
-        self.submodule = submodule
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([x, self.submodule(x)], dim=1)
 
 
 class _Convolution(nn.Sequential):
