@@ -69,7 +69,7 @@ def design(name: str) -> NetworkConfig:
     settings = {
         "family": family, "block": options.get("block", "plain"), "input_channels": 1, "output_channels": CLASSES,
         "features": (width, 2 * width, 4 * width), "strides": ((1, 1, 1), (2, 2, 2), (2, 2, 2)), "kernels": ((3, 3, 3),) * 3,
-        "encoder_blocks": (1 if options.get("block") == "residual" else 2,) * 3, "decoder_blocks": (2, 2),
+        "encoder_blocks": (1 if options.get("block") == "residual" else 2,) * 3, "decoder_blocks": (int(options.get("decoder", 2)),) * 2,
         "scale_group": group, "deep_supervision": False,
         "projection": options.get("projection", "learned"), "border": options.get("border", "replicate"),
         "scale_mixing": int(options.get("mixing", 0)), "scale_dropout": float(options.get("dropout", 0)),

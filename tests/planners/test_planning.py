@@ -150,7 +150,8 @@ def test_se_differs_from_the_baseline_in_its_convolutions_alone():
     assert se.model_dump(include=same) == baseline.model_dump(include=same)
     assert networks["se"].test_scales == (0.8, 1.0, 1.25)
     narrow = plans((1.0, 1.0, 1.0), (60, 60, 60)).networks["se"]
-    assert narrow.network.scale_group.number == 1 and narrow.network.features == baseline.features
+    assert narrow.network.scale_group.number == 1 and narrow.network.features[:2] == (28, 56)
+    assert narrow.network.block == "residual" and set(narrow.network.encoder_blocks) == {1}
     assert narrow.test_scales == (1.0,)
 
 
