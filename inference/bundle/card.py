@@ -15,7 +15,7 @@ from inference.bundle.equivariance import EquivarianceReport
 from inference.model import Model
 from inference.scores import EvaluationResult, summarise
 
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|~>$])")
+_MARKDOWN = re.compile(r"([\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")  # within a line; HTML is escaped by the template
 _ALL = "all"  # the fold that trains on every case
 
 
@@ -37,6 +37,7 @@ def model_card(model: Path, plan: Plan, folds: Sequence[str], licence: str | Non
         keep_trailing_newline=True,
     )
     environment.filters["text"] = as_text
+    environment.filters["figures"] = lambda lengths: " x ".join(f"{length:.4g}" for length in lengths)
     name, configuration = next(iter(plan.configurations.items()))
     network, planned = next(iter(configuration.networks.items()))
     training, equivariance = model / TRAINING, model / EQUIVARIANCE
@@ -58,7 +59,7 @@ def model_card(model: Path, plan: Plan, folds: Sequence[str], licence: str | Non
 
 
 def as_text(value: object) -> str:
-    """One line in which Markdown finds nothing to format."""
+    """One line in which Markdown finds nothing to format, as long as it does not begin a line."""
     return _MARKDOWN.sub(r"\\\1", " ".join(str(value).split()))
 
 

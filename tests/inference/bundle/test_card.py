@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ def test_card_pools_the_folds_case_by_case(tmp_path):
     card = model_card(folder, plan(), ["0", "1", "all"], "CC-BY-4.0")
     assert "| grey | 0.7000 | 3 |" in card and "| bright | undefined | 0 |" in card and "| mean | 0.7000 | |" in card
     assert "| 0 | 2 | 0.6000 |" in card and "| 1 | 1 | 0.9000 |" in card and "Fold all was trained on every case" in card
-    assert "7 epochs of 11 steps with batches of 2" in card and "CC\\-BY\\-4\\.0" in card
+    assert "7 epochs of 11 steps with batches of 2" in card and "shared under: CC-BY-4.0" in card
     assert "secret" not in card  # names of cases may be those of patients
 
 
@@ -53,7 +54,7 @@ def test_text_stays_text():
     plain = model_card(
         NOWHERE, plan(DatasetDescription(name="toy", channels=("MR",), labels={"background": 0, "x": 1})), ["0"], "x"
     )
-    assert "<img" not in card and "](" not in card.replace("](https://pypi.org", "")
+    assert "<img" not in card and not re.search(r"(?<!\\)[\]`$]", card)
     assert card.count("\n") == plain.count("\n")
     assert [line for line in card.splitlines() if line.startswith("#")] == [
         line for line in plain.splitlines() if line.startswith("#")
@@ -61,7 +62,7 @@ def test_text_stays_text():
 
 
 def test_escapes():
-    assert as_text("a_b\n*c*") == "a\\_b \\*c\\*" and as_text("plain words 3") == "plain words 3"
+    assert as_text("a_b\n*c* _d_") == "a_b \\*c\\* \\_d\\_" and as_text("plain words 3") == "plain words 3"
 
 
 def test_a_card_in_the_folder_is_kept_unless_a_licence_is_given(tmp_path):
