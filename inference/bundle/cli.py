@@ -71,4 +71,5 @@ def _onnx(arguments: argparse.Namespace) -> None:
     report = export_network(arguments.model, arguments.output, arguments.fold, arguments.checkpoint)
     if not arguments.quiet:
         shape = " x ".join(map(str, report.shape))
-        print(f"{arguments.output}: fold {report.fold}, batches of {shape}, within {report.difference:.2g} of PyTorch's scores")
+        agreement = f"differs from PyTorch by at most {report.difference:.2g} in scores of up to {report.largest:.2g}"
+        print(f"{arguments.output}: fold {report.fold}, any number of patches of {shape}; {agreement}")

@@ -50,12 +50,12 @@ def test_onnx_is_checked_against_pytorch(tmp_path, monkeypatch, capsys):
     pytest.importorskip("onnxruntime")
     folder = write_model(tmp_path / "toy")
     assert command(monkeypatch, "onnx", folder, "-o", tmp_path / "network.onnx", "--fold", "1") == 0
-    assert "fold 1, batches of 1 x 16 x 16 x 16, within" in capsys.readouterr().out
+    assert "fold 1, any number of patches of 1 x 16 x 16 x 16; differs from PyTorch by at most" in capsys.readouterr().out
     assert {path.name for path in tmp_path.iterdir()} == {"toy", "network.onnx", "network.onnx.plan.json"}
     assert Plan.read(tmp_path / "network.onnx.plan.json") == load_model(folder).plan
     report = export_network(folder, tmp_path / "again.onnx")
-    assert report.fold == "0" and report.difference <= 1e-4
-    monkeypatch.setattr(exporter, "compare", lambda *_: (0.5, 1e-4))
+    assert report.fold == "0" and report.difference <= 1e-4 * max(1, report.largest)
+    monkeypatch.setattr(exporter, "compare", lambda *_: (0.5, 1.0))
     with pytest.raises(RuntimeError, match=r"differs from PyTorch by 0\.5"):
         export_network(folder, tmp_path / "wrong.onnx")
     assert not (tmp_path / "wrong.onnx").exists()
