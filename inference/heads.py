@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from inference.cpu_layers import OneDNNConvolution
 from se_unet.unet import UNet
 
 
@@ -43,9 +44,10 @@ class _LastFeatures(nn.Module):
 def split_network(network: nn.Module) -> Scorer:
     """The two parts, where the head is a convolution of one voxel with more classes than features; else the network as it is."""
     head = network.heads[0] if isinstance(network, UNet) else None
-    if not isinstance(network, UNet) or not isinstance(head, nn.Conv3d):
+    if not isinstance(network, UNet) or not isinstance(head, (nn.Conv3d, OneDNNConvolution)):
         return Scorer(network, None)
-    if max(head.kernel_size) > 1 or head.in_channels >= head.out_channels:
+    classes, features, *kernel = head.weight.shape
+    if max(kernel) > 1 or features >= classes:
         return Scorer(network, None)
     weight, bias = head.weight.detach().float().flatten(1), head.bias
 

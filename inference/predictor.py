@@ -14,6 +14,7 @@ from configs.dataset import DatasetDescription
 from configs.errors import raise_faults
 from configs.progress import Progress
 from inference.capacity import Capacity
+from inference.cpu_layers import for_cpu
 from inference.device import choose_device
 from inference.ensemble import Blending, Member
 from inference.members import make_members, predict_ensemble
@@ -60,7 +61,8 @@ class Predictor:
         self.models = (model,) if isinstance(model, Model) else tuple(model)
         self.device = choose_device(device)
         self.options = options or PredictionOptions()
-        self.networks = [[network.to(self.device).eval() for network in one.networks.values()] for one in self.models]
+        placed = [[network.to(self.device).eval() for network in one.networks.values()] for one in self.models]
+        self.networks = [[for_cpu(one) for one in some] for some in placed] if self.device.type == "cpu" else placed
         self._capacity = Capacity.of(self.device, self.options.tile_batch)
 
     @classmethod
