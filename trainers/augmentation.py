@@ -11,7 +11,7 @@ from configs.named_parts import import_part
 from configs.plan import ChannelNormalisation, NetworkPlan
 from configs.training import TrainingConfig
 from trainers.intensity import augment_intensity, intensity_transforms
-from trainers.spatial import SpatialDraw, SpatialRanges, draw_spatial, is_flat, spatial_ranges
+from trainers.spatial import SpatialDraw, SpatialRanges, draw_spatial, flat_axis, spatial_ranges
 
 
 class Augmentation(Protocol):
@@ -31,14 +31,14 @@ class PlannedAugmentation:
 
     Args:
         spatial: ranges of the spatial transforms.
-        flat: keep the resolution across slices.
+        across: axis along which the resolution is kept, see `spatial.flat_axis`; None is none.
         intensity: whether to change intensities.
         masked_channels: channels whose zeros lie outside the body and stay zero.
     """
 
-    def __init__(self, spatial: SpatialRanges, flat: bool, intensity: bool, masked_channels: Sequence[int] = ()):
+    def __init__(self, spatial: SpatialRanges, across: int | None, intensity: bool, masked_channels: Sequence[int] = ()):
         self._spatial = spatial
-        self._transforms = intensity_transforms(flat) if intensity else None
+        self._transforms = intensity_transforms(across) if intensity else None
         self._masked = tuple(masked_channels)
 
     def draw_spatial(self, random: Generator) -> SpatialDraw:
@@ -62,4 +62,4 @@ def make_augmentation(
     if not config.augmentation:
         ranges = SpatialRanges(((0, 0), (0, 0), (0, 0)), None, mirror_axes=ranges.mirror_axes)
     masked = [index for index, channel in enumerate(normalisation) if channel.scheme == "zscore_in_mask"]
-    return PlannedAugmentation(ranges, is_flat(planned.patch_size), config.augmentation, masked)
+    return PlannedAugmentation(ranges, flat_axis(planned.patch_size), config.augmentation, masked)

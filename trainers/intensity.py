@@ -17,17 +17,17 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 
-def intensity_transforms(flat: bool) -> Compose:
+def intensity_transforms(across: int | None = None) -> Compose:
     """Noise, blur, brightness, contrast, low resolution and gamma.
 
     Args:
-        flat: keep the resolution across slices, see `spatial.is_flat`.
+        across: axis of (Z, Y, X) along which the resolution is kept, see `spatial.flat_axis`; None is none.
     """
     gamma = {"gamma_range": (0.7, 1.5), "per_channel": True, "retain_stats": True}
     return Compose(
         [
             GaussianNoiseTransform((0, 0.1), p_per_sample=0.1),
-            GaussianBlurTransform((0.5, 1.0), different_sigma_per_channel=True, p_per_sample=0.2, p_per_channel=0.5),
+            GaussianBlurTransform((0.5, 1.0), different_sigma_per_axis=True, p_per_sample=0.2, p_per_channel=0.5),
             BrightnessMultiplicativeTransform((0.75, 1.25), p_per_sample=0.15),
             ContrastAugmentationTransform((0.75, 1.25), p_per_sample=0.15),
             SimulateLowResolutionTransform(
@@ -37,7 +37,7 @@ def intensity_transforms(flat: bool) -> Compose:
                 order_downsample=0,
                 order_upsample=1,  # linear as in nnU-Net now; cubic takes six times as long
                 p_per_sample=0.25,
-                ignore_axes=(0,) if flat else None,
+                ignore_axes=None if across is None else (across,),
             ),
             GammaTransform(invert_image=True, p_per_sample=0.1, **gamma),
             GammaTransform(invert_image=False, p_per_sample=0.3, **gamma),

@@ -54,21 +54,24 @@ class SpatialDraw:
     mirrored: tuple[int, ...]
 
 
-def is_flat(patch_size: Triple) -> bool:
-    """Whether a patch has so few slices that it is transformed slice by slice (nnU-Net's rule)."""
-    return max(patch_size) / patch_size[0] > _FLAT
+def flat_axis(patch_size: Triple) -> int | None:
+    """The axis across slices of which a patch has so few that it is transformed slice by slice (nnU-Net's rule); None in others."""
+    axis = patch_size.index(min(patch_size))
+    return axis if max(patch_size) / patch_size[axis] > _FLAT else None
 
 
 def spatial_ranges(patch_size: Triple, scaling: Range | None, mirror_axes: tuple[int, ...]) -> SpatialRanges:
     """Ranges for a patch: 30 degrees about each axis; any angle within the slices of a flat patch."""
-    none = (0.0, 0.0)
-    if not is_flat(patch_size):
+    across = flat_axis(patch_size)
+    if across is None:
         tilt = (-math.pi / 6, math.pi / 6)
         return SpatialRanges((tilt, tilt, tilt), scaling, mirror_axes=mirror_axes)
-    within = patch_size[1:]
-    is_elongated_slice = patch_size[0] == 1 and max(within) / min(within) > _ELONGATED
+    within = [axis for axis in range(3) if axis != across]
+    sizes = [patch_size[axis] for axis in within]
+    is_elongated_slice = patch_size[across] == 1 and max(sizes) / min(sizes) > _ELONGATED
     turn = (-math.pi / 12, math.pi / 12) if is_elongated_slice else _QUARTER_TURNS
-    return SpatialRanges((turn, none, none), scaling, (1, 2), mirror_axes)
+    z, y, x = [turn if axis == across else (0.0, 0.0) for axis in range(3)]
+    return SpatialRanges((z, y, x), scaling, tuple(within), mirror_axes)
 
 
 def draw_spatial(random: Generator, ranges: SpatialRanges) -> SpatialDraw:

@@ -14,6 +14,7 @@ from trainers.spatial import (
     SpatialRanges,
     draw_factor,
     draw_spatial,
+    flat_axis,
     rotation_matrix,
     source_box,
     spatial_ranges,
@@ -134,13 +135,34 @@ def test_factors_shrink_and_grow_alike() -> None:
     assert max(draw_factor(random, (0.5, 0.9)) for _ in range(100)) <= 0.9
 
 
-def test_flat_patches_turn_within_their_slices() -> None:
+@pytest.mark.parametrize(("patch", "across"), [((4, 32, 32), 0), ((32, 1, 24), 1), ((40, 32, 5), 2)])
+def test_flat_patches_turn_within_their_slices(patch: tuple[int, int, int], across: int) -> None:
     random = np.random.default_rng(0)
-    ranges = spatial_ranges((4, 32, 32), (0.7, 1.4), ())
-    for draw in (draw_spatial(random, ranges) for _ in range(200)):
-        if draw.matrix is not None:
-            np.testing.assert_array_equal(draw.matrix[0], [1, 0, 0])
-            np.testing.assert_array_equal(draw.matrix[:, 0], [1, 0, 0])
+    assert flat_axis(patch) == across
+    ranges = spatial_ranges(patch, (0.7, 1.4), ())
+    matrices = [draw.matrix for draw in (draw_spatial(random, ranges) for _ in range(200)) if draw.matrix is not None]
+    for matrix in matrices:
+        np.testing.assert_array_equal(matrix[across], np.eye(3)[across])
+        np.testing.assert_array_equal(matrix[:, across], np.eye(3)[across])
+    others = [axis for axis in range(3) if axis != across]
+    assert max(np.abs(np.linalg.inv(matrix)[others[0], others[1]]) for matrix in matrices) > 0.5
+    assert flat_axis((16, 16, 40)) is None
+
+
+def test_a_slice_much_longer_than_wide_is_hardly_turned() -> None:
+    assert spatial_ranges((1, 20, 40), None, ()).angles[0] == pytest.approx((-math.pi / 12, math.pi / 12))
+    assert spatial_ranges((30, 1, 40), None, ()).angles[1] == pytest.approx((-math.pi, math.pi))
+
+
+def test_a_single_slice_keeps_to_its_slice() -> None:
+    volume = smooth_volume()
+    labels = (volume > 0).astype(np.int16)
+    case = CaseInMemory(volume[None], labels, {})
+    sampler = PatchSampler({"case": case}, (1, 10, 14), 1, 0.0, ())
+    turned = SpatialDraw(rotation_matrix(math.pi, 0, 0), ())
+    image, found = read_patch(sampler, Place("case", (9, 11, 7)), turned)
+    np.testing.assert_allclose(image[0, 0], volume[9, 11:21, 7:21][::-1, ::-1], atol=1e-5)
+    np.testing.assert_array_equal(found[0], labels[9, 11:21, 7:21][::-1, ::-1])
 
 
 def test_no_scaling_where_it_is_switched_off() -> None:
