@@ -4,7 +4,7 @@ Memory is judged by the number of values in all feature maps of one sample, agai
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,13 +39,11 @@ class FeatureBudget:
 
     Attributes:
         skeleton: with the values of a network that fills its memory.
-        features: from the number of stages to the channels of each, scales counted as channels.
         outputs: classes or regions.
         memory: GB.
     """
 
     skeleton: Skeleton
-    features: Callable[[int], Sequence[int]]
     outputs: int
     memory: float
 
@@ -63,23 +61,21 @@ class FeatureBudget:
         return self._values(topology) / self.skeleton.batch * SMALLEST_BATCH <= self.allowed
 
     def _values(self, topology: Topology) -> int:
-        features = self.features(len(topology.strides))
-        return feature_values(self.skeleton, topology, topology.patch_size, features, self.outputs)
+        return feature_values(self.skeleton, topology, self.skeleton.features(len(topology.strides)), self.outputs)
 
 
-def feature_values(skeleton: Skeleton, topology: Topology, patch_size: Shape, features: Sequence[int], outputs: int) -> int:
+def feature_values(skeleton: Skeleton, topology: Topology, features: Sequence[int], outputs: int) -> int:
     """Values in the feature maps of one sample: convolutions, shortcuts, upsampling and class scores.
 
     Args:
         skeleton: its blocks.
-        topology: strides of each stage.
-        patch_size: voxels (Z, Y, X) that the strides divide.
-        features: channels of each stage.
+        topology: strides of each stage, and the patch.
+        features: channels of each stage, scales counted as channels.
         outputs: classes or regions.
     """
     stages = len(topology.strides)
     blocks = skeleton.encoder(stages)
-    sizes = list(patch_size)
+    sizes = list(topology.patch_size)
     values = 0
     for stage, stride in enumerate(topology.strides):
         sizes = [size // step for size, step in zip(sizes, stride, strict=True)]
@@ -87,7 +83,7 @@ def feature_values(skeleton: Skeleton, topology: Topology, patch_size: Shape, fe
         maps = 2 * blocks[stage] + 1 if skeleton.block == "residual" else blocks[stage]
         maps += skeleton.decoder_blocks + 1 if stage < stages - 1 else 0
         values += maps * features[stage] * math.prod(sizes)
-    return values + outputs * math.prod(patch_size)
+    return values + outputs * math.prod(topology.patch_size)
 
 
 def batch_for_dataset(dataset_voxels: float, patch_size: Shape) -> int:

@@ -10,6 +10,7 @@ Counted in float32. Mixed precision takes less; the difference is left for the w
 import math
 import weakref
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from se_unet.builder import build_network
 _COLUMNS_UP_TO = 20480  # batch x channels x Z x Y: below, PyTorch 2.13 convolves a single image on one CPU thread by columns
 
 
+@lru_cache(maxsize=64)
 def training_bytes(config: NetworkConfig, patch_size: Shape, batch_size: int, optimiser_states: int = 1) -> int:
     """Most bytes that are held at once during a training step: forward pass, loss, backward pass.
 

@@ -1,6 +1,5 @@
 """From a fingerprint to a plan. Pure: the same fingerprint and options give the same plan, with a reason for every decision."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -8,18 +7,22 @@ from configs.dataset import DatasetDescription
 from configs.fingerprint import Fingerprint
 from configs.network import NetworkConfig
 from configs.plan import ChannelNormalisation, ConfigurationPlan, NetworkPlan, Plan
+from configs.scales import ScaleGroup
 from planners.baseline_network import baseline_network
-from planners.budget import Budget, FeatureBudget
+from planners.budget import FeatureBudget
 from planners.configurations import Resolution, choose_resolutions
 from planners.decision import Decision, times
 from planners.ensembling import choose_test_scales
 from planners.grid import choose_spacing, median_relative_size, median_shape, whole_voxels
+from planners.measured_budget import choose_measured_sampling
 from planners.mirroring import choose_mirror_axes
 from planners.normalisation import choose_normalisation
 from planners.options import PlanningOptions
 from planners.patch import Grid, Sampling, choose_sampling
-from planners.scale_group import choose_scale_group, widest_spread
-from planners.se_network import features_reason, se_features, se_network
+from planners.receptive_field import judge_depth
+from planners.scale_group import check_width, choose_scale_group, widest_spread
+from planners.se_network import features_reason, se_feature_values, se_features, se_network
+from planners.topology import Topology
 
 
 @dataclass(frozen=True)
@@ -95,32 +98,46 @@ def _outputs_reason(description: DatasetDescription) -> dict[str, str]:
 
 
 def _plan_se(context: _Context, resolution: Resolution) -> NetworkPlan:
-    options, grid, skeleton = context.options, resolution.grid, resolution.skeleton
-    finest_kernel = grid.topology(resolution.patch_size or grid.median).kernels[0]
-    spread = widest_spread(context.fingerprint.size_spread)
-    group = choose_scale_group(spread, grid.spacing, finest_kernel, options.num_scales, options.scale_step)
-    scales = group.value.number
+    grid, skeleton, description = resolution.grid, resolution.skeleton, context.description
+    group = _choose_group(context, resolution)
 
-    def feature_maps(stages: int) -> list[int]:
-        return [scales * channels for channels in se_features(skeleton, stages, scales)]
+    def describe(topology: Topology) -> NetworkConfig:
+        return se_network(description, grid.spacing, topology, skeleton, group.value)
 
-    sampling = _sample(resolution, _budget(context, resolution, feature_maps))
-    network = se_network(context.description, grid.spacing, sampling.topology, skeleton, group.value)
-    reasons = {"scale_group": group.reason, "features": features_reason(skeleton, len(network.features), scales)}
+    def values(topology: Topology) -> int:
+        return se_feature_values(skeleton, topology, group.value, description.output_channels)
+
+    sampling = choose_measured_sampling(grid, describe, values, _memory(context, resolution), resolution.patch_size)
+    network = describe(sampling.topology)
+    reasons = {
+        "scale_group": group.reason,
+        "features": features_reason(skeleton, sampling.topology, group.value),
+        "depth": judge_depth(network, sampling.patch_size).reason,
+    }
     return _network_plan(context, resolution, sampling, network, reasons)
 
 
+def _choose_group(context: _Context, resolution: Resolution) -> Decision[ScaleGroup]:
+    """The scale group, at the baseline's patch."""
+    options, grid = context.options, resolution.grid
+    topology = grid.topology(resolution.patch_size) if resolution.patch_size else _sample_baseline(context, resolution).topology
+
+    def channels(group: ScaleGroup) -> int:
+        return se_features(resolution.skeleton, topology, group)[0]
+
+    spread = widest_spread(context.fingerprint.size_spread)
+    group = choose_scale_group(spread, grid.spacing, topology.kernels[0], channels, options.num_scales, options.scale_step)
+    check_width(group.value, grid.spacing, topology.patch_size, topology.kernels[0])
+    return group
+
+
 def _sample_baseline(context: _Context, resolution: Resolution) -> Sampling:
-    return _sample(resolution, _budget(context, resolution, resolution.skeleton.features))
-
-
-def _sample(resolution: Resolution, budget: Budget) -> Sampling:
+    budget = FeatureBudget(resolution.skeleton, context.description.output_channels, _memory(context, resolution))
     return choose_sampling(resolution.grid, budget, resolution.patch_size)
 
 
-def _budget(context: _Context, resolution: Resolution, features: Callable[[int], Sequence[int]]) -> Budget:
-    memory = context.options.gpu_memory or resolution.skeleton.memory
-    return FeatureBudget(resolution.skeleton, features, context.description.output_channels, memory)
+def _memory(context: _Context, resolution: Resolution) -> float:
+    return context.options.gpu_memory or resolution.skeleton.memory
 
 
 def _network_plan(

@@ -1,18 +1,24 @@
 """The scale group of `se`, from the spread of structure sizes over cases."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from configs.fingerprint import SizeSpread, Spacing
+from configs.errors import Fault, InputError
+from configs.fingerprint import Shape, SizeSpread, Spacing
 from configs.network import Axes
 from configs.scales import ScaleGroup
-from planners.decision import Decision, counted
-
-DEFAULT_STEP = 2 ** (1 / 3)
-_NARROW = 0.4  # octaves: below, all cases show structures of about one size
-_WIDEST = 2.0  # octaves that are considered
-_MOST_SCALES = 5
-_SMALLEST_SIGMA = 0.9  # voxels: smaller kernels are not well sampled
+from planners.decision import Decision, counted, times
+from planners.se_defaults import (
+    FEWEST_CHANNELS,
+    FEWEST_SCALES,
+    KERNEL_REACH,
+    MOST_SCALES,
+    NARROW,
+    SCALES_PER_OCTAVE,
+    SMALLEST_SIGMA,
+    STEP,
+    WIDEST,
+)
 
 
 def widest_spread(spreads: Mapping[str, SizeSpread]) -> Decision[float]:
@@ -27,28 +33,59 @@ def widest_spread(spreads: Mapping[str, SizeSpread]) -> Decision[float]:
 
 
 def choose_scale_group(
-    spread: Decision[float], spacing: Spacing, kernel: Axes, number: int | None = None, step: float | None = None
+    spread: Decision[float],
+    spacing: Spacing,
+    kernel: Axes,
+    channels: Callable[[ScaleGroup], int],
+    number: int | None = None,
+    step: float | None = None,
 ) -> Decision[ScaleGroup]:
-    """One scale where sizes hardly vary, else `1 + round(3 R / 2)` scales, 2 to 5, for a spread of R octaves, at most 2.
+    """One scale where sizes hardly vary, else `1 + 1.5 R` scales, rounded, 2 to 5, for a spread of R octaves, at most 2.
+
+    Half of the range is left to the network's own levels and to augmentation. A group that would leave too few channels is smaller.
 
     Args:
         spread: of sizes, in octaves.
         spacing: of the planned grid, mm (Z, Y, X).
         kernel: kernel size of the finest stage; axes of size 1 do not limit the smallest sigma.
+        channels: of the finest stage with a group.
         number: of scales, asked for by the user.
         step: ratio of neighbouring scales, asked for by the user.
     """
-    octaves = min(max(spread.value, 0.0), _WIDEST)
-    if number is not None:
-        chosen, why = number, "as asked for"
-    elif octaves < _NARROW:
-        chosen, why = 1, f"{spread.reason}, below {_NARROW}"
-    else:
-        chosen, why = min(max(1 + round(3 * octaves / 2), 2), _MOST_SCALES), spread.reason
     coarsest = max(length for length, size in zip(spacing, kernel, strict=True) if size > 1)
-    group = ScaleGroup(smallest_sigma=_SMALLEST_SIGMA * coarsest, step=step or DEFAULT_STEP, number=chosen)
+    wanted = _wanted_scales(spread) if number is None else Decision(number, "as asked for")
+    group = ScaleGroup(smallest_sigma=SMALLEST_SIGMA * coarsest, step=step or STEP, number=wanted.value)
+    why = wanted.reason
+    while number is None and group.number > 1 and channels(group) < FEWEST_CHANNELS:
+        group = group.model_copy(update={"number": group.number - 1})
+        why = f"{wanted.reason}; {wanted.value} would leave fewer than {FEWEST_CHANNELS} channels at the finest stage"
     span = f"sigma {group.sigmas[0]:.3g} mm"
-    if chosen > 1:
+    if group.number > 1:
         span = f"sigma {group.sigmas[0]:.3g} to {group.sigmas[-1]:.3g} mm in steps of {group.step:.3g}"
-    sampled = f"the smallest is {_SMALLEST_SIGMA} voxels of the coarsest axis with kernels ({coarsest:.4g} mm)"
-    return Decision(group, f"{counted(chosen, 'scale')}, {span}: {why}; {sampled}.")
+    sampled = f"the smallest is {SMALLEST_SIGMA} voxels of the coarsest axis with kernels ({coarsest:.4g} mm)"
+    return Decision(group, f"{counted(group.number, 'scale')}, {span}: {why}; {sampled}.")
+
+
+def _wanted_scales(spread: Decision[float]) -> Decision[int]:
+    octaves = min(max(spread.value, 0.0), WIDEST)
+    if octaves < NARROW:
+        return Decision(1, f"{spread.reason}, below {NARROW}")
+    return Decision(min(max(1 + round(SCALES_PER_OCTAVE * octaves), FEWEST_SCALES), MOST_SCALES), spread.reason)
+
+
+def check_width(group: ScaleGroup, spacing: Spacing, patch_size: Shape, kernel: Axes) -> None:
+    """A scale whose kernels are wider than the patch sees nothing but its border.
+
+    Raises:
+        InputError: kernels of the largest scale, two sigma to either side, span more than the longest axis of the patch.
+    """
+    span = 2 * KERNEL_REACH * group.sigmas[-1]
+    longest = max(length * size for length, size, taps in zip(spacing, patch_size, kernel, strict=True) if taps > 1)
+    if group.number == 1 or span <= longest:
+        return
+    problem = (
+        f"kernels of the largest scale span {span:.3g} mm (sigma {group.sigmas[-1]:.3g} mm), the patch {times(patch_size)} "
+        f"only {longest:.3g} mm"
+    )
+    option = f"--num-scales {group.number} with steps of {group.step:.3g}"
+    raise InputError(Fault(option, problem, "Take fewer scales, a smaller --scale-step, or a larger --patch-size"))

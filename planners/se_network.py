@@ -1,62 +1,83 @@
-"""The network `se`: the baseline's stages with scale-equivariant convolutions, at about the baseline's multiply-adds.
-
-What is chosen here learned best of what was tried (`docs/learning.md`): with one scale, residual paths; with several, mixing of
-neighbouring scales, without which a group hardly learns.
-"""
+"""The network `se`: the baseline's stages with scale-equivariant convolutions, at about the baseline's cost."""
 
 import math
+from dataclasses import replace
 
 from configs.dataset import DatasetDescription
 from configs.fingerprint import Spacing
 from configs.network import NetworkConfig
 from configs.scales import ScaleGroup
 from planners.baseline_network import baseline_network
+from planners.budget import feature_values
+from planners.se_defaults import BLUR_COST, FAMILY, MIXING, RELATIVE_COST, RESIDUAL_COST, RESIDUAL_WITH_ONE_SCALE
 from planners.skeleton import Skeleton
 from planners.topology import Topology
 
 _MULTIPLE = 4  # channels come in multiples of this
-_RESIDUAL_COST = 1.25  # a residual encoder has a convolution more on the finest grid, five instead of four of its width
-_MIXING = 1  # reach over neighbouring scales
 
 
-def se_features(skeleton: Skeleton, stages: int, scales: int) -> list[int]:
-    """Channels of each stage and scale.
+def se_features(skeleton: Skeleton, topology: Topology, group: ScaleGroup) -> list[int]:
+    """Channels of each stage and scale, so that a convolution costs as much as the baseline's of C channels.
 
-    A convolution costs (scales) x (channels)^2, so the baseline's channels are divided by the square root of the cost.
+    With S scales, K kernel voxels and n voxels along each axis with kernels, the baseline's takes `K C^2` multiply-adds for each voxel.
+    Those of c channels at S scales take `S (K c^2 + sum(n) c)`: blurs are matrix products along each axis, whose multiply-adds count a
+    third, as they take less time. A pyramid has no blurs, and smaller images at larger scales.
     """
-    cost = _RESIDUAL_COST if _gains_residual_paths(skeleton, scales) else scales
-    shrunken = (channels / math.sqrt(cost) for channels in skeleton.features(stages))
-    return [max(_MULTIPLE, round(channels / _MULTIPLE) * _MULTIPLE) for channels in shrunken]
+    features = []
+    sizes = list(topology.patch_size)
+    cost = RELATIVE_COST / (RESIDUAL_COST if _gains_residual_paths(skeleton, group) else 1)
+    planned = zip(skeleton.features(len(topology.strides)), topology.strides, topology.kernels, strict=True)
+    for channels, stride, kernel in planned:
+        sizes = [size // step for size, step in zip(sizes, stride, strict=True)]
+        wanted, voxels = cost * math.prod(kernel) * channels**2, math.prod(kernel)
+        if FAMILY == "pyramid":
+            fitting = math.sqrt(wanted / voxels / sum(group.step ** (-3 * k) for k in range(group.number)))
+        else:
+            blur = sum(size + 2 for size, taps in zip(sizes, kernel, strict=True) if taps > 1)
+            fitting = _positive_root(voxels, BLUR_COST * blur, wanted / group.number)
+        features.append(max(_MULTIPLE, round(fitting / _MULTIPLE) * _MULTIPLE))
+    return features
 
 
-def features_reason(skeleton: Skeleton, stages: int, scales: int) -> str:
+def se_feature_values(skeleton: Skeleton, topology: Topology, group: ScaleGroup, outputs: int) -> int:
+    """Values in the feature maps of one sample, all scales together: by these memory is estimated before it is counted."""
+    features = [group.number * channels for channels in se_features(skeleton, topology, group)]
+    return feature_values(_se_skeleton(skeleton, group), topology, features, outputs)
+
+
+def features_reason(skeleton: Skeleton, topology: Topology, group: ScaleGroup) -> str:
     """Why the stages have these channels."""
-    features = ", ".join(map(str, se_features(skeleton, stages, scales)))
-    if _gains_residual_paths(skeleton, scales):
-        why = f"the baseline's divided by the square root of {_RESIDUAL_COST}, for equal multiply-adds with residual paths"
-        return f"Features {features}: {why}, which learn faster (size {skeleton.size})."
-    if scales == 1:
-        return f"Features {features}: the baseline's, as there is one scale (size {skeleton.size})."
-    why = f"the baseline's divided by the square root of {scales}, for equal multiply-adds"
-    return f"Features {features} at each of {scales} scales: {why} (size {skeleton.size})."
+    features = ", ".join(map(str, se_features(skeleton, topology, group)))
+    baseline = ", ".join(map(str, skeleton.features(len(topology.strides))))
+    scales = f"at each of {group.number} scales" if group.number > 1 else "at one scale"
+    cost = "the" if RELATIVE_COST == 1 else f"{RELATIVE_COST:g} times the"
+    paths = "; residual paths in the encoder, which learn faster" if _gains_residual_paths(skeleton, group) else ""
+    return f"Features {features} {scales}, for {cost} cost of the baseline's {baseline}, blurs included{paths} (size {skeleton.size})."
 
 
 def se_network(
     description: DatasetDescription, spacing: Spacing, topology: Topology, skeleton: Skeleton, group: ScaleGroup
 ) -> NetworkConfig:
     """The baseline's skeleton with the scale group and its channels."""
-    plain = baseline_network(description, spacing, topology, skeleton)
-    changed: dict[str, object] = {
-        "family": "se",
-        "features": tuple(se_features(skeleton, len(topology.strides), group.number)),
+    plain = baseline_network(description, spacing, topology, _se_skeleton(skeleton, group))
+    changed = {
+        "family": FAMILY,
+        "features": tuple(se_features(skeleton, topology, group)),
         "scale_group": group,
-        "scale_mixing": min(_MIXING, group.number - 1),
+        "scale_mixing": min(MIXING, group.number - 1),
     }
-    if _gains_residual_paths(skeleton, group.number):
-        changed |= {"block": "residual", "encoder_blocks": (1,) * len(topology.strides)}
     return NetworkConfig.model_validate(plain.model_dump() | changed)
 
 
-def _gains_residual_paths(skeleton: Skeleton, scales: int) -> bool:
-    """Whether each two plain convolutions of the encoder become one residual block."""
-    return scales == 1 and skeleton.block == "plain"
+def _se_skeleton(skeleton: Skeleton, group: ScaleGroup) -> Skeleton:
+    """The skeleton, with each two plain convolutions of the encoder become one residual block where that learns better."""
+    return replace(skeleton, block="residual", first_blocks=(1,)) if _gains_residual_paths(skeleton, group) else skeleton
+
+
+def _gains_residual_paths(skeleton: Skeleton, group: ScaleGroup) -> bool:
+    return RESIDUAL_WITH_ONE_SCALE and group.number == 1 and skeleton.block == "plain"
+
+
+def _positive_root(a: float, b: float, c: float) -> float:
+    """The x > 0 with `a x^2 + b x = c`."""
+    return (-b + math.sqrt(b**2 + 4 * a * c)) / (2 * a)

@@ -22,7 +22,7 @@ def plan(spacing: tuple[float, float, float], shape: tuple[int, int, int], cases
         intensities=(STATISTICS,),
         size_spread={"a": SizeSpread(q10=10, q50=20, q90=30)},
     )
-    return make_plan(DESCRIPTION, fingerprint, PlanningOptions(**options))  # type: ignore[arg-type]
+    return make_plan(DESCRIPTION, fingerprint, PlanningOptions(**{"networks": ("baseline",), **options}))  # type: ignore[arg-type]
 
 
 CT = ((0.8, 0.8, 0.8), (400, 480, 480))
@@ -37,8 +37,8 @@ def test_small_images_need_no_lower_resolution() -> None:
 
 
 def test_large_images_get_a_coarser_grid_and_a_cascade() -> None:
-    made = plan(*CT)
-    assert list(made.configurations) == ["2d", "3d_lowres", "3d_fullres", "3d_cascade_fullres"]
+    made = plan(*CT, networks=("se", "baseline"), configurations=("3d_lowres", "3d_fullres", "3d_cascade_fullres"))
+    assert list(plan(*CT).configurations) == ["2d", "3d_lowres", "3d_fullres", "3d_cascade_fullres"]
     lower, full, cascade = (made.configurations[name] for name in ("3d_lowres", "3d_fullres", "3d_cascade_fullres"))
     assert math.prod(lower.networks["baseline"].patch_size) > 0.25 * math.prod(lower.median_shape)
     assert math.prod(full.networks["baseline"].patch_size) < 0.25 * math.prod(full.median_shape)

@@ -7,14 +7,12 @@ import pytest
 from configs.dataset import DatasetDescription
 from configs.errors import InputError
 from configs.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics, SizeSpread
-from planners.decision import Decision
 from planners.fingerprint import make_fingerprint
 from planners.grid import choose_spacing
 from planners.mirroring import choose_mirror_axes, side_pairs
 from planners.normalisation import choose_normalisation
 from planners.options import PlanningOptions
 from planners.plan import make_plan
-from planners.scale_group import choose_scale_group, widest_spread
 from planners.topology import choose_topology
 from preprocessing.dataset import open_dataset
 
@@ -50,7 +48,7 @@ KNOWN = [
 
 @pytest.mark.parametrize(("spacing", "shape", "cases", "patch", "batch", "stages"), KNOWN)
 def test_baseline_is_planned_as_nnunet_does(spacing, shape, cases, patch, batch, stages):
-    network = plans(spacing, shape, cases=cases).networks["baseline"]
+    network = plans(spacing, shape, options=PlanningOptions(("baseline",)), cases=cases).networks["baseline"]
     assert (network.patch_size, network.batch_size, len(network.network.features)) == (patch, batch, stages)
     assert network.network.features == tuple(min(32 * 2**stage, 320) for stage in range(stages))
 
@@ -79,8 +77,9 @@ def test_strides_always_divide_the_patch(spacing, shape):
 @pytest.mark.parametrize("axes", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
 def test_plans_permute_with_the_axes(axes):
     spacing, shape = (0.7, 1.9, 5.5), (200, 90, 40)
-    one = plans(spacing, shape).networks["baseline"]
-    other = plans(tuple(spacing[axis] for axis in axes), tuple(shape[axis] for axis in axes)).networks["baseline"]
+    only = {"options": PlanningOptions(("baseline",))}
+    one = plans(spacing, shape, **only).networks["baseline"]
+    other = plans(tuple(spacing[axis] for axis in axes), tuple(shape[axis] for axis in axes), **only).networks["baseline"]
     assert other.patch_size == tuple(one.patch_size[axis] for axis in axes)
     assert other.network.strides == tuple(tuple(stride[axis] for axis in axes) for stride in one.network.strides)
 
@@ -126,26 +125,10 @@ def test_mirroring_leaves_out_the_left_right_axis():
     assert choose_mirror_axes(["lung_left", "lung_right"], canonical=False).value == ()
 
 
-@pytest.mark.parametrize(("ratio", "number"), [(1.0, 1), (1.3, 1), (1.5, 2), (2.0, 3), (3.0, 3), (4.0, 4), (100.0, 4)])
-def test_scale_group_widens_with_the_spread_of_sizes(ratio, number):
-    spread = widest_spread({"a": SizeSpread(q10=5, q50=5, q90=5), "b": SizeSpread(q10=4, q50=4, q90=4 * ratio)})
-    group = choose_scale_group(spread, (1, 1, 1), (3, 3, 3)).value
-    assert group.number == number
-    assert group.smallest_sigma == pytest.approx(0.9)
-
-
-def test_scale_group_is_physical_and_in_plane_for_thick_slices():
-    spread = Decision(1.6, "")
-    assert choose_scale_group(spread, (2, 2, 2), (3, 3, 3)).value.smallest_sigma == pytest.approx(1.8)
-    assert choose_scale_group(spread, (5, 0.8, 1), (1, 3, 3)).value.smallest_sigma == pytest.approx(0.9)
-    asked = choose_scale_group(spread, (1, 1, 1), (3, 3, 3), number=1, step=2.0).value
-    assert (asked.number, asked.step) == (1, 2.0)
-
-
 def test_se_differs_from_the_baseline_in_its_convolutions_alone():
     networks = plans((1.0, 1.0, 1.0), (60, 60, 60), spread=(10, 20, 40)).networks
     se, baseline = networks["se"].network, networks["baseline"].network
-    assert se.scale_group.number == 4 and se.features[0] == baseline.features[0] // 2
+    assert se.scale_group.number == 4 and se.features[2] == baseline.features[2] // 2
     same = {"strides", "kernels", "encoder_blocks", "decoder_blocks", "input_channels", "output_channels", "spacing"}
     assert se.model_dump(include=same) == baseline.model_dump(include=same)
     assert networks["se"].test_scales == (0.8, 1.0, 1.25)
@@ -157,7 +140,7 @@ def test_se_differs_from_the_baseline_in_its_convolutions_alone():
 
 def test_patch_fits_the_budget_and_memory_buys_size():
     small, large = (
-        plans((1.0, 1.0, 1.0), (300, 300, 300), options=PlanningOptions(gpu_memory=memory)).networks["baseline"]
+        plans((1.0, 1.0, 1.0), (300, 300, 300), options=PlanningOptions(("baseline",), gpu_memory=memory)).networks["baseline"]
         for memory in (6, 24)
     )
     assert math.prod(small.patch_size) < math.prod(large.patch_size)
@@ -214,6 +197,8 @@ def test_every_decision_has_a_sentence_and_plans_are_reproducible():
         "batch_dice",
         "scale_group",
         "features",
+        "depth",
+        "memory",
         "mirror_axes",
         "test_scales",
     }
