@@ -1,14 +1,17 @@
 """The planned grid: spacing, and the shape of the median case on it. Rules and constants are nnU-Net's (Isensee et al. 2021)."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 
+from configs.errors import Fault, InputError
 from configs.fingerprint import CaseFingerprint, Shape, Spacing
 from planners.decision import Decision, counted, times
 from preprocessing.resampled_grid import resampled_shape
 
 _ANISOTROPIC = 3  # ratio of the coarsest axis to the others from which slices count as thick
+_FEWEST_VOXELS, _MOST_VOXELS = 8, 2e9  # of the longest axis, and of the median case
 _THIN_PERCENTILE = 10  # of the coarse axis' spacings: so that thin-sliced cases keep most of their slices
 
 
@@ -35,6 +38,21 @@ def choose_spacing(cases: Mapping[str, CaseFingerprint]) -> Decision[Spacing]:
         median[coarse] = thin if thin >= next_coarsest else next_coarsest + 1e-5
     z, y, x = (float(size) for size in median)
     return Decision((z, y, x), f"Spacing {times((z, y, x))} mm: {reason}.")
+
+
+def check_spacing(spacing: Spacing, median: tuple[float, float, float]) -> None:
+    """Refuse a spacing, asked for by the user, at which nothing of the images is left, or more than any machine holds.
+
+    Raises:
+        InputError: the median case is too small or too large.
+    """
+    option = f"--spacing {' '.join(f'{length:g}' for length in spacing)}"
+    if max(median) < _FEWEST_VOXELS:
+        problem = f"the median case has {times(median)} voxels there, less than {_FEWEST_VOXELS} along every axis"
+        raise InputError(Fault(option, problem, "Give smaller lengths; they are mm of Z, Y and X"))
+    if math.prod(median) > _MOST_VOXELS:
+        problem = f"the median case has {times(median)} voxels there, {4 * math.prod(median) / 1e9:.0f} GB for each channel"
+        raise InputError(Fault(option, problem, "Give larger lengths; they are mm of Z, Y and X"))
 
 
 def median_shape(cases: Mapping[str, CaseFingerprint], spacing: Spacing) -> tuple[float, float, float]:

@@ -13,7 +13,7 @@ from planners.budget import FeatureBudget
 from planners.configurations import Resolution, choose_resolutions
 from planners.decision import Decision, times
 from planners.ensembling import choose_test_scales
-from planners.grid import choose_spacing, median_relative_size, median_shape, whole_voxels
+from planners.grid import check_spacing, choose_spacing, median_relative_size, median_shape, whole_voxels
 from planners.measured_budget import choose_measured_sampling
 from planners.mirroring import choose_mirror_axes
 from planners.normalisation import choose_normalisation
@@ -53,7 +53,10 @@ def make_plan(description: DatasetDescription, fingerprint: Fingerprint, options
     spacing = choose_spacing(cases)
     if options.spacing is not None:
         spacing = Decision(options.spacing, f"Spacing {times(options.spacing)} mm as asked for.")
-    full = Grid(spacing.value, median_shape(cases, spacing.value), len(cases))
+    median = median_shape(cases, spacing.value)
+    if options.spacing is not None:
+        check_spacing(spacing.value, median)
+    full = Grid(spacing.value, median, len(cases))
     sample = partial(_sample_baseline, context)
     resolutions = choose_resolutions(full, options.size, options.patch_size, sample).select(options.configurations)
     configurations = {name: _plan_configuration(context, resolution, spacing.reason) for name, resolution in resolutions.items()}

@@ -159,6 +159,27 @@ def test_overrides():
         plans((1.0, 1.0, 1.0), (100, 100, 100), options=PlanningOptions(patch_size=(33, 64, 64)))
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"spacing": (50, 50, 50)},
+            r"--spacing 50 50 50: the median case has 2 x 2 x 2 voxels there, less than 8 along every axis",
+        ),
+        ({"spacing": (0.05, 0.05, 0.05)}, r"--spacing 0.05 0.05 0.05: the median case has .* GB for each channel. Give larger"),
+        ({"patch_size": (256, 256, 256)}, r"--patch-size 256 256 256: two patches of this size do not fit .* in 8 GB"),
+        ({"patch_size": (96, 96, 90)}, r"--patch-size 96 96 90: .*which do not divide it. Use 96 96 96"),
+        ({"num_scales": 16}, r"--num-scales 16 with steps of 1.26: kernels of the largest scale span"),
+        ({"scale_step": 4.0, "num_scales": 5}, r"--num-scales 5 with steps of 4: kernels of the largest scale span"),
+        ({"configurations": ("3d_lowres",), "patch_size": (96, 96, 96)}, r"--configurations 3d_lowres: No lower resolution"),
+        ({"gpu_memory": 0.01}, r"--gpu-memory 0.01: not even a patch of"),
+    ],
+)
+def test_overrides_that_cannot_work_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        plans((1.0, 1.0, 1.0), (100, 100, 100), options=PlanningOptions(**options))
+
+
 def test_all_wrong_options_at_once():
     with pytest.raises(InputError) as caught:
         PlanningOptions(
