@@ -83,7 +83,9 @@ def _ellipsoid(grid: Sequence[NDArray], centre: Sequence[float], radius: float) 
 
 def seconds_of_ours(dataset: Path, jobs: int, folder: Path) -> float:
     """Wall seconds of se_plan_and_preprocess."""
-    return _seconds([*OURS, str(dataset), "--work", str(folder), "--jobs", str(jobs), "--quiet"], {})
+    return _seconds(
+        [*OURS, str(dataset), "--work", str(folder), "--jobs", str(jobs), "--configurations", "3d_fullres", "--quiet"], {}
+    )
 
 
 def seconds_of_peer(peer: Path, dataset: Path, jobs: int, folder: Path) -> float:
