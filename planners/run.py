@@ -9,6 +9,7 @@ from configs.fingerprint import Fingerprint
 from configs.plan import Plan
 from configs.progress import Progress, Silent
 from planners.fingerprint import make_fingerprint
+from planners.fingerprint_table import write_fingerprint_table
 from planners.options import PlanningOptions
 from planners.plan import make_plan
 from planners.report.page import write_report
@@ -34,8 +35,8 @@ def plan_and_preprocess(
 ) -> Plan:
     """Validate and measure a dataset, plan its networks and preprocess its cases.
 
-    Writes `dataset.json`, `fingerprint.json`, `plan.json`, `report.html` and `preprocessed/<configuration>/` into the dataset's
-    folder under `work`. Run again, it validates and plans anew, and preprocesses only what is missing or stale.
+    Writes `dataset.json`, `fingerprint.json` (and `.csv`), `plan.json`, `report.html` and `preprocessed/<configuration>/` into the
+    dataset's folder under `work`. Run again, it validates and plans anew, and preprocesses only what is missing or stale.
 
     Args:
         dataset: folder in nnU-Net's raw layout or the Medical Segmentation Decathlon's.
@@ -62,6 +63,7 @@ def plan_and_preprocess(
     folder = Path(work) / raw.description.name
     raw.description.write(folder / "dataset.json")
     fingerprint.write(folder / "fingerprint.json")
+    write_fingerprint_table(folder / "fingerprint.csv", fingerprint)
     plan.write(folder / "plan.json")
     report = write_report(folder, raw, fingerprint, plan)
     _logger.info("Wrote %s and %s", folder / "plan.json", report)

@@ -19,6 +19,7 @@ _MOST_PACKED = 50_000  # bytes that one byte of any other compression holds at m
 _HEADER = 2**16  # bytes of a file that its text header is looked for in
 _DATA_FILE = re.compile(rb"^(?:ElementDataFile\s*=|data ?file:)[ \t]*(.+?)\s*$", re.MULTILINE | re.IGNORECASE)
 _ENCODING = re.compile(rb"^(?:encoding:|CompressedData\s*=)[ \t]*(\S+)", re.MULTILINE | re.IGNORECASE)
+_NRRD, _NRRD_GEOMETRY = (".nrrd", ".nhdr"), (b"space", b"space directions", b"space origin")
 _SKIP = re.compile(rb"^(?:byte|line) ?skip:|^HeaderSize", re.MULTILINE | re.IGNORECASE)
 _AFTER_BLANK_LINE, _AFTER_LOCAL = re.compile(rb"\r?\n\r?\n"), re.compile(rb"ElementDataFile\s*=[ \t]*LOCAL[ \t]*\r?\n")
 _RATIOS = {b"raw": 1, b"false": 1, b"gzip": MOST_DEFLATED, b"gz": MOST_DEFLATED, b"true": MOST_DEFLATED}
@@ -86,6 +87,29 @@ def write(path: Path, array: NDArray, geometry: Geometry, like: Path | None) -> 
         image.SetDirection(reader.GetDirection())
         image.SetOrigin(reader.GetOrigin())
     SimpleITK.WriteImage(image, str(path), useCompression=True)
+    if like is not None and all(name.suffix.lower() in _NRRD for name in (like, path)):
+        _copy_nrrd_geometry(path, like)
+
+
+def _copy_nrrd_geometry(path: Path, like: Path) -> None:
+    """Put the source's own words for its geometry into a written file: NRRD holds products of spacing and direction, and taking
+    them apart and multiplying them again rounds."""
+    own, header, content = _nrrd_lines(_start(like)), _start(path), path.read_bytes()
+    end = _AFTER_BLANK_LINE.search(header)
+    if end is None or not all(field in own for field in _NRRD_GEOMETRY):
+        return
+    own[b"space directions"] = own[b"space directions"].replace(b"none", b"")  # of an axis of channels
+    lines = [
+        field + b": " + own[field].strip() if (field := line.split(b":", 1)[0]) in _NRRD_GEOMETRY else line
+        for line in header[: end.start()].splitlines()
+    ]
+    path.write_bytes(b"\n".join(lines) + b"\n\n" + content[end.end() :])
+
+
+def _nrrd_lines(header: bytes) -> dict[bytes, bytes]:
+    """The fields of a NRRD header."""
+    lines = _AFTER_BLANK_LINE.split(header, maxsplit=1)[0].splitlines()
+    return {line.split(b":", 1)[0]: line.split(b":", 1)[1] for line in lines if b": " in line}
 
 
 def _check_content(path: Path) -> None:

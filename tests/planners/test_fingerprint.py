@@ -1,11 +1,13 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from configs.dataset import DatasetDescription
 from configs.fingerprint import CaseFingerprint, LabelSizes
 from planners.fingerprint import make_fingerprint, measure_case
+from planners.fingerprint_table import fingerprint_table, write_fingerprint_table
 from planners.sizes import label_sizes, size_spreads
 from preprocessing.case import Case
 from preprocessing.dataset import open_dataset
@@ -146,3 +148,16 @@ def test_histogram_is_not_squeezed_by_images_of_another_range(tmp_path):
     save(folder / "imagesTr/case_4_0000.nii.gz", 1000 * image(4))
     (histogram,) = make_fingerprint(open_dataset(folder)).histograms
     assert histogram.high < 400 and histogram.above == pytest.approx(0.2 * 1_000_000, rel=0.1)
+
+
+def test_table_has_a_row_for_each_case(tmp_path):
+    fingerprint = make_fingerprint(open_dataset(make_dataset(tmp_path / "data", cases=3)))
+    write_fingerprint_table(tmp_path / "fingerprint.csv", fingerprint)
+    table = pd.read_csv(tmp_path / "fingerprint.csv", index_col="case")
+    pd.testing.assert_frame_equal(table, fingerprint_table(fingerprint))
+    assert list(table.index) == list(fingerprint.cases)
+    row = table.loc["case_1"]
+    assert tuple(row[["shape_z", "shape_y", "shape_x"]]) == (14, 12, 10) and row["kept_by_crop"] == 1
+    assert row["inner: voxels"] == 24 and row["inner: volume_mm3"] == 24 and row["inner: components"] == 1
+    assert row["inner: diameter_mm"] == pytest.approx((6 / math.pi * 24) ** (1 / 3))
+    assert row["channel_0_q05"] < row["channel_0_q50"] < row["channel_0_q95"]

@@ -119,6 +119,7 @@ def test_whole_command(tmp_path, monkeypatch, capsys, caplog):
     assert {path.name for path in written.iterdir()} == {
         "dataset.json",
         "fingerprint.json",
+        "fingerprint.csv",
         "plan.json",
         "preprocessed",
         "report.html",

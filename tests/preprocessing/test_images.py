@@ -204,3 +204,16 @@ def test_nothing_half_written(tmp_path):
     with pytest.raises(InputError, match="format"):
         write_labels(tmp_path / "a.png", np.zeros((2, 2, 2), int), geometry)
     assert not list(tmp_path.iterdir())
+
+
+def test_nrrd_of_channels_in_another_space_lends_its_geometry(tmp_path):
+    """Directions as 3D Slicer and others write them: RAS, and none for the axis of channels."""
+    fields = "type: uchar\ndimension: 4\nspace: right-anterior-superior\nsizes: 2 10 12 14\nkinds: vector domain domain domain\nencoding: raw\n"
+    directions = "space directions: none (0.31,0.1,0) (-0.1,0.31,0) (0,0,2.7)\nspace origin: (1.1,2.2,-3.3)\n\n"
+    (tmp_path / "a.nrrd").write_bytes(f"NRRD0004\n{fields}{directions}".encode() + bytes(range(240)) * 14)
+    read, geometry = read_image([tmp_path / "a.nrrd"])
+    assert read.shape == (2, 14, 12, 10) and np.allclose(geometry.origin, (1.1, 2.2, -3.3))
+    write_labels(tmp_path / "seg.nrrd", labels().T, geometry, like=tmp_path / "a.nrrd")
+    written, grid = read_labels(tmp_path / "seg.nrrd")
+    assert grid == geometry and np.array_equal(written, labels().T)
+    assert b"space directions: (0.31,0.1,0) (-0.1,0.31,0) (0,0,2.7)" in (tmp_path / "seg.nrrd").read_bytes()
