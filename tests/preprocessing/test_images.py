@@ -208,7 +208,8 @@ def test_nothing_half_written(tmp_path):
 
 def test_nrrd_of_channels_in_another_space_lends_its_geometry(tmp_path):
     """Directions as 3D Slicer and others write them: RAS, and none for the axis of channels."""
-    fields = "type: uchar\ndimension: 4\nspace: right-anterior-superior\nsizes: 2 10 12 14\nkinds: vector domain domain domain\nencoding: raw\n"
+    fields = "type: uchar\ndimension: 4\nspace: right-anterior-superior\nsizes: 2 10 12 14\n"
+    fields += "kinds: vector domain domain domain\nencoding: raw\n"
     directions = "space directions: none (0.31,0.1,0) (-0.1,0.31,0) (0,0,2.7)\nspace origin: (1.1,2.2,-3.3)\n\n"
     (tmp_path / "a.nrrd").write_bytes(f"NRRD0004\n{fields}{directions}".encode() + bytes(range(240)) * 14)
     read, geometry = read_image([tmp_path / "a.nrrd"])
