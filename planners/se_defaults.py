@@ -1,7 +1,7 @@
 """What experiments decide about `se`, in one place; all else follows from the data.
 
-What is chosen here learned best of what was tried: with one scale, residual paths; with several, mixing of neighbouring scales, without
-which a group hardly learns.
+What is chosen here, and the residual encoder with a light decoder (`planners.se_network`), learned best of what was tried; without mixing
+of neighbouring scales a group hardly learns. The experiments are told in `docs/learning.md`.
 """
 
 from typing import Literal
@@ -14,8 +14,6 @@ SCALES_PER_OCTAVE = 1.5  # beyond the first scale; half of the range is left to 
 FEWEST_SCALES, MOST_SCALES = 2, 5  # where there is a group
 SMALLEST_SIGMA = 0.9  # voxels of the coarsest axis with kernels: narrower kernels are not well sampled
 MIXING = 1  # reach over neighbouring scales
-RESIDUAL_WITH_ONE_SCALE = True  # residual blocks in the encoder of the plain sizes
-RESIDUAL_COST = 1.25  # of those: a convolution more on the finest grid, five instead of four of its width
 RELATIVE_COST = 1.0  # multiply-adds, as a multiple of the baseline's
 BLUR_COST = 1 / 3  # of a multiply-add in a blur, which is a matrix product, against one in a convolution; measured on CPUs
 FEWEST_CHANNELS = 8  # at the finest stage: a group that leaves fewer is made smaller

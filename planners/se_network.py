@@ -9,7 +9,7 @@ from configs.network import NetworkConfig
 from configs.scales import ScaleGroup
 from planners.baseline_network import baseline_network
 from planners.budget import feature_values
-from planners.se_defaults import BLUR_COST, FAMILY, MIXING, RELATIVE_COST, RESIDUAL_COST, RESIDUAL_WITH_ONE_SCALE
+from planners.se_defaults import BLUR_COST, FAMILY, MIXING, RELATIVE_COST
 from planners.skeleton import Skeleton
 from planners.topology import Topology
 
@@ -25,11 +25,10 @@ def se_features(skeleton: Skeleton, topology: Topology, group: ScaleGroup) -> li
     """
     features = []
     sizes = list(topology.patch_size)
-    cost = RELATIVE_COST / (RESIDUAL_COST if _gains_residual_paths(skeleton, group) else 1)
     planned = zip(skeleton.features(len(topology.strides)), topology.strides, topology.kernels, strict=True)
     for channels, stride, kernel in planned:
         sizes = [size // step for size, step in zip(sizes, stride, strict=True)]
-        wanted, voxels = cost * math.prod(kernel) * channels**2, math.prod(kernel)
+        wanted, voxels = RELATIVE_COST * math.prod(kernel) * channels**2, math.prod(kernel)
         if FAMILY == "pyramid":
             fitting = math.sqrt(wanted / voxels / sum(group.step ** (-3 * k) for k in range(group.number)))
         else:
@@ -42,7 +41,7 @@ def se_features(skeleton: Skeleton, topology: Topology, group: ScaleGroup) -> li
 def se_feature_values(skeleton: Skeleton, topology: Topology, group: ScaleGroup, outputs: int) -> int:
     """Values in the feature maps of one sample, all scales together: by these memory is estimated before it is counted."""
     features = [group.number * channels for channels in se_features(skeleton, topology, group)]
-    return feature_values(_se_skeleton(skeleton, group), topology, features, outputs)
+    return feature_values(_se_skeleton(skeleton), topology, features, outputs)
 
 
 def features_reason(skeleton: Skeleton, topology: Topology, group: ScaleGroup) -> str:
@@ -51,15 +50,19 @@ def features_reason(skeleton: Skeleton, topology: Topology, group: ScaleGroup) -
     baseline = ", ".join(map(str, skeleton.features(len(topology.strides))))
     scales = f"at each of {group.number} scales" if group.number > 1 else "at one scale"
     cost = "the" if RELATIVE_COST == 1 else f"{RELATIVE_COST:g} times the"
-    paths = "; residual paths in the encoder, which learn faster" if _gains_residual_paths(skeleton, group) else ""
-    return f"Features {features} {scales}, for {cost} cost of the baseline's {baseline}, blurs included{paths} (size {skeleton.size})."
+    blocks = _se_skeleton(skeleton)
+    encoder = ", ".join(map(str, blocks.encoder(len(topology.strides))))
+    return (
+        f"Features {features} {scales}, for {cost} cost of the baseline's {baseline}, blurs included; {encoder} residual blocks in the "
+        f"encoder, one convolution in the decoder (size {skeleton.size})."
+    )
 
 
 def se_network(
     description: DatasetDescription, spacing: Spacing, topology: Topology, skeleton: Skeleton, group: ScaleGroup
 ) -> NetworkConfig:
     """The baseline's skeleton with the scale group and its channels."""
-    plain = baseline_network(description, spacing, topology, _se_skeleton(skeleton, group))
+    plain = baseline_network(description, spacing, topology, _se_skeleton(skeleton))
     changed = {
         "family": FAMILY,
         "features": tuple(se_features(skeleton, topology, group)),
@@ -69,13 +72,12 @@ def se_network(
     return NetworkConfig.model_validate(plain.model_dump() | changed)
 
 
-def _se_skeleton(skeleton: Skeleton, group: ScaleGroup) -> Skeleton:
-    """The skeleton, with each two plain convolutions of the encoder become one residual block where that learns better."""
-    return replace(skeleton, block="residual", first_blocks=(1,)) if _gains_residual_paths(skeleton, group) else skeleton
+def _se_skeleton(skeleton: Skeleton) -> Skeleton:
+    """The skeleton with residual paths: for each two plain convolutions of the encoder one residual block, in the decoder one for two.
 
-
-def _gains_residual_paths(skeleton: Skeleton, group: ScaleGroup) -> bool:
-    return RESIDUAL_WITH_ONE_SCALE and group.number == 1 and skeleton.block == "plain"
+    A block brings a convolution more, the decoder has one of twice the inputs less: about as many multiply-adds.
+    """
+    return skeleton if skeleton.block == "residual" else replace(skeleton, block="residual", first_blocks=(1,), decoder_blocks=1)
 
 
 def _positive_root(a: float, b: float, c: float) -> float:
