@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from configs.dataset import DatasetDescription
 from configs.files import Value, write_text
+from inference.lesions import detect_lesions
 from inference.metrics import confusion_matrix, overlap
 from inference.surface import surface_distances
 from preprocessing.labels import to_class_indices
@@ -26,6 +27,8 @@ class LabelScores(Value):
         predicted_volume, reference_volume: mm^3.
         surface_dice: share of both surfaces within the tolerance; None where both are empty, or where it was not asked for.
         hd95: 95 % Hausdorff distance in mm; None where one is empty, or where it was not asked for.
+        lesion_f1: of detecting separate pieces, see `inference.lesions`; None where there is none in either.
+        lesions_detected, lesions_missed, lesions_false: their numbers.
     """
 
     dice: float | None
@@ -37,6 +40,10 @@ class LabelScores(Value):
     reference_volume: float
     surface_dice: float | None = None
     hd95: float | None = None
+    lesion_f1: float | None = None
+    lesions_detected: int | None = None
+    lesions_missed: int | None = None
+    lesions_false: int | None = None
 
 
 class Mean(Value):
@@ -105,8 +112,9 @@ def score_case(
         members = description.class_indices(name)
         counts = overlap(confusion, members)
         surface: dict[str, float | None] = {}
+        masks = [np.isin(indices, members) & considered for indices in (predicted, reference)]
+        lesions = detect_lesions(masks[0], masks[1])
         if tolerance is not None:
-            masks = [np.isin(indices, members) & considered for indices in (predicted, reference)]
             distances = surface_distances(masks[0], masks[1], spacing)
             surface = {"surface_dice": _defined(distances.surface_dice(tolerance)), "hd95": _defined(distances.hd95)}
         scores[name] = LabelScores(
@@ -117,6 +125,10 @@ def score_case(
             volume_error=_defined(counts.volume_error),
             predicted_volume=counts.predicted * math.prod(spacing),
             reference_volume=counts.reference * math.prod(spacing),
+            lesion_f1=_defined(lesions.f1),
+            lesions_detected=lesions.detected,
+            lesions_missed=lesions.missed,
+            lesions_false=lesions.false,
             **surface,
         )
     return scores

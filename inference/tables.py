@@ -13,6 +13,7 @@ _HEADINGS = {
     "volume_error": "volume\nerror",
     "surface_dice": "surface\nDice",
     "hd95": "HD95\nmm",
+    "lesion_f1": "lesion\nF1",
 }
 
 
