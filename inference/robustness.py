@@ -139,7 +139,7 @@ def rescale(case: ValidationCase, factor: float) -> tuple[NDArray[np.float32], N
     shape = scaled_shape(case.geometry.shape, factor)
     if shape == case.geometry.shape:
         return case.image, case.indices, case.geometry
-    resized = resample_image(torch.from_numpy(case.image), shape)
+    resized = resample_image(torch.from_numpy(np.array(case.image)), shape)
     low, high = (torch.from_numpy(end(case.image, axis=(1, 2, 3), keepdims=True)) for end in (np.min, np.max))
     geometry = Geometry.from_affine(shape, case.geometry.affine)
     return resized.clamp(low, high).numpy(), resample_labels(case.indices, shape), geometry

@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -112,7 +112,7 @@ def score_case(
         members = description.class_indices(name)
         counts = overlap(confusion, members)
         surface: dict[str, float | None] = {}
-        masks = [np.isin(indices, members) & considered for indices in (predicted, reference)]
+        masks = [_mask(indices, members) & considered for indices in (predicted, reference)]
         lesions = detect_lesions(masks[0], masks[1])
         if tolerance is not None:
             distances = surface_distances(masks[0], masks[1], spacing)
@@ -150,6 +150,10 @@ def _mean(values: list[float | None]) -> Mean:
     defined = [value for value in values if value is not None]
     value = math.fsum(defined) / len(defined) if defined else None
     return Mean(value=value, cases=len(defined), undefined=len(values) - len(defined))
+
+
+def _mask(indices: NDArray[np.integer], members: Sequence[int]) -> NDArray[np.bool_]:
+    return indices == members[0] if len(members) == 1 else np.isin(indices, members)
 
 
 def _defined(score: float) -> float | None:
