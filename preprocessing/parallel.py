@@ -11,7 +11,6 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,7 +26,6 @@ InputT = TypeVar("InputT")
 OutputT = TypeVar("OutputT")
 _Results = Generator[tuple[str, Any], None, None]  # case, and what came of it: a result or `_Failed`
 _MOST_DEATHS_BEFORE_A_CASE = 2  # workers that die before they begin a case will not do better the next time
-_SECONDS_TO_CONNECT = 10
 _logger = logging.getLogger(__name__)
 
 
@@ -172,36 +170,19 @@ def _after_death(watch: Watch, cases: Mapping[str, object]) -> list[InFlight]:
 
 def _on_cluster(work: _Work, cases: Mapping[str, Any], scheduler: str) -> _Results:
     """All cases on a Dask cluster, which gives a killed worker's cases to others by itself, a few times."""
+    from preprocessing.cluster import cluster_of
+
     remaining = dict.fromkeys(cases)
-    with _connected(scheduler) as (client, killed_worker_error):
-        with joblib.parallel_config(backend="dask", client=client):
-            parallel = joblib.Parallel(n_jobs=-1, return_as="generator_unordered", batch_size=1)
+    with cluster_of(scheduler) as parallel:
         try:
             for identifier, result in parallel(work.calls(cases, None)):
                 del remaining[identifier]
                 yield identifier, result
-        except killed_worker_error as error:
+        except Exception as error:
+            unfinished = ", ".join(f"`{identifier}`" for identifier in remaining)
             raise RuntimeError(
-                f"{work.description}: workers of the cluster were killed: {_brief(error)}. "
-                f"Unfinished cases: {', '.join(f'`{identifier}`' for identifier in remaining)}"
+                f"{work.description}: the cluster gave up ({type(error).__name__}: {_brief(error)}). Unfinished cases: {unfinished}"
             ) from error
-
-
-@contextmanager
-def _connected(scheduler: str) -> Iterator[tuple[Any, type[Exception]]]:
-    """A Dask client, and the error that tells of killed workers."""
-    try:
-        from distributed import Client, KilledWorker
-    except ImportError as error:
-        problem = "the package `distributed` is not installed"
-        raise InputError(Fault(f"--scheduler {scheduler}", problem, "Run pip install 'se-unet[dask]'")) from error
-    try:
-        client = Client(scheduler, set_as_default=False, timeout=_SECONDS_TO_CONNECT)
-    except (OSError, ValueError) as error:
-        problem = f"the Dask scheduler cannot be reached ({_brief(error)})"
-        raise InputError(Fault(f"--scheduler {scheduler}", problem, "Give the address that `dask scheduler` printed")) from error
-    with client:
-        yield client, KilledWorker
 
 
 def _call(function: Callable[[str, Any], Any], identifier: str, value: Any, folder: Path | None) -> tuple[str, Any]:

@@ -1,4 +1,5 @@
 import math
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from planners.sizes import label_sizes, size_spreads
 from preprocessing.case import Case
 from preprocessing.dataset import open_dataset
 from preprocessing.geometry import Geometry
-from tests.preprocessing.datasets import LABELS, SHAPE, affine, image, make_dataset, save
+from tests.preprocessing.datasets import LABELS, SHAPE, affine, image, labels, make_dataset, save
 
 PLAIN = DatasetDescription(name="plain", channels=("MR",), labels=LABELS)
 REGIONS = DatasetDescription(
@@ -161,3 +162,20 @@ def test_table_has_a_row_for_each_case(tmp_path):
     assert row["inner: voxels"] == 24 and row["inner: volume_mm3"] == 24 and row["inner: components"] == 1
     assert row["inner: diameter_mm"] == pytest.approx((6 / math.pi * 24) ** (1 / 3))
     assert row["channel_0_q05"] < row["channel_0_q50"] < row["channel_0_q95"]
+
+
+def test_memory_does_not_grow_with_the_cases(tmp_path, monkeypatch):
+    """Four times as many cases take no more than one of them more, though all of their arrays together are far larger."""
+    monkeypatch.setattr("planners.fingerprint._SAMPLES", 100)
+    peaks = []
+    for cases in (3, 12):
+        folder = make_dataset(tmp_path / str(cases), cases=0)
+        for index in range(cases):
+            save(folder / f"imagesTr/case_{index}_0000.nii", image(index, (48, 48, 48)))
+            save(folder / f"labelsTr/case_{index}.nii", labels((48, 48, 48)))
+        dataset = open_dataset(folder)
+        tracemalloc.start()
+        make_fingerprint(dataset)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 48**3 * 4 < peaks[0]

@@ -4,14 +4,18 @@ import os
 import resource
 import signal
 import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import preprocessing.run
 import preprocessing.store
+from configs.errors import InputError
+from configs.progress import Silent
+from planners.options import PlanningOptions
+from planners.run import plan_and_preprocess
 from preprocessing.dataset import open_dataset
+from preprocessing.parallel import for_each_case
 from preprocessing.run import preprocess_dataset
 from preprocessing.store import CaseStore
 from tests.preprocessing.datasets import image, labels, make_dataset, save
@@ -130,11 +134,29 @@ def cluster():
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the cluster's own making
 def test_a_cluster_gives_the_same_bits(tmp_path, dataset, cluster):
-    plan = plan_for(dataset, spacing=(1.3, 0.8, 0.9))
-    here = preprocess_dataset(dataset, plan, CONFIGURATION, tmp_path / "here", jobs=2)
-    there = preprocess_dataset(dataset, plan, CONFIGURATION, tmp_path / "there", scheduler=cluster)
-    assert_same(here, there)
-    assert here.identifiers() == list(dataset.cases)
-    Path(dataset.cases["case_2"].images[0]).write_bytes(b"")
-    with pytest.raises(ValueError, match=r"case `case_2`.*cannot be read"):
-        preprocess_dataset(dataset, plan, CONFIGURATION, tmp_path / "there", scheduler=cluster, overwrite=True)
+    options = PlanningOptions(spacing=(1.3, 0.8, 0.9))
+    plan_and_preprocess(dataset.folder, tmp_path / "here", options, jobs=2)
+    plan_and_preprocess(dataset.folder, tmp_path / "there", options, scheduler=cluster)
+    here, there = tmp_path / "here/data", tmp_path / "there/data"
+    for name in ("dataset.json", "fingerprint.json", "plan.json"):
+        assert (here / name).read_bytes() == (there / name).read_bytes()
+    for configuration in (folder.name for folder in (here / "preprocessed").iterdir()):
+        stores = [CaseStore(made / "preprocessed" / configuration) for made in (here, there)]
+        assert_same(*stores)
+        assert stores[0].identifiers() == list(dataset.cases)
+    dataset.cases["case_2"].images[0].write_bytes(b"")
+    with pytest.raises(InputError, match=r"case `case_2`.*cannot be read"):
+        plan_and_preprocess(dataset.folder, tmp_path / "there", options, scheduler=cluster)
+
+
+def kill(identifier, value):
+    if identifier == "b":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return value
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the cluster's own making
+def test_a_case_that_kills_the_clusters_workers_ends_the_run(cluster):
+    with pytest.raises(RuntimeError, match=r"Testing: the cluster gave up \(KilledWorker: .*Unfinished cases: .*`b`"):
+        list(for_each_case(kill, dict.fromkeys("abc", 1), 1, Silent(), "Testing", scheduler=cluster))

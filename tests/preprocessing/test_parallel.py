@@ -160,7 +160,7 @@ def test_a_containers_limit_counts(tmp_path):
 
 def test_cluster_that_is_not_there(monkeypatch):
     pytest.importorskip("distributed", reason="distributed is not installed")
-    monkeypatch.setattr("preprocessing.parallel._SECONDS_TO_CONNECT", 0.3)
+    monkeypatch.setattr("preprocessing.cluster._SECONDS_TO_CONNECT", 0.3)
     with pytest.raises(InputError, match=r"--scheduler tcp://127.0.0.1:1: the Dask scheduler cannot be reached"):
         list(for_each_case(double, CASES, 1, Silent(), "Testing", scheduler="tcp://127.0.0.1:1"))
 
