@@ -11,8 +11,10 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from trainers.augmentation import Augmentation
-from trainers.patches import PatchSampler, Place, read_image, read_labels
-from trainers.spatial import SpatialDraw, mirror, source_box, transform
+from trainers.disturbance import disturb
+from trainers.patches import PatchSampler, Place, read_image, read_labels, read_previous
+from trainers.previous_stage import one_hot
+from trainers.spatial import SpatialDraw, mirror, source_box, transform, transform_labels
 
 Purpose = Literal["training", "validation"]
 Patch = tuple[NDArray[np.float32], NDArray[np.int16]]  # an image (C, Z, Y, X) and its labels (Z, Y, X)
@@ -98,6 +100,7 @@ class BatchMaker:
         augmentation: of training batches.
         seed: of everything drawn.
         positions: of the batch, which this process makes; None is all.
+        cascade_channels: channels in which the segmentation of the first network follows those of the image; 0 without a cascade.
     """
 
     def __init__(
@@ -107,10 +110,12 @@ class BatchMaker:
         augmentation: Augmentation,
         seed: int,
         positions: range | None = None,
+        cascade_channels: int = 0,
     ):
         self._samplers: dict[Purpose, PatchSampler] = {"training": training, "validation": validation}
         self._augmentation = augmentation
         self._seed = seed
+        self._cascade_channels = cascade_channels
         self._positions = range(training.batch_size) if positions is None else positions
 
     def __getitem__(self, key: BatchKey) -> Batch:
@@ -148,11 +153,16 @@ class BatchMaker:
     def _patch(self, key: BatchKey, case: str, position: int) -> Patch:
         sampler, random = self._samplers[key.purpose], self._random(key, position)
         place = sampler.draw_place(random, case, position)
-        if key.purpose == "validation":
-            return read_patch(sampler, place, SpatialDraw(None, ()))
-        image, labels = read_patch(sampler, place, self._augmentation.draw_spatial(random))
-        # copied: a patch may be the volume that is held in memory
-        return self._augmentation.change_intensity(image[None].copy(), random)[0], labels
+        is_training = key.purpose == "training"
+        draw = self._augmentation.draw_spatial(random) if is_training else SpatialDraw(None, ())
+        image, labels = read_patch(sampler, place, draw)
+        if is_training:
+            # copied: a patch may be the volume that is held in memory
+            image = self._augmentation.change_intensity(image[None].copy(), random)[0]
+        if self._cascade_channels:
+            before = one_hot(read_previous_patch(sampler, place, draw), self._cascade_channels)
+            image = np.concatenate([image, disturb(before, random) if is_training else before])
+        return image, labels
 
 
 def read_patch(sampler: PatchSampler, place: Place, draw: SpatialDraw) -> Patch:
@@ -170,3 +180,12 @@ def read_patch(sampler: PatchSampler, place: Place, draw: SpatialDraw) -> Patch:
             read_image(case, box, extent), read_labels(case, box, extent), box, place.start, size, draw.matrix
         )
     return mirror(image, draw.mirrored), mirror(labels, draw.mirrored)
+
+
+def read_previous_patch(sampler: PatchSampler, place: Place, draw: SpatialDraw) -> NDArray[np.int16]:
+    """What the first network of a cascade gave for a patch, transformed as the patch."""
+    case, size = sampler.cases[place.case], sampler.patch_size
+    if draw.matrix is None:
+        return mirror(read_previous(case, place.start, size), draw.mirrored)
+    box, extent = source_box(place.start, size, draw.matrix)
+    return mirror(transform_labels(read_previous(case, box, extent), box, place.start, size, draw.matrix), draw.mirrored)

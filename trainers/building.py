@@ -107,7 +107,7 @@ def make_batches(job: Job, progress: Progress) -> BatchMaker:
     config, planned, description = job.config, job.planned, job.plan.dataset
     # Where there are no cases to validate on, the estimate uses those of training, so that the best epoch is still defined.
     held_out = job.split.validation or job.split.training
-    cases = open_cases(job.store, sorted({*job.split.training, *held_out}), progress)
+    cases = open_cases(job.store, sorted({*job.split.training, *held_out}), progress, previous=job.previous)
     training, validation = (
         PatchSampler(
             {name: cases[name] for name in names},
@@ -122,7 +122,8 @@ def make_batches(job: Job, progress: Progress) -> BatchMaker:
         for names in (job.split.training, held_out)
     )
     augmentation = make_augmentation(planned, job.configuration.normalisation, config)
-    return BatchMaker(training, validation, augmentation, config.seed, share_of(planned.batch_size))
+    channels = description.cascade_channels if job.previous else 0
+    return BatchMaker(training, validation, augmentation, config.seed, share_of(planned.batch_size), channels)
 
 
 def opening(job: Job, state: TrainingState, network: nn.Module) -> str:
@@ -156,4 +157,4 @@ def _volume_check(job: Job, learner: Learner) -> VolumeCheck | None:
     if not job.config.volumes_every or not job.split.validation:
         return None
     cases = chosen_cases(job.split.validation, job.config.volumes)
-    return VolumeCheck(learner.kept, job.plan, job.store, cases, job.device)
+    return VolumeCheck(learner.kept, job.plan, job.store, cases, job.device, job.previous)

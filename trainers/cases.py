@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 
 from configs.errors import Fault, InputError, raise_faults
 from configs.progress import Progress
-from preprocessing.store import CaseStore
+from preprocessing.store import CaseStore, StoredCase
+from trainers.previous_stage import PreviousStage
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +42,11 @@ class TrainingCase(Protocol):
         """Class index -> voxels (n, 3) of it in (Z, Y, X); background is left out."""
         ...
 
+    @property
+    def previous(self) -> Any | None:
+        """(Z, Y, X) int16 class indices that the first network of a cascade gave; None where there is no cascade."""
+        ...
+
 
 @dataclass(frozen=True)
 class CaseInMemory:
@@ -48,10 +55,43 @@ class CaseInMemory:
     image: NDArray[np.float32]
     labels: NDArray[np.int16]
     class_locations: Mapping[int, NDArray[np.int32]]
+    previous: NDArray[np.int16] | None = None
+
+
+class CaseOnDisk:
+    """A case read patch by patch. Attributes as of `TrainingCase`."""
+
+    def __init__(self, stored: StoredCase, previous: PreviousStage | None):
+        self._stored = stored
+        self._previous = previous
+
+    @property
+    def image(self) -> Any:
+        """(C, Z, Y, X) float32."""
+        return self._stored.image
+
+    @property
+    def labels(self) -> Any:
+        """(Z, Y, X) int16."""
+        return self._stored.labels
+
+    @property
+    def class_locations(self) -> Mapping[int, NDArray[np.int32]]:
+        """Class index -> (n, 3)."""
+        return self._stored.class_locations
+
+    @cached_property
+    def previous(self) -> Any | None:
+        """(Z, Y, X) int16, or None."""
+        return None if self._previous is None else self._previous.read(self._stored.identifier)
 
 
 def open_cases(
-    store: CaseStore, identifiers: Sequence[str], progress: Progress, limit: int | None = None
+    store: CaseStore,
+    identifiers: Sequence[str],
+    progress: Progress,
+    limit: int | None = None,
+    previous: PreviousStage | None = None,
 ) -> dict[str, TrainingCase]:
     """Cases by identifier: in memory where all of them fit into `limit` bytes, else read patch by patch.
 
@@ -59,6 +99,7 @@ def open_cases(
         store: the prepared cases.
         identifiers: of the cases that train or validate.
         progress: shows the cases being read into memory.
+        previous: segmentations of the first network of a cascade.
         limit: None takes `CACHE_SHARE` of the free memory, at most `CACHE_LIMIT`.
 
     Raises:
@@ -68,11 +109,12 @@ def open_cases(
     size = _total_bytes(store, identifiers)
     if size > limit:
         logger.info("%d cases of %.1f GiB are read patch by patch", len(identifiers), size / 2**30)
-        return {identifier: store.read(identifier) for identifier in identifiers}
+        return {identifier: CaseOnDisk(store.read(identifier), previous) for identifier in identifiers}
     cases: dict[str, TrainingCase] = {}
     for identifier in progress.track(identifiers, "Reading cases into memory", len(identifiers)):
         stored = store.read(identifier)
-        cases[identifier] = CaseInMemory(stored.image[:], stored.labels[:], stored.class_locations)
+        before = None if previous is None else previous.read(identifier)[:]
+        cases[identifier] = CaseInMemory(stored.image[:], stored.labels[:], stored.class_locations, before)
     return cases
 
 

@@ -10,6 +10,7 @@ from configs.training import TrainingConfig
 from preprocessing.store import CaseStore
 from trainers.checkpoint import epochs_done
 from trainers.folders import DatasetFolder, FoldFolder, ModelFolder
+from trainers.previous_stage import PreviousStage
 from trainers.settings import check_settings
 from trainers.splits import Split
 
@@ -57,6 +58,14 @@ class Job:
     def planned(self) -> NetworkPlan:
         """The network as it will be trained."""
         return next(iter(self.configuration.networks.values()))
+
+    @property
+    def previous(self) -> PreviousStage | None:
+        """What the second network of a cascade sees of the first; None in other configurations."""
+        if self.configuration.previous is None:
+            return None
+        folder = self.dataset.path / "preprocessed" / f"{self.model.path.name}_previous"
+        return PreviousStage(folder, self.plan.dataset.cascade_channels)
 
     @property
     def store(self) -> CaseStore:

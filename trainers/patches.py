@@ -128,6 +128,14 @@ def read_labels(case: TrainingCase, start: Triple, size: Triple) -> NDArray[np.i
     return _padded(case.labels[inside], where, size)
 
 
+def read_previous(case: TrainingCase, start: Triple, size: Triple) -> NDArray[np.int16]:
+    """A box (*size) of what the first network of a cascade gave, background beyond the border."""
+    if case.previous is None:
+        raise ValueError("the case has no segmentation of a first network")
+    inside, where = _overlap(case.previous.shape, start, size)
+    return _padded(case.previous[inside], where, size)
+
+
 def _bounds(size: int, patch: int) -> tuple[int, int]:
     """Lowest and highest first voxel of a patch inside an axis; an axis shorter than the patch lies in its middle."""
     if size < patch:

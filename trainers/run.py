@@ -88,6 +88,8 @@ def train(
     job = Job(folder, model, fold, split, adapted, config, choose_device(device), resume_hint)
     progress = progress or Silent()
     with StopRequest() as stop:
+        with _first_process_first():
+            _prepare_previous(job, network, tag, progress)
         if validate_only:
             require_weights(job.folder)
         else:
@@ -95,6 +97,16 @@ def train(
         if rank() == 0 and (validate_only or not (resume and job.folder.metrics.is_file())):
             _validate(job, stop, progress)
     return job.folder.path
+
+
+def _prepare_previous(job: Job, network: str, tag: str | None, progress: Progress) -> None:
+    """For the second network of a cascade, what the first one gave; the first one has the same tag, or none."""
+    if job.previous is None or job.configuration.previous is None:
+        return
+    candidates = [job.dataset.model(job.configuration.previous, network, each) for each in (tag, None)]
+    first = next((model for model in candidates if model.path.is_dir()), candidates[-1])
+    cases = sorted({*job.split.training, *job.split.validation})
+    job.previous.prepare(first, job.store, cases, job.plan.dataset, progress)
 
 
 @contextmanager
@@ -157,5 +169,5 @@ def _validate(job: Job, stop: StopRequest, progress: Progress) -> None:
     progress.note("")
     unfinished = f"the training is finished, its validation is not. {job.resume_hint}"
     cases, tiles = Stoppable(progress, stop, unfinished), Stoppable(Silent(), stop, unfinished)
-    result = validate_fold(predictor, job.store, job.split.validation, job.folder, cases, tiles)
+    result = validate_fold(predictor, job.store, job.split.validation, job.folder, cases, tiles, job.previous)
     logger.info("validation of fold %s on whole volumes:\n%s", job.fold, table_of(result, job.plan.dataset))

@@ -141,10 +141,22 @@ def transform(
         The image (C, *patch_size) and labels (*patch_size).
     """
     grid = _sampling_grid(labels.shape, np.array(start) - np.array(box_start), patch_size, matrix)
-    sampled = _sample(torch.from_numpy(image), grid)
+    return _sample(torch.from_numpy(image), grid).numpy(), _sample_labels(labels, grid, patch_size)
+
+
+def transform_labels(
+    labels: NDArray[np.int16], box_start: Triple, start: Triple, patch_size: Triple, matrix: NDArray[np.float64]
+) -> NDArray[np.int16]:
+    """Labels alone, as of `transform`."""
+    return _sample_labels(
+        labels, _sampling_grid(labels.shape, np.array(start) - np.array(box_start), patch_size, matrix), patch_size
+    )
+
+
+def _sample_labels(labels: NDArray[np.int16], grid: torch.Tensor, patch_size: Triple) -> NDArray[np.int16]:
     classes = np.unique(labels)
     if len(classes) == 1:
-        return sampled.numpy(), np.full(patch_size, classes[0], labels.dtype)
+        return np.full(patch_size, classes[0], labels.dtype)
     volume = torch.from_numpy(labels)
     best = torch.full(patch_size, -1.0)
     chosen = torch.zeros(patch_size, dtype=volume.dtype)
@@ -153,7 +165,7 @@ def transform(
         better = share > best
         best = torch.where(better, share, best)
         chosen[better] = index
-    return sampled.numpy(), chosen.numpy()
+    return chosen.numpy()
 
 
 def mirror(volume: NDArray, axes: tuple[int, ...]) -> NDArray:

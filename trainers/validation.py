@@ -17,6 +17,7 @@ from inference.scores import LabelScores, score_case, summarise
 from preprocessing.images import read_labels, write_labels
 from preprocessing.store import CaseStore, StoredCase
 from trainers.folders import FoldFolder
+from trainers.previous_stage import PreviousStage
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ def validate_fold(
     folder: FoldFolder,
     progress: Progress,
     tile_progress: Progress | None = None,
+    previous: PreviousStage | None = None,
 ) -> EvaluationResult:
     """Predict the fold's validation cases as `se_predict` would, and compare them with the original label files.
 
@@ -40,18 +42,19 @@ def validate_fold(
         folder: of the fold.
         progress: shows the cases.
         tile_progress: shows the tiles of each case.
+        previous: segmentations of the first network of a cascade.
     """
     folder.metrics.unlink(missing_ok=True)
     scores = {}
     for identifier in progress.track(identifiers, "Validating", len(identifiers)):
-        scores[identifier] = _validate_case(predictor, store.read(identifier), folder.validation, tile_progress)
+        scores[identifier] = _validate_case(predictor, store.read(identifier), folder.validation, previous, tile_progress)
     result = summarise(scores)
     write_json(folder.metrics, result.model_dump(mode="json"))
     return result
 
 
 def predict_case(
-    predictor: Predictor, case: StoredCase, progress: Progress | None = None
+    predictor: Predictor, case: StoredCase, previous: PreviousStage | None = None, progress: Progress | None = None
 ) -> tuple[NDArray[np.integer], NDArray[np.integer], tuple[float, float, float]]:
     """Segment a prepared case.
 
@@ -61,15 +64,18 @@ def predict_case(
     properties = case.properties
     if properties.labels is None:
         raise ValueError(f"case {case.identifier} has no label file")
-    prepared = Prepared((torch.from_numpy(case.image[:]),), (properties.trace,))
+    image = case.image[:] if previous is None else previous.beside(case.image[:], case.identifier)
+    prepared = Prepared((torch.from_numpy(image),), (properties.trace,))
     labels = predictor.segment_prepared(prepared, progress=progress).labels
     reference, _ = read_labels(Path(properties.labels))
     return labels, reference, properties.trace.geometry.spacing
 
 
-def _validate_case(predictor: Predictor, case: StoredCase, folder: Path, progress: Progress | None) -> dict[str, LabelScores]:
+def _validate_case(
+    predictor: Predictor, case: StoredCase, folder: Path, previous: PreviousStage | None, progress: Progress | None
+) -> dict[str, LabelScores]:
     """Scores of each label."""
-    labels, reference, spacing = predict_case(predictor, case, progress)
+    labels, reference, spacing = predict_case(predictor, case, previous, progress)
     properties = case.properties
     like = Path(properties.images[0]) if properties.images else None
     path = folder / f"{case.identifier}.nii.gz"

@@ -11,6 +11,7 @@ from inference.model import Model
 from inference.options import PredictionOptions
 from inference.scores import score_case, summarise
 from preprocessing.store import CaseStore
+from trainers.previous_stage import PreviousStage
 from trainers.validation import predict_case
 
 
@@ -30,9 +31,19 @@ class VolumeCheck:
         store: the prepared cases.
         cases: to predict.
         device: of the network.
+        previous: segmentations of the first network of a cascade.
     """
 
-    def __init__(self, network: nn.Module, plan: Plan, store: CaseStore, cases: Sequence[str], device: torch.device):
+    def __init__(
+        self,
+        network: nn.Module,
+        plan: Plan,
+        store: CaseStore,
+        cases: Sequence[str],
+        device: torch.device,
+        previous: PreviousStage | None = None,
+    ):
+        self._previous = previous
         options = PredictionOptions(mirror=False, scales=(1.0,))
         self._predictor = Predictor(Model(plan, {"training": network}), device, options)
         self._network = network
@@ -44,7 +55,7 @@ class VolumeCheck:
         self._network.eval()
         scores = {}
         for identifier in self._cases:
-            labels, reference, spacing = predict_case(self._predictor, self._store.read(identifier))
+            labels, reference, spacing = predict_case(self._predictor, self._store.read(identifier), self._previous)
             scores[identifier] = score_case(labels, reference, self._predictor.description, spacing)
         mean = summarise(scores).mean_foreground_dice
         return float("nan") if mean is None else mean
