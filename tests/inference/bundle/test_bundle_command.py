@@ -3,6 +3,7 @@ import sys
 
 import pytest
 
+from configs.errors import InputError
 from configs.plan import Plan
 from inference.bundle import onnx as exporter
 from inference.bundle.cli import main
@@ -53,9 +54,22 @@ def test_onnx_is_checked_against_pytorch(tmp_path, monkeypatch, capsys):
     assert "fold 1, any number of patches of 1 x 16 x 16 x 16; differs from PyTorch by at most" in capsys.readouterr().out
     assert {path.name for path in tmp_path.iterdir()} == {"toy", "network.onnx", "network.onnx.plan.json"}
     assert Plan.read(tmp_path / "network.onnx.plan.json") == load_model(folder).plan
-    report = export_network(folder, tmp_path / "again.onnx")
-    assert report.fold == "0" and report.difference <= 1e-4 * max(1, report.largest)
-    monkeypatch.setattr(exporter, "compare", lambda *_: (0.5, 1.0))
-    with pytest.raises(RuntimeError, match=r"differs from PyTorch by 0\.5"):
+
+
+def test_onnx_that_differs_is_not_written(tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    folder = write_model(tmp_path / "toy")
+    monkeypatch.setattr(exporter, "export_onnx", lambda network, path, shape: path.write_bytes(b"a network"))
+    monkeypatch.setattr(exporter, "compare", lambda *_: (2e-4, 1.5))
+    with pytest.raises(RuntimeError, match=r"differs from PyTorch by 0\.0002, and at most 0\.00015"):
         export_network(folder, tmp_path / "wrong.onnx")
-    assert not (tmp_path / "wrong.onnx").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"toy"}
+    monkeypatch.setattr(exporter, "compare", lambda *_: (2e-4, 3.0))
+    report = export_network(folder, tmp_path / "right.onnx")
+    assert (report.fold, report.difference, report.largest) == ("0", 2e-4, 3.0)
+
+
+def test_missing_packages_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(exporter.importlib.util, "find_spec", lambda name: None if name == "onnxscript" else name)
+    with pytest.raises(InputError, match="package `onnxscript`: it is not installed"):
+        export_network(write_model(tmp_path / "toy"), tmp_path / "x.onnx")

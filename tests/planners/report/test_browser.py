@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests.planners.report.test_page import page_of
+from tests.planners.report.test_page import plain_page
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 QUIET = (
@@ -38,7 +38,7 @@ def visit(folder, text):
 
 
 def test_report_has_a_quiet_console_and_requests_nothing(tmp_path):
-    console, requested = visit(tmp_path, page_of())
+    console, requested = visit(tmp_path, plain_page())
     assert console == [] and requested == set()
 
 
@@ -48,6 +48,6 @@ def test_a_page_that_fails_and_fetches_is_seen(tmp_path):
 
 
 def test_the_page_forbids_what_a_name_might_smuggle_in(tmp_path):
-    smuggled = page_of().replace("<main>", '<main><img src="http://127.0.0.1:9/x.png"><script>nothing()</script>')
+    smuggled = plain_page().replace("<main>", '<main><img src="http://127.0.0.1:9/x.png"><script>nothing()</script>')
     console, requested = visit(tmp_path, smuggled)
     assert len(console) == 2 and all("Content Security Policy" in line for line in console) and requested == set()
