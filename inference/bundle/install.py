@@ -1,6 +1,7 @@
 """A bundle as a model folder again."""
 
 import hashlib
+import logging
 import os
 import shutil
 import tempfile
@@ -8,9 +9,11 @@ import zipfile
 from pathlib import Path
 
 from configs.errors import Fault, InputError, raise_faults
-from inference.bundle.contents import Manifest
+from inference.bundle.contents import PLAN, Manifest
 from inference.bundle.verify import chunks, verify_bundle
-from inference.model import load_model
+from inference.model import Model, load_model, read_plan
+
+_logger = logging.getLogger(__name__)
 
 
 def import_bundle(path: Path, folder: Path) -> Manifest:
@@ -59,7 +62,12 @@ def _unpack(archive: zipfile.ZipFile, name: str, target: Path, checksum: str) ->
 
 
 def _try_out(folder: Path, manifest: Manifest) -> None:
-    """Build the networks: tensors that are missing, unexpected or misshapen are named."""
+    """Build the networks: tensors that are missing, unexpected or misshapen are named. A network of the user's own is left: its code
+    is not in the bundle, and nothing that a bundle names is imported."""
+    named = Model(read_plan(folder / PLAN), {}).network_plan.network_class
+    if named is not None:
+        _logger.warning("its network is code that is not in the bundle: predict with --network-class %s, if you trust it", named)
+        return
     checkpoints = {checkpoint for _, checkpoint in manifest.weights()}
     for checkpoint in sorted(checkpoints):
         folds = [fold for fold, kind in manifest.weights() if kind == checkpoint]

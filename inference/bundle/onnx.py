@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from configs.errors import Fault, raise_faults
+from configs.errors import Fault, InputError, raise_faults
 from configs.files import replacing
-from inference.model import load_model
+from inference.model import Model, load_model, read_plan
 from se_unet.export import export_onnx
 
 _LIMIT = 1e-4  # of the largest class score, at least of 1
@@ -48,7 +48,7 @@ def export_network(model: Path, output: Path, fold: int | str | None = None, che
         checkpoint: `final` or `best`.
 
     Raises:
-        InputError: the model cannot be used, or packages are missing.
+        InputError: the model cannot be used, its network is a user's own, or packages are missing.
         RuntimeError: onnxruntime gives other numbers than PyTorch; nothing is written.
     """
     raise_faults(
@@ -56,6 +56,10 @@ def export_network(model: Path, output: Path, fold: int | str | None = None, che
         for name in _NEEDED
         if importlib.util.find_spec(name) is None
     )
+    named = Model(read_plan(model / "plan.json"), {}).network_plan.network_class
+    if named is not None:
+        remedy = "Export it with torch.onnx in code that imports it"
+        raise InputError(Fault(str(model), f"its network is code of its own ({named}), which is not imported here", remedy))
     loaded = load_model(model, None if fold is None else [fold], checkpoint)
     name, network = next(iter(loaded.networks.items()))
     z, y, x = loaded.network_plan.patch_size

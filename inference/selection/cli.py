@@ -62,7 +62,7 @@ def _select(arguments: argparse.Namespace) -> None:
 def _print(path: Path, selection: "Selection") -> None:
     width = max(len(candidate.name) for candidate in selection.candidates)
     print(f"Mean foreground Dice over {selection.cases} validation cases of fold {', '.join(selection.folds)}\n")
-    print(f"  {'candidate':<{width}}    Dice   behind the chosen one")
+    print(f"  {'candidate':<{width}}    Dice   behind the chosen one, mean and standard error")
     for candidate in selection.candidates:
         error = "" if candidate.error is None else f" +- {candidate.error:.4f}"
         print(f"  {candidate.name:<{width}}  {candidate.dice:.4f}   {candidate.behind:.4f}{error}")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from configs.errors import Fault, InputError
 from configs.progress import Progress, Silent
-from inference.model import CHECKPOINTS, find_weights, read_plan
+from inference.model import CHECKPOINTS, Model, find_weights, read_plan
 from inference.postprocessing import Postprocessing, Rule
 from inference.selection.candidates import (
     FINAL,
@@ -128,8 +128,11 @@ def _can_be_predicted(parts: Sequence[Candidate], checkpoint: str, folds: Sequen
             find_weights(model, list(folds), checkpoint)
         except InputError as error:
             reason = str(error.faults[0])
-        if any(configuration.previous for configuration in read_plan(model / "plan.json").configurations.values()):
+        only = Model(read_plan(model / "plan.json"), {})
+        if only.configuration.previous is not None:
             reason = f"{model.name} needs the segmentation of another model"
+        if only.network_plan.network_class is not None:
+            reason = f"{model.name} has a network of its own, which is not imported here"
     if any(part.folds != parts[0].folds for part in parts):
         reason = "the folds of its models are not the same"
     if reason is not None:

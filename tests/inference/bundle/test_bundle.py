@@ -5,6 +5,7 @@ import io
 import json
 import stat
 import struct
+import sys
 import warnings
 import zipfile
 
@@ -17,6 +18,7 @@ from configs.training import TrainingConfig
 from inference.bundle import install
 from inference.bundle.export import export_bundle
 from inference.bundle.install import import_bundle
+from inference.bundle.onnx import export_network
 from inference.bundle.verify import verify_bundle
 from inference.model import load_model
 from tests.inference.models import plan, write_model
@@ -391,3 +393,19 @@ def test_export_refuses_weights_that_could_not_be_imported(model, tmp_path):
     with pytest.raises(InputError, match="holds no weights"):
         export_bundle(broken, tmp_path / "broken.zip")
     assert not (tmp_path / "broken.zip").exists()
+
+
+def test_code_that_a_plan_names_is_not_imported(contents, tmp_path, monkeypatch, caplog):
+    data = json.loads(contents["plan.json"])
+    data["configurations"]["3d_fullres"]["networks"]["baseline"]["network_class"] = "hostile_module:Network"
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code/hostile_module.py").write_text("raise SystemExit('it was imported')")
+    monkeypatch.syspath_prepend(tmp_path / "code")
+    path = bundle(tmp_path / "own.zip", contents | {"plan.json": json.dumps(data).encode()})
+    import_bundle(path, tmp_path / "imported")
+    assert "hostile_module" not in sys.modules
+    assert "predict with --network-class hostile_module:Network, if you trust it" in caplog.text
+    with pytest.raises(InputError, match="which is not imported here"):
+        export_network(tmp_path / "imported", tmp_path / "x.onnx")
+    export_bundle(tmp_path / "imported", tmp_path / "again.zip", licence="MIT")
+    assert b"hostile_module:Network" in (tmp_path / "again.zip").read_bytes() and "hostile_module" not in sys.modules
