@@ -31,7 +31,12 @@ def read(path: Path) -> tuple[NDArray, NDArray[np.float64]]:
     """
     with tifffile.TiffFile(path) as file:
         shape = _shape(path, file)
-        data = file.series[0].asarray()
+        try:
+            data = file.series[0].asarray()
+        except ValueError as error:
+            if "imagecodecs" not in str(error):
+                raise
+            data = _read_rare(path, shape)
     return data[None], Geometry.from_spacing(shape, read_spacing(path)).matrix
 
 
@@ -69,6 +74,16 @@ def write_spacing(path: Path, geometry: Geometry, like: Path | None) -> None:
     """Write the text file beside the TIFF file `path`; the spacing of `like` is kept to the bit."""
     spacing = geometry.spacing if like is None else read_spacing(like)
     write_json(path.with_name(f"{stem_of(path)}.json"), {"spacing": list(spacing)})
+
+
+def _read_rare(path: Path, shape: tuple[int, ...]) -> NDArray:
+    """A stack whose compression (LZW, for one) tifffile leaves to another package, and SimpleITK knows."""
+    import SimpleITK
+
+    data: NDArray = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
+    if data.shape != shape:
+        raise ValueError(f"it is read as {data.shape}, but holds {shape} voxels")
+    return data
 
 
 def _shape(path: Path, file: tifffile.TiffFile) -> tuple[int, ...]:

@@ -3,11 +3,16 @@ import shutil
 
 import numpy as np
 import pytest
+import tifffile
 
 from configs.dataset import DatasetDescription
 from configs.errors import InputError
+from preprocessing.case import load_case
 from preprocessing.dataset import find_cases, open_dataset, scan_dataset
 from preprocessing.description import dataset_name
+from preprocessing.geometry import Geometry
+from preprocessing.images import write_labels
+from preprocessing.validation import validate
 from tests.preprocessing.datasets import LABELS, image, labels, make_dataset, save, write_json
 
 ONE = DatasetDescription(name="one", channels=("MR",), labels=LABELS)
@@ -184,3 +189,41 @@ def test_find_cases_faults(tmp_path):
     assert sum("given twice" in fault for fault in found) == 2
     assert any("channel 0 (MR) is missing" in fault for fault in found)
     shutil.rmtree(tmp_path)
+
+
+def test_dataset_of_tiff_stacks(tmp_path):
+    """As nnU-Net lays them out: the spacing beside images and labels, without the channel's number."""
+    write_json(tmp_path, channel_names={"0": "a", "1": "b"}, file_ending=".tif")
+    geometry = Geometry.from_spacing((14, 12, 10), (3, 1, 1))
+    for index in range(2):
+        for channel in range(2):
+            path = tmp_path / f"imagesTr/cell_{index}_{channel:04d}.tif"
+            path.parent.mkdir(exist_ok=True)
+            tifffile.imwrite(path, image(2 * index + channel).T)
+        (tmp_path / f"imagesTr/cell_{index}.json").write_text('{"spacing": [3, 1, 1]}')
+        write_labels(tmp_path / f"labelsTr/cell_{index}.tif", labels().T, geometry)
+    dataset = open_dataset(tmp_path)
+    assert validate(dataset) == [] and list(dataset.cases) == ["cell_0", "cell_1"]
+    assert load_case("cell_1", dataset.cases["cell_1"], dataset.description).geometry == geometry
+    (tmp_path / "imagesTr/cell_0.json").unlink()
+    found = problems(validate, open_dataset(tmp_path))
+    assert len(found) == 2 and all("there is no cell_0.json beside it" in fault for fault in found)
+
+
+def test_listed_files_may_lie_anywhere(tmp_path):
+    """By absolute paths, in any format, all channels in one file or one file for each."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    four_d = save(tmp_path / "elsewhere/scan.nii", np.stack([image(1), image(2)], -1))
+    one = save(tmp_path / "elsewhere/t1.nii.gz", image(3))
+    save(folder / "t2.nii", image(4))
+    truth = save(folder / "truth.nii.gz", labels())
+    listed = {
+        "whole": {"images": [str(four_d)], "label": "truth.nii.gz"},
+        "parts": {"images": [str(one), "t2.nii"], "label": str(truth)},
+    }
+    write_json(folder, channel_names={"0": "T1", "1": "T2"}, dataset=listed)
+    dataset = open_dataset(folder)
+    assert validate(dataset) == [] and list(dataset.cases) == ["parts", "whole"]
+    case = load_case("whole", dataset.cases["whole"], dataset.description)
+    assert np.array_equal(case.image, np.stack([image(1).T, image(2).T]))

@@ -1,9 +1,11 @@
 import gzip
+import json
 
 import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK
+import tifffile
 
 from configs.errors import InputError
 from preprocessing.geometry import Geometry
@@ -66,15 +68,15 @@ def test_header_of_a_scaled_image_does_not_scale_the_labels(tmp_path):
     assert read.dtype == np.uint8 and (read == 1).all()
 
 
-@pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".gipl"])
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".gipl", ".tif"])
 def test_every_format_round_trips(tmp_path, ending):
-    made = affine((1, 2, 3)) if ending == ".gipl" else OBLIQUE
+    made = affine((1, 2, 3)) if ending in (".gipl", ".tif") else OBLIQUE
     geometry = Geometry.from_affine((14, 12, 10), made)
     write_labels(tmp_path / f"a{ending}", labels().T, geometry)
     read, read_geometry = read_labels(tmp_path / f"a{ending}")
     assert np.array_equal(read, labels().T)
     assert np.allclose(read_geometry.spacing, geometry.spacing, atol=1e-5)
-    if ending != ".gipl":  # GIPL keeps no direction
+    if ending not in (".gipl", ".tif"):  # they keep no direction
         assert np.allclose(read_geometry.matrix, geometry.matrix, atol=1e-5)
 
 
@@ -218,3 +220,24 @@ def test_nrrd_of_channels_in_another_space_lends_its_geometry(tmp_path):
     written, grid = read_labels(tmp_path / "seg.nrrd")
     assert grid == geometry and np.array_equal(written, labels().T)
     assert b"space directions: (0.31,0.1,0) (-0.1,0.31,0) (0,0,2.7)" in (tmp_path / "seg.nrrd").read_bytes()
+
+
+@pytest.mark.parametrize("compression", [None, "zlib", "LZW", "PackBits"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.float32])
+def test_tiff_stacks(tmp_path, compression, dtype):
+    """However they are compressed, with the spacing that nnU-Net puts beside them, which comes back to the bit."""
+    array = (labels() * 50).astype(dtype).T
+    if compression in (None, "zlib"):
+        tifffile.imwrite(tmp_path / "case_1_0000.tif", array, compression=compression, photometric="minisblack")
+    else:
+        writer = SimpleITK.ImageFileWriter()
+        writer.SetFileName(str(tmp_path / "case_1_0000.tif"))
+        writer.SetCompressor(compression)
+        writer.SetUseCompression(True)
+        writer.Execute(SimpleITK.GetImageFromArray(array))
+    (tmp_path / "case_1.json").write_text('{"spacing": [2.7, 0.1, 0.3]}')
+    read, geometry = read_image([tmp_path / "case_1_0000.tif"])
+    assert np.array_equal(read[0], array) and geometry == Geometry.from_spacing(array.shape, (2.7, 0.1, 0.3))
+    write_labels(tmp_path / "out/case_1.tif", labels().T, geometry, like=tmp_path / "case_1_0000.tif")
+    assert read_labels(tmp_path / "out/case_1.tif")[1] == geometry
+    assert json.loads((tmp_path / "out/case_1.json").read_text()) == {"spacing": [2.7, 0.1, 0.3]}
