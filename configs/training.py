@@ -32,6 +32,7 @@ class TrainingConfig(Value):
         oversampling: `position` centres the same places of each batch (nnU-Net's default), `probabilistic` draws for each patch.
         class_weights: label -> how often it is centred on, relative to the others (1).
         augmentation: the plan's intensity and spatial transforms; False leaves mirroring only.
+        augment_on: `workers` augments in the loading processes, `device` on the device that trains, the whole batch at once.
         augment_scale: the plan's random scaling, apart from the other transforms.
         mirror: random mirroring along the plan's axes.
         deep_supervision: also train on the coarser decoder stages.
@@ -68,6 +69,7 @@ class TrainingConfig(Value):
     oversampling: Literal["position", "probabilistic"] = "position"
     class_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
     augmentation: bool = True
+    augment_on: Literal["workers", "device"] = "workers"
     augment_scale: bool = True
     mirror: bool = True
     deep_supervision: bool = True

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from configs.named_parts import import_part
 from configs.plan import ChannelNormalisation, NetworkPlan
 from configs.training import TrainingConfig
+from trainers.device_augmentation import IntensityDraw, draw_intensity
 from trainers.intensity import augment_intensity, intensity_transforms
 from trainers.spatial import SpatialDraw, SpatialRanges, draw_spatial, flat_axis, spatial_ranges
 
@@ -39,7 +40,8 @@ class PlannedAugmentation:
     def __init__(self, spatial: SpatialRanges, across: int | None, intensity: bool, masked_channels: Sequence[int] = ()):
         self._spatial = spatial
         self._transforms = intensity_transforms(across) if intensity else None
-        self._masked = tuple(masked_channels)
+        self.masked_channels = tuple(masked_channels)
+        self.across = across
 
     def draw_spatial(self, random: Generator) -> SpatialDraw:
         """Draw the spatial transform of one patch."""
@@ -47,7 +49,11 @@ class PlannedAugmentation:
 
     def change_intensity(self, images: NDArray[np.float32], random: Generator) -> NDArray[np.float32]:
         """Draw and apply the intensity transforms of a batch (B, C, Z, Y, X), in place."""
-        return images if self._transforms is None else augment_intensity(images, self._transforms, random, self._masked)
+        return images if self._transforms is None else augment_intensity(images, self._transforms, random, self.masked_channels)
+
+    def draw_intensity(self, random: Generator, channels: int) -> IntensityDraw | None:
+        """Draw the intensity transforms of one patch, to be applied on the device; None where there are none."""
+        return None if self._transforms is None else draw_intensity(random, channels)
 
 
 def make_augmentation(

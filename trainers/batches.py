@@ -11,8 +11,10 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from trainers.augmentation import Augmentation
+from trainers.device_augmentation import Pending
+from trainers.device_draws import draw_for_device, gather_draws
 from trainers.disturbance import disturb
-from trainers.patches import PatchSampler, Place, read_image, read_labels, read_previous
+from trainers.patches import PatchSampler, Place, Triple, read_image, read_labels, read_previous
 from trainers.previous_stage import one_hot
 from trainers.spatial import SpatialDraw, mirror, source_box, transform, transform_labels
 
@@ -46,16 +48,18 @@ class Batch:
         images: (B, C, Z, Y, X) float32.
         labels: (B, Z, Y, X) int16 class indices.
         cases: identifier of each patch.
+        pending: what is still to be done on the device; images and labels are then boxes around the patches.
     """
 
     images: NDArray[np.float32]
     labels: NDArray[np.int16]
     cases: tuple[str, ...]
+    pending: Pending | None = None
 
     def pin_memory(self) -> "Batch":
         """The same in page-locked memory, from which a GPU copies while it computes."""
         pinned = [torch.from_numpy(array).pin_memory().numpy() for array in (self.images, self.labels)]
-        return Batch(pinned[0], pinned[1], self.cases)
+        return Batch(pinned[0], pinned[1], self.cases, self.pending)
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,7 @@ class BatchMaker:
         seed: of everything drawn.
         positions: of the batch, which this process makes; None is all.
         cascade_channels: channels in which the segmentation of the first network follows those of the image; 0 without a cascade.
+        on_device: leave the augmentation of training batches to the device, see `device_augmentation.finish`.
     """
 
     def __init__(
@@ -111,11 +116,13 @@ class BatchMaker:
         seed: int,
         positions: range | None = None,
         cascade_channels: int = 0,
+        on_device: bool = False,
     ):
         self._samplers: dict[Purpose, PatchSampler] = {"training": training, "validation": validation}
         self._augmentation = augmentation
         self._seed = seed
         self._cascade_channels = cascade_channels
+        self._on_device = on_device
         self._positions = range(training.batch_size) if positions is None else positions
 
     def __getitem__(self, key: BatchKey) -> Batch:
@@ -125,15 +132,17 @@ class BatchMaker:
             LoadingError: whatever goes wrong, with the cases.
         """
         cases = self.cases_of(key)
+        boxes, pending = self._draw_boxes(key, cases) if self._on_device and key.purpose == "training" else ({}, None)
         patches = []
         for position, case in zip(self._positions, cases, strict=True):
             try:
-                patches.append(self._patch(key, case, position))
+                sampler = self._samplers[key.purpose]
+                patches.append(self._read_box(sampler, boxes[position]) if boxes else self._patch(key, case, position))
             except Exception as error:  # a worker has no other way to tell which case it was
                 raise LoadingError(f"case `{case}` in {key}: {type(error).__name__}: {error}") from error
         images = np.stack([image for image, _ in patches])
         labels = np.stack([labels for _, labels in patches])
-        return Batch(images, labels, tuple(cases))
+        return Batch(images, labels, tuple(cases), pending)
 
     def cases_of(self, key: BatchKey) -> Sequence[str]:
         """Cases of this process's positions of a batch, without making it."""
@@ -145,6 +154,21 @@ class BatchMaker:
         case = self._samplers[key.purpose].draw_cases(self._random(key))[position]
         place = self._samplers[key.purpose].draw_place(self._random(key, position), case, position)
         return read_patch(self._samplers[key.purpose], place, SpatialDraw(None, ())), self._patch(key, case, position)
+
+    def _draw_boxes(self, key: BatchKey, cases: Sequence[str]) -> tuple[dict[int, tuple[Place, Triple]], Pending]:
+        """Boxes of one size around the patches of a batch, by position, and what the device has to do with them."""
+        sampler = self._samplers[key.purpose]
+        draws = [
+            draw_for_device(sampler, self._augmentation, self._random(key, position), case, position)
+            for position, case in zip(self._positions, cases, strict=True)
+        ]
+        pending, places, extent = gather_draws(draws, sampler.patch_size, self._augmentation)
+        return dict(zip(self._positions, ((place, extent) for place in places), strict=True)), pending
+
+    def _read_box(self, sampler: PatchSampler, box: tuple[Place, Triple]) -> Patch:
+        place, extent = box
+        case = sampler.cases[place.case]
+        return read_image(case, place.start, extent), read_labels(case, place.start, extent)
 
     def _random(self, key: BatchKey, position: int | None = None) -> Generator:
         stream = (self._seed, _STREAMS[key.purpose], key.epoch, key.index)

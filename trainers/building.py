@@ -123,7 +123,9 @@ def make_batches(job: Job, progress: Progress) -> BatchMaker:
     )
     augmentation = make_augmentation(planned, job.configuration.normalisation, config)
     channels = description.cascade_channels if job.previous else 0
-    return BatchMaker(training, validation, augmentation, config.seed, share_of(planned.batch_size), channels)
+    # A user's own augmentation, and the disturbances of a cascade, are NumPy's.
+    on_device = config.augment_on == "device" and config.augmentation_class is None and not channels
+    return BatchMaker(training, validation, augmentation, config.seed, share_of(planned.batch_size), channels, on_device)
 
 
 def opening(job: Job, state: TrainingState, network: nn.Module) -> str:

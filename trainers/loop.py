@@ -15,6 +15,7 @@ from configs.training import TrainingConfig
 from se_unet.weights import save_weights
 from trainers.batches import Batch, LoadingError, Schedule
 from trainers.checkpoint import CheckpointKeeper, TrainingState
+from trainers.device_augmentation import finish
 from trainers.distributed import any_has, mean_of, rank, wait_for_all
 from trainers.folders import FoldFolder
 from trainers.history import EpochRecord, History
@@ -230,7 +231,8 @@ class Trainer:
     def _to_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
         images, labels = (torch.from_numpy(array) for array in (batch.images, batch.labels))
         device = self._parts.device
-        return images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+        images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+        return (images, labels) if batch.pending is None else finish(images, labels, batch.pending)
 
     def _stop_if_asked(self) -> None:
         parts = self._parts
