@@ -4,9 +4,8 @@
     python -m benchmarks.prediction_speed ... --sets hippocampus --pairs 1 --cases 4 --no-mirror  # to see that it works
 
 `hippocampus`: the images of imagesTs. `ct`: one volume of 200 x 300 x 300 voxels of 1.5 mm, made by enlarging a real CT, segmented by
-the network
-that nnU-Net plans for it (42 classes at 3 mm). Weights are nnU-Net's initial ones; see `benchmarks.nnunet_peer`. Both commands
-have the same number of threads. Beside the wall time stands the processor's, which other work on the machine changes less, and the
+the network that nnU-Net plans for it (42 classes at 3 mm). Weights are nnU-Net's initial ones; see `benchmarks.nnunet_peer`. Both
+commands have the same number of threads. Beside the wall time stands the processor's, which other work on the machine changes less, and the
 share of our wall time that the network itself takes.
 """
 
