@@ -3,11 +3,14 @@
 import json
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
+from planners import plan_and_preprocess
 from tests.planners.report.test_page import plain_page
 
+REAL = Path(__file__).parents[3] / ".." / "shared" / "data"
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 QUIET = (
     "--headless",
@@ -51,3 +54,13 @@ def test_the_page_forbids_what_a_name_might_smuggle_in(tmp_path):
     smuggled = plain_page().replace("<main>", '<main><img src="http://127.0.0.1:9/x.png"><script>nothing()</script>')
     console, requested = visit(tmp_path, smuggled)
     assert len(console) == 2 and all("Content Security Policy" in line for line in console) and requested == set()
+
+
+@pytest.mark.parametrize("dataset", sorted(REAL.glob("Dataset*")) or [None], ids=lambda path: path.name if path else "none")
+def test_reports_of_real_data(tmp_path, dataset):
+    if dataset is None:
+        pytest.skip(f"there is no real data in {REAL}")
+    plan = plan_and_preprocess(dataset, tmp_path / "work", jobs=1, plan_only=True)
+    text = (tmp_path / "work" / plan.dataset.name / "report.html").read_text()
+    assert visit(tmp_path, text) == ([], set())
+    assert len(text) < 1_500_000
