@@ -119,6 +119,11 @@ def read_header(path: Path) -> tuple[int, Geometry]:
         return volumes, Geometry.from_affine(shape, affine)
 
 
+def companions(path: Path) -> tuple[Path, ...]:
+    """The further files that an image consists of: what a detached header names, or the spacing beside a TIFF stack."""
+    return _library(path).companions(path) if ending_of(path) in (*DETACHED, *TIFF) else ()
+
+
 def write_labels(path: Path, labels: NDArray[np.integer], geometry: Geometry, like: Path | None = None) -> None:
     """Write label values on a grid, as the smallest of uint8, int16 and int32 that holds them. Whole file or none.
 

@@ -63,6 +63,12 @@ def read_grid(path: Path) -> tuple[tuple[int, ...], NDArray[np.float64]]:
     return shape, affine_of(reader)
 
 
+def companions(path: Path) -> tuple[Path, ...]:
+    """The file with the voxels that a detached header names, where it is one."""
+    data_file = _data_file(path, _start(path))
+    return () if data_file is None or not data_file.is_file() else (data_file,)
+
+
 def affine_of(image: "SimpleITK.Image | SimpleITK.ImageFileReader") -> NDArray[np.float64]:
     """NIfTI's affine of an image, or of a header that was read, with three axes: voxel indices (x, y, z) to RAS+ mm."""
     affine = np.eye(4)

@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import math
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from configs.plan import Plan
 from configs.progress import Progress, Silent
 from preprocessing.case import load_case
 from preprocessing.dataset import CaseFiles, RawDataset
+from preprocessing.images import companions
 from preprocessing.locations import find_class_locations
 from preprocessing.parallel import for_each_case
 from preprocessing.pipeline import preprocess
@@ -20,15 +20,8 @@ from preprocessing.store import CaseStore
 
 CODE_VERSION = 2  # raised whenever the same input and plan give other arrays
 _KEY_SETTINGS = {"spacing", "normalisation", "separate_axis_ratio"}
+_PART_BYTES = 2**20
 _logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Input:
-    """A case that is to be made, and the key to store with it."""
-
-    files: CaseFiles
-    key: str
 
 
 def preprocess_dataset(
@@ -62,41 +55,48 @@ def preprocess_dataset(
     store.remove_partial_files()
     for identifier in set(store.identifiers()) - set(dataset.cases):
         store.remove(identifier)
-    keys = {identifier: staleness_key(files, plan, configuration) for identifier, files in dataset.cases.items()}
-    stale = {
-        identifier: _Input(files, keys[identifier])
-        for identifier, files in dataset.cases.items()
-        if overwrite or not store.is_current(identifier, keys[identifier])
-    }
-    make = partial(_preprocess_case, plan=plan, configuration=configuration, folder=Path(folder))
-    for _ in for_each_case(make, stale, jobs, progress or Silent(), f"Preprocessing {configuration}", scheduler):
-        pass
-    _logger.info("%s: %d cases preprocessed, %d were up to date", configuration, len(stale), len(dataset.cases) - len(stale))
+    make = partial(_preprocess_case, plan=plan, configuration=configuration, folder=Path(folder), overwrite=overwrite)
+    made = dict(for_each_case(make, dataset.cases, jobs, progress or Silent(), f"Preprocessing {configuration}", scheduler))
+    count = sum(made.values())
+    _logger.info("%s: %d cases preprocessed, %d were up to date", configuration, count, len(made) - count)
     return store
 
 
 def staleness_key(files: CaseFiles, plan: Plan, configuration: str) -> str:
-    """A digest of a case's files (names, sizes, times of change) and of all settings that its arrays depend on."""
-    paths = [*files.images, *([files.labels] if files.labels else [])]
-    inputs = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
+    """A digest of the content of a case's files and of all settings that its arrays depend on."""
+    named = [*files.images, *([files.labels] if files.labels else [])]
+    paths = [path for one in named for path in (one, *companions(one))]
     settings = plan.configuration(configuration).model_dump(mode="json", include=_KEY_SETTINGS)
     labels = [plan.dataset.values, plan.dataset.ignore_value]
-    content = json.dumps([CODE_VERSION, inputs, settings, labels, plan.orientation], sort_keys=True)
+    content = json.dumps([CODE_VERSION, [_digest(path) for path in paths], settings, labels, plan.orientation], sort_keys=True)
     return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
 
-def _preprocess_case(identifier: str, case: _Input, plan: Plan, configuration: str, folder: Path) -> None:
-    raw = load_case(identifier, case.files, plan.dataset)
+def _digest(path: Path) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while part := file.read(_PART_BYTES):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def _preprocess_case(identifier: str, files: CaseFiles, plan: Plan, configuration: str, folder: Path, overwrite: bool) -> bool:
+    """Make the case unless it is there and up to date. Returns whether it was made."""
+    store, key = CaseStore(folder), staleness_key(files, plan, configuration)
+    if store.is_current(identifier, key) and not overwrite:
+        return False
+    raw = load_case(identifier, files, plan.dataset)
     prepared = preprocess(raw.image, raw.labels, raw.geometry, plan.configuration(configuration), plan.orientation)
-    CaseStore(folder).write(
+    store.write(
         identifier,
         prepared,
         {} if prepared.labels is None else find_class_locations(prepared.labels, identifier),
-        key=case.key,
-        images=tuple(str(path.resolve()) for path in case.files.images),
-        labels=None if case.files.labels is None else str(case.files.labels.resolve()),
+        key=key,
+        images=tuple(str(path.resolve()) for path in files.images),
+        labels=None if files.labels is None else str(files.labels.resolve()),
         patch_size=_smallest_patch(plan, configuration),
     )
+    return True
 
 
 def _smallest_patch(plan: Plan, configuration: str) -> Shape:

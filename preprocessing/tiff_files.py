@@ -64,6 +64,12 @@ def read_spacing(path: Path) -> tuple[float, float, float]:
     return float(spacing[0]), float(spacing[1]), float(spacing[2])
 
 
+def companions(path: Path) -> tuple[Path, ...]:
+    """The file with the spacing, where there is one."""
+    beside = _sidecar(path)
+    return () if beside is None else (beside,)
+
+
 def write(path: Path, array: NDArray, geometry: Geometry, like: Path | None) -> None:
     """Write (Z, Y, X); `write_spacing` has to be called too."""
     del geometry, like

@@ -31,11 +31,11 @@ def dataset(tmp_path):
     return open_dataset(make_dataset(tmp_path / "data", cases=5))
 
 
-def preprocess_and_die(identifier, case, plan, configuration, folder):
+def preprocess_and_die(identifier, files, **settings):
     """Kill the process when the image of `case_1` is written and its labels are half-written."""
     if identifier == "case_1":
         preprocessing.store._write_array = write_half
-    return preprocess_case(identifier, case, plan, configuration, folder)
+    return preprocess_case(identifier, files, **settings)
 
 
 def write_half(path, array, patch):

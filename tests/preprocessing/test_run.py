@@ -1,3 +1,4 @@
+import os
 from functools import partial
 
 import numpy as np
@@ -5,10 +6,12 @@ import pytest
 
 from configs.errors import InputError
 from configs.plan import ChannelNormalisation, ConfigurationPlan, Plan
-from preprocessing.dataset import open_dataset
-from preprocessing.run import preprocess_dataset
+from preprocessing.dataset import CaseFiles, open_dataset
+from preprocessing.geometry import Geometry
+from preprocessing.images import write_labels
+from preprocessing.run import preprocess_dataset, staleness_key
 from preprocessing.store import CaseStore
-from tests.preprocessing.datasets import image, make_dataset, save
+from tests.preprocessing.datasets import image, labels, make_dataset, save
 
 
 def plan_for(dataset, spacing=(1.0, 1.0, 1.0), scheme="zscore"):
@@ -48,6 +51,35 @@ def test_a_rerun_makes_only_what_is_missing_or_stale(tmp_path, dataset):
     assert all(written(folder)[name] != third[name] for name in third)
 
 
+def test_content_decides_not_names_and_times(tmp_path, dataset):
+    run = partial(preprocess_dataset, dataset, plan_for(dataset), "3d_fullres", tmp_path / "store")
+    run()
+    first = written(tmp_path / "store")
+    image_file, label_file = dataset.cases["case_0"].images[0], dataset.cases["case_1"].labels
+    os.utime(image_file, ns=(10**18, 10**18))
+    run()
+    assert written(tmp_path / "store") == first
+    times, swapped = label_file.stat(), labels()
+    swapped[labels() == 1], swapped[labels() == 2] = 2, 1
+    save(label_file, swapped)
+    os.utime(label_file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    run()
+    second = written(tmp_path / "store")
+    assert {name for name in second if second[name] != first[name]} == {"case_1.json"}
+
+
+@pytest.mark.parametrize(("ending", "companion"), [(".tif", ".json"), (".mhd", ".zraw")])
+def test_files_beside_an_image_count_as_its_content(tmp_path, ending, companion):
+    geometry = Geometry.from_spacing((14, 12, 10), (3, 1, 1))
+    write_labels(tmp_path / f"case{ending}", labels().T, geometry)
+    dataset = open_dataset(make_dataset(tmp_path / "data", cases=1))
+    files = CaseFiles((tmp_path / f"case{ending}",), None)
+    before = staleness_key(files, plan_for(dataset), "3d_fullres")
+    assert staleness_key(files, plan_for(dataset), "3d_fullres") == before
+    (tmp_path / f"case{companion}").write_bytes(b"other")
+    assert staleness_key(files, plan_for(dataset), "3d_fullres") != before
+
+
 def test_cases_that_left_the_dataset_leave_the_store(tmp_path, dataset):
     preprocess_dataset(dataset, plan_for(dataset), "3d_fullres", tmp_path / "store")
     for path in (*dataset.cases["case_2"].images, dataset.cases["case_2"].labels):
@@ -63,7 +95,7 @@ def test_failing_cases_are_named_and_the_others_finish(tmp_path, dataset):
         preprocess_dataset(dataset, plan_for(dataset), "3d_fullres", tmp_path / "store")
     assert CaseStore(tmp_path / "store").identifiers() == ["case_0", "case_2"]
     save(dataset.cases["case_1"].images[0], image(1, (5, 5, 5)))
-    with pytest.raises(RuntimeError, match=r"1 of 1 cases failed: case `case_1`: ValueError.*All others are done"):
+    with pytest.raises(RuntimeError, match=r"1 of 3 cases failed: case `case_1`: ValueError.*All others are done"):
         preprocess_dataset(dataset, plan_for(dataset), "3d_fullres", tmp_path / "store")
     save(dataset.cases["case_1"].images[0], image(1))
     store = preprocess_dataset(dataset, plan_for(dataset), "3d_fullres", tmp_path / "store")
