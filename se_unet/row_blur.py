@@ -19,7 +19,8 @@ _DTYPES = (torch.float32, torch.bfloat16)
 
 def can_blur_rows(x: Tensor, taps: Tensor, border: Border, margin: int) -> bool:
     """Whether `blur_rows` is there for this map: on CPUs, for borders whose effect stays at the two end voxels, outside of compilers."""
-    is_held = x.device.type == "cpu" and x.dtype in _DTYPES and not torch.compiler.is_compiling()
+    held = x.device.type in ("cpu", "meta")  # on meta, costs are counted as a CPU takes them
+    is_held = held and x.dtype in _DTYPES and not torch.compiler.is_compiling()
     return is_held and border != "reflect" and margin <= taps.shape[-1] // 2
 
 

@@ -102,7 +102,7 @@ def networks(patch: tuple[int, int, int], scales: int) -> tuple[NetworkConfig, N
 @pytest.mark.parametrize("scales", [1, 3])
 def test_multiply_adds_are_about_the_baselines(scales: int) -> None:
     cost, reference = (multiply_adds(build_network(config), (1, 1, 40, 56, 40)) for config in networks((40, 56, 40), scales))
-    assert 0.9 < cost / reference < 1.15
+    assert 0.85 < cost / reference < 1.2
     as_wide = networks((40, 56, 40), scales)[1].features
     wider = networks((40, 56, 40), scales)[0].model_copy(update={"features": as_wide})
     assert multiply_adds(build_network(wider), (1, 1, 40, 56, 40)) > 0.9 * scales * reference
