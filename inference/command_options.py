@@ -9,7 +9,7 @@ from inference.model import load_models
 from inference.options import FAST, PredictionOptions
 from inference.outputs import Extras
 from inference.postprocessing import Postprocessing
-from inference.predictor import Predictor
+from inference.predictor import Predictor, load_first_stage
 from inference.selection.record import Selection
 
 
@@ -28,7 +28,7 @@ def load_predictor(arguments: argparse.Namespace) -> Predictor:
         folds = None if arguments.folds == ["all"] else arguments.folds
         models = load_models(arguments.model, folds, arguments.checkpoint, arguments.network_class)
     raise_faults(faults)
-    return Predictor(models, device, options)
+    return Predictor(models, device, options, load_first_stage(models, arguments.model, device, arguments.checkpoint, options))
 
 
 def follow_selection(arguments: argparse.Namespace) -> Postprocessing:

@@ -14,6 +14,7 @@ from configs.dataset import DatasetDescription
 from configs.errors import raise_faults
 from configs.progress import Progress
 from inference.capacity import Capacity
+from inference.cascade import cascade_channels, find_first_stage
 from inference.cpu_layers import for_cpu
 from inference.device import choose_device
 from inference.ensemble import Blending, Member
@@ -23,6 +24,7 @@ from inference.options import PredictionOptions
 from inference.segmentation import Segmentation, Wanted, collect
 from inference.volumes import open_volume
 from preprocessing.geometry import Geometry
+from preprocessing.labels import to_class_indices
 from preprocessing.pipeline import Trace, preprocess
 from preprocessing.resample import LABEL_ORDER, resampling_matrices
 from preprocessing.validation import image_faults
@@ -35,10 +37,12 @@ class Prepared:
     Attributes:
         images: one (C, Z, Y, X) float32 tensor for each model, on the CPU.
         traces: of these.
+        first_stage: as the first network of a cascade sees it, or None.
     """
 
     images: tuple[Tensor, ...]
     traces: tuple[Trace, ...]
+    first_stage: "Prepared | None" = None
 
 
 class Predictor:
@@ -56,13 +60,22 @@ class Predictor:
         model: Model | Sequence[Model],
         device: torch.device | str | None = None,
         options: PredictionOptions | None = None,
+        first_stage: "Predictor | None" = None,
     ):
-        """Args: model: with at least one network, or several. device: None takes the best there is. options: None takes the plan's."""
+        """Nothing is predicted yet.
+
+        Args:
+            model: with at least one network, or several.
+            device: None takes the best there is.
+            options: None takes the plan's.
+            first_stage: gives the segmentation that models of a cascade's second stage also see.
+        """
         self.models = (model,) if isinstance(model, Model) else tuple(model)
         self.device = choose_device(device)
         self.options = options or PredictionOptions()
         placed = [[network.to(self.device).eval() for network in one.networks.values()] for one in self.models]
         self.networks = [[for_cpu(one) for one in some] for some in placed] if self.device.type == "cpu" else placed
+        self._first_stage = first_stage
         self._capacity = Capacity.of(self.device, self.options.tile_batch)
 
     @classmethod
@@ -150,15 +163,17 @@ class Predictor:
         """The part of `segment` before the networks. Arguments and errors as there."""
         raise_faults(image_faults(where, image, self.description))
         made = [preprocess(image, None, geometry, model.configuration, model.plan.orientation) for model in self.models]
-        return Prepared(tuple(torch.from_numpy(one.image) for one in made), tuple(one.trace for one in made))
+        first = None if self._first_stage is None else self._first_stage.prepare(image, geometry, where)
+        return Prepared(tuple(torch.from_numpy(one.image) for one in made), tuple(one.trace for one in made), first)
 
     def segment_prepared(
         self, prepared: Prepared, wanted: Wanted | None = None, progress: Progress | None = None
     ) -> Segmentation:
         """The part of `segment` from the networks on."""
+        images = self._with_first_stage(prepared)
         members = [
             member
-            for position, (image, trace) in enumerate(zip(prepared.images, prepared.traces, strict=True))
+            for position, (image, trace) in enumerate(zip(images, prepared.traces, strict=True))
             for member in self._members(position, image, trace)
         ]
         trace, how = prepared.traces[0], self.blending
@@ -195,6 +210,21 @@ class Predictor:
             return kept.scales, kept.weights
         return asked or model.network_plan.test_scales, self.options.scale_weights
 
+    def _with_first_stage(self, prepared: Prepared) -> list[Tensor]:
+        """The images, with the first stage's segmentation as further channels for the models of a second stage."""
+        if self._first_stage is None or prepared.first_stage is None:
+            return list(prepared.images)
+        labels = self._first_stage.segment_prepared(prepared.first_stage).labels
+        indices = to_class_indices(labels, self.description)
+        images = []
+        for image, trace, model in zip(prepared.images, prepared.traces, self.models, strict=True):
+            if model.configuration.previous is None:
+                images.append(image)
+                continue
+            channels = cascade_channels(indices, trace, self.description)
+            images.append(torch.cat([image, torch.from_numpy(channels)]))
+        return images
+
     def _members(self, position: int, image: Tensor, trace: Trace) -> list[Member]:
         """Those of one model; the target is the cropped grid of the image as stored."""
         model = self.models[position]
@@ -209,3 +239,19 @@ class Predictor:
             weights=weights,
             onwards=onwards,
         )
+
+
+def load_first_stage(
+    models: Sequence[Model],
+    folders: Sequence[Path],
+    device: torch.device | str | None,
+    checkpoint: str,
+    options: PredictionOptions | None,
+) -> Predictor | None:
+    """The predictor whose segmentation models of a cascade's second stage also see; None where there is no such model.
+
+    Raises:
+        InputError: the first stage's model is not beside the second's.
+    """
+    found = find_first_stage(models, folders)
+    return None if found is None else Predictor.load(found, device, None, checkpoint, options)

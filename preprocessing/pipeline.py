@@ -91,6 +91,7 @@ def preprocess(
     turn = find_orientation(geometry, orientation)
     turned = turn.apply(image)
     spacing = turn.apply_geometry(geometry).spacing
+    planned = configuration.grid_spacing(spacing)
     box = nonzero_box(turned)
     trace = Trace(
         stored_shape=geometry.shape,
@@ -98,9 +99,9 @@ def preprocess(
         orientation=turn,
         box=box,
         spacing=spacing,
-        resampled_shape=resampled_shape(box.shape, spacing, configuration.spacing),
-        resampled_spacing=configuration.spacing,
-        separate_axis=find_separate_axis(spacing, configuration.spacing, configuration.separate_axis_ratio),
+        resampled_shape=resampled_shape(box.shape, spacing, planned),
+        resampled_spacing=planned,
+        separate_axis=find_separate_axis(spacing, planned, configuration.separate_axis_ratio),
     )
     normalised = normalise(box.crop(turned), configuration.normalisation)
     cropped = None if labels is None else np.ascontiguousarray(box.crop(turn.apply(labels)), dtype=np.int16)

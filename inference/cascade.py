@@ -1,0 +1,54 @@
+"""Cascades: a second network that also sees what a first one, at a lower resolution, made of the same image."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.dataset import DatasetDescription
+from configs.errors import Fault, InputError
+from inference.model import Model
+from preprocessing.pipeline import Trace
+from preprocessing.resample import resample_labels
+
+
+def find_first_stage(models: Sequence[Model], folders: Sequence[Path]) -> Path | None:
+    """The folder of the first stage's model, beside that of the second: `3d_lowres_se` for `3d_cascade_fullres_se`.
+
+    Raises:
+        InputError: it is not there, or models have different ones.
+    """
+    found = set()
+    for model, folder in zip(models, folders, strict=True):
+        name, configuration = next(iter(model.plan.configurations.items()))
+        if configuration.previous is not None:
+            # what follows the configuration's name: network and tag
+            place = folder.resolve()
+            found.add(place.parent / f"{configuration.previous}{place.name.removeprefix(name)}")
+    if len(found) > 1:
+        raise InputError(Fault("models", f"they have different first stages: {', '.join(map(str, sorted(found)))}", _REMEDY))
+    for folder in found:
+        if not (folder / "plan.json").is_file():
+            raise InputError(Fault(str(folder), "the first stage of the cascade is not there", _REMEDY))
+        return folder
+    return None
+
+
+def cascade_channels(indices: NDArray[np.int16], trace: Trace, description: DatasetDescription) -> NDArray[np.float32]:
+    """A segmentation as further channels of a prepared image: one for each class but the background.
+
+    Args:
+        indices: (Z, Y, X) class indices on the grid of the stored image.
+        trace: of the prepared image.
+        description: of the classes.
+
+    Returns:
+        (description.cascade_channels, *trace.resampled_shape) of 0 and 1.
+    """
+    cropped = np.ascontiguousarray(trace.box.crop(trace.orientation.apply(indices)), dtype=np.int16)
+    prepared = resample_labels(cropped, trace.resampled_shape, trace.separate_axis)
+    return np.stack([prepared == index for index in range(1, description.cascade_channels + 1)]).astype(np.float32)
+
+
+_REMEDY = "Train the first stage of the same dataset, and keep both folders side by side"
