@@ -65,7 +65,7 @@ def take(parts: Parts) -> tuple[float, float]:
     start = time.perf_counter()
     batch = next(parts.stream)
     waited = time.perf_counter() - start
-    parts.step(*(torch.from_numpy(array).to(parts.device) for array in (batch.images, batch.labels)))
+    parts.step(*(torch.from_numpy(array).to(parts.job.device) for array in (batch.images, batch.labels)))
     return time.perf_counter() - start, waited
 
 

@@ -1,11 +1,9 @@
 """The parts of a training, made from a job: the one place where they are chosen and put together."""
 
 import os
-from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from configs.progress import Progress
@@ -19,6 +17,7 @@ from trainers.distributed import rank, share_gradients, share_of
 from trainers.initial_weights import initialise
 from trainers.interruption import StopRequest
 from trainers.job import Job
+from trainers.learner import Learner
 from trainers.loading import BatchStream, choose_workers
 from trainers.loggers import Logger, make_loggers
 from trainers.loop import Parts
@@ -28,29 +27,6 @@ from trainers.patches import PatchSampler, sampled_groups
 from trainers.precision import Precision
 from trainers.step import TrainingStep
 from trainers.volume_check import VolumeCheck, chosen_cases
-
-
-@dataclass(frozen=True)
-class Learner:
-    """What learns, with all of its state.
-
-    Attributes:
-        network: with fresh or given weights, on its device.
-        average: of its weights, or None.
-        optimiser, precision: of its steps.
-        keeper: of checkpoints of all of these.
-    """
-
-    network: nn.Module
-    average: AveragedModel | None
-    optimiser: Optimizer
-    precision: Precision
-    keeper: CheckpointKeeper
-
-    @property
-    def kept(self) -> nn.Module:
-        """The network whose weights are the result."""
-        return self.network if self.average is None else self.average.module
 
 
 def make_learner(job: Job) -> Learner:
@@ -79,26 +55,19 @@ def make_parts(job: Job, learner: Learner, state: TrainingState, stop: StopReque
     maker = make_batches(job, progress)
     keys = schedule.keys(state.epoch, len(state.losses))
     network = share_gradients(_compiled(job, learner), job.device)
+    loggers, check_volumes = _loggers(job), _volume_check(job, learner)
+    step = TrainingStep(network, loss, learner.optimiser, learner.precision, config.clip_norm, config.accumulate, learner.average)
     return Parts(
-        step=TrainingStep(
-            network, loss, learner.optimiser, learner.precision, config.clip_norm, config.accumulate, learner.average
-        ),
-        network=learner.kept,
+        job=job,
+        learner=learner,
+        step=step,
         loss=loss,
-        precision=learner.precision,
-        device=job.device,
-        optimiser=learner.optimiser,
-        stream=BatchStream(maker, keys, workers, pin=job.device.type == "cuda"),
+        stream=BatchStream(maker, keys, workers, pin=job.device.type == "cuda"),  # last: it starts processes
         schedule=schedule,
-        config=config,
-        description=job.plan.dataset,
-        folder=job.folder,
-        keeper=learner.keeper,
-        loggers=_loggers(job),
-        check_volumes=_volume_check(job, learner),
+        loggers=loggers,
+        check_volumes=check_volumes,
         stop=stop,
         progress=progress,
-        resume_hint=job.resume_hint,
     )
 
 
@@ -152,7 +121,8 @@ def _compiled(job: Job, learner: Learner) -> nn.Module:
 def _loggers(job: Job) -> list[Logger]:
     if rank() > 0:
         return []
-    return make_loggers(job.config.loggers, job.folder.path, job.name, job.config.model_dump(mode="json"))
+    name = f"{job.dataset.path.name}/{job.model.path.name}/fold_{job.fold}"
+    return make_loggers(job.config.loggers, job.folder.path, name, job.config.model_dump(mode="json"))
 
 
 def _volume_check(job: Job, learner: Learner) -> VolumeCheck | None:

@@ -94,7 +94,8 @@ def _train(arguments: argparse.Namespace) -> int:
     except TrainingInterruptedError as interruption:
         print(f"se_train: {interruption}", file=sys.stderr)
         return 128 + interruption.signal_number  # the shell's convention
-    print(folder)
+    if os.environ.get("RANK", "0") == "0":
+        print(folder)
     return 0
 
 

@@ -45,11 +45,6 @@ class Job:
         return self.model.fold(self.fold)
 
     @property
-    def name(self) -> str:
-        """For people, and for loggers."""
-        return f"{self.dataset.path.name}/{self.model.path.name}/fold_{self.fold}"
-
-    @property
     def configuration(self) -> ConfigurationPlan:
         """How the data were prepared."""
         return next(iter(self.plan.configurations.values()))

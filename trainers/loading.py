@@ -71,8 +71,19 @@ class BatchStream:
             self.waited += time.perf_counter() - start
 
     def close(self) -> None:
-        """End the workers."""
-        self._batches = None  # the loader's iterator ends its workers when it goes
+        """End the workers.
+
+        Letting the loader's iterator go is not enough: the traceback of an error may still hold it, and Python would then wait
+        for the workers forever when it ends, as they take no SIGTERM.
+        """
+        batches, self._batches = self._batches, None
+        workers = list(getattr(batches, "_workers", ()))
+        shut_down = getattr(batches, "_shutdown_workers", None)
+        if shut_down is not None:
+            shut_down()
+        for worker in workers:
+            if worker.is_alive():  # it is stuck
+                worker.kill()
 
     def _obituary(self, key: BatchKey, error: Exception) -> str:
         cases = ", ".join(self._maker.cases_of(key))

@@ -9,21 +9,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from configs.dataset import DatasetDescription
 from configs.progress import Progress
-from configs.training import TrainingConfig
 from se_unet.weights import save_weights
 from trainers.batches import Batch, LoadingError, Schedule
-from trainers.checkpoint import CheckpointKeeper, TrainingState
+from trainers.checkpoint import TrainingState
 from trainers.device_augmentation import finish
 from trainers.distributed import any_has, mean_of, rank, wait_for_all
-from trainers.folders import FoldFolder
 from trainers.history import EpochRecord, History
 from trainers.interruption import StopRequest
+from trainers.job import Job
+from trainers.learner import Learner
 from trainers.loading import BatchStream
 from trainers.loggers import Logger
 from trainers.optimisation import learning_rate, set_learning_rate
-from trainers.precision import Precision
 from trainers.progress_note import ProgressNote
 from trainers.pseudo_dice import PseudoDice, mean_of_defined
 from trainers.step import TrainingStep, explained_memory
@@ -44,40 +42,28 @@ class Parts:
     """What a training is composed of: finished parts, which the loop calls.
 
     Attributes:
+        job: settings, labels, device, and where weights and logs go.
+        learner: whose network is validated and kept, whose rate is set, and which keeps checkpoints.
         step: takes a step.
-        network: what is validated and kept: the network, or the average of its weights.
-        loss, precision, device: of validation on patches.
-        optimiser: whose rate is set.
+        loss: of validation on patches.
         stream: batches in the order of `schedule`, from the state's step on.
         schedule: which epochs validate.
-        config: settings.
-        description: of the labels.
-        folder: where weights and logs go.
-        keeper: of checkpoints.
         loggers: of numbers.
         check_volumes: mean foreground Dice of whole validation volumes; None where they are not validated.
         stop: noted signals.
         progress: shows the steps.
-        resume_hint: what to tell when the training stops early.
     """
 
+    job: Job
+    learner: Learner
     step: TrainingStep
-    network: nn.Module
     loss: nn.Module
-    precision: Precision
-    device: torch.device
-    optimiser: torch.optim.Optimizer
     stream: BatchStream
     schedule: Schedule
-    config: TrainingConfig
-    description: DatasetDescription
-    folder: FoldFolder
-    keeper: CheckpointKeeper
     loggers: Sequence[Logger]
     check_volumes: Callable[[], float] | None
     stop: StopRequest
     progress: Progress
-    resume_hint: str
 
 
 class Trainer:
@@ -92,7 +78,7 @@ class Trainer:
         self._parts = parts
         self._state = state
         self._history = History(state.rows)
-        self._note = ProgressNote(parts.config.steps)
+        self._note = ProgressNote(parts.job.config.steps)
         self._skipped: list[Batch] = []
         self._pictured = -math.inf
 
@@ -105,7 +91,7 @@ class Trainer:
             LoadingError: a batch could not be made.
             DeviceMemoryError: the device has too little memory.
         """
-        epochs = self._parts.config.epochs
+        epochs = self._parts.job.config.epochs
         while self._state.epoch < epochs:
             record = self._run_epoch()
             logger.info(record.summary(epochs))
@@ -113,7 +99,7 @@ class Trainer:
             self._state.rows = self._history.rows
             self._state.epoch += 1
             self._state.losses = []
-            self._parts.keeper.save(self._state)
+            self._parts.learner.keeper.save(self._state)
             self._show(is_last=self._state.epoch == epochs)
             for numbers in self._parts.loggers:
                 numbers.log(self._history.rows[-1])
@@ -124,7 +110,7 @@ class Trainer:
         training_seconds = time.perf_counter() - start
         losses = [loss for loss in self._state.losses if math.isfinite(loss)]
         validates = self._parts.schedule.validates(self._state.epoch)
-        names = self._parts.description.foreground
+        names = self._parts.job.plan.dataset.foreground
         validation_loss, dice = self._validate() if validates else (math.nan, [math.nan] * len(names))
         mean = self._average(dict(zip(names, dice, strict=True)))
         volumes = self._check_volumes()
@@ -132,7 +118,7 @@ class Trainer:
         self._note.pause()
         return EpochRecord(
             epoch=self._state.epoch + 1,
-            learning_rate=self._parts.optimiser.param_groups[0]["lr"],
+            learning_rate=self._parts.learner.optimiser.param_groups[0]["lr"],
             training_loss=sum(losses) / len(losses) if losses else math.nan,
             validation_loss=validation_loss,
             pseudo_dice=dict(zip(names, dice, strict=True)),
@@ -148,13 +134,13 @@ class Trainer:
         """The steps of the epoch that are left. Returns seconds spent waiting for data."""
         parts, state = self._parts, self._state
         start, waited = time.perf_counter(), parts.stream.waited
-        left = range(len(state.losses), parts.config.iterations)
-        description = f"epoch {state.epoch + 1}/{parts.config.epochs}"
+        left = range(len(state.losses), parts.job.config.iterations)
+        description = f"epoch {state.epoch + 1}/{parts.job.config.epochs}"
         for iteration in parts.progress.track(left, description, len(left)):
             self._stop_if_asked()
-            step = state.epoch * parts.config.iterations + iteration
-            rate = learning_rate(parts.config, step)
-            set_learning_rate(parts.optimiser, rate)
+            step = state.epoch * parts.job.config.iterations + iteration
+            rate = learning_rate(parts.job.config, step)
+            set_learning_rate(parts.learner.optimiser, rate)
             state.losses.append(self._step(self._next_batch()))
             waiting = (parts.stream.waited - waited) / (time.perf_counter() - start)
             parts.progress.note(self._note.text(step + 1, state.losses[-1], rate, waiting, state.class_ema))
@@ -180,15 +166,15 @@ class Trainer:
     def _validate(self) -> tuple[float, list[float]]:
         """Mean loss and Dice of each label on validation patches."""
         parts = self._parts
-        parts.network.eval()
-        dice = PseudoDice(parts.description, parts.device)
-        losses = torch.zeros((), device=parts.device)
+        parts.learner.kept.eval()
+        dice = PseudoDice(parts.job.plan.dataset, parts.job.device)
+        losses = torch.zeros((), device=parts.job.device)
         with torch.no_grad(), explained_memory():
             for _ in range(parts.schedule.validation_iterations):
                 self._stop_if_asked()
                 images, labels = self._to_device(self._next_batch())
-                with parts.precision.context():
-                    logits = parts.network(images)
+                with parts.learner.precision.context():
+                    logits = parts.learner.kept(images)
                 losses += parts.loss(logits, labels)
                 dice.add(logits, labels)
         return mean_of(losses) / parts.schedule.validation_iterations, dice.values()
@@ -206,7 +192,7 @@ class Trainer:
     def _check_volumes(self) -> float:
         """Dice of whole volumes; NaN where it is not this epoch's turn."""
         parts, done = self._parts, self._state.epoch + 1
-        if parts.check_volumes is None or (done % parts.config.volumes_every and done != parts.config.epochs):
+        if parts.check_volumes is None or (done % parts.job.config.volumes_every and done != parts.job.config.epochs):
             return math.nan
         dice = parts.check_volumes() if rank() == 0 else math.nan
         wait_for_all()
@@ -219,7 +205,7 @@ class Trainer:
         if value is not None and not math.isnan(value) and (state.best is None or value > state.best):
             state.best = value
             if rank() == 0:
-                save_weights(parts.network, parts.folder.best_weights)
+                save_weights(parts.learner.kept, parts.job.folder.best_weights)
 
     def _next_batch(self) -> Batch:
         try:
@@ -230,24 +216,24 @@ class Trainer:
 
     def _to_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
         images, labels = (torch.from_numpy(array) for array in (batch.images, batch.labels))
-        device = self._parts.device
+        device = self._parts.job.device
         images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
         return (images, labels) if batch.pending is None else finish(images, labels, batch.pending)
 
     def _stop_if_asked(self) -> None:
         parts = self._parts
-        if any_has(parts.stop.received is not None, parts.device):
-            parts.keeper.save(self._state)
+        if any_has(parts.stop.received is not None, parts.job.device):
+            parts.learner.keeper.save(self._state)
             self._show(is_last=True)
-            parts.stop.stop(f"the training stopped and is saved. {parts.resume_hint}")
+            parts.stop.stop(f"the training stopped and is saved. {parts.job.resume_hint}")
 
     def _show(self, is_last: bool) -> None:
         """Write the table, and from time to time the picture."""
         if not self._history.rows or rank() > 0:
             return
-        self._history.write_table(self._parts.folder.log)
+        self._history.write_table(self._parts.job.folder.log)
         if is_last or time.monotonic() - self._pictured > _PICTURE_SECONDS:
-            self._history.write_picture(self._parts.folder.picture)
+            self._history.write_picture(self._parts.job.folder.picture)
             self._pictured = time.monotonic()
 
 

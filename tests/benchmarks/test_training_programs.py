@@ -49,8 +49,8 @@ def test_our_steps_train_the_planned_network(tmp_path: Path) -> None:
     work = write_work(tmp_path / "work")
     arguments = argparse.Namespace(work=work, dataset="Balls", network="baseline", features=None, workers=0, device="cpu")
     parts = training_steps.make(arguments)
-    weights = [parameter.detach().clone() for parameter in parts.network.parameters()]
+    weights = [parameter.detach().clone() for parameter in parts.learner.network.parameters()]
     seconds, waited = training_steps.take(parts)
     assert 0 < waited < seconds
-    assert any((old != new).any() for old, new in zip(weights, parts.network.parameters(), strict=True))
+    assert any((old != new).any() for old, new in zip(weights, parts.learner.network.parameters(), strict=True))
     assert not (work / "Balls" / "models").exists()

@@ -155,6 +155,21 @@ def test_a_closed_stream_has_ended_its_workers() -> None:
         next(stream)
 
 
+@pytest.mark.parametrize("reads", [0, 2])
+def test_workers_end_even_where_an_error_is_kept(reads: int) -> None:
+    """Its traceback holds the loader; a process that ends would otherwise wait for its workers forever."""
+    cases = {"good": case(0), "broken": Broken()} if reads else {"broken": Broken()}
+    stream = BatchStream(maker(cases), [*KEYS, *KEYS], 1)  # type: ignore[arg-type]
+    workers = list(stream._batches._workers)  # type: ignore[union-attr]
+    with pytest.raises(LoadingError) as kept:
+        list(stream)
+    stream.close()
+    for worker in workers:
+        worker.join(10)
+    assert not any(worker.is_alive() for worker in workers)
+    assert kept.value.__traceback__ is not None
+
+
 def test_cases_on_disk_and_in_memory_give_the_same_batches(work: Path) -> None:
     store = CaseStore(work / "Balls" / "preprocessed" / "3d_fullres")
     names = store.identifiers()
