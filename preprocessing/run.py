@@ -19,7 +19,7 @@ from preprocessing.pipeline import preprocess
 from preprocessing.store import CaseStore
 
 CODE_VERSION = 2  # raised whenever the same input and plan give other arrays
-_KEY_SETTINGS = {"spacing", "normalisation", "separate_axis_ratio"}
+_KEY_SETTINGS = {"spacing", "normalisation", "separate_axis_ratio", "slice_axis"}
 _PART_BYTES = 2**20
 _logger = logging.getLogger(__name__)
 

@@ -86,6 +86,17 @@ def test_thick_slices_are_not_mixed():
     assert np.allclose(np.unique(prepared.image.round(4)), [1, 2, 3, 4])
 
 
+def test_slices_keep_their_own_distance():
+    """Where networks see single slices, only the planes are resampled."""
+    image, labels = volume()
+    geometry = Geometry.from_spacing((9, 10, 11), (3, 2, 2))
+    planned = configuration((5.0, 1.0, 1.0)).model_copy(update={"slice_axis": 0})
+    trace = preprocess(image, labels, geometry, planned).trace
+    assert trace.box.shape == (5, 6, 7)
+    assert trace.resampled_shape == (5, 12, 14) and trace.resampled_spacing == (3, 1, 1)
+    assert preprocess(image, labels, geometry, configuration((5.0, 1.0, 1.0))).trace.resampled_shape == (3, 12, 14)
+
+
 def test_decisions_may_have_channels_and_a_fill():
     image, _ = volume()
     geometry = Geometry.from_affine((9, 10, 11), affine((1, 1, 1), flips="y"))
