@@ -4,7 +4,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -59,6 +59,7 @@ def replacing(path: Path) -> Iterator[Path]:
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(path)
+        _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -87,6 +88,18 @@ def read_json(path: Path) -> Any:
         raise InputError(Fault(str(path), f"the file cannot be read ({error.strerror})", "Check its permissions")) from error
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise InputError(Fault(str(path), f"the file is no valid JSON ({error})", "Correct it or make it anew")) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Let a new name outlive a loss of power, on systems that can sync folders."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network disks sync no folders
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> None:

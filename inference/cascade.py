@@ -46,9 +46,18 @@ def cascade_channels(indices: NDArray[np.int16], trace: Trace, description: Data
     Returns:
         (description.cascade_channels, *trace.resampled_shape) of 0 and 1.
     """
+    return one_hot(on_prepared_grid(indices, trace), description.cascade_channels)
+
+
+def on_prepared_grid(indices: NDArray[np.int16], trace: Trace) -> NDArray[np.int16]:
+    """Class indices (Z, Y, X) on the grid of the stored image, on that of the prepared one: the inverse of `pipeline.restore_labels`."""
     cropped = np.ascontiguousarray(trace.box.crop(trace.orientation.apply(indices)), dtype=np.int16)
-    prepared = resample_labels(cropped, trace.resampled_shape, trace.separate_axis)
-    return np.stack([prepared == index for index in range(1, description.cascade_channels + 1)]).astype(np.float32)
+    return resample_labels(cropped, trace.resampled_shape, trace.separate_axis)
+
+
+def one_hot(indices: NDArray[np.int16], channels: int) -> NDArray[np.float32]:
+    """Class indices (Z, Y, X) as (channels, Z, Y, X), of the indices 1, 2, ..."""
+    return np.stack([indices == index for index in range(1, channels + 1)]).astype(np.float32)
 
 
 _REMEDY = "Train the first stage of the same dataset, and keep both folders side by side"

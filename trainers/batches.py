@@ -10,12 +10,12 @@ import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from inference.cascade import one_hot
 from trainers.augmentation import Augmentation
 from trainers.device_augmentation import Pending
 from trainers.device_draws import draw_for_device, gather_draws
 from trainers.disturbance import disturb
 from trainers.patches import PatchSampler, Place, Triple, read_image, read_labels, read_previous
-from trainers.previous_stage import one_hot
 from trainers.spatial import SpatialDraw, mirror, source_box, transform, transform_labels
 
 Purpose = Literal["training", "validation"]

@@ -16,10 +16,9 @@ from configs.dataset import DatasetDescription
 from configs.errors import Fault, raise_faults
 from configs.files import replacing
 from configs.progress import Progress
+from inference.cascade import on_prepared_grid, one_hot
 from preprocessing.images import read_labels
 from preprocessing.labels import to_class_indices
-from preprocessing.pipeline import Trace
-from preprocessing.resample import resample_labels
 from preprocessing.store import CaseStore
 from trainers.folders import ModelFolder
 
@@ -85,17 +84,6 @@ class PreviousStage:
 
     def _path(self, identifier: str) -> Path:
         return self.folder / f"{identifier}.b2nd"
-
-
-def on_prepared_grid(labels: NDArray[np.int16], trace: Trace) -> NDArray[np.int16]:
-    """Class indices on the grid of the stored image, on that of the prepared one: the inverse of `pipeline.restore_labels`."""
-    cropped = np.ascontiguousarray(trace.box.crop(trace.orientation.apply(labels)), dtype=np.int16)
-    return resample_labels(cropped, trace.resampled_shape, trace.separate_axis)
-
-
-def one_hot(labels: NDArray[np.int16], channels: int) -> NDArray[np.float32]:
-    """Class indices (Z, Y, X) as (channels, Z, Y, X), of the indices 1, 2, ..."""
-    return np.stack([labels == index for index in range(1, channels + 1)]).astype(np.float32)
 
 
 def _segmentations(first: ModelFolder, identifier: str) -> Iterator[Path]:

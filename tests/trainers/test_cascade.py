@@ -12,6 +12,7 @@ from configs.errors import InputError
 from configs.files import read_json
 from configs.plan import Plan
 from configs.training import TrainingConfig
+from inference.cascade import on_prepared_grid, one_hot
 from preprocessing.pipeline import restore_labels
 from preprocessing.store import CaseStore
 from tests.trainers.balls import tiny_plan
@@ -22,7 +23,6 @@ from trainers.cases import CaseInMemory
 from trainers.disturbance import disturb, grow, shrink
 from trainers.history import History
 from trainers.patches import PatchSampler
-from trainers.previous_stage import on_prepared_grid, one_hot
 
 
 def test_labels_come_back_from_the_original_grid(work: Path) -> None:
