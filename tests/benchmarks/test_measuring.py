@@ -1,12 +1,13 @@
 """The programs that measure run, compare fairly, and write what they print."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from benchmarks import layers, networks
+from benchmarks import layers, networks, prediction_memory
 from benchmarks.rounds import median_ratio, time_in_turn
 from benchmarks.tables import text_table
 from configs.files import read_json
@@ -57,3 +58,29 @@ def test_networks_are_given_equal_multiply_adds() -> None:
     wanted = multiply_adds(build_network(networks.describe("plain", 16)), shape)
     chosen = networks.equal_cost("se, 4 scales", wanted, shape)
     assert multiply_adds(build_network(chosen), shape) == pytest.approx(wanted, rel=0.15)
+
+
+@pytest.mark.slow
+def test_memory_of_a_command_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    words = [
+        "--classes",
+        "3",
+        "6",
+        "--shape",
+        "20",
+        "24",
+        "24",
+        "--features",
+        "4",
+        "8",
+        "--patch",
+        "16",
+        "-o",
+        tmp_path / "m.json",
+    ]
+    monkeypatch.setattr(sys, "argv", ["prediction_memory", *map(str, words)])
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    assert prediction_memory.main() == 0
+    rows = read_json(tmp_path / "m.json")["rows"]
+    assert [row["classes"] for row in rows] == [3, 6] and all(0.1 < row["peak_GiB"] < 4 for row in rows)
+    assert "growth from 3 to 6 classes" in capsys.readouterr().out
