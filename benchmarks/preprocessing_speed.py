@@ -11,6 +11,7 @@ PEER is an environment of its own with nnU-Net: pip install torch==2.13.0 nnunet
 import argparse
 import os
 import re
+import resource
 import shutil
 import statistics
 import subprocess
@@ -19,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -81,15 +82,22 @@ def _ellipsoid(grid: Sequence[NDArray], centre: Sequence[float], radius: float) 
     return inside
 
 
-def seconds_of_ours(dataset: Path, jobs: int, folder: Path) -> float:
-    """Wall seconds of se_plan_and_preprocess."""
+class Seconds(NamedTuple):
+    """What a command took: on the clock, and of all processors with its child processes, which other work on the machine hardly changes."""
+
+    wall: float
+    processor: float
+
+
+def seconds_of_ours(dataset: Path, jobs: int, folder: Path) -> Seconds:
+    """Of se_plan_and_preprocess."""
     return _seconds(
         [*OURS, str(dataset), "--work", str(folder), "--jobs", str(jobs), "--configurations", "3d_fullres", "--quiet"], {}
     )
 
 
-def seconds_of_peer(peer: Path, dataset: Path, jobs: int, folder: Path) -> float:
-    """Wall seconds of nnUNetv2_plan_and_preprocess with verification, which it does not do by itself."""
+def seconds_of_peer(peer: Path, dataset: Path, jobs: int, folder: Path) -> Seconds:
+    """Of nnUNetv2_plan_and_preprocess with verification, which it does not do by itself."""
     found = _NUMBERED.match(dataset.name)
     if found is None:
         raise ValueError(f"nnU-Net needs a folder named DatasetNNN_Name, not {dataset.name}")
@@ -100,13 +108,18 @@ def seconds_of_peer(peer: Path, dataset: Path, jobs: int, folder: Path) -> float
     return _seconds([str(peer / "nnUNetv2_plan_and_preprocess"), "-d", str(int(found[1])), *options], environment)
 
 
-def _seconds(command: Sequence[str], environment: Mapping[str, str]) -> float:
-    begin = time.perf_counter()
+def _seconds(command: Sequence[str], environment: Mapping[str, str]) -> Seconds:
+    begin, used = time.perf_counter(), _processor_seconds()
     finished = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
-    seconds = time.perf_counter() - begin
+    seconds = Seconds(time.perf_counter() - begin, _processor_seconds() - used)
     if finished.returncode:
         raise RuntimeError(f"{command[0]} ended with {finished.returncode}:\n{finished.stderr[-4000:]}")
     return seconds
+
+
+def _processor_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def compare(dataset: Path, peer: Path, pairs: int, jobs: int, work: Path) -> dict[str, Any]:
@@ -117,17 +130,19 @@ def compare(dataset: Path, peer: Path, pairs: int, jobs: int, work: Path) -> dic
         ours.append(seconds_of_ours(dataset, jobs, folder / "ours"))
         theirs.append(seconds_of_peer(peer, dataset, jobs, folder / "theirs"))
         shutil.rmtree(folder)
-    ratios = [other / own for own, other in zip(ours, theirs, strict=True)]
-    return {
-        "dataset": dataset.name,
-        "ours_s": statistics.median(ours),
-        "theirs_s": statistics.median(theirs),
-        "ratio": statistics.median(ratios),
-        "lowest": min(ratios),
-        "highest": max(ratios),
-        "all_ours_s": ours,
-        "all_theirs_s": theirs,
-    }
+    row: dict[str, Any] = {"dataset": dataset.name}
+    for kind in Seconds._fields:
+        own, other = ([getattr(seconds, kind) for seconds in side] for side in (ours, theirs))
+        ratios = [slow / fast for fast, slow in zip(own, other, strict=True)]
+        row |= {
+            f"ours_{kind}_s": statistics.median(own),
+            f"theirs_{kind}_s": statistics.median(other),
+            f"{kind}_ratio": statistics.median(ratios),
+            f"{kind}_lowest": min(ratios),
+            f"{kind}_highest": max(ratios),
+            f"all_{kind}_s": {"ours": own, "theirs": other},
+        }
+    return row
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -150,14 +165,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     write_json(given.output, {"processors": os.cpu_count(), "jobs": given.jobs, "pairs": given.pairs, "rows": rows})
 
 
-COLUMNS = {
-    "dataset": "{}",
-    "ours_s": "{:.1f}",
-    "theirs_s": "{:.1f}",
-    "ratio": "{:.2f}",
-    "lowest": "{:.2f}",
-    "highest": "{:.2f}",
-}
+_MEASURES = ("ours_{}_s", "theirs_{}_s", "{}_ratio", "{}_lowest", "{}_highest")
+COLUMNS = {"dataset": "{}"} | {measure.format(kind): "{:.2f}" for kind in Seconds._fields for measure in _MEASURES}
 
 if __name__ == "__main__":
     main()
