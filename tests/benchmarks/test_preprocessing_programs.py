@@ -33,12 +33,14 @@ def test_commands_take_turns(tmp_path, monkeypatch):
 
     def run(command, environment):
         commands.append((command[0], dict(environment)))
-        return next(taken)
+        wall = next(taken)
+        return preprocessing_speed.Seconds(wall, wall / 2)
 
     monkeypatch.setattr(preprocessing_speed, "_seconds", run)
     (tmp_path / "Dataset007_Toy").mkdir()
     row = preprocessing_speed.compare(tmp_path / "Dataset007_Toy", tmp_path / "bin", pairs=3, jobs=2, work=tmp_path / "work")
-    assert (row["ratio"], row["lowest"], row["highest"]) == (4, 2, 10)
+    for kind in ("wall", "processor"):
+        assert [row[f"{kind}_{measure}"] for measure in ("ratio", "lowest", "highest")] == [4, 2, 10]
     assert [bool(environment) for _, environment in commands] == [False, True] * 3
     with pytest.raises(ValueError, match="DatasetNNN_Name"):
         preprocessing_speed.seconds_of_peer(tmp_path, tmp_path / "Toy", 1, tmp_path)
