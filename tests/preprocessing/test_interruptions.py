@@ -55,7 +55,7 @@ def test_a_killed_worker_costs_its_case_only_and_a_rerun_completes_it(tmp_path, 
             preprocess_dataset(dataset, plan, CONFIGURATION, folder, jobs=2)
     store = CaseStore(folder)
     assert store.identifiers() == ["case_0", "case_2", "case_3", "case_4"]
-    assert (folder / "case_1.b2nd").exists() and len(list(folder.glob(".partial*"))) == 1
+    assert (folder / "case_1.b2nd").exists() and any("case_1" in path.name for path in folder.glob(".partial*"))
     first = written(folder)
     preprocess_dataset(dataset, plan, CONFIGURATION, folder, jobs=2)
     second = written(folder)
