@@ -6,6 +6,7 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -26,8 +27,8 @@ KILLS = 10
 def run(work: Path, resume: bool) -> FoldFolder:
     """The training, as the command calls it, without pictures: drawing takes longer than all the rest."""
     torch.set_num_threads(1)
-    History.write_picture = lambda history, path: path.write_bytes(b"")  # type: ignore[method-assign]
-    return FoldFolder(train("Balls", work, "baseline", config=CONFIG, device="cpu", resume=resume))
+    with patch.object(History, "write_picture", lambda history, path: path.write_bytes(b"")):
+        return FoldFolder(train("Balls", work, "baseline", config=CONFIG, device="cpu", resume=resume))
 
 
 def run_until_call(work: Path, last: int, calls: "multiprocessing.sharedctypes.Synchronized[int]") -> None:
