@@ -19,6 +19,7 @@ from configs.files import write_json
 from configs.network import NetworkConfig
 from configs.scales import ScaleGroup
 from se_unet import build_network
+from se_unet.allocator import keep_freed_memory
 from se_unet.cost import activation_bytes, activation_bytes_per_scale, multiply_adds
 from se_unet.equivariance import equivariance_error
 
@@ -117,6 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("networks.json"))
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
+    keep_freed_memory()
     device = torch.device(given.device)
     dtype = DTYPES[given.dtype or ("bfloat16" if device.type == "cuda" else "float32")]
     shape = (given.batch, 1, *given.patch)
