@@ -38,8 +38,9 @@ def factorised(x: Tensor, blurs: Sequence[Tensor | None], kernels: Tensor, bias:
         (B, O, S, Z, Y, X).
     """
     margins = [size // 2 for size in kernels.shape[3:]]
-    if blurs[2] is not None and can_blur_rows(x, blurs[2], border, margins[2]):
-        return _factorised_by_rows(x, blurs, kernels, bias, border)
+    along_x = blurs[2]
+    if along_x is not None and can_blur_rows(x, along_x, border, margins[2]):
+        return _factorised_by_rows(x, blurs[:2], along_x, kernels, bias, border)
     matrices = _blur_matrices(blurs, x.shape[3:], margins, border, kernels.dtype)
     if x.shape[2] == 1:
         x = x.expand(-1, -1, kernels.shape[0], -1, -1, -1)
@@ -47,17 +48,15 @@ def factorised(x: Tensor, blurs: Sequence[Tensor | None], kernels: Tensor, bias:
 
 
 def _factorised_by_rows(
-    x: Tensor, blurs: Sequence[Tensor | None], kernels: Tensor, bias: Tensor | None, border: Border
+    x: Tensor, across: Sequence[Tensor | None], along_x: Tensor, kernels: Tensor, bias: Tensor | None, border: Border
 ) -> Tensor:
     """One scale after the other, so that each is still in the cache for its next step."""
     scales, margins = kernels.shape[0], [size // 2 for size in kernels.shape[3:]]
-    z, y, _ = _blur_matrices([blurs[0], blurs[1], None], x.shape[3:], margins, border, x.dtype)
+    z, y = _blur_matrices(across, x.shape[3:5], margins[:2], border, x.dtype)
     rows = x.movedim(1, -1).contiguous().unbind(1)  # its gradient is one stack, not a map of zeros for each scale
     outputs = []
     for k in range(scales):
-        blurred = rows[k if len(rows) > 1 else 0]
-        if blurs[2] is not None:
-            blurred = blur_rows(blurred, blurs[2][k], border, margins[2])
+        blurred = blur_rows(rows[k if len(rows) > 1 else 0], along_x[k], border, margins[2])
         single = [None if matrix is None else matrix[k : k + 1] for matrix in (z, y)]
         padded = per_scale_separable(blurred[:, None].movedim(-1, 1), (single[0], single[1], None))
         outputs.append(_convolve(padded[:, :, 0], kernels[k], bias))
