@@ -28,6 +28,7 @@ from se_unet import build_network
 from se_unet.allocator import keep_freed_memory
 from se_unet.convolution import ScaleConvolution
 from se_unet.separable import apply_separable, gaussian_matrix, spline_matrix
+from se_unet.weights import save_weights
 
 SHAPE = (40, 56, 40)
 TEST_CASES, TRAIN_CASES, SPLIT_SEED = 40, 25, 12345
@@ -188,8 +189,16 @@ def test(network: nn.Module, cases: list[tuple[Tensor, Tensor]], with_ensemble: 
     return {"single": single, "ensemble": ensemble}
 
 
-def run(cases: dict[str, tuple[Tensor, Tensor]], name: str, seed: int, steps: int, output: Path, with_ensemble: bool) -> None:
-    """Train and test one design with one seed, once."""
+def run(
+    cases: dict[str, tuple[Tensor, Tensor]],
+    name: str,
+    seed: int,
+    steps: int,
+    output: Path,
+    with_ensemble: bool,
+    weights: Path | None,
+) -> None:
+    """Train and test one design with one seed, once; its weights are kept in the folder `weights`, if one is given."""
     path = output / f"{name.replace(':', '_').replace(',', '_')}_{steps}_{seed}.json"
     if path.exists():
         return
@@ -199,6 +208,8 @@ def run(cases: dict[str, tuple[Tensor, Tensor]], name: str, seed: int, steps: in
     start = time.perf_counter()
     losses = train(network, [cases[case] for case in training], steps, seed, name.endswith("+scale"))
     seconds = time.perf_counter() - start
+    if weights:
+        save_weights(network, weights / f"{path.stem}.safetensors")
     results = test(network, [cases[case] for case in testing], with_ensemble)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     write_json(path, {"design": name, "seed": seed, "steps": steps, "parameters": parameters, "seconds": seconds, "dice": results,
@@ -216,17 +227,19 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
     parser.add_argument("--steps", type=int, default=250)
     parser.add_argument("--ensemble", action="store_true")
+    parser.add_argument("--weights", type=Path, help="keep the trained weights in this folder")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--figure", type=Path, help="draw the loss curves of the designs into this SVG")
     parser.add_argument("--draw", nargs="*", help="designs to draw, instead of those that are run")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     keep_freed_memory()
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    for folder in (arguments.output, arguments.weights or arguments.output):
+        folder.mkdir(parents=True, exist_ok=True)
     cases = load_cases(arguments.dataset) if arguments.designs else {}
     for seed in arguments.seeds:
         for name in arguments.designs:
-            run(cases, name, seed, arguments.steps, arguments.output, arguments.ensemble)
+            run(cases, name, seed, arguments.steps, arguments.output, arguments.ensemble, arguments.weights)
     results = read_results(arguments.output)
     print(text_table(rows_of(results), columns_of(results)))
     if arguments.figure:
