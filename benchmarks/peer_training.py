@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.nnunet_peer import Peer, run_quietly
 
-# What both programs below begin with. Arguments: dataset, features of the first stage (0: as planned), seed.
+# What both programs below begin with. Arguments: dataset, features of the first stage and batch (0: as planned), seed.
 _BEGIN = """
 import json, os, random, sys, time
 import numpy as np, torch
@@ -22,10 +22,12 @@ from pathlib import Path
 from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-def make(name, features, seed):
+def make(name, features, seed, batch=0):
     folder = Path(nnUNet_preprocessed) / name
     plans = json.loads((folder / "nnUNetPlans.json").read_text())
-    sizes = plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
+    settings = plans["configurations"]["3d_fullres"]
+    settings["batch_size"] = batch or settings["batch_size"]
+    sizes = settings["architecture"]["arch_kwargs"]
     if features:
         sizes["features_per_stage"] = [each * features // sizes["features_per_stage"][0] for each in sizes["features_per_stage"]]
     plans["continue_training"] = (Path(os.environ["nnUNet_results"]) / name).exists()
@@ -53,10 +55,10 @@ if __name__ == "__main__":
     os._exit(0)
 """
 
-# Train and validate; go on where a former run stopped. Further arguments: epochs, iterations.
+# Train and validate; go on where a former run stopped. Further arguments: epochs, iterations, batch.
 _TRAIN = """
 if __name__ == "__main__":
-    trainer = make(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    trainer = make(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[6]))
     trainer.num_epochs, trainer.num_iterations_per_epoch = int(sys.argv[4]), int(sys.argv[5])
     trainer.num_val_iterations_per_epoch, trainer.save_every = 10, 1
     trainer.initialize()
@@ -89,14 +91,17 @@ def prepare(peer: Peer, dataset: Path) -> dict[str, Any]:
     return settings
 
 
-def train(peer: Peer, dataset: str, features: int, seed: int, epochs: int, iterations: int) -> float:
-    """Train and validate fold 0, or take the result of a former run. Returns the mean foreground Dice of whole volumes."""
-    results = peer.work / f"results_{features}_{epochs}_{iterations}_{seed}"
+def train(peer: Peer, dataset: str, features: int, batch: int, seed: int, epochs: int, iterations: int) -> float:
+    """Train and validate fold 0, or take the result of a former run. Returns the mean foreground Dice of whole volumes.
+
+    Features of the first stage and batch are the plan's where they are 0.
+    """
+    results = peer.work / f"results_{features}_{batch}_{epochs}_{iterations}_{seed}"
     results.mkdir(parents=True, exist_ok=True)
     fold = results / dataset / "nnUNetTrainer__nnUNetPlans__3d_fullres" / "fold_0"
     summary = fold / "validation" / "summary.json"
     if not summary.exists():
-        numbers = [str(number) for number in (features, seed, epochs, iterations)]
+        numbers = [str(number) for number in (features, seed, epochs, iterations, batch)]
         run_quietly(
             [str(peer.python), "-c", _BEGIN + _TRAIN, dataset, *numbers], peer.environment | {"nnUNet_results": str(results)}
         )

@@ -42,6 +42,7 @@ def main() -> int:
     parser.add_argument("--peer-work", type=Path, required=True, help="nnU-Net's folders")
     parser.add_argument("--networks", nargs="+", default=["baseline"])
     parser.add_argument("--features", type=int, default=0, help="of the first stage; default: as planned")
+    parser.add_argument("--batch", type=int, default=0, help="default: as planned")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--iterations", type=int, default=50)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -67,9 +68,11 @@ def main() -> int:
 def train_one(name: str, seed: int, peer: Peer, arguments: argparse.Namespace) -> float:
     """Mean foreground Dice of one training."""
     if name == PEER:
-        return train_peer(peer, arguments.data.name, arguments.features, seed, arguments.epochs, arguments.iterations)
+        return train_peer(
+            peer, arguments.data.name, arguments.features, arguments.batch, seed, arguments.epochs, arguments.iterations
+        )
     folder = find_dataset(arguments.data, arguments.work)
-    tag = f"parity_{arguments.features}_{arguments.epochs}_{arguments.iterations}_{seed}"
+    tag = f"parity_{arguments.features}_{arguments.batch}_{arguments.epochs}_{arguments.iterations}_{seed}"
     metrics = folder.model("3d_fullres", name, tag).fold(0).metrics
     if not metrics.is_file():
         command = our_command(name, seed, tag, folder.path.name, arguments)
@@ -83,6 +86,7 @@ def our_command(name: str, seed: int, tag: str, dataset: str, arguments: argpars
     words = [sys.executable, "-m", "trainers.cli", dataset, "--work", str(arguments.work), "--network", name, "--tag", tag]
     words += ["--epochs", str(arguments.epochs), "--iterations", str(arguments.iterations), "--seed", str(seed), "--resume"]
     words += ["--workers", str(arguments.workers), "--device", "cpu", "--preset", "default", "--set", "validation_iterations=10"]
+    words += [f"batch_size={arguments.batch}"] * bool(arguments.batch)
     return words + [f"base_features={arguments.features}"] * bool(arguments.features and name == "baseline")
 
 
