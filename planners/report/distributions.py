@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from configs.fingerprint import Fingerprint, IntensityHistogram, IntensityStatistics
 from configs.plan import Plan
-from planners.report.style import (
+from preprocessing.pages.figures import (
     BLUE,
     ORANGE,
     SOFT,

@@ -2,12 +2,9 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from configs.files import write_text
 from configs.fingerprint import Fingerprint
@@ -19,25 +16,11 @@ from planners.report.folds import Fold, find_folds
 from planners.report.median_case import Slices, load_slices
 from planners.report.patch_figure import patch_figure
 from planners.report.structures import diameters, label_figure, scale_figure, volumes, widest_label
-from planners.report.style import in_figures, label_colours
 from preprocessing.dataset import RawDataset
+from preprocessing.pages.figures import Picture, in_figures, label_colours
+from preprocessing.pages.rendering import page_environment
 
 FILE = "report.html"
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure with its words.
-
-    Attributes:
-        svg: of the figure.
-        alternative: what it shows, for those who do not see it.
-        caption: how to read it.
-    """
-
-    svg: Markup
-    alternative: str
-    caption: str
 
 
 def write_report(folder: Path, dataset: RawDataset, fingerprint: Fingerprint, plan: Plan) -> Path:
@@ -54,20 +37,22 @@ def write_report(folder: Path, dataset: RawDataset, fingerprint: Fingerprint, pl
 
 def report_page(fingerprint: Fingerprint, plan: Plan, folds: Sequence[Fold], slices: Slices) -> str:
     """The page as HTML. The same input gives the same text."""
-    environment = Environment(
-        loader=PackageLoader("planners.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("page.html.j2").render(
-        name=plan.dataset.name,
-        summary=_summary(fingerprint, plan),
-        findings=find_all(fingerprint, plan, folds),
-        checks=CHECKS,
-        glance=_glance(plan),
-        pictures=_data_pictures(fingerprint, plan),
-        labels=_label_rows(fingerprint, plan),
-        configurations=[
-            _configuration(name, configuration, fingerprint, plan, slices) for name, configuration in plan.configurations.items()
-        ],
+    return (
+        page_environment("planners.report")
+        .get_template("page.html.j2")
+        .render(
+            name=plan.dataset.name,
+            summary=_summary(fingerprint, plan),
+            findings=find_all(fingerprint, plan, folds),
+            checks=CHECKS,
+            glance=_glance(plan),
+            pictures=_data_pictures(fingerprint, plan),
+            labels=_label_rows(fingerprint, plan),
+            configurations=[
+                _configuration(name, configuration, fingerprint, plan, slices)
+                for name, configuration in plan.configurations.items()
+            ],
+        )
     )
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from configs.dataset import DatasetDescription
 from configs.plan import ConfigurationPlan
 from planners.report.median_case import Slices, patch_start
-from planners.report.style import BLUE, ORANGE, WIDTH, draw, label_colours
+from preprocessing.pages.figures import BLUE, ORANGE, WIDTH, draw, label_colours
 
 _ACROSS = ((0, 1, 2), (1, 0, 2), (2, 0, 1))  # the axis that a slice lies across, its rows, its columns; of (Z, Y, X)
 _DRAWN = "ZYX"

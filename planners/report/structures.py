@@ -11,7 +11,16 @@ from numpy.typing import NDArray
 from configs.fingerprint import Fingerprint
 from configs.scales import ScaleGroup
 from planners.report.distributions import fit_values, strip
-from planners.report.style import BLUE, GREEN, ORANGE, draw, only_horizontal_grid, only_vertical_grid, plain_ticks, shortened
+from preprocessing.pages.figures import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    draw,
+    only_horizontal_grid,
+    only_vertical_grid,
+    plain_ticks,
+    shortened,
+)
 
 _ROW = 0.24  # inches for each label
 _MOST_DOTS = 3000  # structures that are drawn for each label

@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
@@ -57,6 +58,21 @@ _SETTINGS: dict[Any, Any] = {
     "ytick.minor.size": 0,
 }
 _GROUP_NAMES = re.compile(r' id="[A-Za-z0-9.]+_\d+"')
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure with its words.
+
+    Attributes:
+        svg: of the figure.
+        alternative: what it shows, for those who do not see it.
+        caption: how to read it.
+    """
+
+    svg: Markup
+    alternative: str
+    caption: str
 
 
 def draw(name: str, height: float, paint: Callable[[Figure], None]) -> Markup:
