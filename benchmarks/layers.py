@@ -62,7 +62,7 @@ def error_of(name: str, seeds: int) -> float:
     scales = scales_of(layer)
     shift = 1 if scales else 0
     return equivariance_error(
-        layer, STEP, channels=layer.in_channels, scales=scales, shift=shift, size=48, interior=11, seeds=range(seeds)
+        layer, STEP, channels=layer.weight.shape[1], scales=scales, shift=shift, size=48, interior=11, seeds=range(seeds)
     )
 
 
@@ -95,7 +95,7 @@ def measure(channels: int, batch: int, size: int, rounds: int, device: torch.dev
 def _input(layer: Layer, batch: int, size: int, device: torch.device) -> Tensor:
     """Random features in the memory layout that networks use."""
     scales = scales_of(layer)
-    shape = (batch, layer.in_channels, *([scales] if scales else []), size, size, size)
+    shape = (batch, layer.weight.shape[1], *([scales] if scales else []), size, size, size)
     return channels_innermost(torch.randn(shape, device=device))
 
 

@@ -43,8 +43,8 @@ def build(name: str) -> nn.Module:
     gain = float(options.get("gain", 1))
     for module in network.modules():
         if gain != 1 and isinstance(module, ScaleConvolution):  # the same function, each weight with `gain` times its say
-            module.stencils *= gain
-            module.whole *= gain
+            module.functions.stencils *= gain
+            module.functions.whole *= gain
             module.weight.data /= gain
     return network
 

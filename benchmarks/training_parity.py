@@ -73,7 +73,7 @@ def train_one(name: str, seed: int, peer: Peer, arguments: argparse.Namespace) -
         )
     folder = find_dataset(arguments.data, arguments.work)
     tag = f"parity_{arguments.features}_{arguments.batch}_{arguments.epochs}_{arguments.iterations}_{seed}"
-    metrics = folder.model("3d_fullres", name, tag).fold(0).metrics
+    metrics = folder.model("3d_fullres", name, tag).fold(0).validation.metrics
     if not metrics.is_file():
         command = our_command(name, seed, tag, folder.path.name, arguments)
         if os.spawnve(os.P_WAIT, sys.executable, command, os.environ | threads_environment(peer.threads)):

@@ -18,7 +18,7 @@ from inference.device import choose_device
 from se_unet.allocator import keep_freed_memory
 from trainers.building import make_learner, make_parts
 from trainers.checkpoint import TrainingState
-from trainers.folders import find_dataset
+from trainers.folders import Place, find_dataset
 from trainers.interruption import StopRequest
 from trainers.job import Job
 from trainers.loop import Parts
@@ -56,7 +56,7 @@ def make(arguments: argparse.Namespace) -> Parts:
     adapted = plan.only("3d_fullres", arguments.network, adapt_plan(plan.network("3d_fullres", arguments.network), config))
     split = choose_split(folder.splits, 0, folder.store(adapted).identifiers())
     model = folder.model("3d_fullres", arguments.network, "benchmark")
-    job = Job(folder, model, 0, split, adapted, config, choose_device(arguments.device), "")
+    job = Job(Place(folder, model, 0), split, adapted, config, choose_device(arguments.device), "")
     return make_parts(job, make_learner(job), TrainingState(), StopRequest(), Silent())
 
 

@@ -19,6 +19,7 @@ from inference.outputs import Extras
 from inference.predictor import Predictor
 from inference.scaling import scaled_shape
 from inference.sweep import HALF_ABOVE, Shape, padding
+from inference.variants import choose_variants
 from preprocessing.geometry import Geometry
 from preprocessing.orientation import find_orientation
 from preprocessing.resampled_grid import resampled_shape
@@ -59,7 +60,7 @@ def estimate_prediction(predictor: Predictor, cases: Mapping[str, tuple[Path, ..
     geometries = list(_geometries(cases.values()))
     tiles, seconds, largest = 0, 0.0, 0
     for model, networks in zip(predictor.models, predictor.networks, strict=True):
-        scales, _ = predictor.scales(model)
+        scales = choose_variants(model, predictor.options).scales
         reflections = 2 ** len(model.network_plan.mirror_axes) if predictor.options.mirror else 1
         each = sum(_tiles(_planned_shape(one, model), scales, model, predictor.options.step) for one in geometries)
         tiles += each * len(networks) * reflections
@@ -114,14 +115,14 @@ def _case_bytes(geometry: Geometry, predictor: Predictor, extras: Extras) -> int
     total += 2 * 4 * stored  # labels, as decided and as written
     total += (4 * classes * stored * 2 if extras.probabilities else 0) + (4 * 4 * stored if extras.uncertainty else 0)
     members = sum(
-        len(predictor.scales(model)[0]) * len(networks)
+        len(choose_variants(model, predictor.options).scales) * len(networks)
         for model, networks in zip(predictor.models, predictor.networks, strict=True)
     )
     for model, networks in zip(predictor.models, predictor.networks, strict=True):
         shape = _planned_shape(geometry, model)
         total += 3 * 4 * channels * prod(shape)  # normalised, resampled, and the next case's
         if predictor.device.type == "cpu":
-            scales, _ = predictor.scales(model)
+            scales = choose_variants(model, predictor.options).scales
             total += len(networks) * sum(_sums_bytes(scaled_shape(shape, factor), model, members) for factor in scales)
     return total
 

@@ -12,6 +12,7 @@ from inference.capacity import Capacity
 from inference.ensemble import Blending, Matrices, Member, blend
 from inference.scaling import ScaledImage, scaled_shape
 from inference.sliding_window import device_of, evaluating
+from inference.variants import Variants
 from se_unet.separable import spline_matrix
 
 
@@ -19,10 +20,7 @@ def make_members(
     networks: Sequence[nn.Module],
     image: Tensor,
     network_plan: NetworkPlan,
-    *,
-    mirror: bool = True,
-    scales: Sequence[float] | None = None,
-    weights: Sequence[float] | None = None,
+    variants: Variants | None = None,
     onwards: Matrices = (None, None, None),
 ) -> list[Member]:
     """One member for each network and scale factor.
@@ -35,23 +33,20 @@ def make_members(
         image: (C, Z, Y, X) float32 at the planned spacing, normalised.
         network_plan: gives patch size, mirror axes and test scales. Along axes where the patch is one voxel thick, nothing is
             scaled or mirrored.
-        mirror: average over reflections along the plan's mirror axes.
-        scales: factors; None takes the plan's, (1.0,) is none.
-        weights: of the factors, not negative; None weighs them alike.
+        variants: None takes the plan's test scales and its reflections.
         onwards: from the image's grid to the target's, one matrix for each axis; None where it keeps its length.
 
     Raises:
-        ValueError: no network, no scale, or weights that do not fit the scales.
+        ValueError: no network.
     """
-    factors = tuple(network_plan.test_scales if scales is None else scales)
-    shares = shares_of(factors, weights)
+    variants = variants or Variants(scales=network_plan.test_scales)
     if not networks:
         raise ValueError("there must be at least one network")
     axes = [axis for axis, size in enumerate(network_plan.patch_size) if size > 1]
-    mirrored = tuple(axis for axis in network_plan.mirror_axes if mirror and axis in axes)
+    mirrored = tuple(axis for axis in network_plan.mirror_axes if variants.mirror and axis in axes)
     shape = scaled_shape(image.shape[1:], 1.0)
     members = []
-    for factor, share in zip(factors, shares, strict=True):
+    for factor, share in zip(variants.scales, variants.shares, strict=True):
         if share == 0:
             continue
         resized = scaled_shape(shape, factor, axes)
@@ -67,10 +62,8 @@ def predict_ensemble(
     networks: Sequence[nn.Module],
     image: Tensor,
     network_plan: NetworkPlan,
+    variants: Variants | None = None,
     *,
-    mirror: bool = True,
-    scales: Sequence[float] | None = None,
-    weights: Sequence[float] | None = None,
     how: Blending | None = None,
     tile_batch: int | None = None,
     device: torch.device | str | None = None,
@@ -79,7 +72,7 @@ def predict_ensemble(
     """Class probabilities on an image's own grid, all of them in memory.
 
     Args:
-        networks, image, network_plan, mirror, scales, weights: see `make_members`.
+        networks, image, network_plan, variants: see `make_members`.
         how: networks and scales are averaged; None takes the defaults.
         tile_batch: tiles per forward pass; None chooses by device.
         device: of the computation and the result; None takes the first network's.
@@ -91,7 +84,7 @@ def predict_ensemble(
     Raises:
         ValueError: see `make_members`.
     """
-    members = make_members(networks, image, network_plan, mirror=mirror, scales=scales, weights=weights)
+    members = make_members(networks, image, network_plan, variants)
     capacity = Capacity.of(torch.device(device) if device is not None else device_of(networks[0]), tile_batch)
     shape, classes = scaled_shape(image.shape[1:], 1.0), network_plan.network.output_channels
     mean = torch.empty((classes, *shape), device=capacity.device)
@@ -101,18 +94,6 @@ def predict_ensemble(
         for brick in blend(members, shape, classes, how or Blending(), capacity, progress):
             mean[(slice(None), *brick.place)] = brick.probabilities
     return mean
-
-
-def shares_of(factors: Sequence[float], weights: Sequence[float] | None) -> list[float]:
-    """Weights of the scales, brought to a sum of 1.
-
-    Raises:
-        ValueError: they do not fit the scales.
-    """
-    given = [1.0] * len(factors) if weights is None else list(weights)
-    if len(given) != len(factors) or any(weight < 0 for weight in given) or not sum(given) > 0:
-        raise ValueError(f"there must be one weight, not negative, for each of the scales {tuple(factors)}, not {given}")
-    return [weight / sum(given) for weight in given]
 
 
 def _chain(before: int, after: int, onwards: Tensor | None) -> Tensor | None:

@@ -29,7 +29,6 @@ class NNUNetCheckpoint:
         fold: that was trained.
         dataset: nnU-Net's `dataset.json`.
         mirror_axes: spatial axes that were mirrored in training, or None.
-        trainer: name of nnU-Net's trainer class.
     """
 
     path: Path
@@ -39,7 +38,6 @@ class NNUNetCheckpoint:
     fold: int | str
     dataset: Mapping[str, Any]
     mirror_axes: tuple[int, ...] | None
-    trainer: str
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -102,7 +100,6 @@ def read_nnunet_checkpoint(path: Path) -> NNUNetCheckpoint:
             fold=arguments["fold"],
             dataset=arguments["dataset_json"],
             mirror_axes=None if axes is None else tuple(int(axis) for axis in axes),
-            trainer=str(content.get("trainer_name", "")),
         )
     except (KeyError, TypeError, AttributeError) as error:
         problem = f"it is no checkpoint of nnU-Net 2 ({type(error).__name__}: {error})"

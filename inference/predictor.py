@@ -22,6 +22,7 @@ from inference.members import make_members, predict_ensemble
 from inference.model import Model, load_models
 from inference.options import PredictionOptions
 from inference.segmentation import Segmentation, Wanted, collect
+from inference.variants import choose_variants
 from inference.volumes import open_volume
 from preprocessing.geometry import Geometry
 from preprocessing.labels import to_class_indices
@@ -105,17 +106,12 @@ class Predictor:
         return cls(load_models([Path(folder) for folder in folders], folds, checkpoint, network_class), device, options)
 
     @property
-    def model(self) -> Model:
-        """The first model, which is mostly the only one."""
-        return self.models[0]
-
-    @property
     def description(self) -> DatasetDescription:
         """Channels that the models need, and labels that they give."""
-        return self.model.plan.dataset
+        return self.models[0].plan.dataset
 
     @property
-    def blending(self) -> Blending:
+    def _blending(self) -> Blending:
         """How members are averaged."""
         return Blending(regions=self.description.has_regions, average=self.options.average, step=self.options.step)
 
@@ -176,7 +172,7 @@ class Predictor:
             for position, (image, trace) in enumerate(zip(images, prepared.traces, strict=True))
             for member in self._members(position, image, trace)
         ]
-        trace, how = prepared.traces[0], self.blending
+        trace, how = prepared.traces[0], self._blending
         return collect(members, trace, self.description, wanted or Wanted(), how, self._capacity, progress)
 
     def probabilities(self, image: Tensor, progress: Progress | None = None) -> Tensor:
@@ -189,26 +185,17 @@ class Predictor:
         Returns:
             (K, Z, Y, X) float32 on the predictor's device.
         """
-        scales, weights = self.scales(self.model)
+        model = self.models[0]
         return predict_ensemble(
             self.networks[0],
             image.to(self.device),
-            self.model.network_plan,
-            mirror=self.options.mirror,
-            scales=scales,
-            weights=weights,
-            how=self.blending,
+            model.network_plan,
+            choose_variants(model, self.options),
+            how=self._blending,
             tile_batch=self._capacity.tile_batch,
             device=self.device,
             progress=progress,
         )
-
-    def scales(self, model: Model) -> tuple[tuple[float, ...], tuple[float, ...] | None]:
-        """Scale factors and their weights (None: all alike): the options' own, else those kept with the model, else the plan's."""
-        asked, kept = self.options.scales, model.ensemble
-        if kept is not None and asked in (None, kept.scales) and self.options.scale_weights is None:
-            return kept.scales, kept.weights
-        return asked or model.network_plan.test_scales, self.options.scale_weights
 
     def _with_first_stage(self, prepared: Prepared) -> list[Tensor]:
         """The images, with the first stage's segmentation as further channels for the models of a second stage."""
@@ -228,17 +215,9 @@ class Predictor:
     def _members(self, position: int, image: Tensor, trace: Trace) -> list[Member]:
         """Those of one model; the target is the cropped grid of the image as stored."""
         model = self.models[position]
-        scales, weights = self.scales(model)
         onwards = resampling_matrices(trace.resampled_shape, trace.box.shape, LABEL_ORDER, trace.separate_axis)
-        return make_members(
-            self.networks[position],
-            image.to(self.device),
-            model.network_plan,
-            mirror=self.options.mirror,
-            scales=scales,
-            weights=weights,
-            onwards=onwards,
-        )
+        variants = choose_variants(model, self.options)
+        return make_members(self.networks[position], image.to(self.device), model.network_plan, variants, onwards)
 
 
 def load_first_stage(

@@ -6,6 +6,7 @@ from inference.options import Average
 from inference.outputs import Extras
 from inference.postprocessing import Postprocessing
 from inference.predictor import Predictor
+from inference.variants import choose_variants
 
 FILE = "prediction.json"
 
@@ -54,15 +55,14 @@ def record_of(predictor: Predictor, folders: list[str], checkpoint: str, extras:
     """The record of a predictor that was loaded from these folders."""
     models = []
     for model, folder in zip(predictor.models, folders, strict=True):
-        scales, weights = predictor.scales(model)
-        given = weights or (1.0,) * len(scales)
+        variants = choose_variants(model, predictor.options)
         models.append(
             ModelRecord(
                 model=folder,
                 folds=tuple(model.networks),
-                scales=scales,
-                scale_weights=tuple(weight / sum(given) for weight in given),
-                mirror_axes=model.network_plan.mirror_axes if predictor.options.mirror else (),
+                scales=variants.scales,
+                scale_weights=variants.shares,
+                mirror_axes=model.network_plan.mirror_axes if variants.mirror else (),
             )
         )
     return PredictionRecord(

@@ -50,15 +50,15 @@ class FeatureBudget:
     @property
     def allowed(self) -> float:
         """Values of one sample at the reference batch."""
-        return self.skeleton.values * self.memory / self.skeleton.memory
+        return self.skeleton.reference.values * self.memory / self.skeleton.reference.memory
 
     def samples(self, topology: Topology) -> int:
         """Samples of the topology's patch that fit in one training step, rounded."""
-        return round(self.allowed / self._values(topology) * self.skeleton.batch)
+        return round(self.allowed / self._values(topology) * self.skeleton.reference.batch)
 
     def fits(self, topology: Topology) -> bool:
         """Whether a batch of two fits."""
-        return self._values(topology) / self.skeleton.batch * SMALLEST_BATCH <= self.allowed
+        return self._values(topology) / self.skeleton.reference.batch * SMALLEST_BATCH <= self.allowed
 
     def _values(self, topology: Topology) -> int:
         return feature_values(self.skeleton, topology, self.skeleton.features(len(topology.strides)), self.outputs)

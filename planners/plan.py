@@ -140,7 +140,7 @@ def _sample_baseline(context: _Context, resolution: Resolution) -> Sampling:
 
 
 def _memory(context: _Context, resolution: Resolution) -> float:
-    return context.options.gpu_memory or resolution.skeleton.memory
+    return context.options.gpu_memory or resolution.skeleton.reference.memory
 
 
 def _network_plan(

@@ -16,6 +16,21 @@ SIZES: tuple[Size, ...] = ("small", "medium", "large")
 
 
 @dataclass(frozen=True)
+class Reference:
+    """The network that fills a GPU, by which others are judged.
+
+    Attributes:
+        values: in the feature maps of one sample.
+        batch: samples of a training step.
+        memory: GB that they fill; also what is planned for where nothing else is asked for.
+    """
+
+    values: int
+    batch: int
+    memory: float
+
+
+@dataclass(frozen=True)
 class Skeleton:
     """Blocks, channels and budget of a network with any number of stages.
 
@@ -26,9 +41,7 @@ class Skeleton:
         most_features: channels at most.
         first_blocks: blocks of the first encoder stages; all further stages have as many as the last of these.
         decoder_blocks: convolutions of each decoder stage.
-        values: feature-map values of one sample, of the network that trains with a batch of `batch` in `memory` GB.
-        batch: see there.
-        memory: see there; also what is planned for where nothing else is asked for.
+        reference: of this size.
     """
 
     size: Size
@@ -37,9 +50,7 @@ class Skeleton:
     most_features: int
     first_blocks: tuple[int, ...]
     decoder_blocks: int
-    values: int
-    batch: int
-    memory: float
+    reference: Reference
 
     def features(self, stages: int) -> list[int]:
         """Channels of each stage."""
@@ -67,12 +78,12 @@ def choose_skeleton(size: Size, slices: bool) -> Skeleton:
 
 
 _FOR_VOLUMES: dict[Size, Skeleton] = {
-    "small": Skeleton("small", "plain", 16, 160, (2,), 2, values=280_000_000, batch=2, memory=4.0),
-    "medium": Skeleton("medium", "plain", 32, 320, (2,), 2, values=560_000_000, batch=2, memory=8.0),
-    "large": Skeleton("large", "residual", 32, 320, (1, 3, 4, 6), 1, values=2_100_000_000, batch=2, memory=24.0),
+    "small": Skeleton("small", "plain", 16, 160, (2,), 2, Reference(280_000_000, 2, 4.0)),
+    "medium": Skeleton("medium", "plain", 32, 320, (2,), 2, Reference(560_000_000, 2, 8.0)),
+    "large": Skeleton("large", "residual", 32, 320, (1, 3, 4, 6), 1, Reference(2_100_000_000, 2, 24.0)),
 }
 _FOR_SLICES: dict[Size, Skeleton] = {
-    "small": Skeleton("small", "plain", 16, 256, (2,), 2, values=42_500_000, batch=12, memory=4.0),
-    "medium": Skeleton("medium", "plain", 32, 512, (2,), 2, values=85_000_000, batch=12, memory=8.0),
-    "large": Skeleton("large", "residual", 32, 512, (1, 3, 4, 6), 1, values=380_000_000, batch=12, memory=24.0),
+    "small": Skeleton("small", "plain", 16, 256, (2,), 2, Reference(42_500_000, 12, 4.0)),
+    "medium": Skeleton("medium", "plain", 32, 512, (2,), 2, Reference(85_000_000, 12, 8.0)),
+    "large": Skeleton("large", "residual", 32, 512, (1, 3, 4, 6), 1, Reference(380_000_000, 12, 24.0)),
 }

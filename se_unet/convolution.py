@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from configs.network import Border
 from se_unet.engines import Engine, choose_engine, coverage, dense, factorised
+from se_unet.fixed_functions import FixedFunctions
 from se_unet.kernels import BasisOrder, Taps, kernel_functions
 from se_unet.precision import full_precision
 
@@ -55,49 +56,35 @@ class ScaleConvolution(nn.Module):
         gain: float = 1.0,
     ):
         super().__init__()
-        self.in_channels, self.out_channels, self.scales = in_channels, out_channels, len(sigmas)
-        self.scale_size, self.border, self.engine, self.taps = scale_size, border, engine, taps
+        self.scales, self.scale_size, self.border, self.engine = len(sigmas), scale_size, border, engine
         widths = tuple((float(z), float(y), float(x)) for z, y, x in sigmas)
         active = (kernel[0] > 1, kernel[1] > 1, kernel[2] > 1)
         functions = kernel_functions(widths, active, order, taps, size)
-        scaling = gain * (PLAIN_TAPS / len(functions.orders)) ** 0.5
-        self.stencils: Tensor
-        self.whole: Tensor
-        self.register_buffer("stencils", (scaling * functions.stencils).float(), persistent=False)
-        self.register_buffer("whole", (scaling * functions.dense).float(), persistent=False)
-        self.merged: Tensor | None
-        self.register_buffer("merged", None, persistent=False)
-        self._keep("blur", functions.blurs)
-        self._keep("profile", _order_zero_profiles(kernel_functions(widths, active, 0, taps, size).dense, active))
+        profiles = _order_zero_profiles(kernel_functions(widths, active, 0, taps, size).dense, active)
+        self.functions = FixedFunctions(functions, profiles, gain * (PLAIN_TAPS / len(functions.orders)) ** 0.5)
+        self._merged: Tensor | None
+        self.register_buffer("_merged", None, persistent=False)
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, scale_size, len(functions.orders)))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         self._cached: tuple[object, Tensor] | None = None
         self.reset_parameters(gain)
 
-    def _keep(self, name: str, per_axis: Sequence[Tensor | None]) -> None:
-        for axis, taps in zip("zyx", per_axis, strict=True):
-            self.register_buffer(f"{name}_{axis}", None if taps is None else taps.float(), persistent=False)
-
-    def _kept(self, name: str) -> list[Tensor | None]:
-        return [self._buffers[f"{name}_{axis}"] for axis in "zyx"]
-
     def reset_parameters(self, gain: float = 1.0) -> None:
         """Draw weights as for an ordinary convolution: unit response for smooth unit input, doubled for a rectifier (He et al. 2015)."""
-        nn.init.normal_(self.weight, std=(2 / (self.in_channels * self.scale_size * PLAIN_TAPS)) ** 0.5 / gain)
+        nn.init.normal_(self.weight, std=(2 / (self.weight.shape[1] * self.scale_size * PLAIN_TAPS)) ** 0.5 / gain)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
     def extra_repr(self) -> str:
         """Sizes, for printing."""
-        return (
-            f"{self.in_channels}, {self.out_channels}, scales={self.scales}, scale_size={self.scale_size}, border={self.border}"
-        )
+        outputs, inputs = self.weight.shape[:2]
+        return f"{inputs}, {outputs}, scales={self.scales}, scale_size={self.scale_size}, border={self.border}"
 
     def kernels(self, engine: Engine) -> Tensor:
         """Kernels (S, O, I * scale_size, K_z, K_y, K_x) of the given engine. In evaluation they are kept until the weights change."""
-        if self.merged is not None:
-            return self.merged
-        functions = self.stencils if engine == "factorised" else self.whole
+        if self._merged is not None:
+            return self._merged
+        functions = self.functions.stencils if engine == "factorised" else self.functions.whole
         if self.training or torch.compiler.is_compiling() or torch.is_grad_enabled():
             return self._merge(functions)
         key = (engine, self.weight._version, self.weight.data_ptr(), functions.data_ptr(), functions.dtype)
@@ -108,8 +95,8 @@ class ScaleConvolution(nn.Module):
 
     def merge(self) -> None:
         """Fix engine and kernels as they are now: from here on the weights are ignored. For a copy that is to be exported."""
-        self.engine = self.engine or choose_engine(self.weight.device, self.taps == "factors")
-        self.merged = self.kernels(self.engine).detach()
+        self.engine = self.engine or choose_engine(self.weight.device, self.functions.have_blurs)
+        self._merged = self.kernels(self.engine).detach()
 
     def _merge(self, functions: Tensor) -> Tensor:
         with full_precision(functions.device):
@@ -117,16 +104,16 @@ class ScaleConvolution(nn.Module):
         return kernels.movedim(3, 2).flatten(2, 3)
 
     def _evaluate(self, x: Tensor) -> Tensor:
-        engine = self.engine or choose_engine(x.device, self.taps == "factors")
+        engine = self.engine or choose_engine(x.device, self.functions.have_blurs)
         kernels = self.kernels(engine)
         bias = None if self.border == "renormalise" else self.bias
         if engine == "factorised":
-            y = factorised(x, self._kept("blur"), kernels, bias, self.border)
+            y = factorised(x, self.functions.blurs(), kernels, bias, self.border)
         else:
             y = dense(x, kernels, bias, self.border)
         if self.border != "renormalise":
             return y
-        y = y / coverage(self._kept("profile"), x.shape[3:]).to(y.device, y.dtype)
+        y = y / coverage(self.functions.profiles(), x.shape[3:]).to(y.device, y.dtype)
         return y if self.bias is None else y + self.bias.reshape(1, -1, 1, 1, 1, 1)
 
 

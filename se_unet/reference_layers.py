@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from se_unet.norm import fold_scales, unfold_scales
-from se_unet.sampled_basis import SampledBasis
+from se_unet.sampled_basis import SampledBasis, normalise_by_first_scale
 
 
 class _ReferenceConvolution(nn.Module):
@@ -33,7 +33,7 @@ class _ReferenceConvolution(nn.Module):
         self.size, self.scales = basis.size, len(basis.scales)
         self.weight = nn.Parameter(torch.empty(weight_shape))
         self.bias = nn.Parameter(torch.empty(self.out_channels)) if bias else None
-        self.register_buffer("basis", basis.normalised().flatten(2).float(), persistent=False)
+        self.register_buffer("basis", normalise_by_first_scale(basis.sample()).flatten(2).float(), persistent=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

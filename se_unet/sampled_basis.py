@@ -72,10 +72,6 @@ class SampledBasis:
         """Kernels as sampled: (functions, scales, size, size, size) float64."""
         return torch.stack([self._sample_scale(scale, taps) for scale, taps in zip(self.scales, self.taps, strict=True)], dim=1)
 
-    def normalised(self) -> Tensor:
-        """As `sample`, with each function divided by its Euclidean norm at the first scale."""
-        return normalise_by_first_scale(self.sample())
-
     def _sample_scale(self, scale: float, taps: int) -> Tensor:
         """(functions, size, size, size) of one scale."""
         kernels = torch.stack([_kernel(orders, sigma, taps) for orders, sigma in self._functions_at(scale)])

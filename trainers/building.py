@@ -34,7 +34,7 @@ def make_learner(job: Job) -> Learner:
     config = job.config
     torch.manual_seed(config.seed)  # the same weights in every process
     network = make_network(job.planned, config.network_class)
-    if config.init_weights and not job.folder.checkpoint.is_file():
+    if config.init_weights and not job.place.folder.checkpoint.is_file():
         initialise(network, config.init_weights)
     network.to(job.device)
     torch.manual_seed(config.seed + rank())
@@ -42,7 +42,7 @@ def make_learner(job: Job) -> Learner:
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
     optimiser = make_optimiser(network.parameters(), config)
     precision = Precision(job.device, config.mixed_precision)
-    keeper = CheckpointKeeper(job.folder.checkpoint, network, optimiser, precision, average)
+    keeper = CheckpointKeeper(job.place.folder.checkpoint, network, optimiser, precision, average)
     return Learner(network, average, optimiser, precision, keeper)
 
 
@@ -99,11 +99,11 @@ def make_batches(job: Job, progress: Progress) -> BatchMaker:
 
 def opening(job: Job, state: TrainingState, network: nn.Module) -> str:
     """One line that tells what is trained, for the log."""
-    planned = job.planned
+    place, planned = job.place, job.planned
     parameters = sum(parameter.numel() for parameter in network.parameters())
     start = f"going on at epoch {state.epoch + 1}" if state.epoch or state.losses else "from the start"
     return (
-        f"{job.model.path.name}, fold {job.fold}: {len(job.split.training)} training and {len(job.split.validation)} validation "
+        f"{place.model.path.name}, fold {place.fold}: {len(job.split.training)} training and {len(job.split.validation)} validation "
         f"cases, {parameters:,} parameters, patch {' x '.join(map(str, planned.patch_size))}, batch {planned.batch_size}, "
         f"{job.config.epochs} epochs of {job.config.iterations} steps, on {job.device} ({os.cpu_count()} cores), {start}"
     )
@@ -121,8 +121,7 @@ def _compiled(job: Job, learner: Learner) -> nn.Module:
 def _loggers(job: Job) -> list[Logger]:
     if rank() > 0:
         return []
-    name = f"{job.dataset.path.name}/{job.model.path.name}/fold_{job.fold}"
-    return make_loggers(job.config.loggers, job.folder.path, name, job.config.model_dump(mode="json"))
+    return make_loggers(job.config.loggers, job.place.folder.path, str(job.place), job.config.model_dump(mode="json"))
 
 
 def _volume_check(job: Job, learner: Learner) -> VolumeCheck | None:

@@ -11,6 +11,54 @@ from preprocessing.store import CaseStore
 
 
 @dataclass(frozen=True)
+class TrainingRecords:
+    """What shows how the training of a fold went. None of it is needed to go on or to predict."""
+
+    path: Path
+
+    @property
+    def log(self) -> Path:
+        """One row for each epoch."""
+        return self.path / "log.csv"
+
+    @property
+    def picture(self) -> Path:
+        """The log as curves."""
+        return self.path / "progress.png"
+
+    @property
+    def preview(self) -> Path:
+        """Patches before and after augmentation."""
+        return self.path / "preview.png"
+
+    def clear(self) -> None:
+        """Delete them."""
+        for file in (self.log, self.picture, self.preview):
+            file.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class ValidationFolder:
+    """Segmentations of a fold's validation cases, and their scores."""
+
+    path: Path
+
+    @property
+    def metrics(self) -> Path:
+        """The scores."""
+        return self.path / "metrics.json"
+
+    def segmentation(self, identifier: str) -> Path:
+        """Of a case."""
+        return self.path / f"{identifier}.nii.gz"
+
+    def clear(self) -> None:
+        """Delete the folder."""
+        if self.path.is_dir():
+            shutil.rmtree(self.path)
+
+
+@dataclass(frozen=True)
 class FoldFolder:
     """Files of one trained fold."""
 
@@ -32,29 +80,14 @@ class FoldFolder:
         return self.path / "weights_best.safetensors"
 
     @property
-    def log(self) -> Path:
-        """One row for each epoch."""
-        return self.path / "log.csv"
+    def records(self) -> TrainingRecords:
+        """Log and pictures."""
+        return TrainingRecords(self.path)
 
     @property
-    def picture(self) -> Path:
-        """The log as curves."""
-        return self.path / "progress.png"
-
-    @property
-    def preview(self) -> Path:
-        """Patches before and after augmentation."""
-        return self.path / "preview.png"
-
-    @property
-    def validation(self) -> Path:
+    def validation(self) -> ValidationFolder:
         """Segmentations of the fold's validation cases."""
-        return self.path / "validation"
-
-    @property
-    def metrics(self) -> Path:
-        """Scores of these."""
-        return self.validation / "metrics.json"
+        return ValidationFolder(self.path / "validation")
 
     @property
     def is_started(self) -> bool:
@@ -63,17 +96,17 @@ class FoldFolder:
 
     def tidy(self) -> None:
         """Delete what a killed process left half written."""
-        for folder in (self.path, self.validation):
+        for folder in (self.path, self.validation.path):
             for file in folder.glob(".partial-*"):
                 file.unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Delete what a training wrote; other files stay."""
         self.tidy()
-        for file in (self.final_weights, self.checkpoint, self.best_weights, self.log, self.picture, self.preview):
+        for file in (self.final_weights, self.checkpoint, self.best_weights):
             file.unlink(missing_ok=True)
-        if self.validation.is_dir():
-            shutil.rmtree(self.validation)
+        self.records.clear()
+        self.validation.clear()
 
 
 @dataclass(frozen=True)
@@ -127,6 +160,29 @@ class DatasetFolder:
         """Folder of a model; a tag tells trainings with other settings apart."""
         name = f"{configuration}_{network}" + (f"_{tag}" if tag else "")
         return ModelFolder(self.path / "models" / name)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a fold of a model lies.
+
+    Attributes:
+        dataset: its folder under WORK.
+        model: its folder.
+        fold: a number, or "all".
+    """
+
+    dataset: DatasetFolder
+    model: ModelFolder
+    fold: int | str
+
+    @property
+    def folder(self) -> FoldFolder:
+        """Folder of the fold."""
+        return self.model.fold(self.fold)
+
+    def __str__(self) -> str:
+        return f"{self.dataset.path.name}/{self.model.path.name}/fold_{self.fold}"
 
 
 def find_dataset(dataset: str | Path, work: Path) -> DatasetFolder:

@@ -9,7 +9,7 @@ from configs.plan import ConfigurationPlan, NetworkPlan, Plan
 from configs.training import TrainingConfig
 from preprocessing.store import CaseStore
 from trainers.checkpoint import epochs_done
-from trainers.folders import DatasetFolder, FoldFolder, ModelFolder
+from trainers.folders import FoldFolder, Place
 from trainers.previous_stage import PreviousStage
 from trainers.settings import check_settings
 from trainers.splits import Split
@@ -20,9 +20,7 @@ class Job:
     """One fold of one model, decided: nothing has been written yet.
 
     Attributes:
-        dataset: folder of the dataset under WORK.
-        model: folder of the model.
-        fold: a number, or "all".
+        place: the fold's, where it will lie.
         split: its cases.
         plan: one configuration with one network, as it will be trained.
         config: settings.
@@ -30,19 +28,12 @@ class Job:
         resume_hint: how to go on after an interruption.
     """
 
-    dataset: DatasetFolder
-    model: ModelFolder
-    fold: int | str
+    place: Place
     split: Split
     plan: Plan
     config: TrainingConfig
     device: torch.device
     resume_hint: str
-
-    @property
-    def folder(self) -> FoldFolder:
-        """Folder of the fold."""
-        return self.model.fold(self.fold)
 
     @property
     def configuration(self) -> ConfigurationPlan:
@@ -59,13 +50,13 @@ class Job:
         """What the second network of a cascade sees of the first; None in other configurations."""
         if self.configuration.previous is None:
             return None
-        folder = self.dataset.path / "preprocessed" / f"{self.model.path.name}_previous"
+        folder = self.place.dataset.path / "preprocessed" / f"{self.place.model.path.name}_previous"
         return PreviousStage(folder, self.plan.dataset.cascade_channels)
 
     @property
     def store(self) -> CaseStore:
         """The prepared cases."""
-        return self.dataset.store(self.plan)
+        return self.place.dataset.store(self.plan)
 
 
 def prepare(job: Job, resume: bool, restart: bool) -> None:
@@ -74,7 +65,7 @@ def prepare(job: Job, resume: bool, restart: bool) -> None:
     Raises:
         InputError: the fold holds a training, and neither `resume` nor `restart` is given, or its settings differ.
     """
-    folder = job.folder
+    folder, model = job.place.folder, job.place.model
     if resume and restart:
         raise InputError(Fault("--resume and --restart", "they contradict each other", "Give one of them"))
     if folder.is_started and not (resume or restart):
@@ -85,13 +76,13 @@ def prepare(job: Job, resume: bool, restart: bool) -> None:
     if resume and folder.final_weights.is_file() and not folder.checkpoint.is_file():
         problem = f"it holds final weights without {folder.checkpoint.name}, so the training cannot go on"
         raise InputError(Fault(str(folder.path), problem, "Score them with --validate-only, or train anew with --restart"))
-    plan_changed = job.model.plan.is_file() and Plan.read(job.model.plan) != job.plan
-    check_settings(job.model, job.fold, job.config, plan_changed, resume)
+    plan_changed = model.plan.is_file() and Plan.read(model.plan) != job.plan
+    check_settings(model, job.place.fold, job.config, plan_changed, resume)
     if restart:
         folder.clear()
     folder.tidy()
-    job.plan.write(job.model.plan)
-    job.config.write(job.model.settings)
+    job.plan.write(model.plan)
+    job.config.write(model.settings)
 
 
 def require_weights(folder: FoldFolder) -> None:

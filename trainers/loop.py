@@ -205,7 +205,7 @@ class Trainer:
         if value is not None and not math.isnan(value) and (state.best is None or value > state.best):
             state.best = value
             if rank() == 0:
-                save_weights(parts.learner.kept, parts.job.folder.best_weights)
+                save_weights(parts.learner.kept, parts.job.place.folder.best_weights)
 
     def _next_batch(self) -> Batch:
         try:
@@ -231,9 +231,10 @@ class Trainer:
         """Write the table, and from time to time the picture."""
         if not self._history.rows or rank() > 0:
             return
-        self._history.write_table(self._parts.job.folder.log)
+        records = self._parts.job.place.folder.records
+        self._history.write_table(records.log)
         if is_last or time.monotonic() - self._pictured > _PICTURE_SECONDS:
-            self._history.write_picture(self._parts.job.folder.picture)
+            self._history.write_picture(records.picture)
             self._pictured = time.monotonic()
 
 

@@ -16,7 +16,7 @@ from inference.predictor import Prepared
 from inference.scores import LabelScores, score_case, summarise
 from preprocessing.images import read_labels, write_labels
 from preprocessing.store import CaseStore, StoredCase
-from trainers.folders import FoldFolder
+from trainers.folders import ValidationFolder
 from trainers.previous_stage import PreviousStage
 
 logger = logging.getLogger(__name__)
@@ -26,20 +26,20 @@ def validate_fold(
     predictor: Predictor,
     store: CaseStore,
     identifiers: Sequence[str],
-    folder: FoldFolder,
+    folder: ValidationFolder,
     progress: Progress,
     tile_progress: Progress | None = None,
     previous: PreviousStage | None = None,
 ) -> EvaluationResult:
     """Predict the fold's validation cases as `se_predict` would, and compare them with the original label files.
 
-    Writes `validation/<case>.nii.gz` on the grid of the original image, and `validation/metrics.json`.
+    Writes `<case>.nii.gz` on the grid of the original image, and `metrics.json`.
 
     Args:
         predictor: of this fold alone.
         store: the prepared cases.
         identifiers: of the validation cases.
-        folder: of the fold.
+        folder: what they are written to.
         progress: shows the cases.
         tile_progress: shows the tiles of each case.
         previous: segmentations of the first network of a cascade.
@@ -47,7 +47,7 @@ def validate_fold(
     folder.metrics.unlink(missing_ok=True)
     scores = {}
     for identifier in progress.track(identifiers, "Validating", len(identifiers)):
-        scores[identifier] = _validate_case(predictor, store.read(identifier), folder.validation, previous, tile_progress)
+        scores[identifier] = _validate_case(predictor, store.read(identifier), folder, previous, tile_progress)
     result = summarise(scores)
     write_json(folder.metrics, result.model_dump(mode="json"))
     return result
@@ -72,14 +72,18 @@ def predict_case(
 
 
 def _validate_case(
-    predictor: Predictor, case: StoredCase, folder: Path, previous: PreviousStage | None, progress: Progress | None
+    predictor: Predictor, case: StoredCase, folder: ValidationFolder, previous: PreviousStage | None, progress: Progress | None
 ) -> dict[str, LabelScores]:
     """Scores of each label."""
     labels, reference, spacing = predict_case(predictor, case, previous, progress)
     properties = case.properties
     like = Path(properties.images[0]) if properties.images else None
-    path = folder / f"{case.identifier}.nii.gz"
-    write_labels(path, labels, properties.trace.geometry, like if like is not None and like.is_file() else None)
+    write_labels(
+        folder.segmentation(case.identifier),
+        labels,
+        properties.trace.geometry,
+        like if like is not None and like.is_file() else None,
+    )
     return score_case(labels, reference, predictor.description, spacing)
 
 

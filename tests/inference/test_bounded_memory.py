@@ -15,6 +15,7 @@ from inference.members import make_members, predict_ensemble
 from inference.scaling import ScaledImage, resample_image
 from inference.sliding_window import WholeImage, predict_volume
 from inference.sweep import Sweep
+from inference.variants import Variants
 from se_unet.builder import build_network
 from se_unet.separable import apply_separable, spline_matrix
 from tests.inference.models import many_classes, plan
@@ -80,7 +81,7 @@ def test_the_mean_does_not_depend_on_the_bricks(values: int, average: str) -> No
     planned = network_plan(patch_size=PATCH, network=network_plan().network)
     how = Blending(average=average, brick_values=values)  # type: ignore[arg-type]
     factors, weights = (0.7, 1.0, 1.3), (1.0, 2.0, 3.0)
-    members = make_members(networks, image, planned, scales=factors, weights=weights, mirror=False, onwards=tuple(onwards))  # type: ignore[arg-type]
+    members = make_members(networks, image, planned, Variants(False, factors, weights), tuple(onwards))  # type: ignore[arg-type]
     mean = together(list(blend(members, target, 3, how, Capacity.of(CPU))), target, 3)
     expected = torch.zeros(3, *target)
     for factor, weight in zip(factors, weights, strict=True):
@@ -128,7 +129,7 @@ def test_many_classes_are_summed_as_features() -> None:
         assert scorer.body(torch.zeros(1, 1, 16, 16, 16)).shape[1] == 4 < 20
     direct = predict_volume(network, image, (16, 16, 16)).softmax(0)
     torch.testing.assert_close(
-        predict_ensemble([network], image, network_of, mirror=False, scales=(1.0,)), direct, atol=1e-6, rtol=1e-4
+        predict_ensemble([network], image, network_of, Variants(mirror=False)), direct, atol=1e-6, rtol=1e-4
     )
     few = build_network(plan().network("3d_fullres", "baseline").network)
     assert split_network(few).head is None and split_network(asymmetric()).head is None
@@ -167,7 +168,7 @@ def test_memory_that_runs_out_is_said_once_for_all_volumes(caplog: pytest.LogCap
     capacity = Capacity.of(CPU, 8)
     image = torch.randn(1, 40, 13, 9)
     for _ in range(3):
-        members = make_members([Greedy(2)], image, network_plan(patch_size=PATCH), mirror=False)
+        members = make_members([Greedy(2)], image, network_plan(patch_size=PATCH), Variants(mirror=False))
         parts = list(blend(members, (40, 13, 9), 3, Blending(), capacity))
         torch.testing.assert_close(
             together(parts, (40, 13, 9), 3), torch.cat([image, -image, 2 * image]).softmax(0), atol=1e-5, rtol=1e-4

@@ -11,6 +11,7 @@ from inference.members import predict_ensemble
 from inference.mirroring import Mirrored
 from inference.scaling import resample_image, scaled_shape
 from inference.sliding_window import predict_volume
+from inference.variants import Variants
 
 PATCH = (8, 8, 8)
 
@@ -77,7 +78,7 @@ def test_networks_are_left_as_they_were(training: bool) -> None:
     network = nn.Sequential(asymmetric(), nn.Dropout(0.5)).train(training)
     seen: list[bool] = []
     network.register_forward_hook(lambda module, _inputs, _output: seen.append(module.training))
-    predict_ensemble([network], torch.randn(1, 8, 8, 8), network_plan(), scales=(0.8, 1.0))
+    predict_ensemble([network], torch.randn(1, 8, 8, 8), network_plan(), Variants(scales=(0.8, 1.0)))
     assert network.training == training and network[1].training == training
     assert seen and not any(seen)
 
@@ -98,8 +99,8 @@ def test_wrong_mirror_axes_are_refused() -> None:
 def test_scale_one_alone_changes_nothing() -> None:
     image = torch.randn(1, 11, 12, 9)
     plain = torch.softmax(predict_volume(asymmetric(), image, PATCH), 0)
-    assert torch.equal(predict_ensemble([asymmetric()], image, network_plan(), mirror=False, scales=(1.0,)), plain)
-    several = predict_ensemble([asymmetric()], image, network_plan(), mirror=False, scales=(0.8, 1.0, 1.25))
+    assert torch.equal(predict_ensemble([asymmetric()], image, network_plan(), Variants(mirror=False)), plain)
+    several = predict_ensemble([asymmetric()], image, network_plan(), Variants(False, (0.8, 1.0, 1.25)))
     assert (several - plain).abs().max() > 0.01
 
 
@@ -107,7 +108,7 @@ def test_weights_choose_among_scales() -> None:
     image = torch.randn(1, 11, 12, 9)
 
     def ensemble(scales: tuple[float, ...], weights: tuple[float, ...] | None = None) -> Tensor:
-        return predict_ensemble([asymmetric()], image, network_plan(), mirror=False, scales=scales, weights=weights)
+        return predict_ensemble([asymmetric()], image, network_plan(), Variants(False, scales, weights))
 
     torch.testing.assert_close(ensemble((0.8, 1.0), (0, 3)), ensemble((1.0,)))
     torch.testing.assert_close(ensemble((0.8, 1.0), (1, 3)), 0.25 * ensemble((0.8,)) + 0.75 * ensemble((1.0,)))
@@ -117,7 +118,7 @@ def test_weights_choose_among_scales() -> None:
 def test_the_plan_gives_scales_and_mirror_axes() -> None:
     image = torch.randn(1, 11, 12, 9)
     plan = network_plan(test_scales=(0.8, 1.0), mirror_axes=(0,))
-    explicit = predict_ensemble([Mirrored(asymmetric(), (0,))], image, plan, mirror=False, scales=(0.8, 1.0))
+    explicit = predict_ensemble([Mirrored(asymmetric(), (0,))], image, plan, Variants(False, (0.8, 1.0)))
     torch.testing.assert_close(predict_ensemble([asymmetric()], image, plan), explicit)
 
 
@@ -126,7 +127,7 @@ def test_outputs_are_probabilities(regions: bool) -> None:
     image = 5 * torch.randn(1, 11, 12, 9)
     networks = [asymmetric(0), asymmetric(1)]
     probabilities = predict_ensemble(
-        networks, image, network_plan(mirror_axes=(0,)), scales=(0.7, 1.0, 1.3), how=Blending(regions=regions)
+        networks, image, network_plan(mirror_axes=(0,)), Variants(scales=(0.7, 1.0, 1.3)), how=Blending(regions=regions)
     )
     assert probabilities.shape == (3, 11, 12, 9)
     assert probabilities.min() >= -1e-6 and probabilities.max() <= 1 + 1e-6
@@ -137,7 +138,7 @@ def test_outputs_are_probabilities(regions: bool) -> None:
 def test_networks_are_averaged_as_probabilities() -> None:
     image = torch.randn(1, 9, 9, 9)
     first, second = (0.0, 1.0, 2.0), (3.0, 0.0, 0.0)
-    mean = predict_ensemble([Constant(*first), Constant(*second)], image, network_plan(), mirror=False)
+    mean = predict_ensemble([Constant(*first), Constant(*second)], image, network_plan(), Variants(mirror=False))
     expected = (torch.tensor(first).softmax(0) + torch.tensor(second).softmax(0)) / 2
     torch.testing.assert_close(mean[:, 4, 4, 4], expected)
 
@@ -152,7 +153,7 @@ def test_thin_patches_are_not_scaled_or_mirrored_across() -> None:
 
     image = torch.randn(1, 3, 16, 16)
     plan = network_plan(patch_size=(1, 8, 8))
-    assert predict_ensemble([Slices()], image, plan, scales=(2.0,)).shape == (3, 3, 16, 16)
+    assert predict_ensemble([Slices()], image, plan, Variants(scales=(2.0,))).shape == (3, 3, 16, 16)
     assert {shape[2:] for shape in seen} == {(1, 8, 8)}
     assert len(seen) == 3 * 7 * 7 * 4  # slices, tiles of a 32 x 32 slice, reflections
 
@@ -188,6 +189,6 @@ def test_wrong_members_are_named() -> None:
     with pytest.raises(ValueError, match="at least one network"):
         predict_ensemble([], image, network_plan())
     with pytest.raises(ValueError, match="one weight"):
-        predict_ensemble([asymmetric()], image, network_plan(), scales=(1.0,), weights=(1.0, 2.0))
+        Variants(scales=(1.0,), weights=(1.0, 2.0))
     with pytest.raises(ValueError, match="one weight"):
-        predict_ensemble([asymmetric()], image, network_plan(), scales=())
+        Variants(scales=())

@@ -69,7 +69,7 @@ def test_a_constant_gives_the_same_response_at_all_scales() -> None:
     layer = lifting(WIDE).requires_grad_(False)
     response = layer(torch.ones(1, 1, 12, 12, 12))
     torch.testing.assert_close(response, response[:, :, :1].expand_as(response), rtol=1e-4, atol=1e-4)
-    layer.stencils *= torch.tensor([s[0] for s in WIDE]).reshape(-1, 1, 1, 1, 1) ** 3  # without the factor s^-3
+    layer.functions.stencils *= torch.tensor([s[0] for s in WIDE]).reshape(-1, 1, 1, 1, 1) ** 3  # without the factor s^-3
     response = layer(torch.ones(1, 1, 12, 12, 12))
     assert float((response[:, :, 0] - response[:, :, -1]).abs().max()) > 0.1
 

@@ -21,7 +21,7 @@ def test_multiply_adds_of_a_group_convolution() -> None:
     layer = GroupConvolution(channels, channels, [(0.8,) * 3, (1.0,) * 3])
     stencils = scales * channels**2 * 27 * n**3
     # X first, by its taps, then Y and Z by matrices: the margins of the stencil make each blurred axis two voxels longer
-    taps = layer.blur_x.shape[1]
+    taps = layer.functions.blur_x.shape[1]
     blurs = scales * channels * (taps * (n + 2) * n**2 + n * (n + 2) * n * (n + 2) + n * (n + 2) * (n + 2) ** 2)
     merging = scales * channels**2 * 27 * functions
     assert multiply_adds(layer, (1, channels, scales, n, n, n)) == stencils + blurs + merging
