@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -91,21 +91,61 @@ def prepare(peer: Peer, dataset: Path) -> dict[str, Any]:
     return settings
 
 
-def train(peer: Peer, dataset: str, features: int, batch: int, seed: int, epochs: int, iterations: int) -> float:
-    """Train and validate fold 0, or take the result of a former run. Returns the mean foreground Dice of whole volumes.
+def train(
+    peer: Peer,
+    dataset: str,
+    features: int,
+    batch: int,
+    seed: int,
+    epochs: int,
+    iterations: int,
+    split: Mapping[str, Sequence[str]] | None = None,
+) -> Path:
+    """Train and validate fold 0, or find what a former run made. Returns the model's folder, with `fold_0` in it.
 
-    Features of the first stage and batch are the plan's where they are 0.
+    Args:
+        peer: nnU-Net, with the dataset prepared.
+        dataset: its name.
+        features: of the first stage; 0 takes the plan's.
+        batch: 0 takes the plan's.
+        seed: of weights and data.
+        epochs, iterations: an epoch is this many steps.
+        split: other cases than nnU-Net's own fold 0, under `train` and `val`.
     """
-    results = peer.work / f"results_{features}_{batch}_{epochs}_{iterations}_{seed}"
+    name = f"results_{features}_{batch}_{epochs}_{iterations}_{seed}"
+    if split is not None:
+        name += f"_{len(split['train'])}"
+    results = peer.work / name
     results.mkdir(parents=True, exist_ok=True)
-    fold = results / dataset / "nnUNetTrainer__nnUNetPlans__3d_fullres" / "fold_0"
-    summary = fold / "validation" / "summary.json"
-    if not summary.exists():
+    environment = peer.environment | {"nnUNet_results": str(results)}
+    if split is not None:
+        environment["nnUNet_preprocessed"] = str(_with_split(peer, dataset, split, results / "preprocessed"))
+    model = results / dataset / "nnUNetTrainer__nnUNetPlans__3d_fullres"
+    if not _summary(model).exists():
         numbers = [str(number) for number in (features, seed, epochs, iterations, batch)]
-        run_quietly(
-            [str(peer.python), "-c", _BEGIN + _TRAIN, dataset, *numbers], peer.environment | {"nnUNet_results": str(results)}
-        )
-    return float(json.loads(summary.read_text(encoding="utf-8"))["foreground_mean"]["Dice"])
+        run_quietly([str(peer.python), "-c", _BEGIN + _TRAIN, dataset, *numbers], environment)
+    return model
+
+
+def dice_of(model: Path) -> float:
+    """Mean foreground Dice of the whole validation volumes of fold 0."""
+    return float(json.loads(_summary(model).read_text(encoding="utf-8"))["foreground_mean"]["Dice"])
+
+
+def _summary(model: Path) -> Path:
+    return model / "fold_0" / "validation" / "summary.json"
+
+
+def _with_split(peer: Peer, dataset: str, split: Mapping[str, Sequence[str]], folder: Path) -> Path:
+    """The prepared dataset under another folder, with a split of its own."""
+    (folder / dataset).mkdir(parents=True, exist_ok=True)
+    for entry in (peer.work / "preprocessed" / dataset).iterdir():
+        link = folder / dataset / entry.name
+        if entry.name != "splits_final.json" and not link.exists():
+            link.symlink_to(entry, target_is_directory=entry.is_dir())
+    parts = {part: list(cases) for part, cases in split.items()}
+    (folder / dataset / "splits_final.json").write_text(json.dumps([parts]), encoding="utf-8")
+    return folder
 
 
 def steps_command(peer: Peer, dataset: str, features: int, seed: int) -> list[str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.nnunet_peer import Peer, threads_environment
-from benchmarks.peer_training import prepare
+from benchmarks.peer_training import dice_of, prepare
 from benchmarks.peer_training import train as train_peer
 from benchmarks.tables import text_table
 from benchmarks.training_speed import PEER, check_plans
@@ -68,9 +68,8 @@ def main() -> int:
 def train_one(name: str, seed: int, peer: Peer, arguments: argparse.Namespace) -> float:
     """Mean foreground Dice of one training."""
     if name == PEER:
-        return train_peer(
-            peer, arguments.data.name, arguments.features, arguments.batch, seed, arguments.epochs, arguments.iterations
-        )
+        sizes = (arguments.features, arguments.batch, seed, arguments.epochs, arguments.iterations)
+        return dice_of(train_peer(peer, arguments.data.name, *sizes))
     folder = find_dataset(arguments.data, arguments.work)
     tag = f"parity_{arguments.features}_{arguments.batch}_{arguments.epochs}_{arguments.iterations}_{seed}"
     metrics = folder.model("3d_fullres", name, tag).fold(0).validation.metrics

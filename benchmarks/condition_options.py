@@ -1,0 +1,64 @@
+"""What a comparison of trained networks is asked on the command line, and the results that its runs leave."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.conditions import NETWORKS, PEER, Condition, Recipe
+from configs.files import read_json, write_json
+from se_unet.allocator import keep_freed_memory
+
+Result = dict[str, Any]
+
+
+def parser_of(description: str | None) -> argparse.ArgumentParser:
+    """Options that all comparisons share."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", type=Path, help="raw")
+    parser.add_argument("work", type=Path, help="trainings are kept here, and gone on with")
+    parser.add_argument("output", type=Path, help="folder of results, one JSON for each run")
+    parser.add_argument("--networks", nargs="*", choices=NETWORKS, default=[], help="to run; default: none, only the table")
+    parser.add_argument("--one-size", action="store_true", help="train without random scaling")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--features", type=int, default=8, help="of the baseline's first stage")
+    parser.add_argument("--preset", default="quick", help="of our trainings")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--peer", type=Path, help=f"Python of an environment with {PEER}")
+    parser.add_argument("--most", type=int, help="measure on the first so many test cases")
+    return parser
+
+
+def recipe_of(arguments: argparse.Namespace) -> Recipe:
+    """What all networks share; limits this process to the threads that were asked for."""
+    torch.set_num_threads(arguments.threads)
+    keep_freed_memory()
+    for folder in (arguments.work, arguments.output):
+        folder.mkdir(parents=True, exist_ok=True)
+    names = ("dataset", "work", "steps", "batch", "features", "preset", "threads", "peer")
+    return Recipe(**{name: getattr(arguments, name) for name in names})
+
+
+def run_missing(arguments: argparse.Namespace, sizes: list[int], measure: Callable[[Condition, Recipe], Result]) -> list[Result]:
+    """Run each condition that has no result yet, seeds in the outermost turn; return all results of the folder."""
+    recipe = recipe_of(arguments)
+    for seed in arguments.seeds:
+        for size in sizes:
+            for network in arguments.networks:
+                condition = Condition(network, not arguments.one_size, size, seed)
+                path = arguments.output / f"{condition.name}_{recipe.steps}.json"
+                if not path.is_file():
+                    facts = {"network": network, "scaling": condition.scaling, "cases": size, "seed": seed, "steps": recipe.steps}
+                    facts |= {"batch": recipe.batch, "features": recipe.features, "preset": recipe.preset}
+                    write_json(path, facts | measure(condition, recipe))
+                    print(f"{path.stem}: done", flush=True)
+    return [read_json(path) for path in sorted(arguments.output.glob("*.json"))]
+
+
+def label_of(result: Result) -> str:
+    """The network, and how it was trained."""
+    return str(result["network"]) + ("" if result["scaling"] else ", one size")

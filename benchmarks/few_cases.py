@@ -1,0 +1,99 @@
+"""Dice against the number of training cases: scale-equivariant networks, the baseline, and nnU-Net.
+
+    python -m benchmarks.few_cases DATASET WORK OUTPUT --networks baseline se se4 --sizes 5 10 25 140 --seeds 0 1 2
+    python -m benchmarks.few_cases DATASET WORK OUTPUT --networks nnU-Net --sizes 10 140 --peer PEER/bin/python
+    python -m benchmarks.few_cases DATASET WORK OUTPUT --csv few_cases.csv --figure few_cases.svg      # of all finished runs
+
+A seed draws both the cases and the initial weights. All networks take the same number of steps of the same batch; widths are those of
+the plan, divided alike. Measured on the dataset's own test cases, which nothing was chosen on, without reflections or scale ensembling.
+Run it again to go on where it stopped.
+"""
+
+import csv
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.condition_options import Result, label_of, parser_of, run_missing
+from benchmarks.conditions import Condition, Recipe, test_cases, trained
+from benchmarks.sized_tests import NONE, dice_at_sizes
+from benchmarks.tables import text_table
+from configs.files import replacing, write_text
+
+COLUMNS = {"network": "{}", "cases": "{:d}", "seeds": "{:d}", "mean_dice": "{:.3f}", "lowest": "{:.3f}", "highest": "{:.3f}"}
+
+
+def main() -> int:
+    """Run what is missing, print the table, write CSV and figure where asked. Returns the exit code."""
+    parser = parser_of(__doc__)
+    parser.add_argument("--sizes", nargs="+", type=int, default=[5, 10, 25, 140], help="numbers of training cases")
+    parser.add_argument("--csv", type=Path)
+    parser.add_argument("--figure", type=Path)
+    arguments = parser.parse_args()
+
+    def measure(condition: Condition, recipe: Recipe) -> Result:
+        cases = test_cases(recipe.dataset, condition.size, condition.seed)
+        chosen = dict(list(cases.items())[: arguments.most])
+        return {"tested": len(chosen), "dice": dice_at_sizes(trained(condition, recipe), chosen, (1.0,), (NONE,))["1"]["1"]}
+
+    results = run_missing(arguments, arguments.sizes, measure)
+    rows = rows_of(results)
+    print(text_table(rows, COLUMNS))
+    if arguments.csv:
+        write_csv(rows, arguments.csv)
+    if arguments.figure:
+        draw(rows, arguments.figure)
+    return 0
+
+
+def rows_of(results: Sequence[Result]) -> list[Result]:
+    """One row for each network and number of cases: mean and range over the seeds."""
+    groups: dict[tuple[str, int, int], list[float]] = {}
+    for result in results:
+        groups.setdefault((label_of(result), result["cases"], result["steps"]), []).append(result["dice"])
+    return [
+        {"network": network, "cases": cases, "steps": steps, "seeds": len(dice), "mean_dice": float(np.mean(dice)),
+         "lowest": min(dice), "highest": max(dice)}
+        for (network, cases, steps), dice in sorted(groups.items())
+    ]  # fmt: skip
+
+
+def write_csv(rows: Sequence[Result], path: Path) -> None:
+    """The table as a file."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def draw(rows: Sequence[Result], path: Path) -> None:
+    """Dice over the number of cases, with the range of the seeds."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "se-unet"
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    for network in dict.fromkeys(row["network"] for row in rows):
+        mine = sorted((row for row in rows if row["network"] == network), key=lambda row: row["cases"])
+        cases, mean, low, high = ([row[key] for row in mine] for key in ("cases", "mean_dice", "lowest", "highest"))
+        (line,) = axes.plot(cases, mean, marker="o", label=network)
+        axes.fill_between(cases, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+    axes.set(xscale="log", xlabel="training cases", ylabel="mean foreground Dice on test cases")
+    ticks = sorted({row["cases"] for row in rows})
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.minorticks_off()
+    axes.legend(frameon=False)
+    axes.grid(alpha=0.3)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="svg", metadata={"Date": None})
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

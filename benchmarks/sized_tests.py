@@ -1,0 +1,52 @@
+"""Dice of a trained network on cases whose anatomy is made larger or smaller."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from inference import PredictionOptions, Predictor
+from inference.robustness import ValidationCase, rescale, stored_values
+from inference.scores import score_case, summarise
+from preprocessing.dataset import CaseFiles
+from preprocessing.images import read_image, read_labels
+from preprocessing.labels import to_class_indices
+
+NONE = (1.0,)  # no scale ensembling
+
+
+def dice_at_sizes(
+    model: Path, cases: Mapping[str, CaseFiles], factors: Sequence[float], ensembles: Sequence[tuple[float, ...]] = (NONE,)
+) -> dict[str, dict[str, float | None]]:
+    """Mean foreground Dice: ensemble -> factor -> Dice; both are written as text, as in JSON.
+
+    Args:
+        model: folder.
+        cases: with their truth.
+        factors: of the anatomy's size; the spacing is kept and nothing is painted around it.
+        ensembles: factors of test-time scale ensembling; without reflections, to spare time, for all networks alike.
+    """
+    found = {}
+    for ensemble in ensembles:
+        predictor = Predictor.load(model, "cpu", options=PredictionOptions(mirror=False, scales=ensemble))
+        found[" ".join(f"{factor:g}" for factor in ensemble)] = {
+            f"{factor:g}": _dice(predictor, cases, factor) for factor in factors
+        }
+    return found
+
+
+def _dice(predictor: Predictor, cases: Mapping[str, CaseFiles], factor: float) -> float | None:
+    scores = {}
+    for identifier, files in cases.items():
+        image, truth, geometry = rescale(_read(identifier, files, predictor), factor)
+        answer = predictor.segment(image, geometry, where=f"case `{identifier}`").labels
+        scores[identifier] = score_case(
+            answer, stored_values(truth, predictor.description), predictor.description, geometry.spacing
+        )
+    return summarise(scores).mean_foreground_dice
+
+
+def _read(identifier: str, files: CaseFiles, predictor: Predictor) -> ValidationCase:
+    if files.labels is None:
+        raise ValueError(f"case {identifier} has no truth")
+    image, geometry = read_image(list(files.images))
+    labels, _ = read_labels(files.labels)
+    return ValidationCase(identifier, "0", image, to_class_indices(labels, predictor.description), geometry)
