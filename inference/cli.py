@@ -59,9 +59,9 @@ def _add_ensembling(parser: argparse.ArgumentParser) -> None:
     add(
         "--scale-weights",
         nargs="+",
-        type=float,
-        metavar="F",
-        help="one for each of --scales; default: learned ones, or all alike",
+        metavar="confidence|F",
+        help="one for each of --scales, or `confidence`: found for each image, over a wide range of scales where none are given; "
+        "default: learned ones, or all alike",
     )
     add("--mirror", action=argparse.BooleanOptionalAction, help="average over mirror images; default: yes")
     add("--step-size", type=float, help="largest distance of tiles as a share of the patch; default: 0.5")

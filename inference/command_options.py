@@ -2,11 +2,12 @@
 
 import argparse
 from pathlib import Path
+from typing import Literal
 
 from configs.errors import Fault, InputError, collecting, raise_faults
 from inference.device import choose_device
 from inference.model import load_models
-from inference.options import FAST, PredictionOptions
+from inference.options import CONFIDENCE, FAST, PredictionOptions
 from inference.outputs import Extras
 from inference.postprocessing import Postprocessing
 from inference.predictor import Predictor, load_first_stage
@@ -60,7 +61,7 @@ def options_of(arguments: argparse.Namespace) -> PredictionOptions:
         return PredictionOptions(
             mirror=given.mirror if arguments.mirror is None else arguments.mirror,
             scales=given.scales if arguments.scales is None else _parse_scales(arguments.scales),
-            scale_weights=None if arguments.scale_weights is None else tuple(arguments.scale_weights),
+            scale_weights=None if arguments.scale_weights is None else parse_weights(arguments.scale_weights),
             step=given.step if arguments.step_size is None else arguments.step_size,
             tile_batch=arguments.tile_batch,
             average=arguments.average,
@@ -95,6 +96,15 @@ def check_input(arguments: argparse.Namespace) -> None:
 def resolved(folders: list[Path]) -> list[str]:
     """Folders as they are recorded, independent of where the command ran."""
     return [str(folder.resolve()) for folder in folders]
+
+
+def parse_weights(words: list[str]) -> tuple[float, ...] | Literal["confidence"]:
+    """Weights of scales as typed.
+
+    Raises:
+        ValueError: neither numbers nor `confidence`.
+    """
+    return CONFIDENCE if words == [CONFIDENCE] else tuple(float(word) for word in words)
 
 
 def _parse_scales(words: list[str]) -> tuple[float, ...] | None:

@@ -60,11 +60,12 @@ def estimate_prediction(predictor: Predictor, cases: Mapping[str, tuple[Path, ..
     geometries = list(_geometries(cases.values()))
     tiles, seconds, largest = 0, 0.0, 0
     for model, networks in zip(predictor.models, predictor.networks, strict=True):
-        scales = choose_variants(model, predictor.options).scales
+        variants = choose_variants(model, predictor.options)
         reflections = 2 ** len(model.network_plan.mirror_axes) if predictor.options.mirror else 1
-        each = sum(_tiles(_planned_shape(one, model), scales, model, predictor.options.step) for one in geometries)
-        tiles += each * len(networks) * reflections
-        seconds += each * len(networks) * reflections * _time_tile(model, networks[0], predictor.device)
+        each = sum(_tiles(_planned_shape(one, model), variants.scales, model, predictor.options.step) for one in geometries)
+        passes = len(networks) * reflections + variants.by_confidence  # the first network looks at each scale beforehand
+        tiles += each * passes
+        seconds += each * passes * _time_tile(model, networks[0], predictor.device)
     for geometry in geometries:
         largest = max(largest, _case_bytes(geometry, predictor, extras))
     process = psutil.Process().memory_info().rss

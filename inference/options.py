@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Average = Literal["probabilities", "logits"]
+CONFIDENCE: Literal["confidence"] = "confidence"
 
 
 @dataclass(frozen=True)
@@ -13,7 +14,8 @@ class PredictionOptions:
     Attributes:
         mirror: average over reflections along the plan's mirror axes.
         scales: factors of scale ensembling; None takes those kept with the model, or else the plan's; (1.0,) is none.
-        scale_weights: of the given `scales`; None takes those kept with the model for these scales, or else weighs them alike.
+        scale_weights: of the given `scales`; None takes those kept with the model for these scales, or else weighs them alike;
+            `confidence` finds them for each image, see `inference.confidence`.
         step: largest distance of neighbouring tiles, as a share of the patch, in (0, 1].
         tile_batch: tiles per forward pass; None chooses by device.
         average: what is averaged over folds, scales and models and resampled to the image: `probabilities`, or `logits` as
@@ -25,7 +27,7 @@ class PredictionOptions:
 
     mirror: bool = True
     scales: tuple[float, ...] | None = None
-    scale_weights: tuple[float, ...] | None = None
+    scale_weights: tuple[float, ...] | Literal["confidence"] | None = None
     step: float = 0.5
     tile_batch: int | None = None
     average: Average = "probabilities"
@@ -36,7 +38,7 @@ class PredictionOptions:
         if self.scales is not None and not (self.scales and all(0 < factor <= 8 for factor in self.scales)):
             raise ValueError(f"scales must be one or more factors above 0 and at most 8, not {self.scales}")
         weights = self.scale_weights
-        if weights is not None:
+        if weights is not None and weights != CONFIDENCE:
             fitting = self.scales is not None and len(weights) == len(self.scales)
             if not fitting or any(weight < 0 for weight in weights) or not sum(weights) > 0:
                 raise ValueError(f"there must be one weight, not negative, for each of the scales {self.scales}, not {weights}")

@@ -1,7 +1,7 @@
 """Trained models ready to segment images in memory: the way to embed them in other software."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from configs.errors import raise_faults
 from configs.progress import Progress
 from inference.capacity import Capacity
 from inference.cascade import cascade_channels, find_first_stage
+from inference.confidence import confident_weights
 from inference.cpu_layers import for_cpu
 from inference.device import choose_device
 from inference.ensemble import Blending, Member
@@ -22,7 +23,7 @@ from inference.members import make_members, predict_ensemble
 from inference.model import Model, load_models
 from inference.options import PredictionOptions
 from inference.segmentation import Segmentation, Wanted, collect
-from inference.variants import choose_variants
+from inference.variants import Variants, choose_variants
 from inference.volumes import open_volume
 from preprocessing.geometry import Geometry
 from preprocessing.labels import to_class_indices
@@ -185,12 +186,12 @@ class Predictor:
         Returns:
             (K, Z, Y, X) float32 on the predictor's device.
         """
-        model = self.models[0]
+        model, image = self.models[0], image.to(self.device)
         return predict_ensemble(
             self.networks[0],
-            image.to(self.device),
+            image,
             model.network_plan,
-            choose_variants(model, self.options),
+            self._variants(0, image),
             how=self._blending,
             tile_batch=self._capacity.tile_batch,
             device=self.device,
@@ -216,8 +217,18 @@ class Predictor:
         """Those of one model; the target is the cropped grid of the image as stored."""
         model = self.models[position]
         onwards = resampling_matrices(trace.resampled_shape, trace.box.shape, LABEL_ORDER, trace.separate_axis)
+        image = image.to(self.device)
+        return make_members(self.networks[position], image, model.network_plan, self._variants(position, image), onwards)
+
+    def _variants(self, position: int, image: Tensor) -> Variants:
+        """In which one model sees an image; its weights may depend on the image."""
+        model = self.models[position]
         variants = choose_variants(model, self.options)
-        return make_members(self.networks[position], image.to(self.device), model.network_plan, variants, onwards)
+        if not variants.by_confidence:
+            return variants
+        network = self.networks[position][0]
+        weights = confident_weights(network, image, model.network_plan, variants.scales, self._blending, self._capacity)
+        return replace(variants, weights=weights)
 
 
 def load_first_stage(

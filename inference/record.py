@@ -18,14 +18,14 @@ class ModelRecord(Value):
         model: its folder.
         folds: that were averaged.
         scales: factors that were averaged.
-        scale_weights: of these, adding up to 1.
+        scale_weights: of these, adding up to 1; None where each image has its own.
         mirror_axes: of (Z, Y, X) = (0, 1, 2), over whose reflections was averaged.
     """
 
     model: str
     folds: tuple[str, ...]
     scales: tuple[float, ...]
-    scale_weights: tuple[float, ...]
+    scale_weights: tuple[float, ...] | None
     mirror_axes: tuple[int, ...]
 
 
@@ -61,7 +61,7 @@ def record_of(predictor: Predictor, folders: list[str], checkpoint: str, extras:
                 model=folder,
                 folds=tuple(model.networks),
                 scales=variants.scales,
-                scale_weights=variants.shares,
+                scale_weights=None if variants.by_confidence else variants.shares,
                 mirror_axes=model.network_plan.mirror_axes if variants.mirror else (),
             )
         )

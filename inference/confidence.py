@@ -1,0 +1,74 @@
+"""Scales weighed for each image by what the network expects of its own answer.
+
+Where structures are much smaller or larger than in training, the image enlarged or shrunk by the right factor is segmented as well as
+ever, and the mean over factors is not: most of its members are wrong. Which factor is right, the network tells itself. If its
+probabilities p are right, its decision d has the expected overlap sum(p d) over the labels, and so about the expected Dice
+
+    2 sum(p d) / (sum(p) + sum(d)),     sums over voxels and labels, background left out.
+
+The weights are `exp(expected Dice / TEMPERATURE)`, brought to a sum of 1, without those that hardly count. Summed over labels, a label
+that an image does not have changes nothing.
+"""
+
+from collections.abc import Sequence
+from math import exp
+
+import torch
+from torch import Tensor, nn
+
+from configs.plan import NetworkPlan
+from inference.capacity import Capacity
+from inference.ensemble import Blending, Member, blend
+from inference.members import make_members
+from inference.variants import Variants
+
+TEMPERATURE = 0.02  # of the expected Dice: a factor that expects 0.05 less than the best has a twelfth of its weight
+LEAST = 0.02  # smaller weights are none, and their members need not be computed
+
+
+def confident_weights(
+    network: nn.Module, image: Tensor, network_plan: NetworkPlan, scales: Sequence[float], how: Blending, capacity: Capacity
+) -> tuple[float, ...]:
+    """One weight for each scale, adding up to 1.
+
+    Each scale is looked at once, without reflections.
+
+    Args:
+        network: in evaluation mode, on the capacity's device.
+        image: (C, Z, Y, X) float32 at the planned spacing, normalised, on that device.
+        network_plan: gives patch size and classes.
+        scales: factors of the image's size.
+        how: tiles are brought together.
+        capacity: of the device.
+    """
+    z, y, x = image.shape[1:]
+    members = [make_members([network], image, network_plan, Variants(mirror=False, scales=(factor,)))[0] for factor in scales]
+    classes = network_plan.network.output_channels
+    return weights_of([_expected_dice(member, (z, y, x), classes, how, capacity) for member in members])
+
+
+def weights_of(expected: Sequence[float]) -> tuple[float, ...]:
+    """Weights from the expected Dice of each scale."""
+    likely = [exp((value - max(expected)) / TEMPERATURE) for value in expected]
+    kept = [value if value >= LEAST * sum(likely) else 0.0 for value in likely]
+    return tuple(value / sum(kept) for value in kept)
+
+
+def _expected_dice(member: Member, shape: tuple[int, int, int], classes: int, how: Blending, capacity: Capacity) -> float:
+    """Of one member's decision, if its probabilities are right; 0 where it decides for no label."""
+    both, probable, decided = 0.0, 0.0, 0.0
+    for brick in blend([member], shape, classes, how, capacity):
+        foreground, decision = _foreground(brick.probabilities, how.regions)
+        both += float((foreground * decision).sum(dtype=torch.float64))
+        probable += float(foreground.sum(dtype=torch.float64))
+        decided += float(decision.sum(dtype=torch.float64))
+    return 2 * both / (probable + decided) if decided else 0.0
+
+
+def _foreground(probabilities: Tensor, regions: bool) -> tuple[Tensor, Tensor]:
+    """Probabilities (K, Z, Y, X) of the labels, and whether each is decided for."""
+    if regions:
+        return probabilities, probabilities > 0.5
+    best = probabilities.max(0, keepdim=True).indices
+    labels = torch.arange(1, len(probabilities), device=probabilities.device).reshape(-1, 1, 1, 1)
+    return probabilities[1:], best == labels
