@@ -9,8 +9,6 @@ the plan, divided alike. Measured on the dataset's own test cases, which nothing
 Run it again to go on where it stopped.
 """
 
-import csv
-import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,9 +17,9 @@ import numpy as np
 
 from benchmarks.condition_options import Result, label_of, parser_of, run_missing
 from benchmarks.conditions import Condition, Recipe, test_cases, trained
-from benchmarks.sized_tests import NONE, dice_at_sizes
-from benchmarks.tables import text_table
-from configs.files import replacing, write_text
+from benchmarks.sized_tests import dice_at_sizes
+from benchmarks.tables import text_table, write_csv
+from configs.files import replacing
 
 COLUMNS = {"network": "{}", "cases": "{:d}", "seeds": "{:d}", "mean_dice": "{:.3f}", "lowest": "{:.3f}", "highest": "{:.3f}"}
 
@@ -37,7 +35,7 @@ def main() -> int:
     def measure(condition: Condition, recipe: Recipe) -> Result:
         cases = test_cases(recipe.dataset, condition.size, condition.seed)
         chosen = dict(list(cases.items())[: arguments.most])
-        return {"tested": len(chosen), "dice": dice_at_sizes(trained(condition, recipe), chosen, (1.0,), (NONE,))["1"]["1"]}
+        return {"tested": len(chosen), "dice": dice_at_sizes(trained(condition, recipe), chosen, (1.0,))["none"]["1"]}
 
     results = run_missing(arguments, arguments.sizes, measure)
     rows = rows_of(results)
@@ -59,15 +57,6 @@ def rows_of(results: Sequence[Result]) -> list[Result]:
          "lowest": min(dice), "highest": max(dice)}
         for (network, cases, steps), dice in sorted(groups.items())
     ]  # fmt: skip
-
-
-def write_csv(rows: Sequence[Result], path: Path) -> None:
-    """The table as a file."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
 
 
 def draw(rows: Sequence[Result], path: Path) -> None:

@@ -19,21 +19,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.learning_results import columns_of, draw_losses, read_results, rows_of
+from benchmarks.learning_results import Result, columns_of, draw_losses, read_results, rows_of
 from benchmarks.tables import text_table
-from configs.files import write_json
+from configs.files import read_json, write_json
 from configs.network import NetworkConfig
 from configs.scales import ScaleGroup
+from inference.confidence import expected_dice, weights_of
+from inference.variants import SEARCHED
 from se_unet import build_network
 from se_unet.allocator import keep_freed_memory
 from se_unet.convolution import ScaleConvolution
 from se_unet.separable import apply_separable, gaussian_matrix, spline_matrix
-from se_unet.weights import save_weights
+from se_unet.weights import load_weights, save_weights
 
 SHAPE = (40, 56, 40)
 TEST_CASES, TRAIN_CASES, SPLIT_SEED = 40, 25, 12345
 SCALES = (0.6, 0.8, 1.0, 1.25)
 CLASSES = 3
+Cases = dict[str, tuple[Tensor, Tensor]]
 
 
 def build(name: str) -> nn.Module:
@@ -79,7 +82,7 @@ def design(name: str) -> NetworkConfig:
     return NetworkConfig.model_validate(settings)
 
 
-def load_cases(dataset: Path) -> dict[str, tuple[Tensor, Tensor]]:
+def load_cases(dataset: Path) -> Cases:
     """Case -> image (Z, Y, X), standardised, and labels (Z, Y, X)."""
     cases = {}
     for path in sorted((dataset / "labelsTr").glob("*.nii.gz")):
@@ -158,14 +161,23 @@ def scores_of(network: nn.Module, image: Tensor) -> Tensor:
     return probabilities
 
 
-def ensemble_of(network: nn.Module, image: Tensor, factors: tuple[float, ...] = (0.8, 1.0, 1.25)) -> Tensor:
-    """Mean of the class probabilities over rescaled copies of the image."""
-    total = torch.zeros(CLASSES, *image.shape)
-    for factor in factors:
-        resized, _ = rescale(image, torch.zeros(image.shape, dtype=torch.long), factor)
-        back = [spline_matrix(m, n, 1).float() for n, m in zip(image.shape, resized.shape, strict=True)]
-        total += apply_separable(scores_of(network, resized), back)
-    return total
+def scores_at(network: nn.Module, image: Tensor, factor: float) -> Tensor:
+    """Class probabilities (K, Z, Y, X) of the image when the network sees it `factor` times as large."""
+    resized, _ = rescale(image, torch.zeros(image.shape, dtype=torch.long), factor)
+    back = [spline_matrix(m, n, 1).float() for n, m in zip(image.shape, resized.shape, strict=True)]
+    return apply_separable(scores_of(network, resized), back)
+
+
+def mean_of(network: nn.Module, image: Tensor) -> Tensor:
+    """Sum of the class probabilities over rescaled copies of the image."""
+    return torch.stack([scores_at(network, image, factor) for factor in (0.8, 1.0, 1.25)]).sum(0)
+
+
+def confident_of(network: nn.Module, image: Tensor) -> Tensor:
+    """Mean of the class probabilities over rescaled copies, weighed as `inference.confidence` does."""
+    scores = torch.stack([scores_at(network, image, factor) for factor in SEARCHED])
+    weights = weights_of([expected_dice(each, regions=False) for each in scores])
+    return torch.tensordot(torch.tensor(weights), scores, 1)
 
 
 def dice(prediction: Tensor, labels: Tensor) -> float:
@@ -174,48 +186,53 @@ def dice(prediction: Tensor, labels: Tensor) -> float:
     return float(np.mean([2 * float((p & t).sum()) / max(1.0, float(p.sum() + t.sum())) for p, t in pairs]))
 
 
+WAYS = {"single": scores_of, "ensemble": mean_of, "confidence": confident_of}  # of test-time scale ensembling
+
+
 @torch.no_grad()
-def test(network: nn.Module, cases: list[tuple[Tensor, Tensor]], with_ensemble: bool) -> dict[str, dict[str, float]]:
-    """Mean foreground Dice at each scale, without and with test-time scale ensembling."""
+def test(network: nn.Module, cases: list[tuple[Tensor, Tensor]], way: str) -> dict[str, float]:
+    """Mean foreground Dice at each scale, with one way of ensembling."""
     network.eval()
-    single, ensemble = {}, {}
+    found = {}
     for factor in SCALES:
         rescaled = [rescale(*case, factor) for case in cases]
-        single[str(factor)] = float(np.mean([dice(scores_of(network, image).argmax(0), labels) for image, labels in rescaled]))
-        if with_ensemble:
-            ensemble[str(factor)] = float(
-                np.mean([dice(ensemble_of(network, image).argmax(0), labels) for image, labels in rescaled])
-            )
-    return {"single": single, "ensemble": ensemble}
+        found[str(factor)] = float(np.mean([dice(WAYS[way](network, image).argmax(0), labels) for image, labels in rescaled]))
+    return found
 
 
-def run(
-    cases: dict[str, tuple[Tensor, Tensor]],
-    name: str,
-    seed: int,
-    steps: int,
-    output: Path,
-    with_ensemble: bool,
-    weights: Path | None,
-) -> None:
-    """Train and test one design with one seed, once; its weights are kept in the folder `weights`, if one is given."""
+def run(cases: Cases, name: str, seed: int, steps: int, output: Path, ways: list[str], weights: Path | None) -> None:
+    """Train and test one design with one seed, once. Where the weights of a finished run were kept, ways that are missing are added.
+
+    Args:
+        cases: see `load_cases`.
+        name, seed, steps: of the run.
+        output: folder of the results.
+        ways: of ensembling, to test.
+        weights: folder to keep trained weights in, or None.
+    """
     path = output / f"{name.replace(':', '_').replace(',', '_')}_{steps}_{seed}.json"
-    if path.exists():
+    kept = weights / f"{path.stem}.safetensors" if weights else None
+    result: Result = read_json(path) if path.exists() else {"design": name, "seed": seed, "steps": steps, "dice": {}}
+    missing = [way for way in ways if not result["dice"].get(way)]
+    if path.exists() and not (missing and kept and kept.exists()):
         return
     training, testing = split(list(cases), seed)
     torch.manual_seed(seed)
     network = build(name)
-    start = time.perf_counter()
-    losses = train(network, [cases[case] for case in training], steps, seed, name.endswith("+scale"))
-    seconds = time.perf_counter() - start
-    if weights:
-        save_weights(network, weights / f"{path.stem}.safetensors")
-    results = test(network, [cases[case] for case in testing], with_ensemble)
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    write_json(path, {"design": name, "seed": seed, "steps": steps, "parameters": parameters, "seconds": seconds, "dice": results,
-                      "losses": [round(loss, 5) for loss in losses]})  # fmt: skip
-    print(f"{name:40s} seed {seed} steps {steps} {parameters:7d} parameters {seconds:6.0f} s  "
-          + "  ".join(f"{scale}: {value:.3f}" for scale, value in results["single"].items()), flush=True)  # fmt: skip
+    if path.exists() and kept:
+        load_weights(network, kept)
+    else:
+        start = time.perf_counter()
+        losses = train(network, [cases[case] for case in training], steps, seed, name.endswith("+scale"))
+        result |= {"parameters": sum(parameter.numel() for parameter in network.parameters()), "seconds": time.perf_counter() - start,
+                   "losses": [round(loss, 4) for loss in losses]}  # fmt: skip
+        if kept:
+            save_weights(network, kept)
+    for way in missing:
+        result["dice"][way] = test(network, [cases[case] for case in testing], way)
+        write_json(path, result)
+    print(f"{name:40s} seed {seed} steps {steps} {result['parameters']:7d} parameters {result['seconds']:6.0f} s  "
+          + "  ".join(f"{scale}: {value:.3f}" for scale, value in result["dice"]["single"].items()), flush=True)  # fmt: skip
 
 
 def main() -> None:
@@ -226,7 +243,7 @@ def main() -> None:
     parser.add_argument("--designs", nargs="*", default=[])
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
     parser.add_argument("--steps", type=int, default=250)
-    parser.add_argument("--ensemble", action="store_true")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=["single"], help="of test-time scale ensembling")
     parser.add_argument("--weights", type=Path, help="keep the trained weights in this folder")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--figure", type=Path, help="draw the loss curves of the designs into this SVG")
@@ -239,7 +256,7 @@ def main() -> None:
     cases = load_cases(arguments.dataset) if arguments.designs else {}
     for seed in arguments.seeds:
         for name in arguments.designs:
-            run(cases, name, seed, arguments.steps, arguments.output, arguments.ensemble, arguments.weights)
+            run(cases, name, seed, arguments.steps, arguments.output, arguments.ways, arguments.weights)
     results = read_results(arguments.output)
     print(text_table(rows_of(results), columns_of(results)))
     if arguments.figure:

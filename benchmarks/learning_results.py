@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from configs.files import read_json, replacing
 
+MARKS = {"single": "", "ensemble": " tta", "confidence": " conf"}
 SMOOTHING = 20  # steps over which a curve is averaged
 Result = dict[str, Any]
 
@@ -20,16 +21,20 @@ def read_results(folder: Path) -> list[Result]:
 
 
 def rows_of(results: Sequence[Result]) -> list[Result]:
-    """One row per design and number of steps: Dice at each scale, mean over seeds and in brackets its range; `tta` with an ensemble."""
+    """One row per design and number of steps: Dice at each scale, mean over seeds and in brackets its range.
+
+    `tta` is with the mean over scales, `conf` with scales weighed by confidence.
+    """
     groups: dict[tuple[int, str], list[Result]] = {}
     for result in results:
         groups.setdefault((result["steps"], result["design"]), []).append(result)
     rows = []
     for (steps, design), runs in groups.items():
         row: Result = {"design": design, "steps": steps, "seeds": len(runs), "parameters": runs[0]["parameters"]}
-        for kind, mark in (("single", ""), ("ensemble", " tta")):
-            for scale in sorted({scale for run in runs for scale in run["dice"][kind]}, key=float):
-                row[scale + mark] = _mean_and_range([run["dice"][kind][scale] for run in runs if scale in run["dice"][kind]])
+        for way, mark in MARKS.items():
+            tested = [run["dice"][way] for run in runs if run["dice"].get(way)]
+            for scale in tested[0] if tested else ():
+                row[scale + mark] = _mean_and_range([dice[scale] for dice in tested])
         rows.append(row)
     return rows
 
@@ -37,7 +42,8 @@ def rows_of(results: Sequence[Result]) -> list[Result]:
 def columns_of(results: Sequence[Result]) -> dict[str, str]:
     """Columns of the table: name -> how values are written."""
     names = {name for row in rows_of(results) for name in row if name[0].isdigit()}
-    scales = sorted(names, key=lambda name: ("tta" in name, float(name.split()[0])))
+    marks = list(MARKS.values())
+    scales = sorted(names, key=lambda name: (marks.index(name[len(name.split()[0]) :]), float(name.split()[0])))
     return {"design": "{}", "steps": "{:d}", "seeds": "{:d}", "parameters": "{:,}"} | dict.fromkeys(scales, "{}")
 
 

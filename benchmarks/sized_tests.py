@@ -10,27 +10,26 @@ from preprocessing.dataset import CaseFiles
 from preprocessing.images import read_image, read_labels
 from preprocessing.labels import to_class_indices
 
-NONE = (1.0,)  # no scale ensembling
+WAYS = {  # of test-time scale ensembling; without reflections, to spare time, for all networks alike
+    "none": PredictionOptions(mirror=False, scales=(1.0,)),
+    "mean": PredictionOptions(mirror=False, scales=(0.8, 1.0, 1.25)),
+    "confidence": PredictionOptions(mirror=False, scale_weights="confidence"),
+}
 
 
 def dice_at_sizes(
-    model: Path, cases: Mapping[str, CaseFiles], factors: Sequence[float], ensembles: Sequence[tuple[float, ...]] = (NONE,)
+    model: Path, cases: Mapping[str, CaseFiles], factors: Sequence[float], ways: Sequence[str] = ("none",)
 ) -> dict[str, dict[str, float | None]]:
-    """Mean foreground Dice: ensemble -> factor -> Dice; both are written as text, as in JSON.
+    """Mean foreground Dice: way of ensembling -> factor, as text -> Dice.
 
     Args:
         model: folder.
         cases: with their truth.
         factors: of the anatomy's size; the spacing is kept and nothing is painted around it.
-        ensembles: factors of test-time scale ensembling; without reflections, to spare time, for all networks alike.
+        ways: of `WAYS`.
     """
-    found = {}
-    for ensemble in ensembles:
-        predictor = Predictor.load(model, "cpu", options=PredictionOptions(mirror=False, scales=ensemble))
-        found[" ".join(f"{factor:g}" for factor in ensemble)] = {
-            f"{factor:g}": _dice(predictor, cases, factor) for factor in factors
-        }
-    return found
+    predictors = {way: Predictor.load(model, "cpu", options=WAYS[way]) for way in ways}
+    return {way: {f"{factor:g}": _dice(predictor, cases, factor) for factor in factors} for way, predictor in predictors.items()}
 
 
 def _dice(predictor: Predictor, cases: Mapping[str, CaseFiles], factor: float) -> float | None:

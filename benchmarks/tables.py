@@ -1,7 +1,12 @@
-"""Tables for a terminal."""
+"""Tables for a terminal, and as CSV."""
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from configs.files import write_text
 
 
 def text_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
@@ -21,3 +26,12 @@ def text_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) ->
         ).rstrip()
         for line in cells
     )
+
+
+def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """The rows as CSV with the columns of the first one; whole file or none."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())

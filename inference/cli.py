@@ -107,6 +107,7 @@ def _evaluate_parser() -> argparse.ArgumentParser:
     model("-m", "--model", type=Path, help="model folder under WORK/DATASET/models")
     model("--scales", nargs="+", type=float, metavar="F", help="sizes; default: 0.6 0.8 1 1.25 1.6")
     model("--ensemble", nargs="+", type=float, metavar="F", help="also with test-time ensembling over these scale factors")
+    model("--confidence", action="store_true", help="also with --scale-weights confidence, see se_predict")
     model(
         "--learn-weights",
         nargs="+",
@@ -270,7 +271,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 def _evaluate_model(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from inference.robustness import scale_robustness
+    from inference.options import CONFIDENCE
+    from inference.robustness import Ensemble, scale_robustness
     from inference.scale_weights import learn_scale_weights
     from inference.tables import robustness_table
 
@@ -288,7 +290,9 @@ def _evaluate_model(arguments: argparse.Namespace) -> int:
         weights = ", ".join(f"{scale:g}: {weight:.3f}" for scale, weight in zip(learned.scales, learned.weights, strict=True))
         logger.info("weights of scales, kept in %s: %s", arguments.model, weights)
         return DONE
-    ensembles = [(1.0,), *([tuple(arguments.ensemble)] if arguments.ensemble else [])]
+    ensembles: list[Ensemble] = [(1.0,)]
+    ensembles += [tuple(arguments.ensemble)] if arguments.ensemble else []
+    ensembles += [CONFIDENCE] if arguments.confidence else []
     result = scale_robustness(arguments.model, arguments.scales or (0.6, 0.8, 1.0, 1.25, 1.6), ensembles, **common)
     output = arguments.output or arguments.model / "scale_robustness.json"
     result.write(output)

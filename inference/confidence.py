@@ -44,7 +44,7 @@ def confident_weights(
     z, y, x = image.shape[1:]
     members = [make_members([network], image, network_plan, Variants(mirror=False, scales=(factor,)))[0] for factor in scales]
     classes = network_plan.network.output_channels
-    return weights_of([_expected_dice(member, (z, y, x), classes, how, capacity) for member in members])
+    return weights_of([_swept(member, (z, y, x), classes, how, capacity) for member in members])
 
 
 def weights_of(expected: Sequence[float]) -> tuple[float, ...]:
@@ -54,21 +54,28 @@ def weights_of(expected: Sequence[float]) -> tuple[float, ...]:
     return tuple(value / sum(kept) for value in kept)
 
 
-def _expected_dice(member: Member, shape: tuple[int, int, int], classes: int, how: Blending, capacity: Capacity) -> float:
-    """Of one member's decision, if its probabilities are right; 0 where it decides for no label."""
-    both, probable, decided = 0.0, 0.0, 0.0
-    for brick in blend([member], shape, classes, how, capacity):
-        foreground, decision = _foreground(brick.probabilities, how.regions)
-        both += float((foreground * decision).sum(dtype=torch.float64))
-        probable += float(foreground.sum(dtype=torch.float64))
-        decided += float(decision.sum(dtype=torch.float64))
-    return 2 * both / (probable + decided) if decided else 0.0
+def expected_dice(probabilities: Tensor, regions: bool) -> float:
+    """Of the decision that follows from probabilities (K, Z, Y, X), if they are right; 0 where it is for no label."""
+    return _dice(_sums(probabilities, regions))
 
 
-def _foreground(probabilities: Tensor, regions: bool) -> tuple[Tensor, Tensor]:
-    """Probabilities (K, Z, Y, X) of the labels, and whether each is decided for."""
+def _swept(member: Member, shape: tuple[int, int, int], classes: int, how: Blending, capacity: Capacity) -> float:
+    """The expected Dice of one member, brick by brick."""
+    sums = [_sums(brick.probabilities, how.regions) for brick in blend([member], shape, classes, how, capacity)]
+    return _dice(torch.stack(sums).sum(0))
+
+
+def _sums(probabilities: Tensor, regions: bool) -> Tensor:
+    """Over labels and voxels: sum(p d), sum(p), sum(d)."""
     if regions:
-        return probabilities, probabilities > 0.5
-    best = probabilities.max(0, keepdim=True).indices
-    labels = torch.arange(1, len(probabilities), device=probabilities.device).reshape(-1, 1, 1, 1)
-    return probabilities[1:], best == labels
+        foreground, decision = probabilities, probabilities > 0.5
+    else:
+        best = probabilities.max(0, keepdim=True).indices
+        labels = torch.arange(1, len(probabilities), device=probabilities.device).reshape(-1, 1, 1, 1)
+        foreground, decision = probabilities[1:], best == labels
+    return torch.stack([part.sum(dtype=torch.float64) for part in (foreground * decision, foreground, decision)])
+
+
+def _dice(sums: Tensor) -> float:
+    both, probable, decided = sums.tolist()
+    return 2 * both / (probable + decided) if decided else 0.0

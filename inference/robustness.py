@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from configs.errors import Fault, InputError
 from configs.files import Value, read_json, write_text
 from configs.progress import Progress, Silent
 from inference.model import Model, load_model, read_plan
-from inference.options import PredictionOptions
+from inference.options import CONFIDENCE, PredictionOptions
 from inference.predictor import Predictor
 from inference.scaling import resample_image, scaled_shape
 from inference.scores import score_case
@@ -31,20 +32,22 @@ from preprocessing.labels import to_class_indices
 from preprocessing.resample import resample_labels
 from preprocessing.store import CaseStore
 
+Ensemble = tuple[float, ...] | Literal["confidence"]
+
 
 class RobustnessPoint(Value):
     """Dice at one factor.
 
     Attributes:
         scale: factor of the anatomy's size.
-        ensemble: scale factors that prediction averaged over.
+        ensemble: scale factors that prediction averaged over, or `confidence`.
         mean_foreground_dice: mean over labels of each label's mean over cases; None where no label occurs.
         dice: label -> mean over the cases in which it is defined, or None.
         cases: how many.
     """
 
     scale: float
-    ensemble: tuple[float, ...]
+    ensemble: Ensemble
     mean_foreground_dice: float | None
     dice: dict[str, float | None]
     cases: int
@@ -63,8 +66,9 @@ class RobustnessResult(Value):
         labels = list(self.points[0].dice) if self.points else []
         writer.writerow(["scale", "ensemble", "mean_foreground_dice", *labels, "cases"])
         for point in self.points:
-            ensemble = " ".join(f"{factor:g}" for factor in point.ensemble)
-            writer.writerow([point.scale, ensemble, point.mean_foreground_dice, *point.dice.values(), point.cases])
+            writer.writerow(
+                [point.scale, words_of(point.ensemble), point.mean_foreground_dice, *point.dice.values(), point.cases]
+            )
         write_text(path, text.getvalue())
 
 
@@ -90,7 +94,7 @@ class ValidationCase:
 def scale_robustness(
     model_folder: Path,
     scales: Sequence[float],
-    ensembles: Sequence[tuple[float, ...]] = ((1.0,),),
+    ensembles: Sequence[Ensemble] = ((1.0,),),
     *,
     folds: Sequence[int | str] | None = None,
     checkpoint: str = "final",
@@ -104,7 +108,7 @@ def scale_robustness(
     Args:
         model_folder: under WORK/<dataset>/models, so that splits and cases are found.
         scales: factors of the anatomy's size.
-        ensembles: ways of test-time scale ensembling, each a list of factors; (1.0,) is none.
+        ensembles: ways of test-time scale ensembling, each a list of factors, or `confidence`; (1.0,) is none.
         folds: None takes all that are trained.
         checkpoint: `final` or `best`.
         device: None takes the best there is.
@@ -186,7 +190,7 @@ def _predictors(
     folds: Sequence[int | str] | None,
     checkpoint: str,
     device: torch.device | str | None,
-    ensembles: Sequence[tuple[float, ...]],
+    ensembles: Sequence[Ensemble],
     mirror: bool,
 ) -> dict[str, list[Predictor]]:
     """Fold -> one predictor for each ensemble, sharing weights."""
@@ -194,8 +198,20 @@ def _predictors(
     found = {}
     for fold, network in whole.networks.items():
         model = Model(whole.plan, {fold: network})
-        found[fold] = [Predictor(model, device, PredictionOptions(mirror=mirror, scales=scales)) for scales in ensembles]
+        found[fold] = [Predictor(model, device, options_of(ensemble, mirror)) for ensemble in ensembles]
     return found
+
+
+def options_of(ensemble: Ensemble, mirror: bool) -> PredictionOptions:
+    """Of a prediction with this way of scale ensembling."""
+    if ensemble == CONFIDENCE:
+        return PredictionOptions(mirror=mirror, scale_weights=CONFIDENCE)
+    return PredictionOptions(mirror=mirror, scales=ensemble)
+
+
+def words_of(ensemble: Ensemble) -> str:
+    """A way of scale ensembling in words."""
+    return CONFIDENCE if ensemble == CONFIDENCE else " ".join(f"{factor:g}" for factor in ensemble)
 
 
 def _work(
@@ -214,7 +230,7 @@ def _dataset_folder(model_folder: Path) -> Path:
     return model_folder.resolve().parent.parent
 
 
-def _point(factor: float, ensemble: tuple[float, ...], cases: list[dict[str, float | None]]) -> RobustnessPoint:
+def _point(factor: float, ensemble: Ensemble, cases: list[dict[str, float | None]]) -> RobustnessPoint:
     dice = {label: _mean([case[label] for case in cases]) for label in cases[0]}
     mean = _mean(list(dice.values()))
     return RobustnessPoint(scale=factor, ensemble=ensemble, mean_foreground_dice=mean, dice=dice, cases=len(cases))

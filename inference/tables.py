@@ -3,7 +3,7 @@
 from rich import box
 from rich.table import Table
 
-from inference.robustness import RobustnessResult
+from inference.robustness import RobustnessResult, words_of
 from inference.scores import EvaluationResult
 
 _HEADINGS = {
@@ -48,7 +48,7 @@ def robustness_table(result: RobustnessResult) -> Table:
     table = Table(title="Mean foreground Dice by size of the anatomy", caption=caption, box=box.SIMPLE_HEAD)
     table.add_column("size", justify="right")
     for way in ways:
-        table.add_column("plain" if way == (1.0,) else "ensemble " + " ".join(f"{factor:g}" for factor in way), justify="right")
+        table.add_column("plain" if way == (1.0,) else f"ensemble {words_of(way)}", justify="right")
     for scale in sorted({point.scale for point in result.points}):
         found = {point.ensemble: point.mean_foreground_dice for point in result.points if point.scale == scale}
         table.add_row(f"{scale:g}", *(_number(found.get(way)) for way in ways))

@@ -180,10 +180,12 @@ def test_learned_scale_weights_are_kept_with_the_model(run: Run, tmp_path: Path,
         "kept": (),
         "given": ("--scales", 0.8, 1, "--scale-weights", 1, 1),
         "none": ("--scales", "none"),
+        "confidence": ("--scale-weights", "confidence"),
     }.items():
         assert run(predict_main, *common, "-o", tmp_path / name, *options) == 0
         weights[name] = PredictionRecord.read(tmp_path / name / "prediction.json").models[0].scale_weights
-    assert weights == {"kept": (0.25, 0.75), "given": (0.5, 0.5), "none": (1.0,)}
+    assert weights == {"kept": (0.25, 0.75), "given": (0.5, 0.5), "none": (1.0,), "confidence": None}
+    assert run(predict_main, *common, "-o", tmp_path / "wrong", "--scale-weights", "confident") == 2
 
 
 @pytest.mark.slow

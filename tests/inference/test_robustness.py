@@ -91,9 +91,10 @@ def test_the_command_writes_a_curve_and_weights(
         return evaluate_main()
 
     common = ("-m", model, "--device", "cpu", "--no-mirror", "--quiet")
-    assert run(*common, "--scales", 0.8, 1, "--ensemble", 0.8, 1, "--cases", 1) == 0
-    assert "ensemble 0.8 1" in capsys.readouterr().out
-    assert len(RobustnessResult.read(model / "scale_robustness.json").points) == 4
+    assert run(*common, "--scales", 0.8, 1, "--ensemble", 0.8, 1, "--confidence", "--cases", 1) == 0
+    printed = capsys.readouterr().out
+    assert "ensemble 0.8 1" in printed and "confidence" in printed
+    assert len(RobustnessResult.read(model / "scale_robustness.json").points) == 6
     assert (model / "scale_robustness.csv").read_text().startswith("scale,ensemble,mean_foreground_dice,grey,bright,cases\n")
     assert run(*common, "--learn-weights", 0.8, 1, 1.25, "--cases", 1) == 0
     learned = ScaleEnsemble.read(model / "scales.json")
