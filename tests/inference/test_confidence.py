@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from configs.network import NetworkConfig
 from configs.plan import NetworkPlan
 from inference.capacity import Capacity
-from inference.confidence import confident_weights, weights_of
+from inference.confidence import confident_weights, expected_dice, weights_of
 from inference.ensemble import Blending
 
 PATCH, RADIUS = (48, 48, 48), 5.0  # a patch holds the image at every factor
@@ -65,6 +65,14 @@ def test_an_image_without_any_label_weighs_all_scales_alike() -> None:
 
 
 def test_weights_add_up_to_one_and_small_ones_are_none() -> None:
-    first, second, third = weights_of([0.9, 0.88, 0.5])
+    first, second, third = weights_of([0.9, 0.85, 0.5])
     assert third == 0 and first + second == pytest.approx(1)
     assert first / second == pytest.approx(math.e, rel=1e-6)
+
+
+def test_what_is_expected_is_the_mean_dice_over_labels_that_are_decided_for() -> None:
+    certain = nn.functional.one_hot(torch.tensor([[[0, 1, 1, 2]]]), 4).movedim(-1, 0).float()
+    assert expected_dice(certain, regions=False) == pytest.approx(2 / 3)  # labels 1 and 2 are sure, 3 is nowhere
+    half = 0.5 * certain + 0.5 * certain[[0, 3, 2, 1]]  # label 1 is decided for with a probability of 1/2, label 3 as probable
+    assert expected_dice(half, regions=False) == pytest.approx((2 * 1 / (1 + 2) + 1 + 0) / 3)
+    assert expected_dice(certain[1:], regions=True) == pytest.approx(2 / 3)
