@@ -1,0 +1,51 @@
+"""The programs that compare trained networks: how cases are drawn, and what the tables make of the runs."""
+
+import pytest
+
+from benchmarks import few_cases, scale_robustness
+from benchmarks.conditions import Condition, draw
+from benchmarks.learning_results import columns_of, rows_of
+
+CASES = [f"case{number}" for number in range(8)]
+
+
+def test_a_seed_draws_the_same_cases_and_fewer_of_them_are_among_more() -> None:
+    few, left = draw(CASES, 3, seed=4)
+    many, _ = draw(CASES[::-1], 6, seed=4)
+    assert set(few) < set(many) and sorted(few + left) == CASES
+    assert draw(CASES, 3, seed=6)[0] != few
+
+
+def test_an_odd_seed_takes_the_other_half() -> None:
+    first, second = draw(CASES, 4, seed=2), draw(CASES, 4, seed=3)
+    assert first == second[::-1]
+
+
+def test_names_tell_conditions_apart() -> None:
+    conditions = [Condition(network, scaling, 10, 0) for network in ("se", "se4") for scaling in (True, False)]
+    assert len({condition.name for condition in conditions}) == 4
+
+
+def run(seed: int, dice: object, network: str = "se") -> dict:
+    return {"network": network, "scaling": True, "cases": 10, "seed": seed, "steps": 100, "dice": dice}
+
+
+def test_few_cases_are_summed_up_over_seeds() -> None:
+    (row,) = few_cases.rows_of([run(0, 0.7), run(1, 0.8)])
+    assert (row["seeds"], row["lowest"], row["highest"]) == (2, 0.7, 0.8) and row["mean_dice"] == pytest.approx(0.75)
+    assert len(few_cases.rows_of([run(0, 0.7), run(0, 0.7, "baseline")])) == 2
+
+
+def test_the_worst_size_counts_only_between_the_judged_ones() -> None:
+    curve = {"0.5": 0.1, "0.6": 0.5, "1": 0.9, "2": 0.2}
+    (row,) = scale_robustness.rows_of([run(0, {"none": curve})])
+    assert row["worst"] == 0.5 and row["drop"] == pytest.approx(0.4)
+
+
+def test_ways_of_ensembling_stand_beside_each_other() -> None:
+    common = {"design": "plain", "steps": 10, "parameters": 1, "losses": []}
+    runs = [{**common, "seed": seed, "dice": {"single": {"1.0": 0.5 + seed / 10}, "confidence": {"1.0": 0.8}}} for seed in (0, 1)]
+    del runs[1]["dice"]["confidence"]
+    (row,) = rows_of(runs)
+    assert row["1.0"] == "0.550 (0.500-0.600)" and row["1.0 conf"] == "0.800"
+    assert list(columns_of(runs)) == ["design", "steps", "seeds", "parameters", "1.0", "1.0 conf"]
