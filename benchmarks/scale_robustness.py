@@ -45,14 +45,11 @@ def main() -> int:
         }
 
     rows = rows_of(run_missing(arguments, [arguments.cases], measure))
-    sizes = sorted({key for row in rows for key in row if key.replace(".", "").isdigit()}, key=float)
-    columns = {"network": "{}", "ensemble": "{}", "cases": "{:d}", "seeds": "{:d}"}
-    columns |= dict.fromkeys(sizes, "{:.3f}") | {"worst": "{:.3f}", "drop": "{:.3f}"}
-    print(text_table(rows, columns))
+    print(text_table(rows, columns_of(rows)))
     if arguments.csv:
         write_csv(rows, arguments.csv)
     if arguments.figure:
-        draw(rows, sizes, arguments.figure)
+        draw(rows, arguments.figure)
     return 0
 
 
@@ -73,7 +70,17 @@ def rows_of(results: Sequence[Result]) -> list[Result]:
     return rows
 
 
-def draw(rows: Sequence[Result], sizes: Sequence[str], path: Path) -> None:
+def columns_of(rows: Sequence[Result]) -> dict[str, str]:
+    """Columns of the table: name -> how values are written."""
+    columns = {"network": "{}", "ensemble": "{}", "cases": "{:d}", "seeds": "{:d}"}
+    return columns | dict.fromkeys(_sizes(rows), "{:.3f}") | {"worst": "{:.3f}", "drop": "{:.3f}"}
+
+
+def _sizes(rows: Sequence[Result]) -> list[str]:
+    return sorted({name for row in rows for name in row if name.replace(".", "").isdigit()}, key=float)
+
+
+def draw(rows: Sequence[Result], path: Path) -> None:
     """Dice over size: a colour for each network, a dash for each way of ensembling."""
     import matplotlib
 
@@ -82,7 +89,7 @@ def draw(rows: Sequence[Result], sizes: Sequence[str], path: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7.5, 4.5), layout="constrained")
-    networks = list(dict.fromkeys(row["network"] for row in rows))
+    networks, sizes = list(dict.fromkeys(row["network"] for row in rows)), _sizes(rows)
     dashes = dict(zip(WAYS, (":", "--", "-"), strict=True))
     for row in rows:
         places = [size for size in sizes if size in row]

@@ -1,8 +1,10 @@
 """The programs that compare trained networks: how cases are drawn, and what the tables make of the runs."""
 
+from pathlib import Path
+
 import pytest
 
-from benchmarks import few_cases, scale_robustness
+from benchmarks import docs_tables, few_cases, scale_robustness
 from benchmarks.conditions import Condition, draw
 from benchmarks.learning_results import columns_of, rows_of
 
@@ -49,3 +51,16 @@ def test_ways_of_ensembling_stand_beside_each_other() -> None:
     (row,) = rows_of(runs)
     assert row["1.0"] == "0.550 (0.500-0.600)" and row["1.0 conf"] == "0.800"
     assert list(columns_of(runs)) == ["design", "steps", "seeds", "parameters", "1.0", "1.0 conf"]
+
+
+@pytest.mark.parametrize("page", docs_tables.PAGES, ids=lambda page: page.name)
+def test_tables_in_the_docs_are_those_that_were_measured(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert docs_tables.filled(text) == text, "run `python -m benchmarks.docs_tables`"
+
+
+def test_a_figure_that_was_not_measured_is_seen() -> None:
+    page = "before\n<!-- table: training_speed -->\n| se | 0.01 |\n<!-- end of table -->\nafter"
+    assert docs_tables.filled(page) != page and docs_tables.filled(page).startswith(
+        "before\n<!-- table: training_speed -->\n| network"
+    )

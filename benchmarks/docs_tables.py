@@ -1,0 +1,113 @@
+"""Write the tables of docs/ and README from the measurements in docs/measurements, so that no figure is typed by hand.
+
+python -m benchmarks.docs_tables            # fill in what stands between `<!-- table: NAME -->` and `<!-- end of table -->`
+python -m benchmarks.docs_tables --check    # only say which pages are out of date; exit code 1 where there is one
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from textwrap import indent
+from typing import Any
+
+from benchmarks import few_cases, scale_robustness
+from benchmarks.learning_results import columns_of, read_results, rows_of
+from benchmarks.tables import text_table
+from configs.files import read_json, write_text
+
+ROOT = Path(__file__).parents[1]
+MEASURED = ROOT / "docs" / "measurements"
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PLACE = re.compile(r"(?P<head><!-- table: (?P<name>\w+) -->\n).*?(?P<tail><!-- end of table -->)", re.DOTALL)
+
+
+def main() -> int:
+    """Fill in or check all pages. Returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    arguments = parser.parse_args()
+    stale = {
+        page: text for page in PAGES if (text := filled(page.read_text(encoding="utf-8"))) != page.read_text(encoding="utf-8")
+    }
+    for page, text in stale.items():
+        print(f"{page.relative_to(ROOT)} {'is out of date' if arguments.check else 'was filled in'}")
+        if not arguments.check:
+            write_text(page, text)
+    return int(arguments.check and bool(stale))
+
+
+def filled(page: str) -> str:
+    """A page with its tables as measured.
+
+    Raises:
+        KeyError: a table that nothing makes.
+    """
+    return PLACE.sub(lambda place: f"{place['head']}{TABLES[place['name']]()}\n{place['tail']}", page)
+
+
+def markdown(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
+    """Rows as a table of Markdown; columns as in `text_table`."""
+    lines = [list(columns), ["---"] * len(columns)]
+    lines += [["" if row.get(name) is None else form.format(row[name]) for name, form in columns.items()] for row in rows]
+    return "\n".join(
+        "| " + " | ".join(cell.replace("_", " ") if cell in columns else cell for cell in line) + " |" for line in lines
+    )
+
+
+def learning() -> str:
+    """All finished runs of `benchmarks.learning`."""
+    results = read_results(MEASURED / "learning")
+    return indent(text_table(rows_of(results), columns_of(results)), "    ")
+
+
+def training_parity() -> str:
+    """Dice after the same training here and in nnU-Net."""
+    columns = {
+        "network": "{}",
+        "seeds": "{:d}",
+        "mean_dice": "{:.3f}",
+        "lowest": "{:.3f}",
+        "highest": "{:.3f}",
+        "difference": "{:+.3f}",
+    }
+    return markdown(read_json(MEASURED / "training_parity.json")["rows"], columns)
+
+
+def training_speed() -> str:
+    """Seconds of a training step here and in nnU-Net."""
+    columns = {
+        "network": "{}",
+        "seconds_per_step": "{:.2f}",
+        "data_wait_share": "{:.1%}",
+        "ratio": "{:.2f}",
+        "ratio_to_baseline": "{:.2f}",
+    }
+    return markdown(read_json(MEASURED / "training_speed.json")["rows"], columns)
+
+
+def few() -> str:
+    """Dice over the number of training cases."""
+    results = [read_json(path) for path in sorted((MEASURED / "few_cases").glob("*.json"))]
+    return markdown(few_cases.rows_of(results), few_cases.COLUMNS)
+
+
+def sizes() -> str:
+    """Dice over the size of the anatomy."""
+    results = [read_json(path) for path in sorted((MEASURED / "scale_robustness").glob("*.json"))]
+    rows = scale_robustness.rows_of(results)
+    return markdown(rows, scale_robustness.columns_of(rows))
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "learning": learning,
+    "training_parity": training_parity,
+    "training_speed": training_speed,
+    "few_cases": few,
+    "scale_robustness": sizes,
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
