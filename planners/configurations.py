@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 
 from configs.errors import Fault, raise_faults
 from configs.fingerprint import Shape
-from planners.decision import Decision, times
+from configs.wording import times
+from planners.decision import Decision
 from planners.lower_resolution import choose_lower_resolution
 from planners.options import CONFIGURATIONS
 from planners.patch import Grid, Sampling

@@ -7,7 +7,8 @@ import numpy as np
 
 from configs.errors import Fault, InputError
 from configs.fingerprint import CaseFingerprint, Shape, Spacing
-from planners.decision import Decision, counted, times
+from configs.wording import counted, times
+from planners.decision import Decision
 from preprocessing.resampled_grid import resampled_shape
 
 _ANISOTROPIC = 3  # ratio of the coarsest axis to the others from which slices count as thick

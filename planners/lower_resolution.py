@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from configs.fingerprint import Shape, Spacing
-from planners.decision import Decision, times
+from configs.wording import times
+from planners.decision import Decision
 from planners.patch import Grid, Sampling
 
 _SMALLEST_SHARE = 0.25  # of the median case, below which a patch sees too little of it

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 from configs.fingerprint import Shape
 from configs.network import NetworkConfig
+from configs.wording import counted
 from planners.budget import SMALLEST_BATCH
-from planners.decision import counted
 from planners.patch import Grid, Sampling, choose_sampling
 from planners.topology import Topology
 

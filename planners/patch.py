@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from configs.errors import Fault, InputError
 from configs.fingerprint import Shape, Spacing
+from configs.wording import counted, times
 from planners.budget import SMALLEST_BATCH, Budget, batch_for_dataset
-from planners.decision import Decision, counted, times
+from planners.decision import Decision
 from planners.topology import Topology, choose_topology
 
 _LARGEST_EDGE = 256  # the first guess has the volume of this cube

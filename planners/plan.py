@@ -8,10 +8,11 @@ from configs.fingerprint import Fingerprint
 from configs.network import NetworkConfig
 from configs.plan import ChannelNormalisation, ConfigurationPlan, NetworkPlan, Plan
 from configs.scales import ScaleGroup
+from configs.wording import times
 from planners.baseline_network import baseline_network
 from planners.budget import FeatureBudget
 from planners.configurations import Resolution, choose_resolutions
-from planners.decision import Decision, times
+from planners.decision import Decision
 from planners.ensembling import choose_test_scales
 from planners.grid import check_spacing, choose_spacing, median_relative_size, median_shape, whole_voxels
 from planners.measured_budget import choose_measured_sampling

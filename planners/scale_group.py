@@ -7,7 +7,8 @@ from configs.errors import Fault, InputError
 from configs.fingerprint import Shape, SizeSpread, Spacing
 from configs.network import Axes
 from configs.scales import ScaleGroup
-from planners.decision import Decision, counted, times
+from configs.wording import counted, times
+from planners.decision import Decision
 from planners.se_defaults import (
     FEWEST_CHANNELS,
     FEWEST_SCALES,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from configs.errors import Fault
 from configs.fingerprint import Fingerprint
 from configs.plan import ConfigurationPlan, Plan
-from planners.decision import counted, times
+from configs.wording import counted, times
 from planners.mirroring import side_pairs
 from planners.report.folds import Fold
 

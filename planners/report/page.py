@@ -9,7 +9,7 @@ import numpy as np
 from configs.files import write_text
 from configs.fingerprint import Fingerprint
 from configs.plan import ConfigurationPlan, NetworkPlan, Plan
-from planners.decision import counted, times
+from configs.wording import counted, times
 from planners.report.distributions import geometry_figure, intensity_figure
 from planners.report.findings import CHECKS, find_all, named
 from planners.report.folds import Fold, find_folds
@@ -18,6 +18,7 @@ from planners.report.patch_figure import patch_figure
 from planners.report.structures import diameters, label_figure, scale_figure, volumes, widest_label
 from preprocessing.dataset import RawDataset
 from preprocessing.pages.figures import Picture, in_figures, label_colours
+from preprocessing.pages.plan_tables import sentences, stage_rows
 from preprocessing.pages.rendering import page_environment
 
 FILE = "report.html"
@@ -150,7 +151,7 @@ def _configuration(
     )
     return {
         "name": name,
-        "reasons": _sentences(configuration.reasons),
+        "reasons": sentences(configuration.reasons),
         "picture": picture,
         "patches": [{"network": patch, "style": style} for patch, style in zip(patches, ("solid", "dashed"), strict=False)],
         "legend": list(zip(plan.dataset.foreground, colours, strict=True)),
@@ -184,35 +185,10 @@ def _network(
         )
     return {
         "name": name,
-        "reasons": _sentences(planned.reasons),
+        "reasons": sentences(planned.reasons),
         "picture": picture,
-        "stages": _stages(configuration, planned),
+        "stages": stage_rows(configuration, planned),
     }
-
-
-def _stages(configuration: ConfigurationPlan, planned: NetworkPlan) -> list[dict[str, str]]:
-    network = planned.network
-    grid, spacing = list(planned.patch_size), list(configuration.spacing)
-    rows = []
-    for index, stride in enumerate(network.strides):
-        grid = [size // step for size, step in zip(grid, stride, strict=True)]
-        spacing = [length * step for length, step in zip(spacing, stride, strict=True)]
-        rows.append(
-            {
-                "stage": str(index + 1),
-                "features": str(network.features[index]),
-                "kernel": times(network.kernels[index]),
-                "stride": times(stride),
-                "blocks": str(network.encoder_blocks[index]),
-                "grid": times(grid),
-                "spacing": times(spacing),
-            }
-        )
-    return rows
-
-
-def _sentences(reasons: dict[str, str]) -> list[tuple[str, str]]:
-    return [(decision.replace("_", " ").capitalize(), sentence) for decision, sentence in reasons.items()]
 
 
 def _geometry_words(fingerprint: Fingerprint) -> str:

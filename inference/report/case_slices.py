@@ -1,0 +1,196 @@
+"""Slices of a validated case with reference and prediction, small enough for a page."""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+from PIL import Image
+from skimage.measure import approximate_polygon, find_contours
+
+from configs.dataset import DatasetDescription
+from configs.errors import Fault, InputError
+from inference.selection.sources import find_sources
+from preprocessing.images import read_image, read_labels
+from preprocessing.labels import to_class_indices
+from preprocessing.orientation import Policy, find_orientation
+
+_MOST_PIXELS = 384  # along a side
+_PHOTO = 128 * 128  # pixels above which a slice is stored as JPEG
+_WINDOW = (0.5, 99.5)  # percentiles that are black and white
+_FINENESS = 300  # voxels along a side above which outlines are simplified
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A label in one slice, as SVG paths in half voxels from the slice's upper left corner."""
+
+    colour: str
+    reference: Markup
+    prediction: Markup
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One slice.
+
+    Attributes:
+        position: its number along Z.
+        picture: a data URI.
+        width, height: half voxels.
+        ratio: its width by its height in mm, as CSS.
+        outlines: of the labels in it.
+    """
+
+    position: int
+    picture: str
+    width: int
+    height: int
+    ratio: str
+    outlines: tuple[Outline, ...]
+
+
+@dataclass(frozen=True)
+class SegmentedCase:
+    """A case in the plan's orientation, rows from front to back so that they are drawn downwards.
+
+    Attributes:
+        identifier: of the case.
+        image: (Z, Y, X), its first channel.
+        reference, prediction: (Z, Y, X) class indices.
+        spacing: mm (Z, Y, X).
+    """
+
+    identifier: str
+    image: NDArray[np.float32]
+    reference: NDArray[np.int16]
+    prediction: NDArray[np.int16]
+    spacing: tuple[float, float, float]
+
+    @property
+    def occupied(self) -> NDArray[np.bool_]:
+        """Where either has a label."""
+        return (self.reference > 0) | (self.prediction > 0)
+
+
+def load_segmented(
+    dataset_folder: Path, prediction: Path, identifier: str, description: DatasetDescription, orientation: Policy
+) -> SegmentedCase:
+    """A validated case from its files.
+
+    Args:
+        dataset_folder: under WORK, with the prepared cases, which know the original files.
+        prediction: label file that the validation wrote.
+        identifier: of the case.
+        description: names the labels.
+        orientation: of the plan.
+
+    Raises:
+        InputError: a file has gone, cannot be read, or holds other labels; or the shapes differ.
+    """
+    source = find_sources(dataset_folder, [identifier])[identifier]
+    image, geometry = read_image(list(source.images))
+    reference, _ = read_labels(source.labels)
+    predicted, _ = read_labels(prediction)
+    if predicted.shape != reference.shape or image.shape[1:] != reference.shape:
+        problem = f"image {image.shape[1:]}, reference {reference.shape} and prediction {predicted.shape} differ in shape"
+        raise InputError(Fault(f"case `{identifier}`", problem, "Validate the fold again with se_train --validate-only"))
+    turn = find_orientation(geometry, orientation)
+    drawn = [
+        np.ascontiguousarray(turn.apply(array)[:, ::-1])
+        for array in (image[0], to_class_indices(reference, description), to_class_indices(predicted, description))
+    ]
+    return SegmentedCase(identifier, drawn[0], drawn[1], drawn[2], turn.apply_geometry(geometry).spacing)
+
+
+def cut_slices(
+    case: SegmentedCase, positions: Sequence[int], description: DatasetDescription, colours: Sequence[str], *, close: bool
+) -> list[Slice]:
+    """Pictures of slices across Z with outlines.
+
+    Args:
+        case: to be drawn.
+        positions: along Z.
+        description: names the labels.
+        colours: one for each foreground label.
+        close: show the surroundings of the labels rather than the whole slice.
+    """
+    rows, columns = _frame(case) if close else (slice(None), slice(None))
+    window = _window(case.image)
+    slices = []
+    for position in positions:
+        image = case.image[position, rows, columns]
+        reference, prediction = case.reference[position, rows, columns], case.prediction[position, rows, columns]
+        height, width = image.shape
+        outlines = [
+            Outline(colour, _path(np.isin(reference, members)), _path(np.isin(prediction, members)))
+            for colour, members in zip(colours, map(description.class_indices, description.foreground), strict=True)
+        ]
+        ratio = f"{width * case.spacing[2]:.5g} / {height * case.spacing[1]:.5g}"
+        shown = tuple(outline for outline in outlines if outline.reference or outline.prediction)
+        slices.append(Slice(position, _encode(image, window), 2 * width, 2 * height, ratio, shown))
+    return slices
+
+
+def spread(case: SegmentedCase, number: int, margin: int = 0) -> list[int]:
+    """At most so many slices, evenly over the part of Z that has a label (and `margin` more on both sides), or over all of it."""
+    depth = len(case.image)
+    found = np.flatnonzero(case.occupied.any(axis=(1, 2)))
+    first, last = (int(found[0]), int(found[-1])) if found.size else (0, depth - 1)
+    first, last = max(0, first - margin), min(depth - 1, last + margin)
+    if last - first < number:
+        return list(range(first, last + 1))
+    middles = first + (np.arange(number) + 0.5) * (last - first + 1) / number
+    return [int(middle) for middle in middles]
+
+
+def _frame(case: SegmentedCase) -> tuple[slice, slice]:
+    """Rows and columns around all labels, with a third of their extent on each side; all where there is no label."""
+    occupied = np.any(case.occupied, axis=0)
+    if not np.any(occupied):
+        return slice(None), slice(None)
+    parts = []
+    for axis in (0, 1):
+        found = np.unique(np.nonzero(occupied)[axis])
+        margin = max(4, (int(found[-1]) - int(found[0]) + 1) // 3)
+        parts.append(slice(max(0, int(found[0]) - margin), int(found[-1]) + margin + 1))
+    return parts[0], parts[1]
+
+
+def _window(image: NDArray[np.float32]) -> tuple[float, float]:
+    low, high = (float(end) for end in np.percentile(image, _WINDOW))
+    return low, high if high > low else low + 1
+
+
+def _encode(image: NDArray[np.float32], window: tuple[float, float]) -> str:
+    low, high = window
+    grey = np.clip(np.nan_to_num((image - low) / (high - low)), 0, 1) * 255
+    picture = Image.fromarray(grey.astype(np.uint8))
+    if max(picture.size) > _MOST_PIXELS:
+        factor = _MOST_PIXELS / max(picture.size)
+        picture = picture.resize(
+            (max(1, round(picture.width * factor)), max(1, round(picture.height * factor))), Image.Resampling.BOX
+        )
+    kind = "png" if picture.width * picture.height <= _PHOTO else "jpeg"
+    stored = io.BytesIO()
+    picture.save(stored, format=kind, **({"optimize": True} if kind == "png" else {"quality": 88}))
+    return f"data:image/{kind};base64,{base64.b64encode(stored.getvalue()).decode('ascii')}"
+
+
+def _path(mask: NDArray[np.bool_]) -> Markup:
+    """Outlines of a mask in half voxels: rings of relative steps, so that numbers are short."""
+    if not mask.any():
+        return Markup("")
+    tolerance = 0.0 if max(mask.shape) <= _FINENESS else 0.3 * max(mask.shape) / _FINENESS
+    rings = []
+    for contour in find_contours(np.pad(mask, 1).astype(np.float32), 0.5):
+        points = approximate_polygon(contour, tolerance) if tolerance else contour
+        corners = np.rint(2 * (points - 0.5)).astype(int)[:, ::-1]  # half voxels (x, y); voxel 0 begins at 0, and the pad is 1
+        steps = np.diff(corners, axis=0)[:-1]  # the last one closes the ring
+        turns = " ".join(f"{x} {y}" for x, y in steps.tolist())
+        rings.append(f"M{corners[0, 0]} {corners[0, 1]}l{turns}z")
+    return Markup("".join(rings))

@@ -1,0 +1,99 @@
+"""Reports on disk: one page for each model, and one for all of them where there are several."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.errors import Fault, InputError
+from configs.files import write_text
+from configs.progress import Progress, Silent
+from inference.report.equivariance import equivariance_curve, obstacle
+from inference.report.overview import Entry, overview_page
+from inference.report.page import model_page
+from inference.report.sections import Measured
+from inference.report.trained import TrainedModel, read_trained
+
+MODEL_PAGE, OVERVIEW_PAGE = "report.html", "models.html"
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """What is measured and shown.
+
+    Attributes:
+        worst: worst cases with all their slices.
+        equivariance: whether it is measured.
+        device: for that; None takes the best there is.
+    """
+
+    worst: int = 3
+    equivariance: bool = True
+    device: str | None = None
+
+
+def write_report(
+    folder: Path, output: Path | None = None, options: ReportOptions | None = None, progress: Progress | None = None
+) -> Path:
+    """Write the page of a model, `report.html` in its folder; or, for a folder above, the pages of all its models and `models.html`.
+
+    Args:
+        folder: of a model, of a dataset under WORK, or WORK.
+        output: of the one page that is asked for; None takes these names.
+        options: None takes the defaults.
+        progress: shows what is measured.
+
+    Returns:
+        The page that was asked for.
+
+    Raises:
+        InputError: there is no model, or its plan or weights cannot be read.
+    """
+    options, progress = options or ReportOptions(), progress or Silent()
+    if is_model(folder):
+        page = output or folder / MODEL_PAGE
+        _write_model(read_trained(folder), page, options, progress)
+        return page
+    page = output or folder / OVERVIEW_PAGE
+    entries = []
+    for path in find_models(folder):
+        model = read_trained(path)
+        measured = _write_model(model, path / MODEL_PAGE, options, progress)
+        entries.append(Entry(model, measured.equivariance, path / MODEL_PAGE))
+    write_text(page, overview_page(folder, entries, page))
+    return page
+
+
+def is_model(folder: Path) -> bool:
+    """Whether this is one model's folder."""
+    return (folder / "plan.json").is_file() and not (folder / "models").is_dir() and any(folder.glob("fold_*"))
+
+
+def find_models(folder: Path) -> list[Path]:
+    """Folders of all models under a dataset's folder, under WORK, or under a folder `models`.
+
+    Raises:
+        InputError: there is none.
+    """
+    patterns = ("*/plan.json", "models/*/plan.json", "*/models/*/plan.json")
+    found = {path.parent for pattern in patterns for path in folder.glob(pattern) if is_model(path.parent)}
+    if not found:
+        remedy = "Give a model's folder, such as se_work/DATASET/models/3d_fullres_se, or a folder above"
+        raise InputError(Fault(str(folder), "there is no trained model in it", remedy))
+    return sorted(found)
+
+
+def _write_model(model: TrainedModel, page: Path, options: ReportOptions, progress: Progress) -> Measured:
+    measured = _measure(model, options, progress)
+    write_text(page, model_page(model, measured, options.worst))
+    return measured
+
+
+def _measure(model: TrainedModel, options: ReportOptions, progress: Progress) -> Measured:
+    if not options.equivariance:
+        return Measured()
+    reason = obstacle(model)
+    if reason is not None:
+        return Measured(why_not=reason)
+    try:
+        return Measured(equivariance_curve(model, options.device, progress))
+    except InputError as error:  # without weights, the rest of the report is still worth having
+        return Measured(why_not=" ".join(str(fault) for fault in error.faults))

@@ -1,0 +1,31 @@
+"""A plan as rows of tables."""
+
+from configs.plan import ConfigurationPlan, NetworkPlan
+from configs.wording import times
+
+
+def sentences(reasons: dict[str, str]) -> list[tuple[str, str]]:
+    """Decisions in words with their reasons."""
+    return [(decision.replace("_", " ").capitalize(), sentence) for decision, sentence in reasons.items()]
+
+
+def stage_rows(configuration: ConfigurationPlan, planned: NetworkPlan) -> list[dict[str, str]]:
+    """One row for each stage of a network, the finest first."""
+    network = planned.network
+    grid, spacing = list(planned.patch_size), list(configuration.spacing)
+    rows = []
+    for index, stride in enumerate(network.strides):
+        grid = [size // step for size, step in zip(grid, stride, strict=True)]
+        spacing = [length * step for length, step in zip(spacing, stride, strict=True)]
+        rows.append(
+            {
+                "stage": str(index + 1),
+                "features": str(network.features[index]),
+                "kernel": times(network.kernels[index]),
+                "stride": times(stride),
+                "blocks": str(network.encoder_blocks[index]),
+                "grid": times(grid),
+                "spacing": times(spacing),
+            }
+        )
+    return rows
