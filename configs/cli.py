@@ -5,7 +5,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -40,11 +40,17 @@ def print_faults(program: str, faults: list[str]) -> None:
         print(f"  - {fault}", file=sys.stderr)
 
 
-def add_verbosity(parser: argparse.ArgumentParser) -> None:
-    """Add --verbose and --quiet, which every command has."""
+def add_verbosity(parser: argparse.ArgumentParser, **settings: Any) -> None:
+    """Add --verbose and --quiet, which every command has.
+
+    Args:
+        parser: of the command; or of one of its actions, with `default=argparse.SUPPRESS`, so that they may stand on either side
+            of the action's name.
+        settings: of both options.
+    """
     choice = parser.add_mutually_exclusive_group()
-    choice.add_argument("--verbose", action="store_true", help="show details and tracebacks")
-    choice.add_argument("--quiet", action="store_true", help="show warnings and errors only")
+    choice.add_argument("--verbose", action="store_true", help="show details and tracebacks", **settings)
+    choice.add_argument("--quiet", action="store_true", help="show warnings and errors only", **settings)
 
 
 def start_logging(arguments: argparse.Namespace) -> None:

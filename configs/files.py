@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from configs.errors import Fault, InputError
 
 PARTIAL = ".partial-"  # begins the names of files that are being written
+_PART_BYTES = 4 * 1024 * 1024
 ModelT = TypeVar("ModelT", bound="Value")
 
 
@@ -47,7 +48,8 @@ class Value(BaseModel):
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; when the block ends well, sync it and rename it to `path`.
 
-    The temporary name keeps the file's ending, so that writers which look at it behave the same.
+    The temporary name keeps the file's ending, so that writers which look at it behave the same. An `OSError` of the block names `path`
+    where it named no file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=PARTIAL, suffix=f"-{path.name}", dir=path.parent)
@@ -60,8 +62,28 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.replace(path)
         _sync_folder(path.parent)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:  # a full disk names no file by itself
+            error.filename = str(path)
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # the error of the block counts, not that of a disk on which nothing can be deleted
+            temporary.unlink(missing_ok=True)
+
+
+def raise_if_full(path: Path, size: int) -> None:
+    """Write as many bytes as were to be written, for the error of the system where there is no room (or a limit, or a quota).
+
+    For libraries that do not say why they cannot write.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with path.open("wb") as file:
+        for start in range(0, size, _PART_BYTES):
+            file.write(bytes(min(_PART_BYTES, size - start)))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_text(path: Path, text: str) -> None:

@@ -154,17 +154,18 @@ def _predict(arguments: argparse.Namespace) -> int:
     cases = {case: found[case] for case in names if not (arguments.keep and outputs[case].exists())}
     if len(cases) < len(names):
         logger.info("%d of %d cases are there already", len(names) - len(cases), len(names))
+    folder = outputs[next(iter(found))].parent
+    measured = {stem_of(outputs[case]) for case in found} if arguments.statistics else set()
     if not cases:
-        return DONE
+        return _report({}, cases, folder, measured)
     extras = extras_of(arguments, postprocessing)
     record = record_of(predictor, resolved(arguments.model), arguments.checkpoint, extras)
     logger.info("%s", _describe(record, predictor, len(cases)))
-    folder = outputs[next(iter(cases))].parent
     folder.mkdir(parents=True, exist_ok=True)
     record.write(folder / FILE)
     with _interruptible():
         failures = _segment(arguments, predictor, cases, outputs, extras)
-    return _report(failures, cases, folder, {stem_of(outputs[case]) for case in found} if extras.statistics else set())
+    return _report(failures, cases, folder, measured)
 
 
 def _segment(
@@ -199,7 +200,7 @@ def _report(failures: dict[str, Exception], cases: "Mapping[str, object]", folde
 
     if measured:
         gather_statistics(folder, measured)
-    if len(failures) == len(cases):
+    if failures and len(failures) == len(cases):
         raise_faults(fault for error in failures.values() if isinstance(error, InputError) for fault in error.faults)
     for case, error in failures.items():
         reasons = error.faults if isinstance(error, InputError) else [f"{type(error).__name__}: {error}"]

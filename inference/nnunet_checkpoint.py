@@ -3,16 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from configs.errors import Fault, InputError
 from configs.network import NetworkConfig
 from se_unet import nnunet
+from se_unet.restricted import load_restricted
 
 _SCALAR = np.float64(0).__reduce__()[0]  # builds NumPy's scalars, whose place differs between NumPy's versions
 
@@ -82,13 +81,7 @@ def read_nnunet_checkpoint(path: Path) -> NNUNetCheckpoint:
     Raises:
         InputError: it is no checkpoint of nnU-Net 2, is damaged, or holds something that could run.
     """
-    try:
-        with torch.serialization.safe_globals(_numpy_scalars()):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        problem = f"the checkpoint cannot be read ({reason})"
-        raise InputError(Fault(str(path), problem, "Give a file that nnU-Net 2 wrote, such as checkpoint_final.pth")) from error
+    content = load_restricted(path, "Give a file that nnU-Net 2 wrote, such as checkpoint_final.pth", _numpy_scalars())
     try:
         arguments = content["init_args"]
         axes = content.get("inference_allowed_mirroring_axes")

@@ -12,6 +12,7 @@ from configs.errors import Fault, InputError
 from preprocessing.claims import check_claim, unpack
 from preprocessing.formats import DETACHED, MOST_DEFLATED, ending_of
 from preprocessing.geometry import Geometry
+from preprocessing.meta_header import check_meta_header
 
 _GZIP = b"\x1f\x8b"
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # ITK's left, posterior, superior and NIfTI's right, anterior, superior
@@ -19,7 +20,9 @@ _MOST_PACKED = 50_000  # bytes that one byte of any other compression holds at m
 _HEADER = 2**16  # bytes of a file that its text header is looked for in
 _DATA_FILE = re.compile(rb"^(?:ElementDataFile\s*=|data ?file:)[ \t]*(.+?)\s*$", re.MULTILINE | re.IGNORECASE)
 _ENCODING = re.compile(rb"^(?:encoding:|CompressedData\s*=)[ \t]*(\S+)", re.MULTILINE | re.IGNORECASE)
+_META = (".mha", ".mhd")
 _NRRD, _NRRD_GEOMETRY = (".nrrd", ".nhdr"), (b"space", b"space directions", b"space origin")
+_NUMBERED = re.compile(rb"[^%]*%0?\d{0,2}d[^%]*")  # one whole number in the name
 _SKIP = re.compile(rb"^(?:byte|line) ?skip:|^HeaderSize", re.MULTILINE | re.IGNORECASE)
 _AFTER_BLANK_LINE, _AFTER_LOCAL = re.compile(rb"\r?\n\r?\n"), re.compile(rb"ElementDataFile\s*=[ \t]*LOCAL[ \t]*\r?\n")
 _RATIOS = {b"raw": 1, b"false": 1, b"gzip": MOST_DEFLATED, b"gz": MOST_DEFLATED, b"true": MOST_DEFLATED}
@@ -45,9 +48,10 @@ def read_grid(path: Path) -> tuple[tuple[int, ...], NDArray[np.float64]]:
     """The shape (volumes, Z, Y, X) and the RAS affine that the header states.
 
     Raises:
-        RuntimeError: SimpleITK cannot read the header.
+        RuntimeError, ValueError: the header cannot be read.
         InputError: the image does not have three axes, or the header claims more than the file holds.
     """
+    _check_header(path)
     reader = SimpleITK.ImageFileReader()
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
@@ -118,11 +122,24 @@ def _nrrd_lines(header: bytes) -> dict[bytes, bytes]:
     return {line.split(b":", 1)[0]: line.split(b":", 1)[1] for line in lines if b": " in line}
 
 
+def _check_header(path: Path) -> None:
+    """Raise where the text header has what crashes the libraries that parse it.
+
+    Names of data files with a number in them (`slice%03d.raw`) are handed to C's `printf`, which obeys any conversion.
+    """
+    header = _start(path)
+    named = _DATA_FILE.search(header)
+    if named is not None and b"%" in named[1] and not _NUMBERED.fullmatch(named[1]):
+        raise ValueError(f"the name of its data file is none: {named[1][:60]!r}")
+    if path.name.lower().endswith(_META):
+        check_meta_header(header)
+
+
 def _check_content(path: Path) -> None:
     """Raise where compressed content is damaged and the library would go on with what it could unpack."""
     header = _start(path)
     encoding = _ENCODING.search(header)
-    is_meta_image = path.name.lower().endswith((".mha", ".mhd"))
+    is_meta_image = path.name.lower().endswith(_META)
     if header[:2] == _GZIP:  # GIPL
         unpack(path.read_bytes(), path.stat().st_size * MOST_DEFLATED)
     elif encoding and encoding[1].lower() in (b"true", b"gzip", b"gz") and not _SKIP.search(header):

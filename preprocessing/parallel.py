@@ -6,6 +6,7 @@ cases it may have been on are tried once more, each alone in a fresh process; th
 
 import errno
 import logging
+import os
 import re
 import tempfile
 import threading
@@ -21,6 +22,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from configs.errors import Fault, InputError
 from configs.progress import Progress
 from preprocessing.markers import InFlight, Watch, marking
+from preprocessing.orphans import end_with
 
 InputT = TypeVar("InputT")
 OutputT = TypeVar("OutputT")
@@ -65,7 +67,7 @@ class _Work:
         for identifier, value in cases.items():
             if self.stop.is_set():
                 return
-            yield joblib.delayed(_call)(self.function, identifier, value, folder)
+            yield joblib.delayed(_call)(self.function, identifier, value, folder, None if folder is None else os.getpid())
 
 
 def for_each_case(
@@ -185,7 +187,11 @@ def _on_cluster(work: _Work, cases: Mapping[str, Any], scheduler: str) -> _Resul
             ) from error
 
 
-def _call(function: Callable[[str, Any], Any], identifier: str, value: Any, folder: Path | None) -> tuple[str, Any]:
+def _call(
+    function: Callable[[str, Any], Any], identifier: str, value: Any, folder: Path | None, parent: int | None
+) -> tuple[str, Any]:
+    if parent is not None:
+        end_with(parent)
     with marking(folder, identifier):
         try:
             return identifier, function(identifier, value)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import model_validator
 
 from configs.files import Value
 from configs.fingerprint import Shape, Spacing
@@ -45,6 +46,11 @@ class Trace(Value):
     resampled_shape: Shape
     resampled_spacing: Spacing
     separate_axis: int | None
+
+    @model_validator(mode="after")
+    def _geometry_is_usable(self) -> "Trace":
+        Geometry.from_affine(self.stored_shape, self.stored_affine)
+        return self
 
     @property
     def geometry(self) -> Geometry:

@@ -5,7 +5,6 @@ which is written last: a case without it is not there.
 """
 
 import math
-import os
 from functools import cached_property
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from configs.errors import Fault, InputError
-from configs.files import PARTIAL, Value, replacing
+from configs.files import PARTIAL, Value, raise_if_full, replacing
 from preprocessing.formats import STORE_SUFFIXES
 from preprocessing.pipeline import Preprocessed, Trace
 
@@ -170,17 +169,8 @@ def _write_array(path: Path, array: NDArray, patch: tuple[int, ...]) -> None:
         try:
             blosc2.asarray(content, urlpath=str(temporary), mode="w", chunks=chunks, blocks=blocks, cparams=cparams)
         except RuntimeError:
-            _raise_if_full(temporary, content.nbytes)  # the library does not say why it cannot write
+            raise_if_full(temporary, content.nbytes)  # the library does not say why it cannot write
             raise
-
-
-def _raise_if_full(path: Path, size: int) -> None:
-    """Write as many bytes as were to be written, for the error of the system where there is no room (or a limit, or a quota)."""
-    with path.open("wb") as file:
-        for start in range(0, size, _CHUNK_BYTES):
-            file.write(bytes(min(_CHUNK_BYTES, size - start)))
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _fit(shape: tuple[int, ...], wanted: tuple[int, ...], limit: int) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from configs.files import read_json, write_json
 from preprocessing.claims import check_claim
 from preprocessing.formats import MOST_DEFLATED, stem_of
 from preprocessing.geometry import Geometry
+from preprocessing.tiff_directories import check_directories
 
 DAMAGE = (AssertionError,)  # which is how tifffile puts some of it
 _CHANNEL = re.compile(r"_\d{4}$")
@@ -29,6 +30,7 @@ def read(path: Path) -> tuple[NDArray, NDArray[np.float64]]:
         InputError: the stack does not have three axes, its spacing is not known, or the header claims more than the file holds.
         ValueError, OSError, and whatever tifffile raises: the file is damaged.
     """
+    check_directories(path)
     with tifffile.TiffFile(path) as file:
         shape = _shape(path, file)
         try:
@@ -42,6 +44,7 @@ def read(path: Path) -> tuple[NDArray, NDArray[np.float64]]:
 
 def read_grid(path: Path) -> tuple[tuple[int, ...], NDArray[np.float64]]:
     """The shape (1, Z, Y, X) and the affine. Raises as `read`."""
+    check_directories(path)
     with tifffile.TiffFile(path) as file:
         shape = _shape(path, file)
     return (1, *shape), Geometry.from_spacing(shape, read_spacing(path)).matrix

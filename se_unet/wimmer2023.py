@@ -10,10 +10,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from configs.errors import Fault, InputError, raise_faults
@@ -22,6 +20,7 @@ from se_unet.head import project
 from se_unet.nested_levels import check_levels, nest_level
 from se_unet.norm import ScaleBatchNorm, ScaleInstanceNorm
 from se_unet.reference_layers import ReferenceGroupConvolution, ReferenceLifting, ReferencePointwise
+from se_unet.restricted import load_restricted
 from se_unet.sampled_basis import SampledBasis
 
 Activation = Literal["silu", "relu", "leaky_relu"]
@@ -152,11 +151,7 @@ def load_reference_checkpoint(network: nn.Module, path: Path) -> None:
     Raises:
         InputError: the file cannot be read without running code from it, or does not fit; see `load_reference_state`.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
-        remedy = "Save its state dict by itself, as tensors, and give that file"
-        raise InputError(Fault(str(path), f"it cannot be read as weights ({error})", remedy)) from error
+    content = load_restricted(path, "Save its state dict by itself, as tensors, and give that file", before_1_6=True)
     state = content.get("state_dict", content) if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(Fault(str(path), "it holds no state dict", "Give a file with tensors by name"))

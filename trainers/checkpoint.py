@@ -2,7 +2,6 @@
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -10,7 +9,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from configs.errors import Fault, InputError
-from configs.files import replacing
+from configs.files import raise_if_full, replacing
+from se_unet.restricted import load_restricted
 from trainers.distributed import gathered, processes, rank
 from trainers.precision import Precision
 from trainers.random_states import random_states, restore_random_states
@@ -72,7 +72,11 @@ class CheckpointKeeper:
             "random": every_random,
         }
         with replacing(self.path) as temporary:
-            torch.save(content, temporary)
+            try:
+                torch.save(content, temporary)
+            except RuntimeError:
+                raise_if_full(temporary, _tensor_bytes(content))  # the library does not say why it cannot write
+                raise
 
     def load(self) -> TrainingState:
         """Put network, optimiser, loss scale and random generators to the saved state.
@@ -86,13 +90,13 @@ class CheckpointKeeper:
             self._optimiser.load_state_dict(content["optimiser"])
             if self._average is not None and content["average"] is not None:
                 self._average.load_state_dict(content["average"])
-        except (RuntimeError, ValueError) as error:
-            problem = f"it is of another network or optimiser ({error})"
+            self._precision.load_state(content["precision"])
+            if len(content["random"]) == processes():
+                restore_random_states(content["random"][rank()])
+            return TrainingState(**content["state"])
+        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+            problem = f"it is damaged, or of another network or optimiser ({error})"
             raise InputError(Fault(str(self.path), problem, "Resume with the settings of its training, or --restart")) from error
-        self._precision.load_state(content["precision"])
-        if len(content["random"]) == processes():
-            restore_random_states(content["random"][rank()])
-        return TrainingState(**content["state"])
 
 
 def epochs_done(path: Path) -> int:
@@ -101,15 +105,23 @@ def epochs_done(path: Path) -> int:
     Raises:
         InputError: it cannot be read.
     """
-    return int(_read(path)["state"]["epoch"])
+    content = _read(path)
+    try:
+        return int(content["state"]["epoch"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(Fault(str(path), "it does not say how far its training is", "Train anew with --restart")) from error
+
+
+def _tensor_bytes(content: Any) -> int:
+    """Of all tensors in nested containers."""
+    if isinstance(content, torch.Tensor):
+        return content.numel() * content.element_size()
+    parts = content.values() if isinstance(content, dict) else content if isinstance(content, list | tuple) else ()
+    return sum(map(_tensor_bytes, parts))
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(Fault(str(path), f"the checkpoint cannot be read ({reason})", "Train anew with --restart")) from error
+    content = load_restricted(path, "Train anew with --restart")
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise InputError(Fault(str(path), "it is no checkpoint of this version", "Train anew with --restart"))
     return content

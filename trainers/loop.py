@@ -92,6 +92,8 @@ class Trainer:
             DeviceMemoryError: the device has too little memory.
         """
         epochs = self._parts.job.config.epochs
+        if self._state.epoch >= epochs:
+            self._show(is_last=True)  # it was killed between its last checkpoint and this
         while self._state.epoch < epochs:
             record = self._run_epoch()
             logger.info(record.summary(epochs))

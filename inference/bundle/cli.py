@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from configs.cli import run
+from configs.cli import add_verbosity, run
 
 
 def main() -> int:
@@ -31,6 +31,8 @@ def _parser() -> argparse.ArgumentParser:
     onnx.add_argument("-o", "--output", type=Path, required=True, help="file to write")
     onnx.add_argument("--fold", help="default: the first that is trained")
     onnx.add_argument("--checkpoint", choices=("final", "best"), default="final", help="weights; default: %(default)s")
+    for action in (export, bring, onnx):
+        add_verbosity(action, default=argparse.SUPPRESS)
     return parser
 
 

@@ -41,8 +41,7 @@ def import_bundle(path: Path, folder: Path) -> Manifest:
         temporary.chmod(0o777 & ~_umask())
         temporary.rename(folder)
     finally:
-        if temporary.exists():
-            shutil.rmtree(temporary)
+        shutil.rmtree(temporary, ignore_errors=True)  # the first error counts, not that of a disk on which nothing can be deleted
     return manifest
 
 

@@ -54,7 +54,7 @@ def _tensor(name: str, entry: Any) -> tuple[tuple[int, ...], int, int]:
         numbers = (*shape, first, last)
     except (TypeError, KeyError, ValueError) as error:
         raise ValueError(f"tensor `{name}` is not described by dtype, shape and data_offsets") from error
-    if dtype not in _BYTES or any(type(number) is not int or number < 0 for number in numbers):
+    if not isinstance(dtype, str) or dtype not in _BYTES or any(type(number) is not int or number < 0 for number in numbers):
         raise ValueError(f"tensor `{name}` has the unknown type {dtype!r}, or sizes that are no numbers")
     if last - first != math.prod(shape) * _BYTES[dtype]:
         raise ValueError(f"tensor `{name}` of shape {tuple(shape)} cannot have {last - first} bytes")

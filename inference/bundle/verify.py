@@ -66,7 +66,7 @@ def verify_bundle(path: Path) -> Manifest:
             raise_faults(_manifest_faults(path, archive, manifest))
             raise_faults(_checksum_faults(path, archive, manifest))
             raise_faults(_content_faults(path, archive, manifest))
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError) as error:
         raise InputError(Fault(str(path), f"it is no bundle, or a damaged one ({error})", "Get it again")) from error
     return manifest
 
@@ -95,6 +95,8 @@ def _entry_faults(path: Path, archive: zipfile.ZipFile) -> list[Fault]:
 
 def _entry_problem(entry: zipfile.ZipInfo) -> str | None:
     name, mode = entry.filename, entry.external_attr >> 16
+    if not name:
+        return "has no name"
     if name.startswith(("/", "\\")) or name[1:2] == ":":
         return "is an absolute path"
     if ".." in name.replace("\\", "/").split("/"):

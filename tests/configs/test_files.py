@@ -1,14 +1,23 @@
 """Files are whole or absent; what cannot be read is told as faults."""
 
+import errno
 import math
+import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from pydantic import Field
 
 from configs.errors import InputError
-from configs.files import Value, read_json, replacing, write_json, write_text
+from configs.files import Value, raise_if_full, read_json, replacing, write_json, write_text
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 
 class Pair(Value):
@@ -42,6 +51,41 @@ def test_failing_first_writer_leaves_nothing(tmp_path: Path) -> None:
         temporary.write_text("half")
         raise RuntimeError
     assert entries(tmp_path) == []
+
+
+def test_an_error_of_the_system_names_the_file(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"\[Errno 28\] No space left on device: '.*/plan.json'"), replacing(tmp_path / "plan.json"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(OSError, match=r"device: 'other'"), replacing(tmp_path / "plan.json"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "other")
+
+
+def test_the_first_error_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a disk that became read-only, nothing can be deleted either."""
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(RuntimeError, match="disk"), replacing(tmp_path / "plan.json"):
+        raise RuntimeError("disk")
+
+
+@pytest.mark.skipif(resource is None, reason="the system limits no files")
+def test_the_system_says_why_a_library_cannot_write(tmp_path: Path) -> None:
+    raise_if_full(tmp_path / "small", 10_000)
+    with file_size_limit(1000), pytest.raises(OSError, match=r"\[Errno 27\] File too large"):
+        raise_if_full(tmp_path / "large", 10_000)
+
+
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_the_old_file_stays_until_the_block_ends(tmp_path: Path) -> None:

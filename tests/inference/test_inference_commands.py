@@ -68,6 +68,17 @@ def test_work_is_continued_and_divided(run: Run, tmp_path: Path, model: Path, im
     assert run(predict_main, *common, "--continue") == 0
 
 
+def test_a_table_that_is_missing_is_made_when_work_is_continued(run: Run, tmp_path: Path, model: Path, images: Path) -> None:
+    """As after a kill, or on a disk that was full, behind the last case."""
+    out = tmp_path / "out"
+    common = ("-i", images, "-o", out, "-m", model, "--fast", "--device", "cpu", "--quiet", "--statistics")
+    assert run(predict_main, *common) == 0
+    table = (out / "statistics.csv").read_bytes()
+    (out / "statistics.csv").unlink()
+    assert run(predict_main, *common, "--continue") == 0
+    assert (out / "statistics.csv").read_bytes() == table
+
+
 def test_one_file_to_one_file(run: Run, tmp_path: Path, model: Path, images: Path) -> None:
     target = tmp_path / "new" / "mine.nii.gz"
     options = ("--folds", 1, "--scales", "none", "--no-mirror", "--step-size", 1, "--preview", "--save-probabilities")

@@ -169,7 +169,41 @@ def nrrd(path, kind="short", axes=3, sizes="10 12 14", encoding="raw", content=b
     path.write_bytes(NRRD.format(kind=kind, axes=axes, sizes=sizes, encoding=encoding).encode() + content)
 
 
+def meta(path, *changes, data=bytes(210)):
+    """A sound MetaImage of 7 x 6 x 5 voxels, its header's lines replaced."""
+    lines = {"ObjectType": "Image", "NDims": "3", "BinaryData": "True", "TransformMatrix": "1 0 0 0 1 0 0 0 1"}
+    lines |= {"Offset": "0 0 0", "ElementSpacing": "1.25 1.5 3", "DimSize": "7 6 5", "ElementType": "MET_UCHAR"}
+    for change in changes:
+        lines |= change
+    path.write_bytes(
+        "".join(f"{name} = {value}\n" for name, value in lines.items()).encode() + b"ElementDataFile = LOCAL\n" + data
+    )
+
+
+def tif_in_a_circle(path):
+    """Its first directory says that the next one is itself; tifffile reads it for minutes."""
+    tif_with_spacing(path, '{"spacing": [1, 1, 1]}')
+    content = bytearray(path.read_bytes())
+    (first,) = struct.unpack_from("<I", content, 4)
+    (entries,) = struct.unpack_from("<H", content, first)
+    struct.pack_into("<I", content, first + 2 + 12 * entries, first)
+    path.write_bytes(content)
+
+
 OTHER_FORMATS = {
+    "axes.mha": (lambda path: meta(path, {"NDims": "99999999999999999999 3"}), "`NDims` must be one whole number"),
+    "many_axes.mha": (lambda path: meta(path, {"NDims": "11"}), "`NDims` must be given once, from 1 to 10"),
+    "few_sizes.mha": (lambda path: meta(path, {"DimSize": "7 6"}), "`DimSize` must be 3 numbers"),
+    "words.mha": (lambda path: meta(path, {"Offset": "0 nan 0"}), "`Offset` must be 3 numbers"),
+    "long.mha": (lambda path: meta(path, {"Comment": "x" * 2000}), "is no `Name = value`"),
+    "long_name.mha": (lambda path: meta(path, {"x" * 300: "1"}), "is no `Name = value`"),
+    "no_value.mha": (lambda path: path.write_bytes(b"ObjectType = Image\n" + b"TransformMatrix\n" * 20), "is no `Name = value`"),
+    "endless.mha": (lambda path: path.write_bytes(b"ObjectType = Image\n"), "does not end with `ElementDataFile`"),
+    "printf.mha": (lambda path: path.write_bytes(b"ElementDataFile = %s%s%n a.raw\n"), "the name of its data file is none"),
+    "printf.mhd": (lambda path: path.write_bytes(b"ElementDataFile = %03d%n 1 3 1\n"), "the name of its data file is none"),
+    "printf.nhdr": (lambda path: path.write_bytes(b"NRRD0004\ndata file: %n%d 1 3 1\n"), "the name of its data file is none"),
+    "circle.tif": (tif_in_a_circle, "run in a circle"),
+    "no_version.tif": (lambda path: path.write_bytes(b"II" + bytes(100)), "unknown TIFF version 0"),
     "text.nrrd": (lambda path: path.write_bytes(b"no image"), UNREADABLE),
     "huge.nrrd": (lambda path: nrrd(path, sizes="100000 100000 100000"), "the file holds"),
     "huge_packed.nrrd": (lambda path: nrrd(path, sizes="9000 9000 9000", encoding="gzip"), "the file holds"),
@@ -205,6 +239,20 @@ def test_other_formats(tmp_path, name):
         read_labels(tmp_path / name)
     (fault,) = caught.value.faults
     assert str(tmp_path / name.split(".")[0]) in fault.where and message in str(fault) and "\n" not in str(fault)
+
+
+def test_sound_headers_pass(tmp_path):
+    """What the checks above let through: names that are ours to ignore, Windows' line ends, big TIFF."""
+    meta(tmp_path / "a.mha", {"Comment": "a = b", "Seg.0_Name": "Leber, größer", "AnatomicalOrientation": "RAI"})
+    assert read_labels(tmp_path / "a.mha")[0].shape == (5, 6, 7)
+    content = (tmp_path / "a.mha").read_bytes()
+    header, data = content[:-210], content[-210:]
+    (tmp_path / "b.mha").write_bytes(header.replace(b"\n", b"\r\n") + data)
+    assert read_labels(tmp_path / "b.mha")[0].shape == (5, 6, 7)
+    (tmp_path / "c.json").write_text('{"spacing": [1, 1, 1]}')
+    for order, big in (("<", False), (">", False), ("<", True), (">", True)):
+        tifffile.imwrite(tmp_path / "c.tif", labels().T, bigtiff=big, byteorder=order)
+        assert np.array_equal(read_labels(tmp_path / "c.tif")[0], labels().T)
 
 
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".gipl", ".tif"])

@@ -4,7 +4,11 @@ import errno
 import logging
 import os
 import signal
+import subprocess
+import sys
+import time
 from functools import partial
+from pathlib import Path
 
 import psutil
 import pytest
@@ -15,6 +19,7 @@ from preprocessing.markers import Watch, marking
 from preprocessing.memory import available_bytes, choose_jobs
 from preprocessing.parallel import for_each_case
 
+ROOT = Path(__file__).parents[2]
 CASES = dict(zip("abcdefgh", range(8), strict=True))
 killing = pytest.mark.filterwarnings("ignore:A worker stopped")  # joblib warns of the killed worker as well
 
@@ -112,6 +117,35 @@ def test_a_case_whose_process_dies_again_is_named_and_the_others_are_done(tmp_pa
     assert "1 of 8 cases failed: case `c`: its worker process was killed twice, the second time alone: `c` (process" in str(error)
     assert "SIGKILL" in str(error) and "All others are done" in str(error)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+WORK_AND_WAIT = """
+import os, sys, time
+from configs.progress import Silent
+from preprocessing.parallel import for_each_case
+
+def wait(identifier, value):
+    open(os.path.join(sys.argv[1], str(os.getpid())), "w").close()
+    time.sleep(120)
+
+list(for_each_case(wait, {"a": 1, "b": 2}, 2, Silent(), "Testing"))
+"""
+
+
+def test_workers_end_when_the_process_they_work_for_was_killed(tmp_path):
+    """Otherwise they keep their memory for minutes, which a cluster's next job lacks."""
+    process = subprocess.Popen([sys.executable, "-c", WORK_AND_WAIT, tmp_path], env=os.environ | {"PYTHONPATH": str(ROOT)})
+    workers = _within(60, lambda: [int(path.name) for path in tmp_path.iterdir()], lambda found: len(found) == 2)
+    process.kill()
+    process.wait()
+    assert _within(15, lambda: [worker for worker in workers if psutil.pid_exists(worker)], lambda left: not left) == []
+
+
+def _within(seconds, find, is_enough):
+    end = time.monotonic() + seconds
+    while not is_enough(found := find()) and time.monotonic() < end:
+        time.sleep(0.05)
+    return found
 
 
 def test_a_watch_knows_the_cases_in_flight_and_their_memory(tmp_path):

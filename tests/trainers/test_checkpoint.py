@@ -3,6 +3,7 @@
 import math
 import os
 import random
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,22 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.random.rand(3), expected[1])
     assert random.random() == expected[2]
     assert epochs_done(path) == 3
+
+
+def test_a_full_disk_is_said_and_the_old_checkpoint_stays(tmp_path: Path) -> None:
+    """PyTorch says `unexpected pos 18240 vs 18136` of it."""
+    path = tmp_path / "checkpoint.pt"
+    keeper = make(path)[2]
+    keeper.save(TrainingState(1))
+    keeper = make(path, width=50_000)[2]
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(OSError, match=r"\[Errno 27\] File too large: '.*checkpoint.pt'"):
+            keeper.save(TrainingState(2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert epochs_done(path) == 1 and [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
 def test_gaussian_draws_half_used_come_back() -> None:

@@ -62,6 +62,23 @@ def without_times(fold: Path) -> pd.DataFrame:
     return pd.read_csv(fold / "log.csv").drop(columns=["seconds", "data_wait_share"])
 
 
+def test_a_kill_behind_the_last_checkpoint_leaves_no_gap_in_the_table(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = TrainingConfig(epochs=2, iterations=1, validation_iterations=1, workers=0)
+    show, calls = loop.Trainer._show, iter(range(10))
+
+    def fail_at_the_end(trainer: loop.Trainer, is_last: bool) -> None:
+        if next(calls) == 1:
+            raise OSError("the disk is gone")
+        show(trainer, is_last)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(loop.Trainer, "_show", fail_at_the_end)
+        with pytest.raises(OSError, match="gone"):
+            run(work, config)
+    fold = run(work, config, resume=True)
+    assert list(pd.read_csv(fold / "log.csv")["epoch"]) == [1, 2] and (fold / "progress.png").exists()
+
+
 def test_a_trained_fold_is_whole(work: Path, config: TrainingConfig) -> None:
     fold = run(work, config)
     assert fold == work / "Balls" / "models" / "3d_fullres_baseline" / "fold_0"

@@ -145,6 +145,7 @@ NAMES = {
     "fold_0/weights_final.safetensors.py": "is no file of a model",
     "fold_0/weights_final.safetensors\n": "is no file of a model",
     "PLAN.JSON": "is no file of a model",
+    "": "has no name",
     "./plan.json": "is no file of a model",
     "fold_0/": "is no regular file",
 }
@@ -298,6 +299,7 @@ WEIGHTS = {
     "gap": (header(tensor(data_offsets=[4, 12]), bytes(12)), "begins at byte 4, not at 0"),
     "size": (header(tensor(shape=[3]), bytes(8)), "cannot have 8 bytes"),
     "type": (header(tensor(dtype="OBJECT"), bytes(8)), "unknown type 'OBJECT'"),
+    "type of types": (header(tensor(dtype={}), bytes(8)), "unknown type {}"),
     "negative": (header(tensor(shape=[-2]), bytes(8)), "sizes that are no numbers"),
     "boolean": (header(tensor(shape=[True, 2]), bytes(8)), "sizes that are no numbers"),
     "undescribed": (header('{"a": 3}'), "is not described"),
@@ -381,6 +383,14 @@ def test_truncated_and_flipped(model, tmp_path):
     flipped[len(whole) // 2] ^= 1
     (tmp_path / "toy.zip").write_bytes(flipped)
     refused(tmp_path, tmp_path / "toy.zip", "damaged|checksum")
+
+
+def test_entries_that_begin_before_the_file(contents, tmp_path):
+    path = bundle(tmp_path / "hostile.zip", contents)
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<I", content, len(content) - 6, len(content))  # where the directory is said to begin
+    path.write_bytes(content)
+    refused(tmp_path, path, "it is no bundle, or a damaged one")
 
 
 def test_a_missing_file(tmp_path):

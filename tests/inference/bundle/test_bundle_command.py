@@ -5,6 +5,7 @@ import pytest
 
 from configs.errors import InputError
 from configs.plan import Plan
+from inference.bundle import install
 from inference.bundle import onnx as exporter
 from inference.bundle.cli import main
 from inference.bundle.onnx import export_network
@@ -35,6 +36,28 @@ def test_wrong_input_ends_with_code_2(tmp_path, monkeypatch, capsys):
     assert command(monkeypatch, "import", tmp_path / "none.zip", "-o", tmp_path / "x") == 2
     assert command(monkeypatch, "onnx", tmp_path / "none", "-o", tmp_path / "x.onnx") == 2
     assert list(tmp_path.iterdir()) == [] and "Traceback" not in capsys.readouterr().err
+
+
+def test_quiet_stands_on_either_side_of_the_action(tmp_path, monkeypatch, capsys):
+    folder = write_model(tmp_path / "toy")
+    assert command(monkeypatch, "export", folder, "-o", tmp_path / "a.zip", "--quiet") == 0
+    assert command(monkeypatch, "--quiet", "export", folder, "-o", tmp_path / "b.zip") == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_a_disk_on_which_nothing_can_be_deleted_hides_no_error(tmp_path, monkeypatch, capsys):
+    assert command(monkeypatch, "export", write_model(tmp_path / "toy"), "-o", tmp_path / "a.zip") == 0
+
+    def fail(what):
+        def raise_it(*arguments, **settings):
+            raise OSError(30, "Read-only file system", what)
+
+        return raise_it
+
+    monkeypatch.setattr(install, "_unpack", fail("the file"))
+    monkeypatch.setattr(install.os, "rmdir", fail("the folder"))
+    assert command(monkeypatch, "import", tmp_path / "a.zip", "-o", tmp_path / "new") == 1
+    assert "Read-only file system: 'the file'" in capsys.readouterr().err and not (tmp_path / "new").exists()
 
 
 def test_help_is_light():

@@ -1,0 +1,141 @@
+"""A command in a forked process that has imported everything already, ended when it takes too long."""
+
+import atexit
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+_LOOK = 0.005  # seconds between two looks at the child
+_ORPHANS = 20.0  # seconds that processes may outlive the command that started them
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended.
+
+    Attributes:
+        code: its exit code, negative for a signal; None where it had to be ended.
+        seconds: it took.
+        text: on standard output and error.
+        orphans: processes of its that had to be ended.
+    """
+
+    code: int | None
+    seconds: float
+    text: str
+    orphans: int
+
+
+def run_forked(
+    words: Sequence[str],
+    main: Callable[[], int],
+    log: Path,
+    limit: float,
+    before: Callable[[], object] = lambda: None,
+    after: Callable[[], object] = lambda: None,
+    during: Callable[[int, float], object] = lambda process, seconds: None,
+) -> Ended:
+    """Run a command's function as its program would.
+
+    Args:
+        words: the command line, its name first.
+        main: returns the exit code.
+        log: file for all that it prints.
+        limit: seconds, after which it counts as hanging.
+        before: called in the child first.
+        after: called in the child when the command has ended by itself.
+        during: called here with the process and its age, again and again.
+    """
+    start = time.monotonic()
+    process = os.fork()
+    if process == 0:
+        _be_the_command(words, main, log, before, after)
+    code: int | None = None
+    while time.monotonic() - start < limit:
+        ended, status = os.waitpid(process, os.WNOHANG)
+        if ended:
+            code = os.waitstatus_to_exitcode(status)
+            break
+        during(process, time.monotonic() - start)
+        time.sleep(_LOOK)
+    else:
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
+    seconds = time.monotonic() - start
+    return Ended(code, seconds, log.read_text(errors="replace"), _end_orphans(process))
+
+
+def descendants(process: int) -> list[psutil.Process]:
+    """Worker processes of a command; helpers that only count resources are left out."""
+    try:
+        found = psutil.Process(process).children(recursive=True)
+        return [child for child in found if "resource_tracker" not in " ".join(child.cmdline())]
+    except psutil.Error:
+        return []
+
+
+def _be_the_command(
+    words: Sequence[str], main: Callable[[], int], log: Path, before: Callable[[], object], after: Callable[[], object]
+) -> None:
+    """What the child does, never to return."""
+    code = 1
+    try:
+        os.setsid()
+        handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(handle, 1)
+        os.dup2(handle, 2)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.argv = list(words)
+        before()
+        code = _as_interpreter(main)
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+        after()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BaseException:  # noqa: BLE001 - the child must not go on with the parent's work
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def _as_interpreter(main: Callable[[], int]) -> int:
+    """The exit code, and the traceback of what the command let through."""
+    try:
+        return main()
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 1
+    except BaseException as error:  # noqa: BLE001 - reported as the interpreter would
+        traceback.print_exc()
+        return 130 if isinstance(error, KeyboardInterrupt) else 1
+
+
+def _end_orphans(session: int) -> int:
+    """Wait for the processes that a command started; end those that stay. Returns their number."""
+    end = time.monotonic() + _ORPHANS
+    while alive := _of_session(session):
+        if time.monotonic() > end:
+            for process in alive:
+                process.kill()
+            return len(alive)
+        time.sleep(0.05)
+    return 0
+
+
+def _of_session(session: int) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if os.getsid(process.pid) == session and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (psutil.Error, ProcessLookupError):
+            continue
+    return found

@@ -1,0 +1,196 @@
+"""The commands that meet faults, on datasets and networks so small that a run takes about a second."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from inference import cli as inference_cli
+from inference.bundle import cli as bundle_cli
+from planners import cli as planners_cli
+from trainers import cli as trainers_cli
+
+_PLANNED = ("--network", "baseline", "--configurations", "3d_fullres", "--patch-size", "8", "8", "8", "--quiet")
+_TRAINED = ("--network", "baseline", "--epochs", "3", "--iterations", "2", "--device", "cpu", "--quiet")
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command line.
+
+    Attributes:
+        name: in the table.
+        main: the command's function.
+        words: from the folders of input and output to the command line.
+        again: the same for the run that completes what a fault has broken off.
+        prepare: writes the input, and what is in the output before.
+        workers: whether it has worker processes.
+        produces: the part of the output that it makes whole or not at all, where a rerun refuses to replace it.
+    """
+
+    name: str
+    main: Callable[[], int]
+    words: Callable[[Path, Path], Sequence[str]]
+    again: Callable[[Path, Path], Sequence[str]]
+    prepare: Callable[[Path, Path], object]
+    workers: bool = False
+    produces: str | None = None
+
+
+def _text(words: Sequence[str | Path]) -> list[str]:
+    return [str(word) for word in words]
+
+
+def _planning(source: Path, target: Path, *more: str) -> list[str]:
+    return _text(["se_plan_and_preprocess", source / "data", "--work", target / "work", *_PLANNED, *more])
+
+
+def _training(source: Path, target: Path, *more: str) -> list[str]:
+    settings = ("--set", "validation_iterations=1", "learning_rate=0.02")
+    return _text(["se_train", "Balls", "--work", target / "work", *_TRAINED, *settings, *more])
+
+
+def _predicting(source: Path, target: Path, *more: str) -> list[str]:
+    place: list[str | Path] = ["-i", source / "images", "-o", target / "segmentations", "-m", source / "model"]
+    return _text(["se_predict", *place, "--device", "cpu", "--statistics", "--quiet", *more])
+
+
+def _importing(source: Path, target: Path) -> list[str]:
+    return _text(["se_bundle", "import", source / "toy.zip", "-o", target / "model", "--quiet"])
+
+
+def _exporting(source: Path, target: Path) -> list[str]:
+    return _text(["se_bundle", "export", source / "model", "-o", target / "toy.zip", "--quiet"])
+
+
+def _evaluating(source: Path, target: Path) -> list[str]:
+    return _text(["se_evaluate", source / "predictions", source / "references", "-o", target / "metrics.json", "--quiet"])
+
+
+def _dataset(source: Path, target: Path) -> None:
+    from tests.preprocessing.datasets import make_dataset
+
+    make_dataset(source / "data", cases=4)
+    (target / "work").mkdir()
+
+
+def _planned_dataset(source: Path, target: Path) -> None:
+    from planners import plan_and_preprocess
+    from planners.options import PlanningOptions
+
+    _dataset(source, target)
+    options = PlanningOptions(networks=("baseline",), configurations=("3d_fullres",), patch_size=(8, 8, 8))
+    plan_and_preprocess(source / "data", target / "work", options, jobs=1, plan_only=True)
+
+
+def _prepared_dataset(source: Path, target: Path) -> None:
+    """Raw and prepared cases lie on the disk of the input, as they may: links lead there."""
+    from tests.trainers.balls import write_work
+
+    write_work(target / "work")
+    for folder in (target / "work" / "Balls" / "preprocessed", target / "raw"):
+        shutil.move(folder, source / folder.name)
+        folder.symlink_to(source / folder.name)
+
+
+def _images_and_model(source: Path, target: Path) -> None:
+    import numpy as np
+
+    from tests.inference.models import write_model
+    from tests.preprocessing.datasets import save
+
+    write_model(source / "model")
+    for case in "abc":
+        values = np.random.default_rng(ord(case)).random((18, 21, 13), np.float32)
+        save(source / "images" / f"{case}_0000.nii.gz", values)
+
+
+def _bundle(source: Path, target: Path) -> None:
+    from inference.bundle.export import export_bundle
+    from tests.inference.models import write_model
+
+    write_model(source / "model")
+    export_bundle(source / "model", source / "toy.zip")
+
+
+def _segmentations(source: Path, target: Path) -> None:
+    import numpy as np
+
+    from tests.preprocessing.datasets import LABELS, labels, save, write_json
+
+    for case in range(3):
+        save(source / "references" / f"case_{case}.nii.gz", labels())
+        save(source / "predictions" / f"case_{case}.nii.gz", np.roll(labels(), case, 0))
+    write_json(source / "predictions", labels=LABELS)
+
+
+COMMANDS = (
+    Command(
+        "plan",
+        planners_cli.main,
+        lambda source, target: _planning(source, target, "--jobs", "1", "--plan-only"),
+        lambda source, target: _planning(source, target, "--jobs", "1", "--plan-only"),
+        _dataset,
+    ),
+    Command(
+        "preprocess",
+        planners_cli.main,
+        lambda source, target: _planning(source, target, "--jobs", "1"),
+        lambda source, target: _planning(source, target, "--jobs", "1"),
+        _planned_dataset,
+    ),
+    Command(
+        "preprocess, 2 processes",
+        planners_cli.main,
+        lambda source, target: _planning(source, target, "--jobs", "2"),
+        lambda source, target: _planning(source, target, "--jobs", "1"),
+        _planned_dataset,
+        workers=True,
+    ),
+    Command(
+        "train",
+        trainers_cli.main,
+        lambda source, target: _training(source, target, "--workers", "0"),
+        lambda source, target: _training(source, target, "--workers", "0", "--resume"),
+        _prepared_dataset,
+    ),
+    Command(
+        "train, 1 loader",
+        trainers_cli.main,
+        lambda source, target: _training(source, target, "--workers", "1"),
+        lambda source, target: _training(source, target, "--workers", "0", "--resume"),
+        _prepared_dataset,
+        workers=True,
+    ),
+    Command(
+        "predict",
+        inference_cli.predict_main,
+        _predicting,
+        lambda source, target: _predicting(source, target, "--continue"),
+        _images_and_model,
+    ),
+    Command("bundle import", bundle_cli.main, _importing, _importing, _bundle, produces="model"),
+    Command("bundle export", bundle_cli.main, _exporting, _exporting, _bundle),
+    Command("evaluate", inference_cli.evaluate_main, _evaluating, _evaluating, _segmentations),
+)
+
+
+def import_everything() -> None:
+    """What the commands import when work starts, so that forked processes need not."""
+    import importlib
+
+    names = (
+        "joblib matplotlib.figure matplotlib.backends.backend_agg matplotlib.backends.backend_svg "
+        "nibabel numpy pandas psutil rich.console rich.table "
+        "SimpleITK sklearn.model_selection torch torch._dynamo blosc2 batchgenerators zipfile "
+        "inference.bundle.export inference.bundle.install inference.bundle.equivariance inference.case_list inference.command_options "
+        "inference.evaluation inference.label_files inference.prediction inference.estimate inference.tables inference.statistics "
+        "planners.run planners.options preprocessing.nifti_files preprocessing.resample "
+        "trainers.run trainers.settings trainers.checkpoint se_unet.allocator "
+        "tests.inference.models tests.preprocessing.datasets tests.trainers.balls"
+    )
+    for name in names.split():
+        importlib.import_module(name)
+    import torch
+
+    torch.set_num_threads(1)
