@@ -1,6 +1,5 @@
 """What a prediction will take, before it starts: from the images' headers, and one tile that is timed."""
 
-import sys
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from inference.headers import read_geometry
 from inference.heads import split_network
 from inference.model import Model
 from inference.outputs import Extras
+from inference.peak_memory import peak_memory
 from inference.predictor import Predictor
 from inference.scaling import scaled_shape
 from inference.sweep import HALF_ABOVE, Shape, padding
@@ -69,7 +69,7 @@ def estimate_prediction(predictor: Predictor, cases: Mapping[str, tuple[Path, ..
     for geometry in geometries:
         largest = max(largest, _case_bytes(geometry, predictor, extras))
     process = psutil.Process().memory_info().rss
-    peak = max(process, _peak_so_far())
+    peak = max(process, peak_memory())
     return Estimate(tiles, seconds, peak + largest, psutil.virtual_memory().available + process)
 
 
@@ -134,12 +134,3 @@ def _sums_bytes(shape: Shape, model: Model, members: int) -> int:
     _, padded = padding(shape, model.network_plan.patch_size)
     values = channels * min(padded[0], model.network_plan.patch_size[0] + 32) * padded[1] * padded[2]
     return values * (2 if 4 * values > HALF_ABOVE // members else 4)
-
-
-def _peak_so_far() -> int:
-    """Most bytes that this process had resident, which holds what a tile takes."""
-    if sys.platform == "win32":
-        return 0
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -30,6 +30,7 @@ class EpochRecord:
         skipped_steps: steps left out for a loss or gradient that is not finite.
         seconds: of training and validation.
         data_wait_share: share of the training time spent waiting for data.
+        peak_memory: most bytes held so far by this process, on a CUDA device where it trains there.
     """
 
     epoch: int
@@ -43,6 +44,7 @@ class EpochRecord:
     skipped_steps: int
     seconds: float
     data_wait_share: float
+    peak_memory: float
 
     def row(self) -> dict[str, float]:
         """Flat: a column for each label."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from configs.progress import Progress
+from inference.peak_memory import peak_memory
 from se_unet.weights import save_weights
 from trainers.batches import Batch, LoadingError, Schedule
 from trainers.checkpoint import TrainingState
@@ -130,6 +131,7 @@ class Trainer:
             skipped_steps=len(self._state.losses) - len(losses),
             seconds=time.perf_counter() - start,
             data_wait_share=waited / training_seconds,
+            peak_memory=peak_memory(self._parts.job.device) or math.nan,
         )
 
     def _train(self) -> float:

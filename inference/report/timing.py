@@ -16,7 +16,7 @@ class Timing:
         epoch: median seconds of one.
         waiting: share of the training time spent waiting for data, mean over epochs.
         skipped: steps left out as not finite.
-        memory: most bytes that were held at a time, or None where the log does not tell.
+        memory: most bytes that the training process held at a time, or None where the log does not tell.
     """
 
     fold: str

@@ -10,7 +10,9 @@ from trainers.history import EpochRecord, History
 
 def record(epoch: int, validated: bool) -> EpochRecord:
     dice = 0.5 if validated else math.nan
-    return EpochRecord(epoch, 0.01, 1.0 / epoch, dice, {"liver": dice, "absent": math.nan}, dice, dice, math.nan, 0, 2.5, 0.1)
+    return EpochRecord(
+        epoch, 0.01, 1.0 / epoch, dice, {"liver": dice, "absent": math.nan}, dice, dice, math.nan, 0, 2.5, 0.1, 1e9
+    )
 
 
 def test_table_leaves_what_was_not_measured_empty(tmp_path: Path) -> None:

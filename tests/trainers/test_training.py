@@ -59,7 +59,7 @@ def assert_equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
 
 
 def without_times(fold: Path) -> pd.DataFrame:
-    return pd.read_csv(fold / "log.csv").drop(columns=["seconds", "data_wait_share"])
+    return pd.read_csv(fold / "log.csv").drop(columns=["seconds", "data_wait_share", "peak_memory"])
 
 
 def test_a_kill_behind_the_last_checkpoint_leaves_no_gap_in_the_table(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,6 +96,7 @@ def test_a_trained_fold_is_whole(work: Path, config: TrainingConfig) -> None:
     assert log["learning_rate"].tolist() == pytest.approx([learning_rate(config, step) for step in (3, 7, 11)], rel=1e-4)
     assert {"pseudo_dice_bright", "pseudo_dice_dark"} <= set(log.columns)
     assert log["data_wait_share"].between(0, 1).all()
+    assert log["peak_memory"].between(1e7, 1e12).all()
     assert TrainingConfig.read(fold.parent / "training.json") == config
 
 
