@@ -152,8 +152,11 @@ class CaseStore:
 
 def _open(path: Path) -> blosc2.NDArray:
     try:
-        return blosc2.open(str(path), mode="r", dparams={"nthreads": 1})
-    except (OSError, RuntimeError, ValueError) as error:
+        array = blosc2.open(str(path), mode="r", dparams={"nthreads": 1})
+        if not isinstance(array, blosc2.NDArray):
+            raise ValueError(f"it holds no array, but a {type(array).__name__}")
+        return array
+    except (OSError, RuntimeError, ValueError, LookupError, TypeError) as error:
         raise InputError(
             Fault(str(path), f"the stored array cannot be read ({error})", "Run se_plan_and_preprocess again")
         ) from error

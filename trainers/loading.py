@@ -70,6 +70,12 @@ class BatchStream:
         finally:
             self.waited += time.perf_counter() - start
 
+    def explain(self, error: RuntimeError) -> None:
+        """Raise `LoadingError` where an error says that a worker is gone: PyTorch's handler of that signal raises it wherever the main
+        process happens to be."""
+        if self._workers and not isinstance(error, LoadingError) and "DataLoader worker" in str(error):
+            raise LoadingError(self._obituary(next(self._expected, None), error)) from error
+
     def close(self) -> None:
         """End the workers.
 
@@ -85,12 +91,12 @@ class BatchStream:
             if worker.is_alive():  # it is stuck
                 worker.kill()
 
-    def _obituary(self, key: BatchKey, error: Exception) -> str:
-        cases = ", ".join(self._maker.cases_of(key))
+    def _obituary(self, key: BatchKey | None, error: Exception) -> str:
+        awaited = "no batch" if key is None else f"{key} (cases {', '.join(self._maker.cases_of(key))})"
         memory = psutil.virtual_memory()
         codes = [process.exitcode for process in getattr(self._batches, "_workers", ()) if process.exitcode]
         return (
-            f"a process that loads data died or hangs; {key} (cases {cases}) was awaited: {error}. "
+            f"a process that loads data died or hangs; {awaited} was awaited: {error}. "
             f"Exit codes: {', '.join(map(str, codes)) or 'unknown'} (-9: killed, often for want of memory). "
             f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB of memory are free, this process uses "
             f"{psutil.Process().memory_info().rss / 2**30:.1f}. If memory is short, use fewer than {self._workers} --workers "

@@ -139,6 +139,9 @@ def _fit(job: Job, stop: StopRequest, progress: Progress, resume: bool, restart:
     trainer = Trainer if config.trainer_class is None else import_part(config.trainer_class, "trainer class")
     try:
         trainer(parts, state).run()
+    except RuntimeError as error:
+        parts.stream.explain(error)
+        raise
     finally:
         parts.stream.close()
         for numbers in parts.loggers:

@@ -158,7 +158,7 @@ COMMANDS = (
         "train, 1 loader",
         trainers_cli.main,
         lambda source, target: _training(source, target, "--workers", "1"),
-        lambda source, target: _training(source, target, "--workers", "0", "--resume"),
+        lambda source, target: _training(source, target, "--workers", "1", "--resume"),
         _prepared_dataset,
         workers=True,
     ),

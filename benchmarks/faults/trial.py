@@ -231,6 +231,8 @@ def _allowed_codes(injection: Injection) -> set[int]:
         return {0}
     if injection.kind in _NOT_SAID:
         return {0, -signal.SIGKILL}
+    if injection.kind == "memory limit":  # native libraries do not all bear it; what is written must be whole all the same
+        return {0, 1, 2, -signal.SIGSEGV, -signal.SIGABRT}
     if injection.kind == "signal":
         return {0, *_ENDED_BY_SIGNAL[signal.Signals(injection.number)]}
     return {0, 1, 2}

@@ -1,3 +1,4 @@
+import blosc2
 import numpy as np
 import pytest
 
@@ -73,3 +74,22 @@ def test_a_failing_write_leaves_no_case(tmp_path, prepared, monkeypatch):
         store.write("a", prepared, {}, key="k")
     assert not store.is_current("a", "k") and store.identifiers() == []
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".partial")]
+
+
+def test_what_is_no_array_is_refused(tmp_path, prepared):
+    """Other things that the library can store, code among them; and noise."""
+    store = CaseStore(tmp_path)
+    store.write("a", prepared, locations(prepared))
+    path = tmp_path / "a.b2nd"
+    path.unlink()
+    blosc2.SChunk(data=b"some bytes", urlpath=str(path), mode="w")
+    with pytest.raises(InputError, match=r"a\.b2nd: the stored array cannot be read \(it holds no array, but a SChunk"):
+        _ = store.read("a").image
+    path.unlink()
+    first = blosc2.asarray(np.arange(10.0), urlpath=str(tmp_path / "x.b2nd"), mode="w")
+    (first + 1).save(urlpath=str(path))
+    with pytest.raises(InputError, match=r"a\.b2nd: the stored array cannot be read"):
+        _ = store.read("a").image
+    path.write_bytes(b"noise" * 100)
+    with pytest.raises(InputError, match=r"a\.b2nd: the stored array cannot be read"):
+        _ = store.read("a").image

@@ -143,6 +143,16 @@ def test_workers_outlive_signals_to_the_whole_group(stream: BatchStream) -> None
     assert len(list(stream)) == len(KEYS) - 2
 
 
+def test_a_dead_worker_is_explained_wherever_it_is_noticed(stream: BatchStream) -> None:
+    """PyTorch's handler raises in the main process, which may be anywhere."""
+    with pytest.raises(
+        LoadingError, match=r"died or hangs; training batch 1 of epoch 1 .* was awaited: DataLoader worker \(pid 5\)"
+    ):
+        stream.explain(RuntimeError("DataLoader worker (pid 5) is killed by signal: Killed."))
+    stream.explain(RuntimeError("something else"))
+    stream.close()
+
+
 def test_a_closed_stream_has_ended_its_workers() -> None:
     stream = BatchStream(maker(), KEYS, 1)
     next(stream)
