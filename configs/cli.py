@@ -3,11 +3,17 @@
 import argparse
 import logging
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from configs.run_log import RunLog
 
 T = TypeVar("T")
+_PACKAGES = ("configs", "se_unet", "preprocessing", "planners", "inference", "trainers")
+_logs: list["RunLog"] = []  # of the run: one, or none
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -16,20 +22,56 @@ def run(command: Callable[[argparse.Namespace], int | None], parser: argparse.Ar
     add_verbosity(parser)
     arguments = parser.parse_args()
     start_logging(arguments)
+    code = FAILED
+    try:
+        code = _outcome(command, arguments, parser.prog)
+    finally:
+        while _logs:
+            _end_log(_logs.pop(), code)
+    return code
+
+
+def _outcome(command: Callable[[argparse.Namespace], int | None], arguments: argparse.Namespace, program: str) -> int:
+    """The command's exit code, with errors told."""
     from configs.errors import InputError  # pydantic-free, but `configs` is imported only when work starts
 
     try:
         return command(arguments) or DONE
     except InputError as error:
-        print_faults(parser.prog, [str(fault) for fault in error.faults])
+        print_faults(program, [str(fault) for fault in error.faults])
         return WRONG_INPUT
     except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted", file=sys.stderr)
+        print(f"{program}: interrupted", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
-        logging.getLogger(parser.prog).debug("traceback", exc_info=True)
-        print(f"{parser.prog}: {type(error).__name__}: {error} (run again with --verbose for the traceback)", file=sys.stderr)
+        logging.getLogger(program).debug("traceback", exc_info=True)
+        kept = [log.path for log in _logs if log.path.is_file()]
+        for log in _logs:
+            log.note(traceback.format_exc())
+        where = f"traceback in {kept[0]}" if kept else "run again with --verbose for the traceback"
+        print(f"{program}: {type(error).__name__}: {error} ({where})", file=sys.stderr)
         return FAILED
+
+
+def keep_log(folder: Path, **details: str) -> None:
+    """Keep a log file of this run in `folder`, from when the work has made it; see `configs.run_log`.
+
+    Args:
+        folder: of what the run makes.
+        details: noted at the top.
+    """
+    from configs.run_log import RunLog
+
+    log = RunLog(folder, sys.argv, details)
+    _logs.append(log)
+    for name in _PACKAGES:
+        logging.getLogger(name).addHandler(log)
+
+
+def _end_log(log: "RunLog", code: int) -> None:
+    for name in _PACKAGES:
+        logging.getLogger(name).removeHandler(log)
+    log.end(code)
 
 
 def print_faults(program: str, faults: list[str]) -> None:
@@ -54,11 +96,14 @@ def add_verbosity(parser: argparse.ArgumentParser, **settings: Any) -> None:
 
 
 def start_logging(arguments: argparse.Namespace) -> None:
-    """Send log records to standard error, and to nothing else."""
+    """Send log records to standard error, as many as are wanted there; and all of them to a log file, where one is kept."""
     level = logging.DEBUG if arguments.verbose else logging.WARNING if arguments.quiet else logging.INFO
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    for name in ("configs", "se_unet", "preprocessing", "planners", "inference", "trainers"):
-        logging.getLogger(name).setLevel(level)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr:
+            handler.setLevel(level)
+    for name in _PACKAGES:
+        logging.getLogger(name).setLevel(logging.DEBUG)
     if arguments.verbose:
         logging.getLogger(arguments_program()).setLevel(logging.DEBUG)
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.cli import DONE, FAILED, Bar, run
+from configs.cli import DONE, FAILED, Bar, keep_log, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -128,6 +128,7 @@ def _evaluate_parser() -> argparse.ArgumentParser:
 
 def _predict(arguments: argparse.Namespace) -> int:
     from configs.errors import collecting, raise_faults
+    from configs.run_log import digest
     from inference.case_list import list_cases
     from inference.command_options import check_input, extras_of, follow_selection, load_predictor, resolved
     from inference.decision import check_roi
@@ -156,6 +157,8 @@ def _predict(arguments: argparse.Namespace) -> int:
         logger.info("%d of %d cases are there already", len(names) - len(cases), len(names))
     folder = outputs[next(iter(found))].parent
     measured = {stem_of(outputs[case]) for case in found} if arguments.statistics else set()
+    plans = ", ".join(f"{model / 'plan.json'}, SHA-256 {digest(model / 'plan.json')}" for model in arguments.model)
+    keep_log(folder, plan=plans, seeds="none: nothing is drawn at random")
     if not cases:
         return _report({}, cases, folder, measured)
     extras = extras_of(arguments, postprocessing)

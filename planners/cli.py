@@ -1,10 +1,11 @@
 """The command se_plan_and_preprocess."""
 
 import argparse
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from configs.cli import Bar, run
+from configs.cli import Bar, keep_log, run
 
 if TYPE_CHECKING:
     from configs.plan import Plan
@@ -49,8 +50,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _plan_and_preprocess(arguments: argparse.Namespace) -> None:
+    from configs.run_log import digest
     from planners.options import PlanningOptions
     from planners.run import plan_and_preprocess
+    from preprocessing.description import dataset_name
+
+    folder = arguments.work / dataset_name(arguments.dataset)
+    keep_log(folder, seeds="none: nothing is drawn at random that is not fixed")
 
     given: dict[str, Any] = {
         "networks": arguments.network,
@@ -73,6 +79,7 @@ def _plan_and_preprocess(arguments: argparse.Namespace) -> None:
         progress=Bar(arguments.quiet),
         scheduler=arguments.scheduler,
     )
+    logging.getLogger(__name__).debug("%s: SHA-256 %s", folder / "plan.json", digest(folder / "plan.json"))
     if not arguments.quiet:
         _print_plan(plan)
         print(f"\nPlan and cases are in {arguments.work / plan.dataset.name}")

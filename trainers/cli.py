@@ -7,7 +7,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from configs.cli import Bar, run
+from configs.cli import Bar, keep_log, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,6 +77,7 @@ def _fold(text: str) -> int | str:
 def _train(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
+    from configs.run_log import digest
     from trainers.folders import find_dataset
     from trainers.interruption import TrainingInterruptedError
     from trainers.settings import resolve_config
@@ -85,9 +86,12 @@ def _train(arguments: argparse.Namespace) -> int:
         return _start_processes(arguments)
     sys.path.insert(0, "")  # parts of your own may lie in the working directory, as with `python -m`
     work = Path(arguments.work)
-    model = find_dataset(arguments.dataset, work).model(arguments.configuration, arguments.network, arguments.tag)
+    dataset = find_dataset(arguments.dataset, work)
+    model = dataset.model(arguments.configuration, arguments.network, arguments.tag)
     goes_on = arguments.resume or arguments.validate_only
     config = resolve_config(model, arguments.preset, _overrides(arguments), goes_on)
+    if os.environ.get("RANK", "0") == "0":
+        keep_log(model.fold(arguments.fold).path, plan=f"{dataset.plan}, SHA-256 {digest(dataset.plan)}", seeds=f"{config.seed}")
     try:
         with _processes(arguments) as device:
             folder = _run(arguments, config, device)

@@ -44,7 +44,11 @@ def images(tmp_path: Path) -> Path:
 def test_predict_then_evaluate(run: Run, tmp_path: Path, model: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     assert run(predict_main, "-i", images, "-o", out, "-m", model, "--fast", "--device", "cpu") == 0
-    assert sorted(path.name for path in out.iterdir()) == [*(f"case{seed}.nii.gz" for seed in range(3)), "prediction.json"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        *(f"case{seed}.nii.gz" for seed in range(3)),
+        "logs",
+        "prediction.json",
+    ]
     record = PredictionRecord.read(out / "prediction.json")
     used = record.models[0]
     assert (used.folds, used.scales, used.scale_weights, used.mirror_axes) == (("0", "1"), (1.0,), (1.0,), ())
@@ -84,7 +88,7 @@ def test_one_file_to_one_file(run: Run, tmp_path: Path, model: Path, images: Pat
     options = ("--folds", 1, "--scales", "none", "--no-mirror", "--step-size", 1, "--preview", "--save-probabilities")
     assert run(predict_main, "-i", images / "case0_0000.nii.gz", "-o", target, "-m", model, *options) == 0
     names = sorted(path.name for path in target.parent.iterdir())
-    assert names == ["mine.nii.gz", "mine_preview.png", "mine_probabilities.npz", "prediction.json"]
+    assert names == ["logs", "mine.nii.gz", "mine_preview.png", "mine_probabilities.npz", "prediction.json"]
 
 
 def test_one_bad_case_among_good_ones(
@@ -142,7 +146,7 @@ def test_everything_that_can_be_written(run: Run, tmp_path: Path, model: Path, i
     kinds = ("", "_entropy", "_disagreement")
     expected = [f"case{seed}{kind}.nii.gz" for seed in range(3) for kind in kinds]
     expected += [f"case{seed}_{kind}" for seed in range(3) for kind in ("statistics.csv", "preview.png", "probabilities.npz")]
-    assert sorted(path.name for path in out.iterdir()) == sorted([*expected, "prediction.json", "statistics.csv"])
+    assert sorted(path.name for path in out.iterdir()) == sorted([*expected, "logs", "prediction.json", "statistics.csv"])
     assert set(np.unique(np.asanyarray(nib.load(out / "case0.nii.gz").dataobj))) <= {0, 7}
     assert np.load(out / "case0_probabilities.npz")["names"].tolist() == ["bright"]
     record = PredictionRecord.read(out / "prediction.json")

@@ -120,6 +120,7 @@ def test_whole_command(tmp_path, monkeypatch, capsys, caplog):
         "dataset.json",
         "fingerprint.json",
         "fingerprint.csv",
+        "logs",
         "plan.json",
         "preprocessed",
         "report.html",
