@@ -78,15 +78,15 @@ def training_figure(folds: Sequence[Fold]) -> Markup | None:
     return draw("training", 2.5, paint)
 
 
-def robustness_figure(results: dict[str, RobustnessResult], name: str = "robustness") -> Markup:
-    """Mean foreground Dice over sizes of the anatomy, a line for each model and way of ensembling."""
+def robustness_figure(results: dict[str, RobustnessResult], name: str = "robustness", *, with_names: bool = False) -> Markup:
+    """Mean foreground Dice over sizes of the anatomy, a line for each model (named on demand) and way of ensembling."""
     lines = []
     for model, result in results.items():
         for way in dict.fromkeys(point.ensemble for point in result.points):
             points = [point for point in result.points if point.ensemble == way and point.mean_foreground_dice is not None]
             points.sort(key=lambda point: point.scale)
             how = "one size" if way == (1.0,) else f"sizes {words_of(way)}"
-            title = f"{shortened(model)}, {how}" if len(results) > 1 else how
+            title = f"{shortened(model)}, {how}" if with_names else how
             lines.append(Line(title, [point.scale for point in points], [point.mean_foreground_dice or 0.0 for point in points]))
 
     def paint(figure: Figure) -> None:
@@ -99,12 +99,12 @@ def robustness_figure(results: dict[str, RobustnessResult], name: str = "robustn
     return draw(name, 2.6, paint)
 
 
-def equivariance_figure(curves: dict[str, EquivarianceCurve], name: str = "equivariance") -> Markup:
-    """Errors over factors, a line for each model on its cases and, where it is one model, on random fields."""
+def equivariance_figure(curves: dict[str, EquivarianceCurve], name: str = "equivariance", *, one_of_each: bool = False) -> Markup:
+    """Errors over factors, on cases and on random fields; or one line for each model, under its name."""
     lines = []
     for model, curve in curves.items():
         shown = {"validation cases": curve.on_cases, "random fields": curve.on_fields}
-        if len(curves) > 1:
+        if one_of_each:
             shown = {shortened(model): curve.shown}
         for title, errors in shown.items():
             if errors:

@@ -101,8 +101,7 @@ def _row(entry: Entry, summary: Summary | None, best: TrainedModel | None, page:
     return {
         "name": model.name,
         "link": quote(Path(os.path.relpath(entry.page, page.parent)).as_posix()),
-        "folds": ", ".join(fold.name for fold in model.folds) or "-",
-        "cases": str(len(model.scores.cases)) + (" (trained on)" if model.scores.are_of_training_cases else ""),
+        "cases": _cases(model),
         "dice": "-" if summary is None else shown_number(summary.mean),
         "interval": "-" if summary is None else shown_interval(summary),
         "behind": "the best" if model is best else lost,
@@ -112,6 +111,12 @@ def _row(entry: Entry, summary: Summary | None, best: TrainedModel | None, page:
         "operations": "-" if size.multiply_adds is None else in_figures(size.multiply_adds / 1e9),
         "time": "-" if not timings else in_time(sum(timing.total for timing in timings)),
     }
+
+
+def _cases(model: TrainedModel) -> str:
+    folds = ", ".join(model.scores.folds)
+    trained = ", trained on" if model.scores.are_of_training_cases else ""
+    return f"{len(model.scores.cases)} ({folds}{trained})" if folds else "-"
 
 
 def _dice(name: str, summaries: Sequence[Summary]) -> Picture | None:
@@ -131,7 +136,7 @@ def _robustness(name: str, entries: Sequence[Entry]) -> Picture | None:
     if not kept:
         return None
     return Picture(
-        robustness_figure(kept, f"robustness-{name}"),
+        robustness_figure(kept, f"robustness-{name}", with_names=True),
         f"Mean foreground Dice over sizes of the anatomy: {', '.join(kept)}.",
         "What se_evaluate -m MODEL --scales measured. The page of each model has the numbers.",
     )
@@ -148,7 +153,7 @@ def _equivariance(name: str, entries: Sequence[Entry]) -> Picture | None:
         return None
     means = {model: curve.mean or 0.0 for model, curve in kept.items()}
     return Picture(
-        equivariance_figure(kept, f"equivariance-{name}"),
+        equivariance_figure(kept, f"equivariance-{name}", one_of_each=True),
         f"Equivariance error by factor of enlargement. Means: {', '.join(f'{model} {mean:.3f}' for model, mean in means.items())}.",
         "0 for an equivariant network, about 1 where one size says little of the other. The page of each model tells how it is measured.",
     )
