@@ -48,6 +48,7 @@ def options_of(parser: argparse.ArgumentParser) -> set[str]:
 
 def mentions(text: str) -> Iterator[tuple[str, str]]:
     """Each command with each option that follows it, in lines of code and between backticks; "" with options that stand alone."""
+    text = re.sub(r"\\\n\s*", " ", text)  # lines that go on
     code = [line.strip() for line in text.splitlines() if line.startswith("    ")]
     for piece in [*code, *re.findall(r"`([^`]+)`", text.replace("\n", " "))]:
         if FOREIGN.search(piece):
