@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +72,16 @@ def peak_memory(action: Action, device: torch.device) -> int | None:
     before = torch.cuda.memory_allocated(device)
     action()
     return torch.cuda.max_memory_allocated(device) - before
+
+
+def resident_bytes() -> tuple[int | None, int | None]:
+    """Bytes that this process has resident now, and had at most; None each where the system does not tell (it does on Linux)."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None, None
+    kilobytes = {line.split(":")[0]: int(line.split()[1]) for line in lines if line.startswith(("VmRSS:", "VmHWM:"))}
+    return 1024 * kilobytes["VmRSS"], 1024 * kilobytes["VmHWM"]
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
