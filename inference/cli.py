@@ -276,28 +276,29 @@ def _evaluate_model(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from inference.options import CONFIDENCE
-    from inference.robustness import Ensemble, scale_robustness
+    from inference.robustness import Ensemble, HeldOut, scale_robustness
     from inference.scale_weights import learn_scale_weights
     from inference.tables import robustness_table
 
     _check_model_options(arguments)
-    common = {
-        "folds": None if arguments.folds == ["all"] else arguments.folds,
-        "checkpoint": arguments.checkpoint,
-        "device": arguments.device,
-        "mirror": arguments.mirror,
-        "limit": arguments.cases,
-        "progress": Bar(arguments.quiet),
-    }
+    held_out = HeldOut(
+        arguments.model,
+        folds=None if arguments.folds == ["all"] else arguments.folds,
+        checkpoint=arguments.checkpoint,
+        device=arguments.device,
+        mirror=arguments.mirror,
+        limit=arguments.cases,
+    )
+    progress = Bar(arguments.quiet)
     if arguments.learn_weights:
-        learned = learn_scale_weights(arguments.model, arguments.learn_weights, **common)
+        learned = learn_scale_weights(held_out, arguments.learn_weights, progress)
         weights = ", ".join(f"{scale:g}: {weight:.3f}" for scale, weight in zip(learned.scales, learned.weights, strict=True))
         logger.info("weights of scales, kept in %s: %s", arguments.model, weights)
         return DONE
     ensembles: list[Ensemble] = [(1.0,)]
     ensembles += [tuple(arguments.ensemble)] if arguments.ensemble else []
     ensembles += [CONFIDENCE] if arguments.confidence else []
-    result = scale_robustness(arguments.model, arguments.scales or (0.6, 0.8, 1.0, 1.25, 1.6), ensembles, **common)
+    result = scale_robustness(held_out, arguments.scales or (0.6, 0.8, 1.0, 1.25, 1.6), ensembles, progress)
     output = arguments.output or arguments.model / "scale_robustness.json"
     result.write(output)
     result.write_csv(output.with_suffix(".csv"))

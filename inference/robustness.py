@@ -91,47 +91,70 @@ class ValidationCase:
     geometry: Geometry
 
 
-def scale_robustness(
-    model_folder: Path,
-    scales: Sequence[float],
-    ensembles: Sequence[Ensemble] = ((1.0,),),
-    *,
-    folds: Sequence[int | str] | None = None,
-    checkpoint: str = "final",
-    device: torch.device | str | None = None,
-    mirror: bool = True,
-    limit: int | None = None,
-    progress: Progress | None = None,
-) -> RobustnessResult:
-    """Predict a model's validation cases at several sizes, each by the fold that has not seen it.
+@dataclass(frozen=True)
+class HeldOut:
+    """A model's folds, each judged on the cases that it has not seen.
 
-    Args:
+    Attributes:
         model_folder: under WORK/<dataset>/models, so that splits and cases are found.
-        scales: factors of the anatomy's size.
-        ensembles: ways of test-time scale ensembling, each a list of factors, or `confidence`; (1.0,) is none.
         folds: None takes all that are trained.
         checkpoint: `final` or `best`.
         device: None takes the best there is.
         mirror: average over reflections.
         limit: at most so many cases of each fold.
+    """
+
+    model_folder: Path
+    folds: Sequence[int | str] | None = None
+    checkpoint: str = "final"
+    device: torch.device | str | None = None
+    mirror: bool = True
+    limit: int | None = None
+
+    def load(self) -> Model:
+        """All folds. Raises `InputError` where there is no such model."""
+        return load_model(self.model_folder, self.folds, self.checkpoint)
+
+    def cases(self, fold: str) -> list[str]:
+        """What a fold is judged on. Raises `InputError` as `validation_cases` does."""
+        return validation_cases(self.model_folder, fold)[: self.limit]
+
+    def predictor(self, whole: Model, fold: str, ensemble: Ensemble) -> Predictor:
+        """One fold alone, with this way of scale ensembling; predictors share weights."""
+        return Predictor(Model(whole.plan, {fold: whole.networks[fold]}), self.device, options_of(ensemble, self.mirror))
+
+
+def scale_robustness(
+    held_out: HeldOut,
+    scales: Sequence[float],
+    ensembles: Sequence[Ensemble] = ((1.0,),),
+    progress: Progress | None = None,
+) -> RobustnessResult:
+    """Predict a model's validation cases at several sizes, each by the fold that has not seen it.
+
+    Args:
+        held_out: the model, and what it is judged on.
+        scales: factors of the anatomy's size.
+        ensembles: ways of test-time scale ensembling, each a list of factors, or `confidence`; (1.0,) is none.
         progress: shows the predictions done.
 
     Raises:
         InputError: no such model, splits or cases; or factors out of range.
     """
-    predictors = _predictors(model_folder, folds, checkpoint, device, ensembles, mirror)
-    names = {fold: validation_cases(model_folder, fold)[:limit] for fold in predictors}
-    description = next(iter(predictors.values()))[0].description
+    whole = held_out.load()
+    names = {fold: held_out.cases(fold) for fold in whole.networks}
+    predictors = {fold: [held_out.predictor(whole, fold, ensemble) for ensemble in ensembles] for fold in names}
+    description = whole.plan.dataset
     total = sum(len(cases) for cases in names.values()) * len(scales) * len(ensembles)
     found: dict[tuple[float, int], list[dict[str, float | None]]] = {}
-    work = _work(model_folder, names, scales, len(ensembles))
+    work = _work(held_out.model_folder, names, scales, len(ensembles))
     for case, factor, way in (progress or Silent()).track(work, "Predicting at several sizes", total):
         image, indices, geometry = rescale(case, factor)
         answer = predictors[case.fold][way].segment(image, geometry, where=f"case `{case.identifier}`").labels
         scores = score_case(answer, stored_values(indices, description), description, geometry.spacing)
         found.setdefault((factor, way), []).append({label: one.dice for label, one in scores.items()})
     points = [_point(factor, ensembles[way], dice) for (factor, way), dice in sorted(found.items())]
-    return RobustnessResult(model=str(model_folder), points=tuple(points))
+    return RobustnessResult(model=str(held_out.model_folder), points=tuple(points))
 
 
 def rescale(case: ValidationCase, factor: float) -> tuple[NDArray[np.float32], NDArray[np.int16], Geometry]:
@@ -183,23 +206,6 @@ def stored_values(indices: NDArray[np.int16], description: DatasetDescription) -
     """Class indices to the label values that files hold."""
     ignored = [] if description.ignore_value is None else [description.ignore_value]
     return np.array([*description.values, *ignored], dtype=np.int32)[indices]
-
-
-def _predictors(
-    folder: Path,
-    folds: Sequence[int | str] | None,
-    checkpoint: str,
-    device: torch.device | str | None,
-    ensembles: Sequence[Ensemble],
-    mirror: bool,
-) -> dict[str, list[Predictor]]:
-    """Fold -> one predictor for each ensemble, sharing weights."""
-    whole = load_model(folder, folds, checkpoint)
-    found = {}
-    for fold, network in whole.networks.items():
-        model = Model(whole.plan, {fold: network})
-        found[fold] = [Predictor(model, device, options_of(ensemble, mirror)) for ensemble in ensembles]
-    return found
 
 
 def options_of(ensemble: Ensemble, mirror: bool) -> PredictionOptions:

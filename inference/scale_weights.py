@@ -6,18 +6,14 @@ With p_t(v), the probability that the prediction at scale t gives to the true cl
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from configs.errors import Fault, InputError
 from configs.progress import Progress, Silent
-from inference.model import SCALES_FILE, Model, ScaleEnsemble, load_model
-from inference.options import PredictionOptions
-from inference.predictor import Predictor
-from inference.robustness import load_case, validation_cases
+from inference.model import SCALES_FILE, ScaleEnsemble
+from inference.robustness import HeldOut, load_case
 from inference.segmentation import Wanted
 
 VOXELS = 2000  # of each class and case
@@ -25,37 +21,26 @@ ROUNDS = 200
 SMALLEST = 1e-6  # probability
 
 
-def learn_scale_weights(
-    model_folder: Path,
-    scales: Sequence[float],
-    *,
-    folds: Sequence[int | str] | None = None,
-    checkpoint: str = "final",
-    device: torch.device | str | None = None,
-    mirror: bool = True,
-    limit: int | None = None,
-    progress: Progress | None = None,
-) -> ScaleEnsemble:
+def learn_scale_weights(held_out: HeldOut, scales: Sequence[float], progress: Progress | None = None) -> ScaleEnsemble:
     """Learn the weights and keep them with the model, as `scales.json`. Arguments and errors as of `scale_robustness`."""
-    whole = load_model(model_folder, folds, checkpoint)
+    whole = held_out.load()
     if whole.plan.dataset.has_regions:
-        raise InputError(Fault(str(model_folder), "its labels are regions, which overlap", "Give the weights by hand"))
-    cases = [(fold, case) for fold in whole.networks for case in validation_cases(model_folder, fold)[:limit]]
+        raise InputError(Fault(str(held_out.model_folder), "its labels are regions, which overlap", "Give the weights by hand"))
+    cases = [(fold, case) for fold in whole.networks for case in held_out.cases(fold)]
     rows = []
     for fold, name in (progress or Silent()).track(cases, "Predicting at every scale", len(cases)):
-        case = load_case(model_folder, whole, fold, name)
+        case = load_case(held_out.model_folder, whole, fold, name)
         chosen = _sample(case.indices, len(whole.plan.dataset.values))
         columns = []
         for factor in scales:
-            options = PredictionOptions(mirror=mirror, scales=(factor,))
-            predictor = Predictor(Model(whole.plan, {fold: whole.networks[fold]}), device, options)
+            predictor = held_out.predictor(whole, fold, (factor,))
             found = predictor.segment(case.image, case.geometry, Wanted(probabilities=True)).probabilities
             if found is None:
                 raise RuntimeError("probabilities were asked for")
             columns.append(found[(case.indices[chosen], *chosen)])
         rows.append(np.stack(columns, 1))
     ensemble = ScaleEnsemble(scales=tuple(scales), weights=mixture_weights(np.concatenate(rows)), cases=len(cases))
-    ensemble.write(model_folder / SCALES_FILE)
+    ensemble.write(held_out.model_folder / SCALES_FILE)
     return ensemble
 
 

@@ -11,6 +11,7 @@ from configs.plan import Plan
 from inference.cli import evaluate_main
 from inference.model import ScaleEnsemble, load_model
 from inference.robustness import (
+    HeldOut,
     RobustnessResult,
     ValidationCase,
     load_case,
@@ -75,11 +76,11 @@ def test_each_case_is_predicted_by_the_fold_that_has_not_seen_it(model: Path) ->
     assert validation_cases(model, "1") == ["c1", "c2"]
     with pytest.raises(ValueError, match=r"fold all: .*has no validation cases"):
         validation_cases(model, "all")
-    result = scale_robustness(model, (1.0, 0.8), [(1.0,), (0.8, 1.0)], device="cpu", mirror=False)
+    result = scale_robustness(HeldOut(model, device="cpu", mirror=False), (1.0, 0.8), [(1.0,), (0.8, 1.0)])
     assert [(point.scale, point.ensemble, point.cases) for point in result.points] == [
         (scale, ensemble, 3) for scale in (0.8, 1.0) for ensemble in ((1.0,), (0.8, 1.0))
     ]
-    one = scale_robustness(model, (1.0,), folds=[1], device="cpu", mirror=False, limit=1)
+    one = scale_robustness(HeldOut(model, [1], device="cpu", mirror=False, limit=1), (1.0,))
     assert one.points[0].cases == 1
 
 
