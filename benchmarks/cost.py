@@ -123,6 +123,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("dataset", type=Path, help="raw")
     parser.add_argument("--configuration", default="3d_fullres")
     parser.add_argument("--num-scales", type=int, nargs="*", default=[4], help="forced, beside the planned number (default: 4)")
+    parser.add_argument("--size", default="medium", help="of the networks (default: medium)")
     parser.add_argument("--gpu-memory", type=float, help="that is planned for, in GB; default: the planner's")
     parser.add_argument("--batch", type=int, help="patches of a step; default: as planned")
     parser.add_argument("--rounds", type=int, default=5, help="that count (default: 5)")
@@ -156,7 +157,9 @@ def make_contenders(arguments: argparse.Namespace) -> dict[str, Contender]:
     contenders = {}
     for number in (None, *arguments.num_scales):
         networks = (REFERENCE, "se") if number is None else ("se",)
-        options = PlanningOptions(networks, (arguments.configuration,), gpu_memory=arguments.gpu_memory, num_scales=number)
+        options = PlanningOptions(
+            networks, (arguments.configuration,), arguments.size, gpu_memory=arguments.gpu_memory, num_scales=number
+        )
         plan = make_plan(raw.description, fingerprint, options)
         for network in networks:
             alone = plan.only(arguments.configuration, network)

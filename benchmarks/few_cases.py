@@ -17,9 +17,9 @@ import numpy as np
 
 from benchmarks.condition_options import Result, label_of, parser_of, run_missing
 from benchmarks.conditions import Condition, Recipe, test_cases, trained
+from benchmarks.figures import svg_axes
 from benchmarks.sized_tests import dice_at_sizes
 from benchmarks.tables import text_table, write_csv
-from configs.files import replacing
 
 COLUMNS = {"network": "{}", "cases": "{:d}", "seeds": "{:d}", "mean_dice": "{:.3f}", "lowest": "{:.3f}", "highest": "{:.3f}"}
 
@@ -61,27 +61,18 @@ def rows_of(results: Sequence[Result]) -> list[Result]:
 
 def draw(rows: Sequence[Result], path: Path) -> None:
     """Dice over the number of cases, with the range of the seeds."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "se-unet"
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
-    for network in dict.fromkeys(row["network"] for row in rows):
-        mine = sorted((row for row in rows if row["network"] == network), key=lambda row: row["cases"])
-        cases, mean, low, high = ([row[key] for row in mine] for key in ("cases", "mean_dice", "lowest", "highest"))
-        (line,) = axes.plot(cases, mean, marker="o", label=network)
-        axes.fill_between(cases, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
-    axes.set(xscale="log", xlabel="training cases", ylabel="mean foreground Dice on test cases")
-    ticks = sorted({row["cases"] for row in rows})
-    axes.set_xticks(ticks, [str(tick) for tick in ticks])
-    axes.minorticks_off()
-    axes.legend(frameon=False)
-    axes.grid(alpha=0.3)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="svg", metadata={"Date": None})
-    pyplot.close(figure)
+    with svg_axes(path, 7, 4) as axes:
+        for network in dict.fromkeys(row["network"] for row in rows):
+            mine = sorted((row for row in rows if row["network"] == network), key=lambda row: row["cases"])
+            cases, mean, low, high = ([row[key] for row in mine] for key in ("cases", "mean_dice", "lowest", "highest"))
+            (line,) = axes.plot(cases, mean, marker="o", label=network)
+            axes.fill_between(cases, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+        axes.set(xscale="log", xlabel="training cases", ylabel="mean foreground Dice on test cases")
+        ticks = sorted({row["cases"] for row in rows})
+        axes.set_xticks(ticks, [str(tick) for tick in ticks])
+        axes.minorticks_off()
+        axes.legend(frameon=False)
+        axes.grid(alpha=0.3)
 
 
 if __name__ == "__main__":

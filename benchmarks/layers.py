@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.options import add_timing, choose_computation
 from benchmarks.rounds import (
     describe_device,
     forward,
@@ -27,7 +28,6 @@ from benchmarks.rounds import (
 from benchmarks.tables import text_table
 from configs.files import write_json
 from se_unet import GroupConvolution
-from se_unet.allocator import keep_freed_memory
 from se_unet.cost import activation_bytes, multiply_adds
 from se_unet.equivariance import equivariance_error
 from se_unet.grids import channels_innermost
@@ -36,7 +36,6 @@ STEP = 2 ** (1 / 3)
 SIGMAS = tuple((STEP**k,) * 3 for k in range(4))  # 1 to 2 voxels
 GROUP = "group"
 Layer = GroupConvolution | nn.Conv3d
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def layers_of(channels: int) -> dict[str, Layer]:
@@ -118,19 +117,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="(default: 2; PyTorch convolves single thin images by a slower way on one CPU thread)",
     )
     parser.add_argument("--size", type=int, default=40, help="voxels along each axis (default: 40)")
-    parser.add_argument("--rounds", type=int, default=10, help="that count (default: 10)")
-    parser.add_argument(
-        "--seeds", type=int, default=3, help="of the fields that the equivariance error is measured on; 0 measures none"
-    )
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--dtype", choices=DTYPES, help="default: bfloat16 on a GPU, float32 elsewhere")
-    parser.add_argument("--threads", type=int, default=1, help="of a CPU (default: 1)")
+    add_timing(parser)
     parser.add_argument("--output", type=Path, default=Path("layers.json"))
     given = parser.parse_args(arguments)
-    torch.set_num_threads(given.threads)
-    keep_freed_memory()
-    device = torch.device(given.device)
-    dtype = DTYPES[given.dtype or ("bfloat16" if device.type == "cuda" else "float32")]
+    device, dtype = choose_computation(given)
     rows = [row for channels in given.channels for row in measure(channels, given.batch, given.size, given.rounds, device, dtype)]
     add_fractions(rows, matrix_rate(device, dtype), memory_rate(device))
     errors = {name: error_of(name, given.seeds) for name in layers_of(1)} if given.seeds else {}

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.files import read_json, replacing
+from benchmarks.figures import svg_axes
+from configs.files import read_json
 
 MARKS = {"single": "", "ensemble": " tta", "confidence": " conf"}
 SMOOTHING = 20  # steps over which a curve is averaged
@@ -49,26 +50,17 @@ def columns_of(results: Sequence[Result]) -> dict[str, str]:
 
 def draw_losses(results: Sequence[Result], path: Path, designs: Sequence[str]) -> None:
     """Draw the loss of each design's longest runs, averaged over steps and seeds, with the range over seeds as a band."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "se-unet"
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
-    for design in designs:
-        steps = max(result["steps"] for result in results if result["design"] == design)
-        runs = [result["losses"] for result in results if result["design"] == design and result["steps"] == steps]
-        curves = np.stack([_smooth(losses) for losses in runs])
-        positions = np.arange(curves.shape[1]) + SMOOTHING
-        (line,) = axes.plot(positions, curves.mean(0), label=f"{design} ({len(runs)} seeds)")
-        axes.fill_between(positions, curves.min(0), curves.max(0), color=line.get_color(), alpha=0.2, linewidth=0)
-    axes.set(xlabel="step", ylabel=f"cross-entropy - Dice, mean of {SMOOTHING} steps")
-    axes.legend(frameon=False)
-    axes.grid(alpha=0.3)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="svg", metadata={"Date": None})
-    pyplot.close(figure)
+    with svg_axes(path, 7, 4) as axes:
+        for design in designs:
+            steps = max(result["steps"] for result in results if result["design"] == design)
+            runs = [result["losses"] for result in results if result["design"] == design and result["steps"] == steps]
+            curves = np.stack([_smooth(losses) for losses in runs])
+            positions = np.arange(curves.shape[1]) + SMOOTHING
+            (line,) = axes.plot(positions, curves.mean(0), label=f"{design} ({len(runs)} seeds)")
+            axes.fill_between(positions, curves.min(0), curves.max(0), color=line.get_color(), alpha=0.2, linewidth=0)
+        axes.set(xlabel="step", ylabel=f"cross-entropy - Dice, mean of {SMOOTHING} steps")
+        axes.legend(frameon=False)
+        axes.grid(alpha=0.3)
 
 
 def _mean_and_range(values: Sequence[float]) -> str:

@@ -13,20 +13,19 @@ from typing import Any
 
 import torch
 
+from benchmarks.options import add_timing, choose_computation
 from benchmarks.rounds import describe_device, forward, forward_backward, median_ratio, peak_memory, time_in_turn
 from benchmarks.tables import text_table
 from configs.files import write_json
 from configs.network import NetworkConfig
 from configs.scales import ScaleGroup
 from se_unet import build_network
-from se_unet.allocator import keep_freed_memory
 from se_unet.cost import activation_bytes, activation_bytes_per_scale, multiply_adds
 from se_unet.equivariance import equivariance_error
 
 STEP = 2 ** (1 / 3)
 PLAIN = "plain"
 NETWORKS = {PLAIN: ("plain", 0), "se, 1 scale": ("se", 1), "se, 4 scales": ("se", 4), "pyramid, 4 scales": ("pyramid", 4)}
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def describe(name: str, features: int) -> NetworkConfig:
@@ -108,19 +107,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--features", type=int, default=8, help="of the plain network's finest stage (default: 8)")
     parser.add_argument("--patch", type=int, nargs=3, default=[40, 56, 40], metavar=("Z", "Y", "X"))
     parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=10, help="that count (default: 10)")
-    parser.add_argument(
-        "--seeds", type=int, default=3, help="of the weights whose equivariance error is averaged; 0 measures none"
-    )
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--dtype", choices=DTYPES, help="default: bfloat16 on a GPU, float32 elsewhere")
-    parser.add_argument("--threads", type=int, default=1, help="of a CPU (default: 1)")
+    add_timing(parser)
     parser.add_argument("--output", type=Path, default=Path("networks.json"))
     given = parser.parse_args(arguments)
-    torch.set_num_threads(given.threads)
-    keep_freed_memory()
-    device = torch.device(given.device)
-    dtype = DTYPES[given.dtype or ("bfloat16" if device.type == "cuda" else "float32")]
+    device, dtype = choose_computation(given)
     shape = (given.batch, 1, *given.patch)
     plain = describe(PLAIN, given.features)
     wanted = multiply_adds(build_network(plain), shape)

@@ -27,6 +27,7 @@ import torch
 from scipy import ndimage
 
 from benchmarks.nnunet_peer import Peer, our_model, threads_environment
+from benchmarks.options import add_peer
 from benchmarks.tables import text_table
 from configs.files import write_json
 from inference import PredictionOptions, Predictor
@@ -49,13 +50,11 @@ COLUMNS |= {
 def main() -> int:
     """Measure, print one table, write one JSON. Returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer", type=Path, required=True, help="Python of nnU-Net's environment")
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds the datasets")
+    add_peer(parser, "folder that holds the datasets")
     parser.add_argument("--work", type=Path, help="folder to work in, kept; default: a temporary one")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--cases", type=int, help="at most so many; default: all")
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--mirror", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("-o", "--output", type=Path, default=Path("prediction_speed.json"))
     arguments = parser.parse_args()

@@ -16,9 +16,9 @@ import numpy as np
 
 from benchmarks.condition_options import Result, label_of, parser_of, run_missing
 from benchmarks.conditions import Condition, Recipe, test_cases, trained
+from benchmarks.figures import svg_axes
 from benchmarks.sized_tests import WAYS, dice_at_sizes
 from benchmarks.tables import text_table, write_csv
-from configs.files import replacing
 
 FACTORS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4, 1.6, 2.0)
 JUDGED = (0.6, 1.6)  # sizes between these count for the drop
@@ -82,29 +82,26 @@ def _sizes(rows: Sequence[Result]) -> list[str]:
 
 def draw(rows: Sequence[Result], path: Path) -> None:
     """Dice over size: a colour for each network, a dash for each way of ensembling."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "se-unet"
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(7.5, 4.5), layout="constrained")
-    networks, sizes = list(dict.fromkeys(row["network"] for row in rows)), _sizes(rows)
-    dashes = dict(zip(WAYS, (":", "--", "-"), strict=True))
-    for row in rows:
-        places = [size for size in sizes if size in row]
-        colour, name = f"C{networks.index(row['network'])}", f"{row['network']}, {row['ensemble']}"
-        axes.plot(
-            [float(size) for size in places], [row[size] for size in places], dashes[row["ensemble"]], color=colour, label=name
+    with svg_axes(path, 7.5, 4.5) as axes:
+        networks, sizes = list(dict.fromkeys(row["network"] for row in rows)), _sizes(rows)
+        dashes = dict(zip(WAYS, (":", "--", "-"), strict=True))
+        for row in rows:
+            places = [size for size in sizes if size in row]
+            colour, name = f"C{networks.index(row['network'])}", f"{row['network']}, {row['ensemble']}"
+            axes.plot(
+                [float(size) for size in places],
+                [row[size] for size in places],
+                dashes[row["ensemble"]],
+                color=colour,
+                label=name,
+            )
+        axes.set(
+            xscale="log", xlabel="size of the anatomy (training: 1)", ylabel="mean foreground Dice on test cases", ylim=(0, 1)
         )
-    axes.set(xscale="log", xlabel="size of the anatomy (training: 1)", ylabel="mean foreground Dice on test cases", ylim=(0, 1))
-    axes.set_xticks([float(size) for size in sizes], sizes)
-    axes.minorticks_off()
-    axes.legend(frameon=False, fontsize="small")
-    axes.grid(alpha=0.3)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="svg", metadata={"Date": None})
-    pyplot.close(figure)
+        axes.set_xticks([float(size) for size in sizes], sizes)
+        axes.minorticks_off()
+        axes.legend(frameon=False, fontsize="small")
+        axes.grid(alpha=0.3)
 
 
 if __name__ == "__main__":

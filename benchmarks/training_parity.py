@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.nnunet_peer import Peer, threads_environment
+from benchmarks.options import add_peer
 from benchmarks.peer_training import dice_of, prepare
 from benchmarks.peer_training import train as train_peer
 from benchmarks.tables import text_table
@@ -36,8 +37,7 @@ COLUMNS = {
 def main() -> int:
     """Train what is missing, print one table, write one JSON. Returns the exit code: 0 where the baseline is as good."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer", type=Path, required=True, help="Python of nnU-Net's environment")
-    parser.add_argument("--data", type=Path, required=True, help="the raw dataset")
+    add_peer(parser, "the raw dataset")
     parser.add_argument("--work", type=Path, required=True, help="of se_plan_and_preprocess")
     parser.add_argument("--peer-work", type=Path, required=True, help="nnU-Net's folders")
     parser.add_argument("--networks", nargs="+", default=["baseline"])
@@ -46,7 +46,6 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--iterations", type=int, default=50)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("-o", "--output", type=Path, default=Path("training_parity.json"))
     arguments = parser.parse_args()

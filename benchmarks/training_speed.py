@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.nnunet_peer import Peer, threads_environment
+from benchmarks.options import add_peer
 from benchmarks.peer_training import Stepper, prepare, steps_command
 from benchmarks.rounds import median_ratio
 from benchmarks.tables import text_table
@@ -38,8 +39,7 @@ COLUMNS = {
 def main() -> int:
     """Measure, print one table, write one JSON. Returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer", type=Path, required=True, help="Python of nnU-Net's environment")
-    parser.add_argument("--data", type=Path, required=True, help="the raw dataset")
+    add_peer(parser, "the raw dataset")
     parser.add_argument("--work", type=Path, required=True, help="of se_plan_and_preprocess")
     parser.add_argument("--peer-work", type=Path, help="nnU-Net's folders, kept; default: temporary ones")
     parser.add_argument("--networks", nargs="+", default=["baseline", "se"])
@@ -48,7 +48,6 @@ def main() -> int:
     )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=10, help="of each in a round")
-    parser.add_argument("--threads", type=int, default=2, help="of each training process")
     parser.add_argument("--workers", type=int, default=1, help="loading processes of each")
     parser.add_argument("-o", "--output", type=Path, default=Path("training_speed.json"))
     arguments = parser.parse_args()

@@ -1,0 +1,66 @@
+"""The programs that measure cost and equivariance: what their tables say, and that an ordinary convolution fails."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import cost, equivariance
+from benchmarks.phantoms import write_phantoms
+from benchmarks.rounds import resident_bytes
+from configs.files import read_json
+
+
+def row(network: str, step: float, voxels: int, memory: float | None) -> dict:
+    voxel = 1e6 * step / voxels
+    return {
+        "network": network, "parameters": 100, "multiply_adds_per_voxel": 10.0, "step_s": step, "step_us_per_voxel": voxel,
+        "step_ratio": step, "step_memory_mb": memory, "prediction_memory_mb": memory, "prediction_ratio": 2.0,
+    }  # fmt: skip
+
+
+def test_ratios_are_to_the_baseline_also_where_patches_differ() -> None:
+    rows = [row("baseline", 1.0, 1000, 20.0), row("se", 3.0, 2000, 30.0)]
+    cost.add_ratios(rows)
+    assert rows[1]["step_voxel_ratio"] == pytest.approx(1.5) and rows[1]["step_memory_ratio"] == 1.5
+    assert rows[0]["step_voxel_ratio"] == rows[0]["parameters_ratio"] == 1
+
+
+def test_memory_that_is_not_told_is_left_out(tmp_path: Path) -> None:
+    rows = [row("baseline", 1.0, 1000, None), row("se", 3.0, 1000, None)]
+    cost.add_ratios(rows)
+    assert rows[1]["step_memory_ratio"] is None
+    cost.draw(rows, tmp_path / "cost.svg")
+    assert "training step" in (tmp_path / "cost.svg").read_text() and "memory" not in (tmp_path / "cost.svg").read_text()
+
+
+def test_resident_memory_grows_with_what_is_held() -> None:
+    before, _ = resident_bytes()
+    if before is None:
+        pytest.skip("this system does not tell")
+    held = bytearray(2**26)
+    after, most = resident_bytes()
+    assert after is not None and most is not None and most >= after > before + len(held) // 2
+
+
+@pytest.mark.slow
+def test_cost_of_planned_networks(tmp_path: Path) -> None:
+    write_phantoms(tmp_path / "Tiny", training=2, unseen=0, side=24.0)
+    words = ["--size", "small", "--gpu-memory", "0.05", "--batch", "1", "--rounds", "1", "--num-scales", "2", "--device", "cpu"]
+    assert cost.main([str(tmp_path / "Tiny"), *words, "-o", str(tmp_path / "cost.json")]) == 0
+    rows = {one["network"]: one for one in read_json(tmp_path / "cost.json")["rows"]}
+    assert list(rows) == ["baseline", "se", "se, S = 2"] and rows["se, S = 2"]["scales"] == 2
+    assert rows["baseline"]["step_ratio"] == rows["baseline"]["prediction_ratio"] == 1
+    assert all(one["step_s"] > 0 and one["parameters"] > 0 and one["prediction_us_per_voxel"] > 0 for one in rows.values())
+    assert (tmp_path / "cost.csv").is_file() and (tmp_path / "cost.svg").is_file()
+
+
+def test_layers_are_equivariant_and_an_ordinary_convolution_is_not() -> None:
+    errors = {name: equivariance.layer_error(name, 0.9, seed=0) for name in equivariance.LAYERS}
+    assert max(errors["lifting"], errors["group convolution"]) < 1e-3 < errors["ordinary convolution"]
+
+
+def test_errors_on_images_and_fields_stand_apart(tmp_path: Path) -> None:
+    key = {"kind": "layer", "name": "any", "settings": ""}
+    rows = [key | {"on": on, "mean": 0.1, "errors": {"0.8": 0.1, "1.25": 0.2}} for on in ("fields", "images")]
+    equivariance.draw(rows, tmp_path / "figure.svg")
+    assert "any, real images" in (tmp_path / "figure.svg").read_text()
