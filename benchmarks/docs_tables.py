@@ -87,6 +87,24 @@ def training_speed() -> str:
     return markdown(read_json(MEASURED / "training_speed.json")["rows"], columns)
 
 
+def quick() -> str:
+    """Both networks after the preset `quick`: validation, and validation cases at other sizes, by way of scale ensembling."""
+    rows = []
+    for network, found in read_json(MEASURED / "quick.json").items():
+        facts = {"network": network, "parameters": found["parameters"], "dice": found["mean_foreground_dice"]}
+        for way in dict.fromkeys(str(point["ensemble"]) for point in found["sizes"]):
+            points = [point for point in found["sizes"] if str(point["ensemble"]) == way]
+            ensemble = points[0]["ensemble"]
+            words = ensemble if isinstance(ensemble, str) else "none" if len(ensemble) == 1 else "mean"
+            rows.append(
+                {**facts, "scale_ensembling": words} | {f"{one['scale']:g}": one["mean_foreground_dice"] for one in points}
+            )
+            facts = {}
+    sizes = [name for name in rows[0] if name[0].isdigit()]
+    columns = {"network": "{}", "parameters": "{:,}", "dice": "{:.3f}", "scale_ensembling": "{}"} | dict.fromkeys(sizes, "{:.3f}")
+    return markdown(rows, columns)
+
+
 def few() -> str:
     """Dice over the number of training cases."""
     results = [read_json(path) for path in sorted((MEASURED / "few_cases").glob("*.json"))]
@@ -102,6 +120,7 @@ def sizes() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "learning": learning,
+    "quick": quick,
     "training_parity": training_parity,
     "training_speed": training_speed,
     "few_cases": few,
