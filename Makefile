@@ -7,7 +7,7 @@ SOURCES := configs se_unet preprocessing planners inference trainers benchmarks 
 # Files of tests run side by side, one thread each; a file stays together, as its tests share fixtures.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile
 
-.PHONY: help setup demo test quick check bench faults fuzz
+.PHONY: help setup demo test quick check bench evidence faults fuzz
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make quick   the tests that are not marked slow"
 	@echo "make check   formatting, lint and types"
 	@echo "make bench   the programs that measure"
+	@echo "make evidence DATASET=FOLDER [WHOLE=--whole]   few cases, sizes that vary, cost, equivariance"
 	@echo "make faults  hundreds of faults injected into running commands (some ten minutes)"
 	@echo "make fuzz    more than 100,000 damaged files for everything that reads one (some ten minutes)"
 	@echo "make setup   only install into .venv"
@@ -49,6 +50,9 @@ bench: $(READY)
 	set -e; for program in $(MEASURING); do \
 		$(BIN)/python -m "benchmarks.$$(basename "$$program" .py)"; \
 	done
+
+evidence: $(READY)
+	$(BIN)/python -m benchmarks.evidence $(DATASET) evidence_output $(WHOLE)
 
 faults: $(READY)
 	$(BIN)/python -m benchmarks.faults

@@ -1,10 +1,11 @@
 """The programs that compare trained networks: how cases are drawn, and what the tables make of the runs."""
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from benchmarks import docs_tables, few_cases, scale_robustness
+from benchmarks import docs_tables, evidence, few_cases, scale_robustness
 from benchmarks.conditions import Condition, draw
 from benchmarks.learning_results import columns_of, rows_of
 
@@ -36,6 +37,19 @@ def test_few_cases_are_summed_up_over_seeds() -> None:
     (row,) = few_cases.rows_of([run(0, 0.7), run(1, 0.8)])
     assert (row["seeds"], row["lowest"], row["highest"]) == (2, 0.7, 0.8) and row["mean_dice"] == pytest.approx(0.75)
     assert len(few_cases.rows_of([run(0, 0.7), run(0, 0.7, "baseline")])) == 2
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_each_program_of_the_evidence_takes_its_arguments(
+    whole: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    programs = evidence.programs(Path("data"), Path("output"), whole, Path("python"))
+    assert {words[0] for words in programs} == {"few_cases", "scale_robustness", "cost", "equivariance"}
+    for name, *words in programs:
+        monkeypatch.setattr("sys.argv", [name, *words, "--no-such-option"])
+        with pytest.raises(SystemExit):
+            import_module(f"benchmarks.{name}").main()
+        assert capsys.readouterr().err.endswith("unrecognized arguments: --no-such-option\n")
 
 
 def test_the_worst_size_counts_only_between_the_judged_ones() -> None:
