@@ -126,13 +126,14 @@ def cut_slices(
         image = case.image[position, rows, columns]
         reference, prediction = case.reference[position, rows, columns], case.prediction[position, rows, columns]
         height, width = image.shape
+        present = set(np.unique(reference)) | set(np.unique(prediction))
         outlines = [
             Outline(colour, _path(np.isin(reference, members)), _path(np.isin(prediction, members)))
             for colour, members in zip(colours, map(description.class_indices, description.foreground), strict=True)
+            if present & set(members)
         ]
         ratio = f"{width * case.spacing[2]:.5g} / {height * case.spacing[1]:.5g}"
-        shown = tuple(outline for outline in outlines if outline.reference or outline.prediction)
-        slices.append(Slice(position, _encode(image, window), 2 * width, 2 * height, ratio, shown))
+        slices.append(Slice(position, _encode(image, window), 2 * width, 2 * height, ratio, tuple(outlines)))
     return slices
 
 

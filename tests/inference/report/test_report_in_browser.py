@@ -17,6 +17,8 @@ from tests.planners.report.test_browser import BROWSER, QUIET, visit
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")]
 
+TRIES = 4  # the browser writes the page down when it has nothing to do, which may be while another process decodes a picture
+
 # Run inside the page, whose policy is taken away for it; the answer is left where --dump-dom shows it.
 PROBE = """
 addEventListener("load", async () => {
@@ -61,14 +63,19 @@ def probe(folder: Path, page: str, width: int) -> dict:
     keep = "<script>addEventListener('message', (event) => { document.getElementById('answer').textContent = event.data; });</script>"
     path = folder / "frame.html"
     path.write_text(f"<!doctype html><meta charset=utf-8>{keep}{frame}", encoding="utf-8")
-    profile = f"--user-data-dir={folder / 'profile'}"
-    done = subprocess.run(
-        [BROWSER, *QUIET, profile, "--virtual-time-budget=5000", "--dump-dom", path.as_uri()],
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
-    answer = re.search(r'<pre id="answer">(.*?)</pre>', done.stdout.decode(), re.DOTALL)
+    command = [
+        BROWSER,
+        *QUIET,
+        f"--user-data-dir={folder / 'profile'}",
+        "--virtual-time-budget=20000",
+        "--dump-dom",
+        path.as_uri(),
+    ]
+    for _ in range(TRIES):
+        done = subprocess.run(command, capture_output=True, timeout=120, check=False)
+        answer = re.search(r'<pre id="answer">(.*?)</pre>', done.stdout.decode(), re.DOTALL)
+        if answer and answer[1]:
+            break
     assert answer and answer[1], done.stderr.decode()[-2000:]
     return json.loads(html.unescape(answer[1]))
 
