@@ -23,7 +23,6 @@ PARSERS = {
 }
 COMMON = {"--help", "--verbose", "--quiet"}
 FOREIGN = re.compile(r"nnUNet|torchrun|#SBATCH|\bdask\b|\bpip\b|benchmarks\.|\bgit\b|pytest|scontrol|\bchromium\b")
-PROSE_OF_OTHERS = {"--exact"}  # of a benchmark
 FILE = re.compile(rf"`((?:docs|tests|benchmarks|{'|'.join(PACKAGES)})/[\w./-]+\.(?:md|py|json|svg|csv))`")
 LINK = re.compile(r"\]\(([^)\s#]+)(?:#[^)]*)?\)")
 
@@ -63,7 +62,10 @@ def mentions(text: str) -> Iterator[tuple[str, str]]:
 def wrong_options(text: str) -> list[str]:
     """Options that no command has, or not the one that they are shown with."""
     of = {command: options_of(parser_of(command)) for command in PARSERS}
-    anywhere = set().union(*of.values()) | PROSE_OF_OTHERS
+    programs = {
+        option for path in (ROOT / "benchmarks").glob("*.py") for option in re.findall(r"\"(--[\w-]+)\"", path.read_text("utf-8"))
+    }
+    anywhere = programs.union(*of.values())
     return [f"{command} {option}".strip() for command, option in mentions(text) if option not in of.get(command, anywhere)]
 
 
