@@ -142,7 +142,7 @@ def main(words: Sequence[str] | None = None) -> int:
     add_ratios(rows)
     print(text_table(rows, COLUMNS))
     facts = {"dataset": arguments.dataset.name, "configuration": arguments.configuration, "device": describe_device(device)}
-    facts |= {"torch": torch.__version__, "rounds": arguments.rounds}
+    facts |= {"torch": torch.__version__, "arguments": {name: str(value) for name, value in vars(arguments).items()}}
     write_json(arguments.output, facts | {"rows": rows, "step_seconds": steps, "prediction_seconds": predictions})
     write_csv(rows, arguments.output.with_suffix(".csv"))
     draw(rows, arguments.output.with_suffix(".svg"))
@@ -257,8 +257,7 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
         axes.set_yticks([-position - 0.4 + height / 2 for position in range(len(shown))], shown.values())
         axes.axvline(1, color="black", linewidth=1)
         axes.axvline(2, color="black", linewidth=1, linestyle=":")
-        axes.set(xlabel="times the baseline's", xlim=(0, None))
-        axes.margins(x=0.12)
+        axes.set(xlabel="times the baseline's", xlim=(0, 1.15 * max(2, *(row[name] for row in others for name in shown))))
         axes.legend(frameon=False)
 
 

@@ -61,13 +61,7 @@ def main(words: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(words)
     torch.set_num_threads(arguments.threads)
     keep_freed_memory()
-    rows = read_json(arguments.output)["rows"] if arguments.output.is_file() else []
-    for key, measure in to_measure(arguments):
-        if not any(key.items() <= row.items() for row in rows):
-            errors = measure()
-            rows.append(key | {"mean": sum(errors.values()) / len(errors) if errors else None, "errors": errors})
-            write_json(arguments.output, {"torch": torch.__version__, "rows": rows})
-            print(f"{key['kind']}, {key['name']}, {key['on']}: done", file=sys.stderr, flush=True)
+    rows = measured(arguments)
     flat = [flattened(row) for row in rows]
     factors = sorted({factor for row in rows for factor in row["errors"]}, key=float)
     print(text_table(flat, {"kind": "{}", "name": "{}", "on": "{}", "mean": "{:.2g}"} | dict.fromkeys(factors, "{:.2g}")))
@@ -79,6 +73,22 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 IDENTITY = ("kind", "name", "on", "settings")
+
+
+def measured(arguments: argparse.Namespace) -> list[Row]:
+    """Rows of all that is asked for: from the JSON, or measured and written to it. Rows of other settings stay there, and are left out."""
+    known: list[Row] = read_json(arguments.output)["rows"] if arguments.output.is_file() else []
+    rows = []
+    for key, measure in to_measure(arguments):
+        row = next((one for one in known if key.items() <= one.items()), None)
+        if row is None:
+            errors = measure()
+            row = key | {"mean": sum(errors.values()) / len(errors), "errors": errors}
+            known.append(row)
+            write_json(arguments.output, {"torch": torch.__version__, "rows": known})
+            print(f"{key['kind']}, {key['name']}, {key['on']}: done", file=sys.stderr, flush=True)
+        rows.append(row)
+    return rows
 
 
 def to_measure(arguments: argparse.Namespace) -> Iterator[tuple[Row, Callable[[], dict[str, float]]]]:
@@ -182,7 +192,7 @@ def flattened(row: Row) -> Row:
 def draw(rows: Sequence[Row], path: Path) -> None:
     """One panel for each kind of module: the errors over the factor; dashed on real images."""
     kinds = list(dict.fromkeys(row["kind"] for row in rows))
-    with svg_axes(path, 4.2 * len(kinds), 3.8, len(kinds)) as axes:
+    with svg_axes(path, 4.2 * len(kinds), 4.4, len(kinds)) as axes:
         for panel, kind in zip([axes] if len(kinds) == 1 else axes, kinds, strict=True):
             mine = [row for row in rows if row["kind"] == kind]
             names = list(dict.fromkeys(row["name"] for row in mine))
@@ -199,7 +209,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
                 )
             panel.set(title=kind, xlabel="factor of the size", yscale="log")
             panel.grid(alpha=0.3)
-            panel.legend(frameon=False, fontsize="x-small")
+            panel.legend(frameon=False, fontsize="x-small", loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
             panel.set_ylabel("equivariance error" if kind == kinds[0] else "")
 
 

@@ -64,3 +64,22 @@ def test_errors_on_images_and_fields_stand_apart(tmp_path: Path) -> None:
     rows = [key | {"on": on, "mean": 0.1, "errors": {"0.8": 0.1, "1.25": 0.2}} for on in ("fields", "images")]
     equivariance.draw(rows, tmp_path / "figure.svg")
     assert "any, real images" in (tmp_path / "figure.svg").read_text()
+
+
+def test_what_was_measured_is_not_measured_again_and_other_settings_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+
+    def layer_error(name: str, factor: float, seed: int) -> float:
+        asked.append(factor)
+        return factor / 10
+
+    monkeypatch.setattr(equivariance, "layer_error", layer_error)
+    monkeypatch.setattr(equivariance, "untrained", lambda features: {})
+    output = tmp_path / "errors.json"
+    for factor in ("0.8", "0.9", "0.8"):
+        assert equivariance.main(["--factors", factor, "--weights", "1", "-o", str(output)]) == 0
+    assert asked == [0.8] * len(equivariance.LAYERS) + [0.9] * len(equivariance.LAYERS)
+    assert len(read_json(output)["rows"]) == 2 * len(equivariance.LAYERS)
+    assert (tmp_path / "errors.csv").read_text().startswith("kind,name,on,settings,mean,0.8\n")
