@@ -24,3 +24,6 @@ for (const viewer of document.querySelectorAll(".viewer")) {
   viewer.querySelector(".controls").hidden = false;
   show(Number(slider.value));
 }
+addEventListener("beforeprint", () => {
+  for (const folded of document.querySelectorAll("details")) folded.open = true;
+});

@@ -44,6 +44,9 @@ addEventListener("load", async () => {
   found.without = [drawn("reference"), drawn("prediction")];
   found.sizes = [...document.querySelectorAll("p, td, th, dd, li, figcaption")].map((node) => parseFloat(getComputedStyle(node).fontSize));
   found.sizes = Math.min(...found.sizes);
+  const folded = document.body.appendChild(document.createElement("details"));
+  dispatchEvent(new Event("beforeprint"));
+  found.unfolded = folded.open;
   parent.postMessage(JSON.stringify(found), "*");
 });
 """
@@ -101,6 +104,7 @@ def test_pictures_slider_and_keys(tmp_path, text, width) -> None:
     assert found["spoken"] == "Z = 11"
     assert all(found["outlines"]) and found["without"] == [0, 0]
     assert found["sizes"] >= 12
+    assert found["unfolded"]  # paper cannot be unfolded
 
 
 def test_print_holds_everything(tmp_path, text) -> None:
