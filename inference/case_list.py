@@ -7,7 +7,7 @@ from configs.dataset import DatasetDescription
 from configs.errors import Fault, InputError, raise_faults
 from configs.files import read_json
 from preprocessing.dataset import find_cases
-from preprocessing.formats import stem_of
+from preprocessing.formats import is_file, stem_of
 
 LISTS = (".json", ".txt")
 
@@ -32,7 +32,7 @@ def list_cases(path: Path, description: DatasetDescription) -> dict[str, tuple[P
         if len(files) not in (1, len(description.channels)):
             problem = f"{path} lists {len(files)} files for {len(description.channels)} channels"
             faults.append(Fault(f"case `{case}`", problem, "List one file for each channel, or one with all of them"))
-        missing = [file for file in files if not file.is_file()]
+        missing = [file for file in files if not is_file(file)]
         faults += [Fault(f"case `{case}`", f"there is no file {file}", f"Correct {path}") for file in missing]
         cases[case] = files
     if not listed:

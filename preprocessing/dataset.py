@@ -16,7 +16,7 @@ from configs.dataset import DatasetDescription
 from configs.errors import Fault, InputError, raise_faults
 from configs.files import read_json
 from preprocessing.description import read_description
-from preprocessing.formats import ENDINGS, STORE_SUFFIXES, ending_of, stem_of
+from preprocessing.formats import ENDINGS, STORE_SUFFIXES, ending_of, is_file, stem_of
 
 _CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 
@@ -225,27 +225,30 @@ def _listed_by_decathlon(folder: Path, listed: list[Any]) -> tuple[dict[str, Cas
 def _missing_files(cases: dict[str, CaseFiles]) -> list[Fault]:
     faults = []
     for case, files in cases.items():
-        if files.labels is not None and not files.labels.is_file():
+        if files.labels is not None and not is_file(files.labels):
             remedy = "Add the label file or remove the case"
             faults.append(Fault(f"case `{case}`", f"its label file {_missing(files.labels)}", remedy))
         faults += [
             Fault(f"case `{case}`", f"its image file {_missing(path)}", "Add the image file or remove the case")
             for path in files.images
-            if not path.is_file()
+            if not is_file(path)
         ]
     return faults
 
 
 def _missing(path: Path) -> str:
-    return f"{path} is no regular file" if path.exists() else f"{path} does not exist"
+    try:
+        return f"{path} is no regular file" if path.exists() else f"{path} does not exist"
+    except OSError as error:
+        return f"{str(path)[:200]}... does not exist ({error.strerror})"
 
 
 def _with_existing_files(cases: dict[str, CaseFiles]) -> dict[str, CaseFiles]:
     """Cases whose images are there, without label files that are not."""
     return {
-        case: CaseFiles(files.images, files.labels if files.labels is not None and files.labels.is_file() else None)
+        case: CaseFiles(files.images, files.labels if files.labels is not None and is_file(files.labels) else None)
         for case, files in cases.items()
-        if all(path.is_file() for path in files.images)
+        if all(is_file(path) for path in files.images)
     }
 
 

@@ -23,3 +23,11 @@ def ending_of(path: Path) -> str | None:
 def stem_of(path: Path) -> str:
     """The file's name without its image ending."""
     return path.name[: len(path.name) - len(ending_of(path) or "")]
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a regular file; names that no file can have (too long, say) are no error."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False

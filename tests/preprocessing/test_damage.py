@@ -290,6 +290,7 @@ JSON = {
     "too large": ({"labels": {"background": 0, "a": 10**30}}, "at most 2147483647"),
     "infinite": ('{"channel_names": {"0": "a"}, "labels": {"background": 0, "a": 1e999}}', "labels"),
     "ending": ({"file_ending": 3}, "file_ending"),
+    "long name": ({"dataset": {"case": {"images": ["a" * 5000], "label": "b" * 5000}}}, "does not exist (File name too long)"),
     "cases listed": ({"dataset": {"case": ["a"]}}, "does not list its files"),
 }
 
@@ -306,7 +307,7 @@ def test_wrong_descriptions(tmp_path, name):
         (data / "dataset.json").write_bytes(content)
     with pytest.raises(InputError) as caught:
         open_dataset(data)
-    assert message in str(caught.value) and "dataset.json" in str(caught.value)
+    assert message in str(caught.value) and ("dataset.json" in str(caught.value) or "case `case`" in str(caught.value))
 
 
 def test_description_that_is_a_folder(tmp_path):
