@@ -12,7 +12,7 @@ import numpy as np
 
 from configs.files import PARTIAL
 
-_TIMES = ("seconds", "data_wait_share")  # columns of log.csv that differ from run to run
+_TIMES = ("seconds", "data_wait_share", "peak_memory")  # columns of log.csv that differ from run to run
 
 
 def contents(folder: Path) -> dict[str, str]:
