@@ -101,7 +101,7 @@ def write_dataset(folder: Path, cases: int, side: int) -> dict[str, tuple[Path, 
         (folder / name).mkdir(parents=True)
     description = {"channel_names": {"0": "MR"}, "labels": {"background": 0, "box": 1}, "file_ending": ".nii.gz"}
     write_json(folder / "dataset.json", description)
-    images = {}
+    images: dict[str, tuple[Path, ...]] = {}
     for index in range(cases):
         labels = np.zeros((side,) * 3, np.uint8)
         labels[side // 4 : side // 2, side // 4 : side // 2, side // 4 : side // 2] = 1
