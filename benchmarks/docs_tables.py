@@ -8,6 +8,7 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from textwrap import indent
 from typing import Any
@@ -87,10 +88,10 @@ def training_speed() -> str:
     return markdown(read_json(MEASURED / "training_speed.json")["rows"], columns)
 
 
-def quick() -> str:
-    """Both networks after the preset `quick`: validation, and validation cases at other sizes, by way of scale ensembling."""
+def at_sizes(name: str) -> str:
+    """Both networks after one training: validation, and validation cases at other sizes, by way of scale ensembling."""
     rows = []
-    for network, found in read_json(MEASURED / "quick.json").items():
+    for network, found in read_json(MEASURED / f"{name}.json").items():
         facts = {"network": network, "parameters": found["parameters"], "dice": found["mean_foreground_dice"]}
         for way in dict.fromkeys(str(point["ensemble"]) for point in found["sizes"]):
             points = [point for point in found["sizes"] if str(point["ensemble"]) == way]
@@ -100,7 +101,7 @@ def quick() -> str:
                 {**facts, "scale_ensembling": words} | {f"{one['scale']:g}": one["mean_foreground_dice"] for one in points}
             )
             facts = {}
-    sizes = [name for name in rows[0] if name[0].isdigit()]
+    sizes = [column for column in rows[0] if column[0].isdigit()]
     columns = {"network": "{}", "parameters": "{:,}", "dice": "{:.3f}", "scale_ensembling": "{}"} | dict.fromkeys(sizes, "{:.3f}")
     return markdown(rows, columns)
 
@@ -120,7 +121,8 @@ def sizes() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "learning": learning,
-    "quick": quick,
+    "quick": partial(at_sizes, "quick"),
+    "phantoms": partial(at_sizes, "phantoms"),
     "training_parity": training_parity,
     "training_speed": training_speed,
     "few_cases": few,
