@@ -1,17 +1,20 @@
 """What a comparison of trained networks is asked on the command line, and the results that its runs leave."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.conditions import NETWORKS, PEER, Condition, Recipe
+from benchmarks.conditions import NETWORKS, PEER, Condition, Recipe, test_cases, trained
 from configs.files import read_json, write_json
+from preprocessing.dataset import CaseFiles
 from se_unet.allocator import keep_freed_memory
 
 Result = dict[str, Any]
+Measure = Callable[[Path, Mapping[str, CaseFiles]], Any]  # of a model's folder and test cases
 
 
 def parser_of(description: str | None) -> argparse.ArgumentParser:
@@ -30,6 +33,8 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--peer", type=Path, help=f"Python of an environment with {PEER}")
     parser.add_argument("--most", type=int, help="measure on the first so many test cases")
+    parser.add_argument("--csv", type=Path, help="write the table of all finished runs")
+    parser.add_argument("--figure", type=Path, help="draw them into this SVG")
     return parser
 
 
@@ -43,19 +48,19 @@ def recipe_of(arguments: argparse.Namespace) -> Recipe:
     return Recipe(**{name: getattr(arguments, name) for name in names})
 
 
-def run_missing(arguments: argparse.Namespace, sizes: list[int], measure: Callable[[Condition, Recipe], Result]) -> list[Result]:
-    """Run each condition that has no result yet, seeds in the outermost turn; return all results of the folder."""
+def run_missing(arguments: argparse.Namespace, sizes: list[int], dice: Measure) -> list[Result]:
+    """Train and measure each condition that has no result yet, seeds in the outermost turn; return all results of the folder."""
     recipe = recipe_of(arguments)
-    for seed in arguments.seeds:
-        for size in sizes:
-            for network in arguments.networks:
-                condition = Condition(network, not arguments.one_size, size, seed)
-                path = arguments.output / f"{condition.name}_{recipe.steps}.json"
-                if not path.is_file():
-                    facts = {"network": network, "scaling": condition.scaling, "cases": size, "seed": seed, "steps": recipe.steps}
-                    facts |= {"batch": recipe.batch, "features": recipe.features, "preset": recipe.preset}
-                    write_json(path, facts | measure(condition, recipe))
-                    print(f"{path.stem}: done", flush=True)
+    for seed, size, network in product(arguments.seeds, sizes, arguments.networks):
+        condition = Condition(network, not arguments.one_size, size, seed)
+        path = arguments.output / f"{condition.name}_{recipe.steps}.json"
+        if path.is_file():
+            continue
+        cases = dict(list(test_cases(recipe.dataset, size, seed).items())[: arguments.most])
+        facts = {"network": network, "scaling": condition.scaling, "cases": size, "seed": seed, "steps": recipe.steps}
+        facts |= {"batch": recipe.batch, "features": recipe.features, "preset": recipe.preset, "tested": len(cases)}
+        write_json(path, facts | {"dice": dice(trained(condition, recipe), cases)})
+        print(f"{path.stem}: done", flush=True)
     return [read_json(path) for path in sorted(arguments.output.glob("*.json"))]
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.condition_options import Result, label_of, parser_of, run_missing
-from benchmarks.conditions import Condition, Recipe, test_cases, trained
 from benchmarks.figures import svg_axes
 from benchmarks.sized_tests import dice_at_sizes
 from benchmarks.tables import text_table, write_csv
@@ -28,16 +27,8 @@ def main() -> int:
     """Run what is missing, print the table, write CSV and figure where asked. Returns the exit code."""
     parser = parser_of(__doc__)
     parser.add_argument("--sizes", nargs="+", type=int, default=[5, 10, 25, 140], help="numbers of training cases")
-    parser.add_argument("--csv", type=Path)
-    parser.add_argument("--figure", type=Path)
     arguments = parser.parse_args()
-
-    def measure(condition: Condition, recipe: Recipe) -> Result:
-        cases = test_cases(recipe.dataset, condition.size, condition.seed)
-        chosen = dict(list(cases.items())[: arguments.most])
-        return {"tested": len(chosen), "dice": dice_at_sizes(trained(condition, recipe), chosen, (1.0,))["none"]["1"]}
-
-    results = run_missing(arguments, arguments.sizes, measure)
+    results = run_missing(arguments, arguments.sizes, lambda model, cases: dice_at_sizes(model, cases, (1.0,))["none"]["1"])
     rows = rows_of(results)
     print(text_table(rows, COLUMNS))
     if arguments.csv:

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.condition_options import Result, label_of, parser_of, run_missing
-from benchmarks.conditions import Condition, Recipe, test_cases, trained
 from benchmarks.figures import svg_axes
 from benchmarks.sized_tests import WAYS, dice_at_sizes
 from benchmarks.tables import text_table, write_csv
@@ -32,19 +31,10 @@ def main() -> int:
         "--factors", nargs="+", type=float, default=list(FACTORS), help="of the anatomy's size; 1 must be among them"
     )
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="of test-time scale ensembling")
-    parser.add_argument("--csv", type=Path)
-    parser.add_argument("--figure", type=Path)
     arguments = parser.parse_args()
-
-    def measure(condition: Condition, recipe: Recipe) -> Result:
-        cases = test_cases(recipe.dataset, condition.size, condition.seed)
-        chosen = dict(list(cases.items())[: arguments.most])
-        return {
-            "tested": len(chosen),
-            "dice": dice_at_sizes(trained(condition, recipe), chosen, arguments.factors, arguments.ways),
-        }
-
-    rows = rows_of(run_missing(arguments, [arguments.cases], measure))
+    sizes, ways = arguments.factors, arguments.ways
+    results = run_missing(arguments, [arguments.cases], lambda model, cases: dice_at_sizes(model, cases, sizes, ways))
+    rows = rows_of(results)
     print(text_table(rows, columns_of(rows)))
     if arguments.csv:
         write_csv(rows, arguments.csv)
