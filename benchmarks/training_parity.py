@@ -59,7 +59,12 @@ def main() -> int:
     rows = summarise(dice)
     print(text_table(rows, COLUMNS))
     write_json(
-        arguments.output, {"arguments": {name: str(value) for name, value in vars(arguments).items()}, "dice": dice, "rows": rows}
+        arguments.output,
+        {
+            "arguments": {name: value for name, value in vars(arguments).items() if not isinstance(value, Path)},
+            "dice": dice,
+            "rows": rows,
+        },
     )
     return 0 if all(row["difference"] >= -0.005 for row in rows if row["network"] == "baseline") else 1
 

@@ -59,7 +59,11 @@ def main() -> int:
     print(text_table(rows, COLUMNS))
     write_json(
         arguments.output,
-        {"arguments": {name: str(value) for name, value in vars(arguments).items()}, "rows": rows, "rounds": rounds},
+        {
+            "arguments": {name: value for name, value in vars(arguments).items() if not isinstance(value, Path)},
+            "rows": rows,
+            "rounds": rounds,
+        },
     )
     return 0
 
