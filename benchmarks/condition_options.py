@@ -1,7 +1,7 @@
 """What a comparison of trained networks is asked on the command line, and the results that its runs leave."""
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from benchmarks.conditions import NETWORKS, PEER, Condition, Recipe, test_cases, trained
+from benchmarks.tables import text_table, write_csv
 from configs.files import read_json, write_json
 from preprocessing.dataset import CaseFiles
 from se_unet.allocator import keep_freed_memory
@@ -62,6 +63,20 @@ def run_missing(arguments: argparse.Namespace, sizes: list[int], dice: Measure) 
         write_json(path, facts | {"dice": dice(trained(condition, recipe), cases)})
         print(f"{path.stem}: done", flush=True)
     return [read_json(path) for path in sorted(arguments.output.glob("*.json"))]
+
+
+def show(
+    arguments: argparse.Namespace,
+    rows: Sequence[Result],
+    columns: Mapping[str, str],
+    draw: Callable[[Sequence[Result], Path], None],
+) -> None:
+    """Print the table, and write it and its figure where asked."""
+    print(text_table(rows, columns))
+    if arguments.csv:
+        write_csv(rows, arguments.csv)
+    if arguments.figure:
+        draw(rows, arguments.figure)
 
 
 def label_of(result: Result) -> str:

@@ -15,10 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.condition_options import Result, label_of, parser_of, run_missing
+from benchmarks.condition_options import Result, label_of, parser_of, run_missing, show
 from benchmarks.figures import svg_axes
 from benchmarks.sized_tests import dice_at_sizes
-from benchmarks.tables import text_table, write_csv
 
 COLUMNS = {"network": "{}", "cases": "{:d}", "seeds": "{:d}", "mean_dice": "{:.3f}", "lowest": "{:.3f}", "highest": "{:.3f}"}
 
@@ -30,11 +29,7 @@ def main() -> int:
     arguments = parser.parse_args()
     results = run_missing(arguments, arguments.sizes, lambda model, cases: dice_at_sizes(model, cases, (1.0,))["none"]["1"])
     rows = rows_of(results)
-    print(text_table(rows, COLUMNS))
-    if arguments.csv:
-        write_csv(rows, arguments.csv)
-    if arguments.figure:
-        draw(rows, arguments.figure)
+    show(arguments, rows, COLUMNS, draw)
     return 0
 
 

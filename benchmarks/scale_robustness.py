@@ -14,10 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.condition_options import Result, label_of, parser_of, run_missing
+from benchmarks.condition_options import Result, label_of, parser_of, run_missing, show
 from benchmarks.figures import svg_axes
 from benchmarks.sized_tests import WAYS, dice_at_sizes
-from benchmarks.tables import text_table, write_csv
 
 FACTORS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4, 1.6, 2.0)
 JUDGED = (0.6, 1.6)  # sizes between these count for the drop
@@ -35,11 +34,7 @@ def main() -> int:
     sizes, ways = arguments.factors, arguments.ways
     results = run_missing(arguments, [arguments.cases], lambda model, cases: dice_at_sizes(model, cases, sizes, ways))
     rows = rows_of(results)
-    print(text_table(rows, columns_of(rows)))
-    if arguments.csv:
-        write_csv(rows, arguments.csv)
-    if arguments.figure:
-        draw(rows, arguments.figure)
+    show(arguments, rows, columns_of(rows), draw)
     return 0
 
 

@@ -1,8 +1,21 @@
 """Errors that a user can act on: what is wrong, where, and what to do about it."""
 
+import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+DAMAGE = (  # what libraries raise where a file is damaged; some have more of their own
+    OSError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    ArithmeticError,
+    MemoryError,
+    LookupError,
+    TypeError,
+    struct.error,
+)
 
 
 @dataclass(frozen=True)

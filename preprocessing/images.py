@@ -4,7 +4,6 @@ Arrays come as they are stored, with the axes reversed to (Z, Y, X): nothing is 
 """
 
 import importlib
-import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,23 +13,11 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.errors import Fault, InputError, raise_faults
+from configs.errors import DAMAGE, Fault, InputError, raise_faults
 from configs.files import replacing
 from preprocessing.formats import DETACHED, ENDINGS, NIFTI, TIFF, ending_of
 from preprocessing.geometry import Geometry
 
-_DAMAGE = (
-    OSError,
-    EOFError,
-    RuntimeError,
-    ValueError,
-    ArithmeticError,
-    MemoryError,
-    LookupError,
-    TypeError,
-    struct.error,
-    zlib.error,
-)
 _LABEL_TYPES = (np.uint8, np.int16, np.int32)
 
 
@@ -188,7 +175,7 @@ def _opened(path: Path) -> Iterator[ModuleType]:
             yield library
     except InputError:
         raise
-    except (*_DAMAGE, *getattr(library, "DAMAGE", ())) as error:
+    except (*DAMAGE, zlib.error, *getattr(library, "DAMAGE", ())) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
             Fault(str(path), f"the file cannot be read ({reason})", "It may be truncated or damaged: copy it anew")

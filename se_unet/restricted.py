@@ -1,6 +1,5 @@
 """Files of `torch.save`, read without running anything from them, and without memory that they cannot justify."""
 
-import struct
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,24 +8,10 @@ from typing import Any
 
 import torch
 
-from configs.errors import Fault, InputError
+from configs.errors import DAMAGE, Fault, InputError
 
 _ARCHIVE = b"PK\x03\x04"
-_DAMAGE = (
-    OSError,
-    EOFError,
-    RuntimeError,
-    ValueError,
-    ArithmeticError,
-    MemoryError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    struct.error,
-    zipfile.BadZipFile,
-    UnpicklingError,
-)
+_DAMAGE = (*DAMAGE, AttributeError, AssertionError, zipfile.BadZipFile, UnpicklingError)
 
 
 def load_restricted(path: Path, remedy: str, allowed: Sequence[Any] = (), before_1_6: bool = False) -> Any:
