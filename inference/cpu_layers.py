@@ -1,14 +1,16 @@
 """Layers of a trained network rewritten for CPUs: the same numbers, up to rounding, in less time.
 
 PyTorch sends small 3D convolutions, and those of one voxel, to an implementation that is several times slower than oneDNN's, and
-transposed ones too. Here all of them go to oneDNN, with weights whose channels are innermost, as the maps' are; a transposed
-convolution whose kernel is its stride is one matrix product.
+transposed ones too. Here all of them go to oneDNN, with weights whose channels are innermost, as the maps' are; those of
+three taps along Z take Winograd's way where that is shorter. A transposed convolution whose kernel is its stride is one matrix product.
 """
 
 import copy
 
 import torch
 from torch import Tensor, nn
+
+from inference.winograd import FEWEST_SLICES, WinogradConvolution, suits
 
 
 class OneDNNConvolution(nn.Module):
@@ -20,9 +22,12 @@ class OneDNNConvolution(nn.Module):
         self.bias = source.bias
         self.padding = [int(size) for size in source.padding]
         self.stride, self.dilation, self.groups = list(source.stride), list(source.dilation), source.groups
+        self.deep = WinogradConvolution(source) if suits(source) else None
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, Z, Y, X) -> (B, C', Z', Y', X')."""
+        if self.deep is not None and x.shape[2] >= FEWEST_SLICES:
+            return self.deep(x)
         return torch.mkldnn_convolution(x, self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups)
 
 
