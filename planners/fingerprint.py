@@ -155,7 +155,8 @@ def _foreground(case: Case, description: DatasetDescription) -> NDArray[np.float
     inside = case.labels > 0
     if description.ignore_index is not None:
         inside &= case.labels != description.ignore_index
-    return case.image[:, inside]
+    channels = [channel[inside] for channel in case.image]  # all at once would make three indices of each voxel
+    return channels[0][None] if len(channels) == 1 else np.stack(channels)
 
 
 def _statistics(values: NDArray[np.float32], extremes: NDArray[np.float32]) -> IntensityStatistics:

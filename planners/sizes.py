@@ -11,6 +11,7 @@ from configs.dataset import DatasetDescription
 from configs.fingerprint import CaseFingerprint, LabelSizes, SizeSpread
 from preprocessing.case import Case
 from preprocessing.cropping import nonzero_box
+from preprocessing.parts import PART, parts
 
 _MOST_COMPONENTS = 100
 _QUANTILES = (0.1, 0.5, 0.9)
@@ -22,8 +23,10 @@ def label_sizes(case: Case, description: DatasetDescription) -> dict[str, LabelS
     if case.labels is None:
         return {}
     if description.has_regions:
-        masks = {name: np.isin(case.labels, description.class_indices(name)) for name in description.foreground}
-        voxels = {name: _component_voxels(mask.astype(np.uint8)).get(1, ()) for name, mask in masks.items()}
+        voxels = {
+            name: _component_voxels(_region(case.labels, description.class_indices(name))).get(1, ())
+            for name in description.foreground
+        }
     else:
         by_class = _component_voxels(_without_ignored(case.labels, description))
         voxels = {name: by_class.get(description.class_indices(name)[0], ()) for name in description.foreground}
@@ -48,17 +51,25 @@ def size_spreads(cases: Mapping[str, CaseFingerprint]) -> dict[str, SizeSpread]:
     return spreads
 
 
-def _component_voxels(labels: NDArray[np.integer]) -> dict[int, tuple[int, ...]]:
-    """Class index -> voxels of each of its connected components, largest first."""
+def _region(labels: NDArray[np.int16], indices: Sequence[int]) -> NDArray[np.uint8]:
+    """1 where the label is one of the class indices."""
+    mask = np.zeros(labels.shape, dtype=bool)
+    for index in indices:
+        mask |= labels == index
+    return mask.view(np.uint8)
+
+
+def _component_voxels(labels: NDArray[np.integer], part: int = PART) -> dict[int, tuple[int, ...]]:
+    """Class index -> voxels of each of its connected components, largest first; `part` voxels are counted together."""
     labels = nonzero_box(labels[None]).crop(labels)
     components, number = cc3d.connected_components(labels, connectivity=26, return_N=True)
     if not number:
         return {}
-    inside = np.flatnonzero(labels)
-    components = components.ravel()[inside]
-    counts = np.bincount(components, minlength=number + 1)
-    owner = np.zeros(number + 1, dtype=labels.dtype)
-    owner[components] = labels.ravel()[inside]
+    counts, owner = np.zeros(number + 1, dtype=np.int64), np.zeros(number + 1, dtype=labels.dtype)
+    for place in parts(len(labels), max(1, part // math.prod(labels.shape[1:]))):  # planes: both arrays as they lie
+        numbers = components[place].ravel()
+        counts += np.bincount(numbers, minlength=number + 1)
+        owner[numbers] = labels[place].ravel()
     order = np.argsort(counts[1:], kind="stable")[::-1] + 1
     found: dict[int, list[int]] = {}
     for component in order:

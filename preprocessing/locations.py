@@ -5,32 +5,64 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
+from preprocessing.parts import PART, parts
 from preprocessing.store import ClassLocations
 
 MOST_LOCATIONS = 10_000
 
 
-def find_class_locations(labels: NDArray[np.int16], identifier: str, most: int = MOST_LOCATIONS) -> ClassLocations:
+def find_class_locations(
+    labels: NDArray[np.int16], identifier: str, most: int = MOST_LOCATIONS, part: int = PART
+) -> ClassLocations:
     """Voxels of each class above the background, at most `most` of each, drawn at random but the same for the same case.
+
+    Memory does not grow with the volume: which voxels of a class are kept is drawn from their number alone, and they are looked up
+    part by part.
 
     Args:
         labels: (Z, Y, X) class indices.
         identifier: of the case; seeds the draw.
         most: kept voxels of each class.
+        part: voxels that are looked at together.
 
     Returns:
         Class index -> (n, 3) voxels in (Z, Y, X); classes that do not occur are left out.
     """
     random = np.random.default_rng(zlib.crc32(identifier.encode()))
-    foreground = np.flatnonzero(labels)
-    classes = labels.reshape(-1)[foreground]
+    flat = labels.reshape(-1)
+    kept: dict[int, NDArray[np.int64]] = {}  # class -> which of its voxels, ascending
+    for index, count in enumerate(_counts(flat, part)):
+        if index and count:
+            kept[index] = np.arange(count) if count <= most else np.sort(random.choice(count, most, replace=False))
+    found: dict[int, list[NDArray[np.int64]]] = {index: [] for index in kept}
+    seen = dict.fromkeys(kept, 0)
+    for place in parts(len(flat), part):
+        for index, voxels in _by_class(flat[place]):
+            before, ranks = seen[index], kept[index]
+            first, last = np.searchsorted(ranks, (before, before + len(voxels)))
+            found[index].append(place.start + voxels[ranks[first:last] - before])
+            seen[index] += len(voxels)
+    return {
+        index: np.stack(np.unravel_index(np.concatenate(voxels), labels.shape), axis=1).astype(np.int32)
+        for index, voxels in found.items()
+    }
+
+
+def _counts(flat: NDArray[np.int16], part: int) -> NDArray[np.int64]:
+    """Voxels of each class index from 0 on."""
+    classes = int(flat.max(initial=0)) + 1
+    counts = np.zeros(classes, dtype=np.int64)
+    for place in parts(len(flat), part):
+        counts += np.bincount(flat[place], minlength=classes)
+    return counts
+
+
+def _by_class(flat: NDArray[np.int16]) -> list[tuple[int, NDArray[np.int64]]]:
+    """The classes above 0 in the array, each with its places in it, ascending."""
+    foreground = np.flatnonzero(flat)
+    classes = flat[foreground]
     if not classes.size:
-        return {}
+        return []
     order = np.argsort(classes, kind="stable")
     present, starts = np.unique(classes[order], return_index=True)
-    locations: ClassLocations = {}
-    for index, voxels in zip(present, np.split(foreground[order], starts[1:]), strict=True):
-        if len(voxels) > most:
-            voxels = np.sort(random.choice(voxels, most, replace=False))
-        locations[int(index)] = np.stack(np.unravel_index(voxels, labels.shape), axis=1).astype(np.int32)
-    return locations
+    return list(zip(map(int, present), np.split(foreground[order], starts[1:]), strict=True))

@@ -1,5 +1,6 @@
 """Intensities of each channel brought to a common range, by the scheme that the plan chose."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -7,6 +8,7 @@ from numpy.typing import NDArray
 
 from configs.plan import ChannelNormalisation
 from preprocessing.cropping import nonzero_mask
+from preprocessing.parts import PART, parts
 
 _SMALLEST_STD = 1e-8
 _Mask = NDArray[np.bool_] | None
@@ -28,45 +30,61 @@ def normalise(image: NDArray[np.float32], schemes: Sequence[ChannelNormalisation
     if len(schemes) != len(image):
         raise ValueError(f"an image of {len(image)} channels cannot be normalised as {len(schemes)}")
     mask = nonzero_mask(image) if any(scheme.scheme == "zscore_in_mask" for scheme in schemes) else None
-    channels = [_SCHEMES[scheme.scheme](channel, scheme, mask) for channel, scheme in zip(image, schemes, strict=True)]
-    return np.stack(channels).astype(np.float32, copy=False)
+    result = np.empty(image.shape, dtype=np.float32)
+    for channel, scheme, target in zip(image, schemes, result, strict=True):
+        _SCHEMES[scheme.scheme](channel, scheme, mask, target)
+    return result
 
 
-def _ct(channel: NDArray, scheme: ChannelNormalisation, mask: _Mask) -> NDArray:
+# Each writes into its last argument and works there: a copy of a whole volume may be gigabytes.
+
+
+def _ct(channel: NDArray, scheme: ChannelNormalisation, mask: _Mask, target: NDArray[np.float32]) -> None:
     statistics = scheme.statistics
     if statistics is None:
         raise ValueError(f"channel `{scheme.channel}`: scheme `ct` needs foreground statistics")
-    clipped = np.clip(channel, statistics.percentile_00_5, statistics.percentile_99_5)
-    return (clipped - np.float32(statistics.mean)) / np.float32(max(statistics.std, _SMALLEST_STD))
+    np.clip(channel, np.float32(statistics.percentile_00_5), np.float32(statistics.percentile_99_5), out=target)
+    target -= np.float32(statistics.mean)
+    target /= np.float32(max(statistics.std, _SMALLEST_STD))
 
 
-def _zscore(channel: NDArray, scheme: ChannelNormalisation, mask: _Mask) -> NDArray:
-    mean, std = _mean_and_std(channel)
-    return (channel - mean) / std
+def _zscore(channel: NDArray, scheme: ChannelNormalisation, mask: _Mask, target: NDArray[np.float32]) -> None:
+    _standardise(channel, channel, target)
 
 
-def _zscore_in_mask(channel: NDArray, scheme: ChannelNormalisation, mask: _Mask) -> NDArray:
+def _zscore_in_mask(channel: NDArray, scheme: ChannelNormalisation, mask: _Mask, target: NDArray[np.float32]) -> None:
     if mask is None or not mask.any():
-        return np.zeros_like(channel)
-    mean, std = _mean_and_std(channel[mask])
-    return np.where(mask, (channel - mean) / std, np.float32(0))
+        target[...] = 0
+        return
+    _standardise(channel, channel[mask], target)
+    target[~mask] = 0
 
 
-def _rescale(channel: NDArray, scheme: ChannelNormalisation, mask: _Mask) -> NDArray:
+def _rescale(channel: NDArray, scheme: ChannelNormalisation, mask: _Mask, target: NDArray[np.float32]) -> None:
     low, high = channel.min(), channel.max()
-    return (channel - low) / max(high - low, np.float32(_SMALLEST_STD))
+    np.subtract(channel, low, out=target)
+    target /= max(high - low, np.float32(_SMALLEST_STD))
 
 
-def _none(channel: NDArray, scheme: ChannelNormalisation, mask: _Mask) -> NDArray:
-    return channel
+def _none(channel: NDArray, scheme: ChannelNormalisation, mask: _Mask, target: NDArray[np.float32]) -> None:
+    target[...] = channel
 
 
-def _mean_and_std(values: NDArray) -> tuple[np.float32, np.float32]:
-    mean = values.mean(dtype=np.float64)
-    return np.float32(mean), np.float32(max(values.std(dtype=np.float64), _SMALLEST_STD))
+def _standardise(channel: NDArray, values: NDArray, target: NDArray[np.float32]) -> None:
+    """(channel - mean) / std, both of `values`."""
+    mean = float(values.mean(dtype=np.float64))
+    np.subtract(channel, np.float32(mean), out=target)
+    target /= np.float32(max(_standard_deviation(values, mean, PART), _SMALLEST_STD))
 
 
-_SCHEMES: dict[str, Callable[[NDArray, ChannelNormalisation, _Mask], NDArray]] = {
+def _standard_deviation(values: NDArray, mean: float, part: int) -> float:
+    """In float64, of which there is only a part at a time."""
+    length = max(1, part // math.prod(values.shape[1:]))
+    squares = (np.square(values[place].astype(np.float64) - mean).sum() for place in parts(len(values), length))
+    return math.sqrt(math.fsum(squares) / values.size)
+
+
+_SCHEMES: dict[str, Callable[[NDArray, ChannelNormalisation, _Mask, NDArray[np.float32]], None]] = {
     "ct": _ct,
     "zscore": _zscore,
     "zscore_in_mask": _zscore_in_mask,

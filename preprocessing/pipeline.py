@@ -109,9 +109,8 @@ def preprocess(
         resampled_spacing=planned,
         separate_axis=find_separate_axis(spacing, planned, configuration.separate_axis_ratio),
     )
-    normalised = normalise(box.crop(turned), configuration.normalisation)
     cropped = None if labels is None else np.ascontiguousarray(box.crop(turn.apply(labels)), dtype=np.int16)
-    return _resample(normalised, cropped, trace)
+    return _resample(normalise(box.crop(turned), configuration.normalisation), cropped, trace)
 
 
 def restore_labels(labels: NDArray[np.int16], trace: Trace) -> NDArray[np.int16]:

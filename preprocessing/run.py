@@ -15,7 +15,7 @@ from preprocessing.dataset import CaseFiles, RawDataset
 from preprocessing.images import companions
 from preprocessing.locations import find_class_locations
 from preprocessing.parallel import for_each_case
-from preprocessing.pipeline import preprocess
+from preprocessing.pipeline import Preprocessed, preprocess
 from preprocessing.store import CaseStore
 
 CODE_VERSION = 2  # raised whenever the same input and plan give other arrays
@@ -85,8 +85,7 @@ def _preprocess_case(identifier: str, files: CaseFiles, plan: Plan, configuratio
     store, key = CaseStore(folder), staleness_key(files, plan, configuration)
     if store.is_current(identifier, key) and not overwrite:
         return False
-    raw = load_case(identifier, files, plan.dataset)
-    prepared = preprocess(raw.image, raw.labels, raw.geometry, plan.configuration(configuration), plan.orientation)
+    prepared = _prepare(identifier, files, plan, configuration)
     store.write(
         identifier,
         prepared,
@@ -97,6 +96,12 @@ def _preprocess_case(identifier: str, files: CaseFiles, plan: Plan, configuratio
         patch_size=_smallest_patch(plan, configuration),
     )
     return True
+
+
+def _prepare(identifier: str, files: CaseFiles, plan: Plan, configuration: str) -> Preprocessed:
+    """The case as a network sees it; what was read is let go."""
+    raw = load_case(identifier, files, plan.dataset)
+    return preprocess(raw.image, raw.labels, raw.geometry, plan.configuration(configuration), plan.orientation)
 
 
 def _smallest_patch(plan: Plan, configuration: str) -> Shape:

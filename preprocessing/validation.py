@@ -21,7 +21,7 @@ from preprocessing.cropping import nonzero_box
 from preprocessing.dataset import CaseFiles, RawDataset
 from preprocessing.geometry import Geometry
 from preprocessing.images import read_header, read_labels, read_volumes
-from preprocessing.labels import to_class_indices, unknown_values, unknown_values_fault
+from preprocessing.labels import present_values, to_class_indices, unknown_values_fault, unnamed_values
 from preprocessing.memory import case_bytes
 from preprocessing.parallel import for_each_case
 
@@ -167,7 +167,7 @@ def _read_channels(where: str, paths: tuple[Path, ...], report: CaseReport) -> t
         volumes.append(volume)
     if len(volumes) < len(paths) or len({volume.shape[1:] for volume in volumes}) != 1:
         return None, reference
-    return np.concatenate(volumes).astype(np.float32, copy=False), reference
+    return np.concatenate(volumes, dtype=np.float32, casting="unsafe"), reference
 
 
 def _read_labels(
@@ -181,10 +181,11 @@ def _read_labels(
         return None
     if image is not None:
         report.faults += geometry_faults(where, f"the label file {path}", geometry, image)
-    unknown = unknown_values(labels, description)
+    present = present_values(labels)
+    unknown = unnamed_values(present, description)
     if unknown:
         report.faults.append(unknown_values_fault(f"{where}, {path}", unknown, description))
-    elif not np.isin(labels, description.values[1:]).any():
+    elif not set(present) & set(description.values[1:]):
         report.warnings.append(Fault(where, "the label file holds background only", "Check that this is meant"))
     return labels
 

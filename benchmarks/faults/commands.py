@@ -7,6 +7,8 @@ from pathlib import Path
 
 from inference import cli as inference_cli
 from inference.bundle import cli as bundle_cli
+from inference.report import cli as report_cli
+from inference.selection import cli as selection_cli
 from planners import cli as planners_cli
 from trainers import cli as trainers_cli
 
@@ -67,6 +69,19 @@ def _evaluating(source: Path, target: Path) -> list[str]:
     return _text(["se_evaluate", source / "predictions", source / "references", "-o", target / "metrics.json", "--quiet"])
 
 
+def _selecting(source: Path, target: Path) -> list[str]:
+    """Pairs of models are predicted on the way."""
+    return _text(["se_select", target / "work", "--ensembles", "2", "--device", "cpu", "--quiet"])
+
+
+def _reporting(source: Path, target: Path) -> list[str]:
+    return _text(["se_report", target / "work", "--worst", "1", "--device", "cpu", "--quiet"])
+
+
+def _to_onnx(source: Path, target: Path) -> list[str]:
+    return _text(["se_bundle", "onnx", source / "model", "-o", target / "toy.onnx", "--quiet"])
+
+
 def _dataset(source: Path, target: Path) -> None:
     from tests.preprocessing.datasets import make_dataset
 
@@ -89,8 +104,7 @@ def _prepared_dataset(source: Path, target: Path) -> None:
 
     write_work(target / "work")
     for folder in (target / "work" / "Balls" / "preprocessed", target / "raw"):
-        shutil.move(folder, source / folder.name)
-        folder.symlink_to(source / folder.name)
+        _move_to_input(folder, source)
 
 
 def _images_and_model(source: Path, target: Path) -> None:
@@ -122,6 +136,30 @@ def _segmentations(source: Path, target: Path) -> None:
         save(source / "references" / f"case_{case}.nii.gz", labels())
         save(source / "predictions" / f"case_{case}.nii.gz", np.roll(labels(), case, 0))
     write_json(source / "predictions", labels=LABELS)
+
+
+def _validated_models(source: Path, target: Path) -> None:
+    """Two models with their validation; the raw images lie on the disk of the input."""
+    from tests.inference.selection.work import add_model, make_work, right, with_specks
+
+    work = make_work(target)
+    add_model(work, "one", right)
+    add_model(work, "two", with_specks, seed=1)
+    _move_to_input(target / "raw", source)
+
+
+def _trained_models(source: Path, target: Path) -> None:
+    """One trained model with all that a report reads; the raw images lie on the disk of the input."""
+    from tests.inference.report.models import write_trained
+
+    write_trained(target)
+    _move_to_input(target / "toy", source)
+
+
+def _move_to_input(folder: Path, source: Path) -> None:
+    """What was made in the output, as a link to the input."""
+    shutil.move(folder, source / folder.name)
+    folder.symlink_to(source / folder.name)
 
 
 COMMANDS = (
@@ -172,6 +210,9 @@ COMMANDS = (
     Command("bundle import", bundle_cli.main, _importing, _importing, _bundle, produces="model"),
     Command("bundle export", bundle_cli.main, _exporting, _exporting, _bundle),
     Command("evaluate", inference_cli.evaluate_main, _evaluating, _evaluating, _segmentations),
+    Command("select", selection_cli.main, _selecting, _selecting, _validated_models),
+    Command("report", report_cli.main, _reporting, _reporting, _trained_models),
+    Command("bundle onnx", bundle_cli.main, _to_onnx, _to_onnx, _bundle),
 )
 
 
@@ -186,8 +227,9 @@ def import_everything() -> None:
         "inference.bundle.export inference.bundle.install inference.bundle.equivariance inference.case_list inference.command_options "
         "inference.evaluation inference.label_files inference.prediction inference.estimate inference.tables inference.statistics "
         "planners.run planners.options preprocessing.nifti_files preprocessing.resample "
+        "inference.selection.run inference.report.run inference.bundle.onnx onnx onnxscript onnxruntime torch.onnx "
         "trainers.run trainers.settings trainers.checkpoint se_unet.allocator "
-        "tests.inference.models tests.preprocessing.datasets tests.trainers.balls"
+        "tests.inference.models tests.inference.report.models tests.inference.selection.work tests.preprocessing.datasets tests.trainers.balls"
     )
     for name in names.split():
         importlib.import_module(name)

@@ -95,6 +95,12 @@ def _read_bundle(path: Path) -> None:
     verify_bundle(path)
 
 
+def _read_network(path: Path) -> None:
+    import onnx
+
+    onnx.checker.check_model(onnx.load(path))
+
+
 def _read_table(path: Path) -> None:
     text = path.read_text()
     rows = list(csv.reader(io.StringIO(text)))
@@ -123,4 +129,5 @@ _CHECKS: dict[str, Callable[[Path], object]] = {
     ".png": _read_picture,
     ".html": _read_page,
     ".zip": _read_bundle,
+    ".onnx": _read_network,
 }

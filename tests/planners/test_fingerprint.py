@@ -4,12 +4,13 @@ import tracemalloc
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import ndimage
 
 from configs.dataset import DatasetDescription
 from configs.fingerprint import CaseFingerprint, LabelSizes
-from planners.fingerprint import make_fingerprint, measure_case
+from planners.fingerprint import _foreground, make_fingerprint, measure_case
 from planners.fingerprint_table import fingerprint_table, write_fingerprint_table
-from planners.sizes import label_sizes, size_spreads
+from planners.sizes import _component_voxels, label_sizes, size_spreads
 from preprocessing.case import Case
 from preprocessing.dataset import open_dataset
 from preprocessing.geometry import Geometry
@@ -179,3 +180,25 @@ def test_memory_does_not_grow_with_the_cases(tmp_path, monkeypatch):
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] - peaks[0] < 48**3 * 4 < peaks[0]
+
+
+@pytest.mark.parametrize("part", [1, 50, 10**6])
+def test_components_do_not_depend_on_the_parts(part):
+    """Against the plain definition, by another library."""
+    volume = np.random.default_rng(3).choice([0, 1, 4], (12, 13, 14), p=[0.8, 0.15, 0.05]).astype(np.int16)
+    found = _component_voxels(volume, part)
+    for index in (1, 4):
+        numbered, _ = ndimage.label(volume == index, np.ones((3, 3, 3)))
+        assert found[index] == tuple(sorted(np.bincount(numbered.ravel())[1:].tolist(), reverse=True))
+
+
+def test_foreground_takes_no_index_of_every_voxel():
+    """Three indices of eight bytes each would be six times an image in float32."""
+    described = case(np.ones((40, 80, 80), np.int16))
+    tracemalloc.start()
+    drawn = _foreground(described, PLAIN)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert drawn.shape == (1, 40 * 80 * 80) and peak < 2 * drawn.nbytes
+    both = Case("both", np.concatenate([described.image, 2 * described.image]), described.labels, described.geometry)
+    assert np.array_equal(_foreground(both, PLAIN), both.image[:, both.labels > 0])

@@ -1,3 +1,6 @@
+import tracemalloc
+import zlib
+
 import numpy as np
 import pytest
 
@@ -45,3 +48,41 @@ def test_locations_lie_on_their_class_and_are_bounded():
     everything = find_class_locations(labels, "case", most=10**6)
     assert len(everything[1]) == (labels == 1).sum()
     assert find_class_locations(np.zeros((2, 2, 2), np.int16), "case") == {}
+
+
+@pytest.mark.parametrize("part", [1, 7, 1000, 10**6])
+def test_parts_change_nothing(part):
+    """What is looked up part by part is what the whole array gives at once."""
+    random = np.random.default_rng(1)
+    values = random.choice([0, 20, 500, 7], (9, 10, 11), p=[0.6, 0.2, 0.1, 0.1]).astype(np.uint16)
+    indices = to_class_indices(values, GAPS, part)
+    assert np.array_equal(indices, np.vectorize({0: 0, 20: 1, 500: 2, 7: 3}.get)(values))
+    far = DatasetDescription(name="far", channels=("MR",), labels={"background": 0, "a": 2**30, "b": 7})
+    assert to_class_indices(np.array([[7, 2**30], [0, 7]]), far, part).tolist() == [[1, 2], [0, 1]]
+    for most in (5, 50, 10**6):
+        found = find_class_locations(indices, "case", most, part)
+        expected = locations_at_once(indices, "case", most)
+        assert list(found) == list(expected) == [1, 2, 3]
+        assert all(np.array_equal(found[index], expected[index]) and found[index].dtype == np.int32 for index in found)
+
+
+def locations_at_once(labels, identifier, most):
+    """The plain definition: all voxels of a class in order, of which some are drawn."""
+    random = np.random.default_rng(zlib.crc32(identifier.encode()))
+    found = {}
+    for index in np.unique(labels[labels > 0]):
+        voxels = np.flatnonzero(labels == index)
+        voxels = np.sort(random.choice(voxels, most, replace=False)) if len(voxels) > most else voxels
+        found[int(index)] = np.stack(np.unravel_index(voxels, labels.shape), axis=1)
+    return found
+
+
+def test_memory_for_locations_does_not_grow_with_the_volume():
+    """An index of every labelled voxel would take eight bytes, several times over."""
+    labels = np.ones((40, 160, 160), np.int16)
+    tracemalloc.start()
+    find_class_locations(labels, "case", part=2**14)
+    to_class_indices(labels, DatasetDescription(name="x", channels=("MR",), labels={"background": 0, "b": 2, "a": 1}), 2**14)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * labels.nbytes + 2**21  # the class indices, and the comparison for values that are not named

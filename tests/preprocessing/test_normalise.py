@@ -1,10 +1,12 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from configs.fingerprint import IntensityStatistics
 from configs.plan import ChannelNormalisation
 from preprocessing.cropping import nonzero_box, nonzero_mask
-from preprocessing.normalise import normalise
+from preprocessing.normalise import _standard_deviation, normalise
 
 STATISTICS = IntensityStatistics(mean=10, std=4, median=9, min=-50, max=90, percentile_00_5=0, percentile_99_5=30)
 
@@ -66,3 +68,22 @@ def test_nonzero_box_is_the_union_of_channels():
     content = box.crop(image)
     assert np.array_equal(box.paste(content, (6, 7, 8)), image, equal_nan=True)
     assert nonzero_box(np.zeros((1, 2, 3, 4))).shape == (2, 3, 4)
+
+
+@pytest.mark.parametrize("part", [1, 13, 100, 10**6])
+def test_the_deviation_does_not_depend_on_the_parts(image, part):
+    for values in (image, image[image > 0], image[::-1, :, ::-1] + np.float32(1e6)):
+        mean = float(values.mean(dtype=np.float64))
+        assert _standard_deviation(values, mean, part) == pytest.approx(values.std(dtype=np.float64), rel=1e-12)
+
+
+def test_normalising_takes_no_copy_beside_its_result(monkeypatch):
+    """In float64 alone, an image would take twice its memory."""
+    monkeypatch.setattr("preprocessing.normalise.PART", 2**14)
+    image = np.random.default_rng(0).normal(20, 30, (1, 40, 80, 80)).astype(np.float32)
+    for scheme in ("ct", "zscore", "rescale"):
+        tracemalloc.start()
+        normalise(image[:, ::-1, :, ::-1], [ChannelNormalisation(channel="a", scheme=scheme, statistics=STATISTICS)])
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 1.5 * image.nbytes, scheme
