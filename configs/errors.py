@@ -47,6 +47,12 @@ class InputError(ValueError):
         return type(self), self.faults  # the default would hand the joined message back as the only fault
 
 
+def is_of_system(error: InputError) -> bool:
+    """Whether the system could not give what is there (a failing disk, no permission, too many files), rather than that a file is not
+    there or holds something wrong. What would be left out for the latter must not be left out for the former."""
+    return isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, FileNotFoundError)
+
+
 def raise_faults(faults: Iterable[Fault]) -> None:
     """Raise one `InputError` with all faults; return where there is none."""
     found = tuple(faults)

@@ -1,5 +1,6 @@
 """Files that are whole or absent: written under a temporary name, synced, renamed."""
 
+import fnmatch
 import json
 import os
 import tempfile
@@ -94,6 +95,20 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, data: Any) -> None:
     """Write plain data as indented JSON, whole or not at all. NaN is refused: JSON has none."""
     write_text(path, json.dumps(data, indent=2, allow_nan=False) + "\n")
+
+
+def list_folder(folder: Path, pattern: str) -> list[Path]:
+    """What lies in a folder and has a name of this shell pattern, sorted; nothing where there is no such folder.
+
+    `Path.glob` takes a folder that cannot be read for an empty one.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    try:
+        return sorted(path for path in folder.iterdir() if fnmatch.fnmatch(path.name, pattern))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def read_json(path: Path) -> Any:

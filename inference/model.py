@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from configs.errors import Fault, InputError, collecting, raise_faults
-from configs.files import Value
+from configs.files import Value, list_folder
 from configs.named_parts import import_part
 from configs.plan import ConfigurationPlan, NetworkPlan, Plan
 from se_unet.builder import build_network
@@ -145,7 +145,7 @@ def find_weights(folder: Path, folds: Sequence[int | str] | None, checkpoint: st
     if checkpoint not in CHECKPOINTS:
         raise InputError(Fault(f"checkpoint `{checkpoint}`", "there is no such kind", f"Choose one of {', '.join(CHECKPOINTS)}"))
     file = f"weights_{checkpoint}.safetensors"
-    trained = {path.parent.name.removeprefix("fold_"): path for path in sorted(folder.glob(f"fold_*/{file}"))}
+    trained = {path.name.removeprefix("fold_"): path / file for path in list_folder(folder, "fold_*") if (path / file).is_file()}
     if folds is None:
         if not trained:
             raise InputError(

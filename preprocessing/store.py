@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from configs.errors import Fault, InputError
-from configs.files import PARTIAL, Value, raise_if_full, replacing
+from configs.files import PARTIAL, Value, list_folder, raise_if_full, replacing
 from preprocessing.formats import STORE_SUFFIXES
 from preprocessing.pipeline import Preprocessed, Trace
 
@@ -83,7 +83,7 @@ class CaseStore:
 
     def identifiers(self) -> list[str]:
         """Names of the complete cases, sorted."""
-        names = (path.name for path in self.folder.glob("*.json"))
+        names = (path.name for path in list_folder(self.folder, "*.json"))
         return sorted(name.removesuffix(".json") for name in names if not name.startswith("."))
 
     def read(self, identifier: str) -> StoredCase:

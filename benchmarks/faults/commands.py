@@ -229,10 +229,14 @@ def import_everything() -> None:
         "planners.run planners.options preprocessing.nifti_files preprocessing.resample "
         "inference.selection.run inference.report.run inference.bundle.onnx onnx onnxscript onnxruntime torch.onnx "
         "trainers.run trainers.settings trainers.checkpoint se_unet.allocator "
-        "tests.inference.models tests.inference.report.models tests.inference.selection.work tests.preprocessing.datasets tests.trainers.balls"
+        "tests.inference.models tests.inference.report.models tests.inference.selection.work tests.preprocessing.datasets "
+        "tests.trainers.balls"
     )
     for name in names.split():
         importlib.import_module(name)
     import torch
 
+    from inference.report import equivariance
+
     torch.set_num_threads(1)
+    equivariance.SIZE, equivariance.FACTORS = 32, (0.8, 1.25)  # as small as the rest

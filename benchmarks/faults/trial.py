@@ -16,6 +16,7 @@ from benchmarks.faults.commands import Command
 from benchmarks.faults.disk import Disk
 from benchmarks.faults.injection import Extent, Injection, arm, count_events
 from benchmarks.faults.judge import broken_files, contents, differences, is_partial
+from configs.files import PARTIAL
 
 _ENDED_BY_SIGNAL = {
     signal.SIGTERM: {-signal.SIGTERM, 130, 128 + signal.SIGTERM, 1},
@@ -191,6 +192,9 @@ class Bench:
             violations += [
                 f"after the rerun, {path.name} is left" for path in left if "preprocessed" in str(path) or "models" in str(path)
             ]
+        if self.command.name == "bundle import":
+            left = list(target.folder.glob(f"{PARTIAL}*"))
+            violations += [f"after the rerun, {path.name} is left" for path in left]
         return violations
 
     @contextlib.contextmanager

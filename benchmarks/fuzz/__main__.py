@@ -3,6 +3,7 @@
     python -m benchmarks.fuzz                       # 120,000 inputs, about ten minutes of one core (`make fuzz`)
     python -m benchmarks.fuzz --inputs 2000         # a short run
     python -m benchmarks.fuzz --targets NRRD bundle --seed 7
+    python -m benchmarks.fuzz --guided NIfTI MetaImage --minutes 3   # guided by coverage, three minutes each; needs atheris
 
 The inputs are made from a small corpus of sound files by seeded mutations: bits, bytes, numbers of any size, words of text headers,
 JSON values and structure, what lies inside a compressed file or a bundle (whose checksums are made to fit). The same seed and number
@@ -15,10 +16,13 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from benchmarks.faults.commands import import_everything
+from benchmarks.fuzz.guided import GUIDED, hunt_guided, is_available
 from benchmarks.fuzz.hunt import Findings, hunt, make_corpus, make_input
 from benchmarks.fuzz.targets import TARGETS, Target
 from benchmarks.tables import text_table
@@ -35,7 +39,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--examples", type=Path, help="folder for the files that showed something")
     parser.add_argument("-o", "--output", type=Path, default=Path("fuzz.json"))
+    parser.add_argument(
+        "--guided", nargs="+", choices=[target.name for target in GUIDED], help="instead: these, guided by coverage"
+    )
+    parser.add_argument("--minutes", type=float, default=3, help="of each that is guided; default: %(default)s")
     arguments = parser.parse_args()
+    if arguments.guided:
+        return _guided(arguments)
     chosen = [target for target in TARGETS if not arguments.targets or target.name in arguments.targets]
     share = arguments.inputs / sum(target.share for target in chosen)
     import_everything()
@@ -57,10 +67,8 @@ def main() -> int:
 
 
 def fuzz(target: Target, inputs: int, seed: int, examples: Path | None = None) -> Findings:
-    """The inputs of one target, in a folder in memory where there is one."""
-    memory = Path("/dev/shm")
-    base = Path(tempfile.mkdtemp(prefix="se-unet-fuzz-", dir=memory if memory.is_dir() else None))
-    try:
+    """The inputs of one target."""
+    with _folder() as base:
         corpus = make_corpus(target, base / "corpus")
         (base / "files").mkdir()
         findings = hunt(target, corpus, inputs, seed, base / "files")
@@ -70,6 +78,37 @@ def fuzz(target: Target, inputs: int, seed: int, examples: Path | None = None) -
                 folder.mkdir(parents=True, exist_ok=True)
                 (folder / target.file).write_bytes(make_input(target, corpus, seed, max(0, number)))
         return findings
+
+
+def _guided(arguments: argparse.Namespace) -> int:
+    """The guided engine on some targets."""
+    if not is_available():
+        print("guided fuzzing needs atheris: python -m pip install atheris", file=sys.stderr)
+        return 2
+    rows, violations = [], dict[str, dict[str, int]]()
+    for target in (target for target in GUIDED if target.name in arguments.guided):
+        with _folder() as base:
+            start = time.monotonic()
+            findings, reached = hunt_guided(target, 60 * arguments.minutes, arguments.seed, base)
+            rows.append(_row(target, findings, time.monotonic() - start) | reached)
+            print(rows[-1], file=sys.stderr, flush=True)
+            if findings.violations:
+                violations[target.name] = dict(findings.violations)
+                _tell(findings)
+                if arguments.examples is not None:
+                    shutil.copytree(base / "crashes", arguments.examples / target.name, dirs_exist_ok=True)
+    print(text_table(rows, _COLUMNS | {"edges": "{}", "features": "{}", "kept": "{}"}))
+    write_json(arguments.output, {"seed": arguments.seed, "violations": violations, "rows": rows})
+    return int(bool(violations))
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """In memory where there is such a one."""
+    memory = Path("/dev/shm")
+    base = Path(tempfile.mkdtemp(prefix="se-unet-fuzz-", dir=memory if memory.is_dir() else None))
+    try:
+        yield base
     finally:
         shutil.rmtree(base, ignore_errors=True)
 

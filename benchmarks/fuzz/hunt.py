@@ -72,7 +72,7 @@ def hunt(target: Target, corpus: Sequence[bytes], inputs: int, seed: int, folder
             current, accepted, read = struct.unpack(_FORM, shared[:])
         findings.accepted += accepted
         findings.inputs += read
-        _collect(findings, log)
+        collect(findings, log)
         if ending is None:
             break
         findings.inputs += 1
@@ -153,14 +153,14 @@ def _read_all(
         os.dup2(null, 2)
         faulthandler.disable()
         warnings.simplefilter("ignore")
-        limit = _address_space() + ROOM
+        limit = address_space() + ROOM
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         resource.setrlimit(resource.RLIMIT_FSIZE, (ROOM, ROOM))
         accepted = 0
         for read, number in enumerate(numbers):
             shared[:] = struct.pack(_FORM, number, accepted, read)
             path = folder / target.file
-            _empty(folder)
+            empty(folder)
             content = make_input(target, corpus, seed, number)
             path.write_bytes(content)
             found = judge(target, path)
@@ -194,13 +194,15 @@ def _wait(process: int, shared: mmap.mmap) -> str | None:
         time.sleep(_LOOK)
 
 
-def _collect(findings: Findings, log: Path) -> None:
+def collect(findings: Findings, log: Path) -> None:
+    """Add what a child has written, a line for each violation."""
     for line in log.read_text(errors="replace").splitlines():
         number, _, violation = line.partition(" ")
         findings.add(violation, int(number))
 
 
-def _empty(folder: Path) -> None:
+def empty(folder: Path) -> None:
+    """Remove everything in a folder."""
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
@@ -212,7 +214,8 @@ def _name(code: int) -> str:
     return signal.Signals(-code).name if code < 0 else f"code {code}"
 
 
-def _address_space() -> int:
+def address_space() -> int:
+    """Bytes that this process has mapped."""
     if sys.platform != "linux":
         return 2**40
     return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")

@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from configs.errors import InputError
+from configs.errors import InputError, is_of_system
 from configs.plan import Plan
 from configs.training import TrainingConfig
 from inference.bundle.contents import EQUIVARIANCE, TRAINING
@@ -71,8 +71,9 @@ def _validation(model: Path, folds: Sequence[str]) -> dict[str, Any] | None:
         if fold != _ALL and path.is_file():
             try:
                 results[fold] = EvaluationResult.read(path)
-            except InputError:  # of another version: a card without it is better than none
-                continue
+            except InputError as error:  # of another version: a card without it is better than none
+                if is_of_system(error):
+                    raise
     if not results:
         return None
     pooled = summarise({case: scores for result in results.values() for case, scores in result.cases.items()})

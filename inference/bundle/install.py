@@ -4,12 +4,12 @@ import hashlib
 import logging
 import os
 import shutil
-import tempfile
 import zipfile
 from pathlib import Path
 
 from configs.errors import Fault, InputError, raise_faults
 from inference.bundle.contents import PLAN, Manifest
+from inference.bundle.unpacking import folder_in_use, remove_leftovers
 from inference.bundle.verify import chunks, verify_bundle
 from inference.model import Model, load_model, read_plan
 
@@ -20,7 +20,7 @@ def import_bundle(path: Path, folder: Path) -> Manifest:
     """Check a bundle and unpack it into a new model folder, whole or not at all.
 
     Files go into a temporary folder beside it, are compared with the checksums once more on the way, and every network is built and
-    given its weights, before the folder gets its name.
+    given its weights, before the folder gets its name. What an import into the same folder has left that was killed is removed.
 
     Raises:
         InputError: the folder exists, there is too little space, or the bundle is not what it should be.
@@ -29,19 +29,17 @@ def import_bundle(path: Path, folder: Path) -> Manifest:
         raise InputError(Fault(str(folder), "it exists", "Name a new folder with -o, or remove this one"))
     manifest = verify_bundle(path)
     folder.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder)
     needed, free = sum(file.bytes for file in manifest.files.values()), shutil.disk_usage(folder.parent).free
     if needed > free:
         raise InputError(Fault(str(folder.parent), f"{needed} bytes are needed and {free} are free", "Free some space"))
-    temporary = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
-    try:
+    with folder_in_use(folder) as temporary:
         with zipfile.ZipFile(path) as archive:
             for name, listed in manifest.files.items():
                 _unpack(archive, name, temporary / name, listed.sha256)
         _try_out(temporary, manifest)
         temporary.chmod(0o777 & ~_umask())
         temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)  # the first error counts, not that of a disk on which nothing can be deleted
     return manifest
 
 

@@ -72,7 +72,7 @@ def export_network(model: Path, output: Path, fold: int | str | None = None, che
         limit = _LIMIT * max(1.0, largest)
         if not difference <= limit:
             raise RuntimeError(f"onnxruntime differs from PyTorch by {difference:.3g}, and at most {limit:.3g} is taken")
-    loaded.plan.write(output.with_name(f"{output.name}.plan.json"))
+        loaded.plan.write(output.with_name(f"{output.name}.plan.json"))  # first: where the network is, its plan is too
     return OnnxReport(name, shape, difference, largest)
 
 

@@ -14,7 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from configs.errors import InputError
+from configs.errors import InputError, is_of_system
 from configs.files import Value
 from configs.progress import Progress, Silent
 from inference.device import choose_device
@@ -89,6 +89,8 @@ def equivariance_curve(
 ) -> EquivarianceCurve:
     """The errors of the first fold's final weights, from `report_equivariance.json` in the model's folder where they are of these.
 
+    What was measured without cases is measured anew once they are there again.
+
     Args:
         model: without an `obstacle`.
         device: None takes the best there is.
@@ -100,7 +102,8 @@ def equivariance_curve(
     fold, weights = next(iter(find_weights(model.folder, None, "final").items()))
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     kept = _read_kept(model.folder / FILE)
-    if kept is not None and (kept.method, kept.fold, kept.weights) == (_METHOD, fold, digest):
+    is_current = kept is not None and (kept.method, kept.fold, kept.weights) == (_METHOD, fold, digest)
+    if kept is not None and is_current and (kept.cases or not _cases(model, fold)):
         return kept
     curve = _measure(model, fold, digest, choose_device(device), progress or Silent())
     curve.write(model.folder / FILE)
@@ -209,7 +212,9 @@ def _cases(model: TrainedModel, fold: str) -> dict[str, tuple[Tensor, list[int]]
     try:
         chosen = validation_cases(model.folder, fold)[:CASES]
         return {case: _around_labels(store.read(case)) for case in chosen}
-    except InputError:
+    except InputError as error:
+        if is_of_system(error):
+            raise
         return {}
 
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.errors import Fault, InputError
-from configs.files import write_text
+from configs.errors import Fault, InputError, is_of_system
+from configs.files import list_folder, write_text
 from configs.progress import Progress, Silent
 from inference.report.equivariance import equivariance_curve, obstacle
 from inference.report.overview import Entry, overview_page
@@ -45,7 +45,7 @@ def write_report(
         The page that was asked for.
 
     Raises:
-        InputError: there is no model, or its plan or weights cannot be read.
+        InputError: there is no model, its plan cannot be read, or the system cannot read something that is there.
     """
     options, progress = options or ReportOptions(), progress or Silent()
     if is_model(folder):
@@ -64,7 +64,7 @@ def write_report(
 
 def is_model(folder: Path) -> bool:
     """Whether this is one model's folder."""
-    return (folder / "plan.json").is_file() and not (folder / "models").is_dir() and any(folder.glob("fold_*"))
+    return (folder / "plan.json").is_file() and not (folder / "models").is_dir() and bool(list_folder(folder, "fold_*"))
 
 
 def find_models(folder: Path) -> list[Path]:
@@ -73,8 +73,8 @@ def find_models(folder: Path) -> list[Path]:
     Raises:
         InputError: there is none.
     """
-    patterns = ("*/plan.json", "models/*/plan.json", "*/models/*/plan.json")
-    found = {path.parent for pattern in patterns for path in folder.glob(pattern) if is_model(path.parent)}
+    above = [folder, folder / "models", *(entry / "models" for entry in list_folder(folder, "*"))]
+    found = {path for place in above for path in list_folder(place, "*") if is_model(path)}
     if not found:
         remedy = "Give a model's folder, such as se_work/DATASET/models/3d_fullres_se, or a folder above"
         raise InputError(Fault(str(folder), "there is no trained model in it", remedy))
@@ -96,4 +96,6 @@ def _measure(model: TrainedModel, options: ReportOptions, progress: Progress) ->
     try:
         return Measured(equivariance_curve(model, options.device, progress))
     except InputError as error:  # without weights, the rest of the report is still worth having
+        if is_of_system(error):
+            raise
         return Measured(why_not=" ".join(str(fault) for fault in error.faults))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from configs.errors import InputError
+from configs.errors import InputError, is_of_system
 from inference.report.case_slices import Slice, cut_slices, load_segmented, spread
 from inference.report.numbers import shown_number
 from inference.report.scoring import notable, ranked
@@ -38,6 +38,8 @@ def show_cases(model: TrainedModel, colours: Sequence[str], worst: int) -> list[
         try:
             shown.append(_with_pictures(plain, model, colours, case in viewed))
         except InputError as error:
+            if is_of_system(error):
+                raise
             shown.append(replace(plain, problem=" ".join(str(fault) for fault in error.faults)))
     return shown
 

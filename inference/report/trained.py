@@ -8,7 +8,8 @@ from typing import TypeVar
 import pandas as pd
 
 from configs.dataset import DatasetDescription
-from configs.errors import Fault, InputError
+from configs.errors import Fault, InputError, is_of_system
+from configs.files import list_folder
 from configs.plan import ConfigurationPlan, NetworkPlan, Plan
 from configs.training import TrainingConfig
 from inference.model import Model, read_plan
@@ -126,14 +127,14 @@ def read_trained(folder: Path) -> TrainedModel:
     """Everything in a model's folder.
 
     Raises:
-        InputError: it is no model's folder, or its plan cannot be read.
+        InputError: it is no model's folder, or its plan cannot be read, or the system cannot read something that is there.
     """
     if not (folder / "plan.json").is_file():
         remedy = "Give a model's folder, such as se_work/DATASET/models/3d_fullres_se, or the folder above"
         raise InputError(Fault(str(folder), "it is no model's folder: it holds no plan.json", remedy))
     plan = read_plan(folder / "plan.json")
     notes: list[str] = []
-    found = sorted(folder.glob("fold_*"), key=lambda path: (len(path.name), path.name))
+    found = sorted(list_folder(folder, "fold_*"), key=lambda path: (len(path.name), path.name))
     folds = [_read_fold(path, notes) for path in found if path.is_dir()]
     return TrainedModel(
         folder=folder,
@@ -148,7 +149,7 @@ def read_trained(folder: Path) -> TrainedModel:
 def _read_fold(path: Path, notes: list[str]) -> Fold | None:
     log = _read(path / "log.csv", _read_log, notes)
     result = _read(path / "validation" / "metrics.json", EvaluationResult.read, notes)
-    if log is None and result is None and not list(path.glob("weights_*.safetensors")):
+    if log is None and result is None and not list_folder(path, "weights_*.safetensors"):
         return None
     return Fold(path.name.removeprefix("fold_"), pd.DataFrame() if log is None else log, result)
 
@@ -170,5 +171,7 @@ def _read(path: Path, read: Callable[[Path], T], notes: list[str]) -> T | None:
     try:
         return read(path)
     except InputError as error:
+        if is_of_system(error):
+            raise
         notes += [str(fault) for fault in error.faults]
         return None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from configs.errors import Fault, InputError, collecting, raise_faults
-from configs.files import read_json
+from configs.files import list_folder, read_json
 from inference.model import CHECKPOINTS
 from inference.scores import EvaluationResult, LabelScores, summarise
 
@@ -60,7 +60,7 @@ def find_dataset_folder(work: Path) -> Path:
     """
     if (work / "models").is_dir():
         return work
-    found = sorted(path.parent for path in work.glob("*/models") if path.is_dir())
+    found = [path for path in list_folder(work, "*") if (path / "models").is_dir()]
     if len(found) == 1:
         return found[0]
     problem = f"there are models of {', '.join(path.name for path in found)}" if found else "there are no models in it"
@@ -74,8 +74,13 @@ def wanted_folds(dataset: Path, folds: Sequence[int | str] | None) -> list[str]:
     splits = dataset / "splits.json"
     if splits.is_file():
         return [str(fold) for fold in range(len(read_json(splits)))]
-    names = {path.parents[1].name.removeprefix("fold_") for path in dataset.glob("models/*/fold_*/validation/metrics.json")}
-    return sorted(names - {"all"})
+    validated = [
+        fold
+        for model in list_folder(dataset / "models", "*")
+        for fold in list_folder(model, "fold_*")
+        if (fold / "validation" / "metrics.json").is_file()
+    ]
+    return sorted({fold.name.removeprefix("fold_") for fold in validated} - {"all"})
 
 
 def find_candidates(dataset: Path, folds: Sequence[str]) -> tuple[list[Candidate], list[str]]:
@@ -86,7 +91,7 @@ def find_candidates(dataset: Path, folds: Sequence[str]) -> tuple[list[Candidate
     """
     complete, left_out = [], []
     faults: list[Fault] = []
-    for model in sorted(path.parent for path in dataset.glob("models/*/plan.json")):
+    for model in (path for path in list_folder(dataset / "models", "*") if (path / "plan.json").is_file()):
         missing = [fold for fold in folds if not _metrics(model, fold).is_file()]
         if missing:
             left_out.append(f"{model.name}: fold {', '.join(missing)} not validated")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs.errors import Fault, InputError, raise_faults
+from configs.files import list_folder
 from preprocessing.store import CaseStore
 
 
@@ -22,7 +23,7 @@ def find_sources(dataset: Path, cases: Iterable[str]) -> dict[str, Source]:
     Raises:
         InputError: a case is not prepared any more, or its files have gone; every fault is listed.
     """
-    stores = [CaseStore(path) for path in sorted((dataset / "preprocessed").glob("*")) if path.is_dir()]
+    stores = [CaseStore(path) for path in list_folder(dataset / "preprocessed", "*") if path.is_dir()]
     sources, faults = {}, []
     for case in cases:
         store = next((store for store in stores if (store.folder / f"{case}.json").is_file()), None)

@@ -12,7 +12,7 @@ import pytest
 from pydantic import Field
 
 from configs.errors import InputError
-from configs.files import Value, raise_if_full, read_json, replacing, write_json, write_text
+from configs.files import Value, list_folder, raise_if_full, read_json, replacing, write_json, write_text
 
 try:
     import resource
@@ -58,6 +58,21 @@ def test_an_error_of_the_system_names_the_file(tmp_path: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with pytest.raises(OSError, match=r"device: 'other'"), replacing(tmp_path / "plan.json"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "other")
+
+
+def test_a_folder_that_cannot_be_read_is_not_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("fold_1", "fold_0", "other"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "file").touch()
+    assert list_folder(tmp_path, "fold_*") == [tmp_path / "fold_0", tmp_path / "fold_1"]
+    assert list_folder(tmp_path / "none", "*") == list_folder(tmp_path / "file", "*") == []
+
+    def refuse(path: Path) -> Iterator[Path]:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(PermissionError):
+        list_folder(tmp_path, "fold_*")
 
 
 def test_the_first_error_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

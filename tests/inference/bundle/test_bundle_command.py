@@ -79,6 +79,18 @@ def test_onnx_is_checked_against_pytorch(tmp_path, monkeypatch, capsys):
     assert Plan.read(tmp_path / "network.onnx.plan.json") == load_model(folder).plan
 
 
+def test_where_the_network_is_its_plan_is_too(tmp_path, monkeypatch):
+    """The plan is written before the network gets its name."""
+    pytest.importorskip("onnxruntime")
+    folder, output = write_model(tmp_path / "toy"), tmp_path / "network.onnx"
+    seen = []
+    monkeypatch.setattr(exporter, "export_onnx", lambda network, path, shape: path.write_bytes(b"a network"))
+    monkeypatch.setattr(exporter, "compare", lambda network, path, shape: (0.0, 1.0))
+    monkeypatch.setattr(Plan, "write", lambda plan, path: seen.append((path.name, output.exists())))
+    export_network(folder, output)
+    assert seen == [("network.onnx.plan.json", False)] and output.is_file()
+
+
 def test_onnx_that_differs_is_not_written(tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
     folder = write_model(tmp_path / "toy")

@@ -57,6 +57,19 @@ def test_without_cases_fields_remain(tmp_path, monkeypatch) -> None:
     assert curve.cases == () and curve.on_cases is None and curve.mean == pytest.approx(0.25)
 
 
+def test_cases_that_come_back_are_measured(tmp_path, monkeypatch) -> None:
+    """A curve without cases, of a time when a disk was not there, must not stay."""
+    monkeypatch.setattr("inference.report.equivariance._field_error", lambda *given: 0.25)
+    folder = write_trained(tmp_path)
+    prepared = folder.parent.parent / "preprocessed"
+    prepared.rename(tmp_path / "away")
+    model = read_trained(folder)
+    assert equivariance_curve(model, "cpu").on_cases is None
+    assert equivariance_curve(model, "cpu").on_cases is None
+    (tmp_path / "away").rename(prepared)
+    assert equivariance_curve(model, "cpu").cases == ("c0", "c1")
+
+
 def test_networks_of_slices_are_left_out(tmp_path) -> None:
     model = read_trained(write_trained(tmp_path))
     assert obstacle(model) is None

@@ -1,5 +1,8 @@
 """What the pages say, and that names cannot do anything in them."""
 
+import errno
+import io
+import os
 import re
 import sys
 from functools import cache
@@ -108,6 +111,24 @@ def test_files_that_cannot_be_read_are_told_and_left_out(tmp_path) -> None:
     assert len(model.notes) == 3 and set(model.scores.cases) == {"c2", "c3"}
     text = Page(model_page(model, Measured())).text
     assert text.count("A file was left out") == 3 and "It cannot be shown" in text and "labelsTr/c3.nii.gz has gone" in text
+
+
+@pytest.mark.parametrize("name", ["training.json", "fold_0/log.csv", "fold_1/validation/c3.nii.gz"])
+def test_what_the_system_cannot_read_is_not_left_out(tmp_path, monkeypatch, name) -> None:
+    """A failing disk must not make a page that lacks what is there."""
+    folder = write_trained(tmp_path)
+    opened = io.open
+
+    def failing(file, *arguments, **named):
+        if str(file).endswith(name):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(file))
+        return opened(file, *arguments, **named)
+
+    monkeypatch.setattr(io, "open", failing)
+    monkeypatch.setattr("builtins.open", failing)
+    with pytest.raises((InputError, OSError), match=f"{name}.*Input/output error|Input/output error.*{name}"):
+        write_report(folder, tmp_path / "page.html", ReportOptions(equivariance=False))
+    assert not (tmp_path / "page.html").exists()
 
 
 def test_scores_of_training_cases_are_called_so(tmp_path) -> None:
