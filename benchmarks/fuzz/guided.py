@@ -59,6 +59,7 @@ def hunt_guided(target: Target, seconds: float, seed: int, folder: Path) -> tupl
     end, rounds = time.monotonic() + seconds, 0
     while (left := end - time.monotonic()) > 1:
         words = [sys.executable, "-m", "benchmarks.fuzz.guided", target.name, str(folder), f"{left:.0f}", str(seed + rounds)]
+        (folder / "found.log").touch()
         (folder / "counts").write_bytes(struct.pack(_FORM, 0, 0, 0))
         done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
         text = done.stderr.decode(errors="replace")
@@ -92,7 +93,8 @@ def _be_the_fuzzer(name: str, folder: Path, seconds: str, seed: str) -> None:
             empty(path.parent)
             path.write_bytes(content)
             judge(target, path)
-    shared = mmap.mmap((folder / "counts").open("r+b").fileno(), 0)
+    counts = (folder / "counts").open("r+b")
+    shared = mmap.mmap(counts.fileno(), 0)
     log = (folder / "found.log").open("w", buffering=1)
 
     def read(content: bytes) -> None:

@@ -26,7 +26,7 @@ from se_unet.equivariance import equivariance_error
 from se_unet.separable import apply_separable, gaussian_matrix, interpolation_matrix
 
 FILE = "report_equivariance.json"
-FACTORS = (0.7, 0.8, 0.9, 1.1, 1.25, 1.4)
+FACTORS: tuple[float, ...] = (0.7, 0.8, 0.9, 1.1, 1.25, 1.4)
 SIZE = 64  # voxels along each side at most: alike for all networks, and affordable without a GPU
 COMPARED = 0.6  # share of each side that is compared, about the middle: the rest is the margin
 CASES = 3
