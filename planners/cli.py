@@ -38,7 +38,12 @@ def _parser() -> argparse.ArgumentParser:
         "--spacing", nargs=3, type=float, metavar=("Z", "Y", "X"), help="mm of the grid, instead of the planned one"
     )
     parser.add_argument("--patch-size", nargs=3, type=int, metavar=("Z", "Y", "X"), help="voxels, instead of the planned patch")
-    parser.add_argument("--num-scales", type=int, metavar="N", help="size of the scale group of se; 1 is no group")
+    parser.add_argument(
+        "--num-scales",
+        type=_number_or_word,
+        metavar="N|spread",
+        help="size of the scale group of se, or `spread`: by the spread of structure sizes (default: 1, no group)",
+    )
     parser.add_argument("--scale-step", type=float, metavar="F", help="ratio of neighbouring scales of se (default: 1.26)")
     parser.add_argument("--jobs", type=int, metavar="N", help="processes (default: one for each processor, if memory suffices)")
     parser.add_argument(
@@ -83,6 +88,10 @@ def _plan_and_preprocess(arguments: argparse.Namespace) -> None:
     if not arguments.quiet:
         _print_plan(plan)
         print(f"\nPlan and cases are in {arguments.work / plan.dataset.name}")
+
+
+def _number_or_word(text: str) -> int | str:
+    return int(text) if text.lstrip("-").isdecimal() else text
 
 
 def _tuple(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from configs.errors import Fault, raise_faults
 from configs.fingerprint import Shape, Spacing
@@ -22,7 +23,7 @@ class PlanningOptions:
         gpu_memory: GB that training may take; None takes what goes with the size: 4, 8 or 24.
         spacing: mm (Z, Y, X) of the planned grid at full resolution.
         patch_size: voxels (Z, Y, X) at full resolution; for slices, a patch with one voxel across them.
-        num_scales: size of the scale group; 1 is the smooth network without a group.
+        num_scales: size of the scale group; 1, the default, is the smooth network without a group; `spread` follows the spread of sizes.
         scale_step: ratio of neighbouring scales.
 
     Raises:
@@ -35,7 +36,7 @@ class PlanningOptions:
     gpu_memory: float | None = None
     spacing: Spacing | None = None
     patch_size: Shape | None = None
-    num_scales: int | None = None
+    num_scales: int | Literal["spread"] | None = None
     scale_step: float | None = None
 
     def __post_init__(self) -> None:
@@ -59,8 +60,8 @@ class PlanningOptions:
             faults.append(Fault(f"--spacing {self.spacing}", "lengths must be positive", "Give mm for Z, Y and X"))
         if self.patch_size and any(size < 1 for size in self.patch_size):
             faults.append(Fault(f"--patch-size {self.patch_size}", "sizes must be positive", "Give voxels for Z, Y and X"))
-        if self.num_scales is not None and not 1 <= self.num_scales <= 16:
-            faults.append(Fault(f"--num-scales {self.num_scales}", "it must be 1 to 16", "2 to 5 are usual"))
+        if self.num_scales not in (None, "spread", *range(1, 17)):
+            faults.append(Fault(f"--num-scales {self.num_scales}", "it must be 1 to 16, or `spread`", "1 is the default"))
         if self.scale_step is not None and not 1 < self.scale_step <= 4:
             faults.append(Fault(f"--scale-step {self.scale_step}", "it must be above 1 and at most 4", "1.26 is usual"))
         if "se" not in self.networks and (self.num_scales or self.scale_step):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 from configs.errors import Fault, InputError
 from configs.fingerprint import Shape, SizeSpread, Spacing
@@ -38,26 +39,27 @@ def choose_scale_group(
     spacing: Spacing,
     kernel: Axes,
     channels: Callable[[ScaleGroup], int],
-    number: int | None = None,
+    number: int | Literal["spread"] | None = None,
     step: float | None = None,
 ) -> Decision[ScaleGroup]:
-    """One scale where sizes hardly vary, else `1 + 1.5 R` scales, rounded, 2 to 5, for a spread of R octaves, at most 2.
+    """One scale unless more are asked for: at equal cost several learned worse in all that was measured (`docs/learning.md`).
 
-    Half of the range is left to the network's own levels and to augmentation. A group that would leave too few channels is smaller.
+    By the spread of sizes it is one scale where they hardly vary, else `1 + 1.5 R` scales, rounded, 2 to 5, for R octaves, at most 2: half
+    of the range is left to the network's own levels and to augmentation. A group that would leave too few channels is smaller.
 
     Args:
         spread: of sizes, in octaves.
         spacing: of the planned grid, mm (Z, Y, X).
         kernel: kernel size of the finest stage; axes of size 1 do not limit the smallest sigma.
         channels: of the finest stage with a group.
-        number: of scales, asked for by the user.
+        number: of scales, asked for by the user; `spread` leaves it to the spread of sizes; None is one.
         step: ratio of neighbouring scales, asked for by the user.
     """
     coarsest = max(length for length, size in zip(spacing, kernel, strict=True) if size > 1)
-    wanted = _wanted_scales(spread) if number is None else Decision(number, "as asked for")
+    wanted = _wanted_scales(spread, number)
     group = ScaleGroup(smallest_sigma=SMALLEST_SIGMA * coarsest, step=step or STEP, number=wanted.value)
     why = wanted.reason
-    while number is None and group.number > 1 and channels(group) < FEWEST_CHANNELS:
+    while number == "spread" and group.number > 1 and channels(group) < FEWEST_CHANNELS:
         group = group.model_copy(update={"number": group.number - 1})
         why = f"{wanted.reason}; {wanted.value} would leave fewer than {FEWEST_CHANNELS} channels at the finest stage"
     span = f"sigma {group.sigmas[0]:.3g} mm"
@@ -67,7 +69,11 @@ def choose_scale_group(
     return Decision(group, f"{counted(group.number, 'scale')}, {span}: {why}; {sampled}.")
 
 
-def _wanted_scales(spread: Decision[float]) -> Decision[int]:
+def _wanted_scales(spread: Decision[float], number: int | Literal["spread"] | None) -> Decision[int]:
+    if number is None:
+        return Decision(1, f"{spread.reason}; at equal cost one scale learned best in all that was measured")
+    if number != "spread":
+        return Decision(number, "as asked for")
     octaves = min(max(spread.value, 0.0), WIDEST)
     if octaves < NARROW:
         return Decision(1, f"{spread.reason}, below {NARROW}")

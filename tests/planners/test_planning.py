@@ -128,7 +128,8 @@ def test_mirroring_leaves_out_the_left_right_axis():
 
 
 def test_se_has_the_stages_of_the_baseline_and_its_multiply_adds():
-    networks = plans((1.0, 1.0, 1.0), (60, 60, 60), spread=(10, 20, 40)).networks
+    by_spread = PlanningOptions(num_scales="spread")
+    networks = plans((1.0, 1.0, 1.0), (60, 60, 60), spread=(10, 20, 40), options=by_spread).networks
     se, baseline = networks["se"].network, networks["baseline"].network
     assert se.scale_group.number == 4 and se.features[2] == baseline.features[2] // 2
     same = {"strides", "kernels", "input_channels", "output_channels", "spacing"}
@@ -209,8 +210,9 @@ def test_all_wrong_options_at_once():
 
 def test_every_decision_has_a_sentence_and_plans_are_reproducible():
     data = fingerprint((1.0, 1.0, 1.0), (60, 60, 60), spread=(10, 20, 40))
-    plan = make_plan(DESCRIPTION, data)
-    assert plan.model_dump_json() == make_plan(DESCRIPTION, data).model_dump_json()
+    options = PlanningOptions(num_scales="spread")
+    plan = make_plan(DESCRIPTION, data, options)
+    assert plan.model_dump_json() == make_plan(DESCRIPTION, data, options).model_dump_json()
     configuration = plan.configurations["3d_fullres"]
     reasons = [configuration.reasons, *(network.reasons for network in configuration.networks.values())]
     assert all(sentence.endswith(".") and len(sentence) > 20 for kept in reasons for sentence in kept.values())

@@ -32,7 +32,12 @@ WIDE_ENOUGH = 32
 
 def group_of(ratio: float, **changes: object) -> ScaleGroup:
     spread = widest_spread({"a": SizeSpread(q10=5, q50=5, q90=5), "b": SizeSpread(q10=4, q50=4, q90=4 * ratio)})
-    settings: dict[str, object] = {"spacing": (1, 1, 1), "kernel": (3, 3, 3), "channels": lambda _: WIDE_ENOUGH}
+    settings: dict[str, object] = {
+        "spacing": (1, 1, 1),
+        "kernel": (3, 3, 3),
+        "channels": lambda _: WIDE_ENOUGH,
+        "number": "spread",
+    }
     return choose_scale_group(spread, **settings | changes).value  # type: ignore[arg-type]
 
 
@@ -41,6 +46,11 @@ def test_it_widens_with_the_spread_of_sizes(ratio: float, number: int) -> None:
     group = group_of(ratio)
     assert group.number == number
     assert group.smallest_sigma == pytest.approx(0.9)
+
+
+def test_it_is_one_scale_unless_more_are_asked_for() -> None:
+    decision = choose_scale_group(Decision(1.6, "sizes vary"), (1, 1, 1), (3, 3, 3), lambda _: WIDE_ENOUGH)
+    assert decision.value.number == 1 and "sizes vary; at equal cost one scale learned best" in decision.reason
 
 
 def test_it_is_physical_and_in_plane_for_thick_slices() -> None:
@@ -55,7 +65,7 @@ def test_a_group_is_smaller_where_it_would_starve_the_network() -> None:
         return 20 // group.number
 
     spread = Decision(2.0, "sizes vary")
-    decision = choose_scale_group(spread, (1, 1, 1), (3, 3, 3), channels)
+    decision = choose_scale_group(spread, (1, 1, 1), (3, 3, 3), channels, number="spread")
     assert decision.value.number == 2 and "4 would leave fewer than 8 channels" in decision.reason
     assert choose_scale_group(spread, (1, 1, 1), (3, 3, 3), channels, number=4).value.number == 4  # as asked for
 
@@ -73,7 +83,7 @@ def phantoms(diameters: list[float], spacing: float) -> Fingerprint:
 
 
 def planned_group(fingerprint: Fingerprint) -> ScaleGroup:
-    options = PlanningOptions(networks=("se",), configurations=("3d_fullres",))
+    options = PlanningOptions(networks=("se",), configurations=("3d_fullres",), num_scales="spread")
     group = make_plan(DESCRIPTION, fingerprint, options).configurations["3d_fullres"].networks["se"].network.scale_group
     assert group is not None
     return group
