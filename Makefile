@@ -7,7 +7,7 @@ SOURCES := configs se_unet preprocessing planners inference trainers benchmarks 
 # Files of tests run side by side, one thread each; a file stays together, as its tests share fixtures.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile
 
-.PHONY: help setup demo test quick check bench evidence faults fuzz
+.PHONY: help setup demo test quick check bench evidence faults fuzz minimum audit licences
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +19,9 @@ help:
 	@echo "make evidence DATASET=FOLDER [WHOLE=--whole]   few cases, sizes that vary, cost, equivariance"
 	@echo "make faults  hundreds of faults injected into running commands (some ten minutes)"
 	@echo "make fuzz    more than 100,000 damaged files for everything that reads one (some ten minutes)"
+	@echo "make minimum PYTHON=python3.10   quick tests with the lowest versions that are admitted (downloads some GB into .venv-minimum)"
+	@echo "make audit   known vulnerabilities of the tested versions (asks PyPI)"
+	@echo "make licences   write the licences of what is installed into docs/licences.md"
 	@echo "make setup   only install into .venv"
 
 setup: $(READY)
@@ -59,3 +62,19 @@ faults: $(READY)
 
 fuzz: $(READY)
 	$(BIN)/python -m benchmarks.fuzz
+
+licences: $(READY)
+	$(BIN)/python -m benchmarks.licences
+
+# An environment of its own; PyTorch of this age comes with CUDA. What old libraries warn of is their own affair.
+minimum:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' \
+		|| { echo "the lowest versions are for Python 3.10; name one with: make PYTHON=python3.10 minimum" >&2; exit 1; }
+	test -x .venv-minimum/bin/python || $(PYTHON) -m venv .venv-minimum
+	.venv-minimum/bin/python -m pip install --quiet --constraint constraints-minimum.txt --editable '.[test]'
+	OMP_NUM_THREADS=1 .venv-minimum/bin/python -m pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile -m 'not slow' -W default
+
+audit:
+	test -x .venv-audit/bin/python || $(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet --upgrade pip-audit
+	.venv-audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict

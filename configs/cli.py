@@ -38,7 +38,10 @@ def _outcome(command: Callable[[argparse.Namespace], int | None], arguments: arg
     try:
         return command(arguments) or DONE
     except InputError as error:
-        print_faults(program, [str(fault) for fault in error.faults])
+        faults = [str(fault) for fault in error.faults]
+        print_faults(program, faults)
+        for log in _logs:
+            log.note("\n".join(["faults in the input:", *faults]))
         return WRONG_INPUT
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)

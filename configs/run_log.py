@@ -11,11 +11,12 @@ import shlex
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TextIO
 
 FOLDER = "logs"
+UNSEEDED = "none: nothing is drawn at random that is not fixed"
 _LIBRARIES = (
     "se-unet",
     "torch",
@@ -29,6 +30,7 @@ _LIBRARIES = (
     "batchgenerators",
 )
 _MOST_WAITING = 10_000  # lines
+_PART_BYTES = 4 * 1024 * 1024
 
 
 class RunLog(logging.Handler):
@@ -64,10 +66,12 @@ class RunLog(logging.Handler):
     def note(self, text: str) -> None:
         """Write a line."""
         self._waiting.append(text)
-        if self._is_broken or (self._file is None and not self._folder.is_dir()):
+        if self._is_broken:
             return
         try:
             if self._file is None:
+                if not self._folder.is_dir():
+                    return
                 self.path.parent.mkdir(exist_ok=True)
                 self._file = self.path.open("a", encoding="utf-8", errors="backslashreplace")
             while self._waiting:
@@ -88,10 +92,19 @@ class RunLog(logging.Handler):
 
 def digest(path: Path) -> str:
     """SHA-256 of a file, such as a plan; a word where it cannot be read."""
+    found = hashlib.sha256()
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        with path.open("rb") as file:
+            while part := file.read(_PART_BYTES):
+                found.update(part)
     except OSError:
         return "not there"
+    return found.hexdigest()
+
+
+def digests(paths: Iterable[Path]) -> str:
+    """Files by name with their SHA-256, as a log notes them."""
+    return ", ".join(f"{path}, SHA-256 {digest(path)}" for path in paths)
 
 
 def _heading(command: Sequence[str], details: dict[str, str]) -> list[str]:

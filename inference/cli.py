@@ -128,7 +128,7 @@ def _evaluate_parser() -> argparse.ArgumentParser:
 
 def _predict(arguments: argparse.Namespace) -> int:
     from configs.errors import collecting, raise_faults
-    from configs.run_log import digest
+    from configs.run_log import UNSEEDED, digests
     from inference.case_list import list_cases
     from inference.command_options import check_input, extras_of, follow_selection, load_predictor, resolved
     from inference.decision import check_roi
@@ -157,8 +157,7 @@ def _predict(arguments: argparse.Namespace) -> int:
         logger.info("%d of %d cases are there already", len(names) - len(cases), len(names))
     folder = outputs[next(iter(found))].parent
     measured = {stem_of(outputs[case]) for case in found} if arguments.statistics else set()
-    plans = ", ".join(f"{model / 'plan.json'}, SHA-256 {digest(model / 'plan.json')}" for model in arguments.model)
-    keep_log(folder, plan=plans, seeds="none: nothing is drawn at random")
+    keep_log(folder, plan=digests(model / "plan.json" for model in arguments.model), seeds=UNSEEDED)
     if not cases:
         return _report({}, cases, folder, measured)
     extras = extras_of(arguments, postprocessing)
@@ -242,6 +241,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from configs.errors import collecting, raise_faults
+    from configs.run_log import UNSEEDED
     from inference.evaluation import evaluate
     from inference.label_files import load_description
     from inference.tables import score_table
@@ -255,6 +255,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     with collecting(faults):
         description = load_description(arguments.labels) if arguments.labels else None
     raise_faults(faults)
+    output = arguments.output or arguments.predictions / "metrics.json"
+    keep_log(output.parent, seeds=UNSEEDED)
     result = evaluate(
         arguments.predictions,
         arguments.references,
@@ -263,7 +265,6 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         jobs=arguments.jobs,
         progress=Bar(arguments.quiet),
     )
-    output = arguments.output or arguments.predictions / "metrics.json"
     output.parent.mkdir(parents=True, exist_ok=True)
     result.write(output)
     result.write_csv(output.with_suffix(".csv"))
@@ -275,12 +276,16 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 def _evaluate_model(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from configs.run_log import UNSEEDED, digests
     from inference.options import CONFIDENCE
     from inference.robustness import Ensemble, HeldOut, scale_robustness
     from inference.scale_weights import learn_scale_weights
     from inference.tables import robustness_table
 
     _check_model_options(arguments)
+    plan = arguments.model / "plan.json"
+    if plan.is_file():
+        keep_log(arguments.model, plan=digests([plan]), seeds=UNSEEDED)
     held_out = HeldOut(
         arguments.model,
         folds=None if arguments.folds == ["all"] else arguments.folds,

@@ -54,8 +54,12 @@ def options_of(arguments: argparse.Namespace) -> PredictionOptions:
     """What the command line says about sliding window and ensembling; --fast decides where it says nothing.
 
     Raises:
-        InputError: a value out of range.
+        InputError: a value out of range, or options that contradict each other.
     """
+    if arguments.fast and arguments.scales is None and arguments.scale_weights == [CONFIDENCE]:
+        problem = "--fast segments at one scale, and confidence chooses among several"
+        remedy = "Leave one of the two out, or say with --scales which scales"
+        raise InputError(Fault("--fast and --scale-weights confidence", problem, remedy))
     given = FAST if arguments.fast else PredictionOptions()
     try:
         return PredictionOptions(

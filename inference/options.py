@@ -15,7 +15,7 @@ class PredictionOptions:
         mirror: average over reflections along the plan's mirror axes.
         scales: factors of scale ensembling; None takes those kept with the model, or else the plan's; (1.0,) is none.
         scale_weights: of the given `scales`; None takes those kept with the model for these scales, or else weighs them alike;
-            `confidence` finds them for each image, see `inference.confidence`.
+            `confidence` finds them for each image among several scales, see `inference.confidence`.
         step: largest distance of neighbouring tiles, as a share of the patch, in (0, 1].
         tile_batch: tiles per forward pass; None chooses by device.
         average: what is averaged over folds, scales and models and resampled to the image: `probabilities`, or `logits` as
@@ -38,6 +38,8 @@ class PredictionOptions:
         if self.scales is not None and not (self.scales and all(0 < factor <= 8 for factor in self.scales)):
             raise ValueError(f"scales must be one or more factors above 0 and at most 8, not {self.scales}")
         weights = self.scale_weights
+        if weights == CONFIDENCE and self.scales is not None and len(self.scales) < 2:
+            raise ValueError(f"{CONFIDENCE} chooses among several scales, and there is one: {self.scales[0]:g}")
         if weights is not None and weights != CONFIDENCE:
             fitting = self.scales is not None and len(weights) == len(self.scales)
             if not fitting or any(weight < 0 for weight in weights) or not sum(weights) > 0:

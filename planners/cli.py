@@ -55,13 +55,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _plan_and_preprocess(arguments: argparse.Namespace) -> None:
-    from configs.run_log import digest
+    from configs.run_log import UNSEEDED, digest
     from planners.options import PlanningOptions
     from planners.run import plan_and_preprocess
     from preprocessing.description import dataset_name
 
     folder = arguments.work / dataset_name(arguments.dataset)
-    keep_log(folder, seeds="none: nothing is drawn at random that is not fixed")
+    keep_log(folder, seeds=UNSEEDED)
 
     given: dict[str, Any] = {
         "networks": arguments.network,

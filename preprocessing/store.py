@@ -20,6 +20,8 @@ from preprocessing.pipeline import Preprocessed, Trace
 
 _BLOCK_BYTES = 128 * 1024
 _CHUNK_BYTES = 6 * 1024 * 1024
+_LAYERS_AT = 91  # bytes into a file: number and names of its metalayers
+_ARRAY_ALONE = b"\xde\x00\x01\xa4b2nd"  # one, of an array
 
 ClassLocations = dict[int, NDArray[np.int32]]
 
@@ -152,14 +154,27 @@ class CaseStore:
 
 def _open(path: Path) -> blosc2.NDArray:
     try:
-        array = blosc2.open(str(path), mode="r", dparams={"nthreads": 1})
-        if not isinstance(array, blosc2.NDArray):
-            raise ValueError(f"it holds no array, but a {type(array).__name__}")
-        return array
+        _raise_if_recipe(path)
+        return blosc2.open(str(path), mode="r", dparams={"nthreads": 1})
     except (OSError, RuntimeError, ValueError, LookupError, TypeError) as error:
         raise InputError(
             Fault(str(path), f"the stored array cannot be read ({error})", "Run se_plan_and_preprocess again")
         ) from error
+
+
+def _raise_if_recipe(path: Path) -> None:
+    """Refuse files with more than an array before blosc2 opens them: versions before 4.14.1 run the functions that a file may hold.
+
+    Metalayers, which tell recipes, stand in a file's header: https://www.blosc.org/c-blosc2/format/cframe_format.html.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is another file, or holds more than an array.
+    """
+    with path.open("rb") as file:
+        header = file.read(_LAYERS_AT + len(_ARRAY_ALONE))
+    if header[_LAYERS_AT:] != _ARRAY_ALONE:
+        raise ValueError("it holds no array, or more than that")
 
 
 def _write_array(path: Path, array: NDArray, patch: tuple[int, ...]) -> None:

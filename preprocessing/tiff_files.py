@@ -18,7 +18,7 @@ from preprocessing.formats import MOST_DEFLATED, stem_of
 from preprocessing.geometry import Geometry
 from preprocessing.tiff_directories import check_directories
 
-DAMAGE = (AssertionError,)  # which is how tifffile puts some of it
+DAMAGE = (AssertionError, tifffile.TiffFileError)  # how tifffile puts some of it; the second is a ValueError in newer versions
 _CHANNEL = re.compile(r"_\d{4}$")
 _REMEDY = 'Write {"spacing": [Z, Y, X]} there, mm between voxels along each axis of the array'
 

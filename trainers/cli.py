@@ -77,7 +77,7 @@ def _fold(text: str) -> int | str:
 def _train(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from configs.run_log import digest
+    from configs.run_log import digests
     from trainers.folders import find_dataset
     from trainers.interruption import TrainingInterruptedError
     from trainers.settings import resolve_config
@@ -91,7 +91,7 @@ def _train(arguments: argparse.Namespace) -> int:
     goes_on = arguments.resume or arguments.validate_only
     config = resolve_config(model, arguments.preset, _overrides(arguments), goes_on)
     if os.environ.get("RANK", "0") == "0":
-        keep_log(model.fold(arguments.fold).path, plan=f"{dataset.plan}, SHA-256 {digest(dataset.plan)}", seeds=f"{config.seed}")
+        keep_log(model.fold(arguments.fold).path, plan=digests([dataset.plan]), seeds=f"{config.seed}")
     try:
         with _processes(arguments) as device:
             folder = _run(arguments, config, device)

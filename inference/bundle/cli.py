@@ -1,9 +1,12 @@
 """The command se_bundle."""
 
 import argparse
+import logging
 from pathlib import Path
 
-from configs.cli import add_verbosity, run
+from configs.cli import add_verbosity, keep_log, run
+
+logger = logging.getLogger(__name__)
 
 
 def main() -> int:
@@ -41,11 +44,13 @@ def _bundle(arguments: argparse.Namespace) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> None:
+    from configs.run_log import digests
     from inference.bundle.contents import EQUIVARIANCE
     from inference.bundle.equivariance import measure_equivariance
     from inference.bundle.export import export_bundle
     from inference.model import CHECKPOINTS, load_model
 
+    _keep_log_of_model(arguments.model)
     output = arguments.output or Path(f"{arguments.model.resolve().name}.zip")
     folds = None if arguments.folds == ["all"] else arguments.folds
     if arguments.equivariance:
@@ -53,25 +58,41 @@ def _export(arguments: argparse.Namespace) -> None:
         measure_equivariance(load_model(arguments.model, folds, checkpoint)).write(arguments.model / EQUIVARIANCE)
     options = {"folds": folds, "checkpoint": arguments.checkpoint, "licence": arguments.licence}
     manifest = export_bundle(arguments.model, output, **options)
+    logger.debug("written: %s", digests([output]))
     if not arguments.quiet:
         print(f"{output}: {len(manifest.weights())} weights files, {output.stat().st_size / 1e6:.1f} MB")
 
 
 def _import(arguments: argparse.Namespace) -> None:
+    from configs.run_log import UNSEEDED, digests
     from inference.bundle.install import import_bundle
 
     name = arguments.bundle.name.removesuffix(".zip")
     folder = arguments.output or Path(name if name != arguments.bundle.name else f"{name}_model")
+    if not folder.exists():  # one that is there is refused, and left as it is
+        keep_log(folder, bundle=digests([arguments.bundle]), seeds=UNSEEDED)
     manifest = import_bundle(arguments.bundle, folder)
     if not arguments.quiet:
         print(f"{folder}: {len(manifest.weights())} weights files, checked. Read {folder / 'model_card.md'} before use")
 
 
 def _onnx(arguments: argparse.Namespace) -> None:
+    from configs.run_log import digests
     from inference.bundle.onnx import export_network
 
+    _keep_log_of_model(arguments.model)
     report = export_network(arguments.model, arguments.output, arguments.fold, arguments.checkpoint)
+    logger.debug("written: %s", digests([arguments.output]))
     if not arguments.quiet:
         shape = " x ".join(map(str, report.shape))
         agreement = f"differs from PyTorch by at most {report.difference:.2g} in scores of up to {report.largest:.2g}"
         print(f"{arguments.output}: fold {report.fold}, any number of patches of {shape}; {agreement}")
+
+
+def _keep_log_of_model(model: Path) -> None:
+    """Beside the model and not beside what is written, which is there to be given away."""
+    from configs.run_log import UNSEEDED, digests
+
+    plan = model / "plan.json"
+    if plan.is_file():
+        keep_log(model, plan=digests([plan]), seeds=UNSEEDED)

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from configs.cli import Bar, run
+from configs.cli import Bar, keep_log, run
 
 
 def main() -> int:
@@ -38,9 +38,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _report(arguments: argparse.Namespace) -> None:
     from configs.errors import Fault, InputError
-    from inference.report.run import ReportOptions, write_report
+    from configs.run_log import UNSEEDED, digests
+    from inference.report.run import ReportOptions, find_models, is_model, write_report
 
     if arguments.worst < 0:
         raise InputError(Fault(f"--worst {arguments.worst}", "the number must not be negative", "Give 0 or more"))
+    models = [arguments.folder] if is_model(arguments.folder) else find_models(arguments.folder)
+    keep_log(arguments.folder, plan=digests(model / "plan.json" for model in models), seeds=UNSEEDED)
     options = ReportOptions(worst=arguments.worst, equivariance=arguments.equivariance, device=arguments.device)
     print(write_report(arguments.folder, arguments.output, options, Bar(arguments.quiet)))

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from configs.errors import Fault
 from configs.wording import counted
 from inference.report.bootstrap import Interval, bootstrap_interval, mean_of_means
 from inference.report.equivariance import EquivarianceCurve
@@ -31,13 +32,14 @@ class Entry:
     page: Path
 
 
-def overview_page(folder: Path, entries: Sequence[Entry], page: Path) -> str:
+def overview_page(folder: Path, entries: Sequence[Entry], page: Path, faults: Sequence[Fault] = ()) -> str:
     """The page as HTML, a section for each dataset.
 
     Args:
         folder: that the models lie in.
         entries: of the models.
         page: where it will lie, for the links.
+        faults: of models that cannot be shown.
     """
     datasets: dict[str, list[Entry]] = {}
     for entry in entries:
@@ -48,6 +50,7 @@ def overview_page(folder: Path, entries: Sequence[Entry], page: Path) -> str:
         .render(
             name=folder.resolve().name,
             summary=f"{counted(len(entries), 'model')} of {counted(len(datasets), 'dataset')}.",
+            faults=faults,
             datasets=[_dataset(name, found, page) for name, found in datasets.items()],
         )
     )

@@ -1,9 +1,10 @@
 """Reports on disk: one page for each model, and one for all of them where there are several."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.errors import Fault, InputError, is_of_system
+from configs.errors import Fault, InputError, collecting, is_of_system, raise_faults
 from configs.files import list_folder, write_text
 from configs.progress import Progress, Silent
 from inference.report.equivariance import equivariance_curve, obstacle
@@ -12,6 +13,7 @@ from inference.report.page import model_page
 from inference.report.sections import Measured
 from inference.report.trained import TrainedModel, read_trained
 
+_logger = logging.getLogger(__name__)
 MODEL_PAGE, OVERVIEW_PAGE = "report.html", "models.html"
 
 
@@ -45,7 +47,8 @@ def write_report(
         The page that was asked for.
 
     Raises:
-        InputError: there is no model, its plan cannot be read, or the system cannot read something that is there.
+        InputError: there is no model, its plan cannot be read, or the system cannot read something that is there. Of several models, the
+            others have their pages by then, and `models.html` names those that are left out.
     """
     options, progress = options or ReportOptions(), progress or Silent()
     if is_model(folder):
@@ -53,12 +56,16 @@ def write_report(
         _write_model(read_trained(folder), page, options, progress)
         return page
     page = output or folder / OVERVIEW_PAGE
-    entries = []
+    entries, faults = [], list[Fault]()
     for path in find_models(folder):
-        model = read_trained(path)
-        measured = _write_model(model, path / MODEL_PAGE, options, progress)
-        entries.append(Entry(model, measured.equivariance, path / MODEL_PAGE))
-    write_text(page, overview_page(folder, entries, page))
+        with collecting(faults):
+            model = read_trained(path)
+            measured = _write_model(model, path / MODEL_PAGE, options, progress)
+            entries.append(Entry(model, measured.equivariance, path / MODEL_PAGE))
+    if entries:
+        write_text(page, overview_page(folder, entries, page, faults))
+        _logger.log(logging.WARNING if faults else logging.DEBUG, "written: %s, with %d models", page, len(entries))
+    raise_faults(faults)
     return page
 
 

@@ -1,13 +1,16 @@
 """The command se_select."""
 
 import argparse
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.cli import Bar, run
+from configs.cli import Bar, keep_log, run
 
 if TYPE_CHECKING:
     from inference.selection.record import Selection
+
+logger = logging.getLogger(__name__)
 
 
 def main() -> int:
@@ -42,10 +45,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _select(arguments: argparse.Namespace) -> None:
     from configs.errors import Fault, InputError
+    from configs.run_log import UNSEEDED, digests
+    from inference.selection.candidates import find_dataset_folder
     from inference.selection.run import SelectionOptions, select
 
     if arguments.jobs < 1:
         raise InputError(Fault(f"--jobs {arguments.jobs}", "there must be at least one process", "Give 1 or more"))
+    dataset = find_dataset_folder(arguments.work)
+    keep_log(dataset, plan=digests(sorted(dataset.glob("models/*/plan.json"))), seeds=UNSEEDED)
     options = SelectionOptions(
         folds=None if arguments.folds is None else tuple(arguments.folds),
         ensembles=arguments.ensembles,
@@ -55,6 +62,7 @@ def _select(arguments: argparse.Namespace) -> None:
         jobs=arguments.jobs,
     )
     path, selection = select(arguments.work, arguments.output, options, Bar(arguments.quiet))
+    logger.debug("written to %s: %s", path, selection.command)
     if not arguments.quiet:
         _print(path, selection)
 

@@ -1,6 +1,7 @@
 """One log file for each run, beside what it makes."""
 
 import argparse
+import hashlib
 import json
 import logging
 import sys
@@ -10,7 +11,7 @@ import pytest
 
 from configs import cli
 from configs.errors import Fault, InputError
-from configs.run_log import RunLog, digest
+from configs.run_log import RunLog, digest, digests
 
 LOGGER = logging.getLogger("planners.anything")
 
@@ -24,13 +25,15 @@ def levels_come_back() -> object:
         logging.getLogger(name).setLevel(level)
 
 
-def run(monkeypatch: pytest.MonkeyPatch, folder: Path, outcome: Exception | None = None, *options: str) -> tuple[int, list[str]]:
+def run(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, outcome: Exception | None = None, *options: str, refuses_late: bool = False
+) -> tuple[int, list[str]]:
     """A command that makes the folder and works there. Returns its exit code and the lines of its log."""
 
     def command(_: argparse.Namespace) -> int:
         cli.keep_log(folder, plan="plan.json, SHA-256 abc", seeds="7")
         LOGGER.info("before there is a folder")
-        if isinstance(outcome, InputError):
+        if isinstance(outcome, InputError) and not refuses_late:
             raise outcome
         folder.mkdir()
         LOGGER.debug("a detail")
@@ -65,6 +68,12 @@ def test_a_refused_run_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_run_that_is_refused_late_tells_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = InputError(Fault("a", "b", "c"), Fault("d", "e", "f"))
+    code, lines = run(monkeypatch, tmp_path / "made", refused, refuses_late=True)
+    assert code == 2 and lines[-4:-1] == ["faults in the input:", "a: b. c.", "d: e. f."]
+
+
 def test_a_failed_run_keeps_its_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -94,3 +103,17 @@ def test_digests_tell_files_apart(tmp_path: Path) -> None:
     (tmp_path / "b").write_text(json.dumps(2))
     assert len(digest(tmp_path / "a")) == 64 and digest(tmp_path / "a") != digest(tmp_path / "b")
     assert digest(tmp_path / "none") == "not there"
+    (tmp_path / "long").write_bytes(bytes(9 * 1024 * 1024))
+    assert digest(tmp_path / "long") == hashlib.sha256(bytes(9 * 1024 * 1024)).hexdigest()
+    assert digests([tmp_path / "none", tmp_path]) == f"{tmp_path / 'none'}, SHA-256 not there, {tmp_path}, SHA-256 not there"
+
+
+def test_a_folder_that_cannot_be_looked_into_stops_no_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbid(_: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_dir", forbid)
+    log = RunLog(tmp_path, ["x"])
+    log.note("first")
+    log.end(0)
+    assert list(tmp_path.iterdir()) == []

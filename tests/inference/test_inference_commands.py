@@ -119,7 +119,16 @@ def test_all_faults_of_the_command_line_at_once(
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(("--scales", "small"), "could not convert"), (("--step-size", 2), "the step must be"), (("--folds", 9), "fold_9")],
+    [
+        (("--scales", "small"), "could not convert"),
+        (("--step-size", 2), "the step must be"),
+        (("--folds", 9), "fold_9"),
+        (
+            ("--fast", "--scale-weights", "confidence"),
+            "--fast segments at one scale, and confidence chooses among several. Leave one",
+        ),
+        (("--scales", "none", "--scale-weights", "confidence"), "among several scales, and there is one: 1"),
+    ],
 )
 def test_wrong_options(run: Run, tmp_path: Path, model: Path, images: Path, capsys, arguments, message: str) -> None:  # type: ignore[no-untyped-def]
     assert run(predict_main, "-i", images, "-o", tmp_path / "out", "-m", model, *arguments) == 2
@@ -196,10 +205,11 @@ def test_learned_scale_weights_are_kept_with_the_model(run: Run, tmp_path: Path,
         "given": ("--scales", 0.8, 1, "--scale-weights", 1, 1),
         "none": ("--scales", "none"),
         "confidence": ("--scale-weights", "confidence"),
+        "fast": ("--fast", "--scales", 0.8, 1, "--scale-weights", "confidence"),
     }.items():
         assert run(predict_main, *common, "-o", tmp_path / name, *options) == 0
         weights[name] = PredictionRecord.read(tmp_path / name / "prediction.json").models[0].scale_weights
-    assert weights == {"kept": (0.25, 0.75), "given": (0.5, 0.5), "none": (1.0,), "confidence": None}
+    assert weights == {"kept": (0.25, 0.75), "given": (0.5, 0.5), "none": (1.0,), "confidence": None, "fast": None}
     assert run(predict_main, *common, "-o", tmp_path / "wrong", "--scale-weights", "confident") == 2
 
 

@@ -76,20 +76,33 @@ def test_a_failing_write_leaves_no_case(tmp_path, prepared, monkeypatch):
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".partial")]
 
 
-def test_what_is_no_array_is_refused(tmp_path, prepared):
-    """Other things that the library can store, code among them; and noise."""
+def _bytes(path):
+    blosc2.SChunk(data=b"some bytes", urlpath=str(path), mode="w")
+
+
+def _recipe(path):
+    """An expression, which is computed when it is opened; functions are told by the same layer."""
+    first = blosc2.asarray(np.arange(10.0), urlpath=str(path.with_name("x.b2nd")), mode="w")
+    (first + 1).save(urlpath=str(path))
+
+
+def _two_layers(path):
+    blosc2.asarray(np.arange(10.0), urlpath=str(path), mode="w", meta={"b2o": {"kind": "lazyudf"}})
+
+
+@pytest.mark.parametrize(
+    "write", [_bytes, _recipe, _two_layers, lambda path: path.write_bytes(b"noise" * 100), lambda path: path.write_bytes(b"")]
+)
+def test_what_is_more_than_an_array_does_not_reach_the_library(tmp_path, prepared, monkeypatch, write):
+    """It would run code that a file holds: unasked in versions before 4.14.1."""
     store = CaseStore(tmp_path)
     store.write("a", prepared, locations(prepared))
-    path = tmp_path / "a.b2nd"
-    path.unlink()
-    blosc2.SChunk(data=b"some bytes", urlpath=str(path), mode="w")
-    with pytest.raises(InputError, match=r"a\.b2nd: the stored array cannot be read \(it holds no array, but a SChunk"):
+    (tmp_path / "a.b2nd").unlink()
+    write(tmp_path / "a.b2nd")
+    opened = []
+    monkeypatch.setattr("preprocessing.store.blosc2.open", lambda *arguments, **settings: opened.append(arguments))
+    with pytest.raises(InputError, match=r"a\.b2nd: the stored array cannot be read \(it holds no array, or more than that"):
         _ = store.read("a").image
-    path.unlink()
-    first = blosc2.asarray(np.arange(10.0), urlpath=str(tmp_path / "x.b2nd"), mode="w")
-    (first + 1).save(urlpath=str(path))
-    with pytest.raises(InputError, match=r"a\.b2nd: the stored array cannot be read"):
-        _ = store.read("a").image
-    path.write_bytes(b"noise" * 100)
-    with pytest.raises(InputError, match=r"a\.b2nd: the stored array cannot be read"):
-        _ = store.read("a").image
+    assert not opened
+    _ = store.read("a").labels
+    assert len(opened) == 1, "what is an array does"

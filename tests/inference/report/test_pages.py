@@ -155,6 +155,24 @@ def test_models_side_by_side(tmp_path) -> None:
     assert Page(both).tags.count("svg") == 3
 
 
+def test_models_that_cannot_be_read_are_named_and_do_not_stop_the_others(tmp_path, monkeypatch, capsys) -> None:
+    good, damaged = write_trained(tmp_path), write_trained(tmp_path / "other")
+    damaged = damaged.rename(good.parent / "3d_fullres_<b>")
+    (damaged / "plan.json").write_text("{")
+    work = good.parent.parent
+    monkeypatch.setattr(sys, "argv", ["se_report", str(work), "--no-equivariance"])
+    assert main() == 2
+    said = capsys.readouterr()
+    assert "1 fault in the input" in said.err and f"{damaged / 'plan.json'}: the file is no valid JSON" in said.err
+    assert (good / "report.html").is_file() and not (damaged / "report.html").exists() and not said.out
+    page = Page((work / "models.html").read_text())
+    assert "A model was left out." in page.text and "3d_fullres_<b>/plan.json: the file is no valid JSON" in page.text
+    assert "1 model of 1 dataset" in page.text and "b" not in page.tags
+    (work / "models.html").unlink()
+    (good / "plan.json").write_text("{")
+    assert main() == 2 and "2 faults in the input" in capsys.readouterr().err and not (work / "models.html").exists()
+
+
 def test_the_difference_is_over_common_cases(folder, tmp_path) -> None:
     other = write_trained(tmp_path, cases=("c3", "c2", "c1", "x"))  # now c3 is the best case
     difference, _, cases = behind(read_trained(folder), read_trained(other)) or (np.nan, None, 0)
