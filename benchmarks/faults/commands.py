@@ -28,6 +28,7 @@ class Command:
         prepare: writes the input, and what is in the output before.
         workers: whether it has worker processes.
         produces: the part of the output that it makes whole or not at all, where a rerun refuses to replace it.
+        tells: what it prints where it goes on without a part of the input that is not there any more.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Command:
     prepare: Callable[[Path, Path], object]
     workers: bool = False
     produces: str | None = None
+    tells: str | None = None
 
 
 def _text(words: Sequence[str | Path]) -> list[str]:
@@ -211,7 +213,7 @@ COMMANDS = (
     Command("bundle export", bundle_cli.main, _exporting, _exporting, _bundle),
     Command("evaluate", inference_cli.evaluate_main, _evaluating, _evaluating, _segmentations),
     Command("select", selection_cli.main, _selecting, _selecting, _validated_models),
-    Command("report", report_cli.main, _reporting, _reporting, _trained_models),
+    Command("report", report_cli.main, _reporting, _reporting, _trained_models, tells="left out of the report"),
     Command("bundle onnx", bundle_cli.main, _to_onnx, _to_onnx, _bundle),
 )
 

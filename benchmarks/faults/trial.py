@@ -176,7 +176,8 @@ class Bench:
         if first.orphans:
             violations.append(f"{first.orphans} of its processes stay behind")
         violations += [f"half-written: {name}" for name in broken_files(target.folder)]
-        if first.code == 0:
+        told = injection.kind == "input vanishes" and self.command.tells is not None and self.command.tells in first.text
+        if first.code == 0 and not told:
             violations += [
                 f"it says that all is done, but {what}" for what in differences(contents(target.folder), self.expected)
             ]

@@ -37,6 +37,8 @@ def write_report(
 ) -> Path:
     """Write the page of a model, `report.html` in its folder; or, for a folder above, the pages of all its models and `models.html`.
 
+    What is not there any more or holds something wrong is left out, told on the page and logged as a warning.
+
     Args:
         folder: of a model, of a dataset under WORK, or WORK.
         output: of the one page that is asked for; None takes these names.
@@ -89,6 +91,8 @@ def find_models(folder: Path) -> list[Path]:
 
 
 def _write_model(model: TrainedModel, page: Path, options: ReportOptions, progress: Progress) -> Measured:
+    for note in model.notes:
+        _logger.warning("left out of the report: %s", note)
     measured = _measure(model, options, progress)
     write_text(page, model_page(model, measured, options.worst))
     return measured
@@ -105,4 +109,6 @@ def _measure(model: TrainedModel, options: ReportOptions, progress: Progress) ->
     except InputError as error:  # without weights, the rest of the report is still worth having
         if is_of_system(error):
             raise
-        return Measured(why_not=" ".join(str(fault) for fault in error.faults))
+        why = " ".join(str(fault) for fault in error.faults)
+        _logger.warning("left out of the report, scale equivariance: %s", why)
+        return Measured(why_not=why)

@@ -1,5 +1,6 @@
 """Best, median and worst cases of a model, with their pictures."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -9,6 +10,7 @@ from inference.report.numbers import shown_number
 from inference.report.scoring import notable, ranked
 from inference.report.trained import TrainedModel
 
+_logger = logging.getLogger(__name__)
 MONTAGE = 6  # slices
 VIEWER = 64  # slices at most
 _AROUND = 3  # slices of a viewer beyond the labels
@@ -40,7 +42,9 @@ def show_cases(model: TrainedModel, colours: Sequence[str], worst: int) -> list[
         except InputError as error:
             if is_of_system(error):
                 raise
-            shown.append(replace(plain, problem=" ".join(str(fault) for fault in error.faults)))
+            problem = " ".join(str(fault) for fault in error.faults)
+            _logger.warning("left out of the report, pictures of case `%s`: %s", case, problem)
+            shown.append(replace(plain, problem=problem))
     return shown
 
 

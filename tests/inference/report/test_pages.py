@@ -101,7 +101,7 @@ def test_what_is_missing_is_told(folder, tmp_path) -> None:
     assert "It was not asked for." in text
 
 
-def test_files_that_cannot_be_read_are_told_and_left_out(tmp_path) -> None:
+def test_files_that_cannot_be_read_are_told_and_left_out(tmp_path, caplog) -> None:
     folder = write_trained(tmp_path)
     (folder / "training.json").write_text("{")
     (folder / "fold_0/log.csv").write_text('a,b\n"')
@@ -109,6 +109,9 @@ def test_files_that_cannot_be_read_are_told_and_left_out(tmp_path) -> None:
     (tmp_path / "toy/labelsTr/c3.nii.gz").unlink()
     model = read_trained(folder)
     assert len(model.notes) == 3 and set(model.scores.cases) == {"c2", "c3"}
+    write_report(folder, options=ReportOptions(equivariance=False))
+    assert caplog.text.count("left out of the report: ") == 3
+    assert "left out of the report, pictures of case `c3`" in caplog.text
     text = Page(model_page(model, Measured())).text
     assert text.count("A file was left out") == 3 and "It cannot be shown" in text and "labelsTr/c3.nii.gz has gone" in text
 
