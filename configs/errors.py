@@ -36,6 +36,10 @@ class Fault:
         return f"{self.where}: {self.problem}. {self.remedy}."
 
 
+class SystemFault(Fault):
+    """The system could not give what is there (a failing disk, no permission, too many open files): its content may be right."""
+
+
 class InputError(ValueError):
     """Input that cannot be used, with every fault found. Commands print the faults and exit with code 2."""
 
@@ -47,10 +51,15 @@ class InputError(ValueError):
         return type(self), self.faults  # the default would hand the joined message back as the only fault
 
 
+def fault_of(error: BaseException, where: str, problem: str, remedy: str) -> Fault:
+    """The fault that an error shows: a `SystemFault` where the system gave it, unless it says that there is no such file."""
+    kind = SystemFault if isinstance(error, OSError) and not isinstance(error, FileNotFoundError) else Fault
+    return kind(where, problem, remedy)
+
+
 def is_of_system(error: InputError) -> bool:
-    """Whether the system could not give what is there (a failing disk, no permission, too many files), rather than that a file is not
-    there or holds something wrong. What would be left out for the latter must not be left out for the former."""
-    return isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, FileNotFoundError)
+    """Whether the system could not give something that is there: what may be left out where it is missing or wrong must not be then."""
+    return any(isinstance(fault, SystemFault) for fault in error.faults)
 
 
 def raise_faults(faults: Iterable[Fault]) -> None:

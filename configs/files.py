@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from configs.errors import Fault, InputError
+from configs.errors import Fault, InputError, fault_of
 
 PARTIAL = ".partial-"  # begins the names of files that are being written
 _PART_BYTES = 4 * 1024 * 1024
@@ -122,7 +122,8 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError as error:
         raise InputError(Fault(str(path), "the file does not exist", "Check the path")) from error
     except OSError as error:
-        raise InputError(Fault(str(path), f"the file cannot be read ({error.strerror})", "Check its permissions")) from error
+        problem = f"the file cannot be read ({error.strerror})"
+        raise InputError(fault_of(error, str(path), problem, "Check its permissions")) from error
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise InputError(Fault(str(path), f"the file is no valid JSON ({error})", "Correct it or make it anew")) from error
 

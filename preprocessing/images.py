@@ -13,7 +13,7 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.errors import DAMAGE, Fault, InputError, raise_faults
+from configs.errors import DAMAGE, Fault, InputError, fault_of, raise_faults
 from configs.files import replacing
 from preprocessing.formats import DETACHED, ENDINGS, NIFTI, TIFF, ending_of
 from preprocessing.geometry import Geometry
@@ -177,9 +177,8 @@ def _opened(path: Path) -> Iterator[ModuleType]:
         raise
     except (*DAMAGE, zlib.error, *getattr(library, "DAMAGE", ())) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(
-            Fault(str(path), f"the file cannot be read ({reason})", "It may be truncated or damaged: copy it anew")
-        ) from error
+        remedy = "It may be truncated or damaged: copy it anew"
+        raise InputError(fault_of(error, str(path), f"the file cannot be read ({reason})", remedy)) from error
 
 
 def _different_shapes(path: Path, shape: tuple[int, ...], expected: tuple[int, ...]) -> Fault:

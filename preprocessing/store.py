@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from configs.errors import Fault, InputError
+from configs.errors import Fault, InputError, fault_of
 from configs.files import PARTIAL, Value, list_folder, raise_if_full, replacing
 from preprocessing.formats import STORE_SUFFIXES
 from preprocessing.pipeline import Preprocessed, Trace
@@ -157,9 +157,8 @@ def _open(path: Path) -> blosc2.NDArray:
         _raise_if_recipe(path)
         return blosc2.open(str(path), mode="r", dparams={"nthreads": 1})
     except (OSError, RuntimeError, ValueError, LookupError, TypeError) as error:
-        raise InputError(
-            Fault(str(path), f"the stored array cannot be read ({error})", "Run se_plan_and_preprocess again")
-        ) from error
+        remedy = "Run se_plan_and_preprocess again"
+        raise InputError(fault_of(error, str(path), f"the stored array cannot be read ({error})", remedy)) from error
 
 
 def _raise_if_recipe(path: Path) -> None:

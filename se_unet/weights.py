@@ -6,7 +6,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from configs.errors import Fault, InputError
+from configs.errors import Fault, InputError, fault_of
 from configs.files import replacing
 
 
@@ -26,7 +26,8 @@ def load_weights(network: nn.Module, path: Path) -> None:
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise InputError(Fault(str(path), f"no readable weights ({error})", "Check the path, or train the fold")) from error
+        fault = fault_of(error, str(path), f"no readable weights ({error})", "Check the path, or train the fold")
+        raise InputError(fault) from error
     expected = network.state_dict()
     faults = [
         Fault(f"{path}: {name}", "the network has this tensor, the file does not", _REMEDY) for name in expected.keys() - tensors

@@ -8,7 +8,7 @@ from typing import TypeVar
 import pandas as pd
 
 from configs.dataset import DatasetDescription
-from configs.errors import Fault, InputError, is_of_system
+from configs.errors import Fault, InputError, fault_of, is_of_system
 from configs.files import list_folder
 from configs.plan import ConfigurationPlan, NetworkPlan, Plan
 from configs.training import TrainingConfig
@@ -158,7 +158,7 @@ def _read_log(path: Path) -> pd.DataFrame:
     try:
         log = pd.read_csv(path)
     except (ValueError, OSError) as error:  # pandas' errors of parsing are ValueErrors
-        raise InputError(Fault(str(path), f"it is no table ({error})", "Train the fold again")) from error
+        raise InputError(fault_of(error, str(path), f"it is no table ({error})", "Train the fold again")) from error
     if "epoch" not in log or not all(pd.api.types.is_numeric_dtype(log[column]) for column in log):
         raise InputError(Fault(str(path), "it is no log of a training", "Train the fold again"))
     return log
