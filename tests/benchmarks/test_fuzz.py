@@ -13,7 +13,7 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("the fuzzer needs Linux", allow_module_level=True)
 
-from benchmarks.fuzz import hunt
+from benchmarks.fuzz import guided, hunt
 from benchmarks.fuzz.mutate import mutated, mutated_json
 from benchmarks.fuzz.targets import TARGETS, Target
 from configs.errors import Fault, InputError
@@ -116,3 +116,21 @@ def test_mutated_json_is_mostly_json() -> None:
         except (ValueError, RecursionError):
             continue
     assert 120 < valid < 200
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not guided.is_available(), reason="atheris is not installed")
+def test_a_short_guided_run(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "benchmarks.fuzz", "--guided", "NIfTI", "--minutes", "0.2", "-o", str(tmp_path / "fuzz.json")]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (row,) = json.loads((tmp_path / "fuzz.json").read_text())["rows"]
+    assert row["inputs"] > 100 and row["edges"] > 0 and row["kept"] > 0
+
+
+def test_guided_changes_are_ours_or_theirs_and_always_some() -> None:
+    plans = next(target for target in guided.GUIDED if target.name == "plan.json")
+    for content in (b'{"a": 1}', b"{no json"):
+        made = {guided._changed(plans, content, [b'{"a": 1}'], random.Random(seed), lambda data: b"theirs") for seed in range(60)}
+        assert b"theirs" in made and len(made) > 10
+    assert all(target.name != "NIfTI, compressed" for target in guided.GUIDED)
