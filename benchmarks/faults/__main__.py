@@ -132,7 +132,7 @@ def choose_faults(command: Command, mounts: bool, share: float, seed: int) -> li
     for kind, count in wanted.items():
         used = "file size limit" if kind == "disk full" and not mounts else kind
         numbers = _NUMBERS.get(kind, (0,))
-        for index in range(max(1, round(share * count))):
+        for index in range(max(1, round(share * command.share * count))):
             faults.append(Injection(used, round(chance.random(), 6), int(numbers[index % len(numbers)])))
     return faults
 

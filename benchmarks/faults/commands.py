@@ -29,6 +29,7 @@ class Command:
         workers: whether it has worker processes.
         produces: the part of the output that it makes whole or not at all, where a rerun refuses to replace it.
         tells: what it prints where it goes on without a part of the input that is not there any more.
+        share: of the faults that others meet, for a command that takes long.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Command:
     workers: bool = False
     produces: str | None = None
     tells: str | None = None
+    share: float = 1.0
 
 
 def _text(words: Sequence[str | Path]) -> list[str]:
@@ -214,7 +216,7 @@ COMMANDS = (
     Command("evaluate", inference_cli.evaluate_main, _evaluating, _evaluating, _segmentations),
     Command("select", selection_cli.main, _selecting, _selecting, _validated_models),
     Command("report", report_cli.main, _reporting, _reporting, _trained_models, tells="left out of the report"),
-    Command("bundle onnx", bundle_cli.main, _to_onnx, _to_onnx, _bundle),
+    Command("bundle onnx", bundle_cli.main, _to_onnx, _to_onnx, _bundle, share=0.4),
 )
 
 
