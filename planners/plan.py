@@ -148,7 +148,7 @@ def _network_plan(
     context: _Context, resolution: Resolution, sampling: Sampling, network: NetworkConfig, reasons: dict[str, str]
 ) -> NetworkPlan:
     mirror = choose_mirror_axes(context.description.foreground, canonical=True)
-    test_scales = choose_test_scales(widest_spread(context.fingerprint.size_spread))
+    test_scales = choose_test_scales()
     if resolution.previous:
         inputs = network.input_channels + context.description.cascade_channels
         network = network.model_copy(update={"input_channels": inputs})
