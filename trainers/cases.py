@@ -1,6 +1,7 @@
 """Prepared cases as the sampler sees them: sliced from disk, or held in memory where the set is small."""
 
 import logging
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -129,7 +130,7 @@ def _total_bytes(store: CaseStore, identifiers: Sequence[str]) -> int:
                 problem, remedy = "it has no labels", "Add its label file and run se_plan_and_preprocess again"
                 faults.append(Fault(f"case `{identifier}`", problem, remedy))
                 continue
-            total += case.image.nbytes + case.labels.nbytes
+            total += sum(math.prod(array.shape) * array.dtype.itemsize for array in (case.image, case.labels))
         except InputError as error:
             faults += error.faults
     raise_faults(faults)
