@@ -18,7 +18,8 @@ help:
 	@echo "make bench   the programs that measure"
 	@echo "make evidence DATASET=FOLDER [WHOLE=--whole]   few cases, sizes that vary, cost, equivariance"
 	@echo "make faults  hundreds of faults injected into running commands (some ten minutes)"
-	@echo "make fuzz    more than 100,000 damaged files for everything that reads one (some ten minutes)"
+	@echo "make fuzz    more than 100,000 damaged files for everything that reads one (some ten minutes);"
+	@echo "             GUIDED='NIfTI NRRD': some readers for three minutes each, guided by coverage; needs atheris"
 	@echo "make minimum PYTHON=python3.10   quick tests with the lowest versions that are admitted (downloads some GB into .venv-minimum)"
 	@echo "make audit   known vulnerabilities of the tested versions (asks PyPI)"
 	@echo "make licences   write the licences of what is installed into docs/licences.md"
@@ -61,7 +62,7 @@ faults: $(READY)
 	$(BIN)/python -m benchmarks.faults
 
 fuzz: $(READY)
-	$(BIN)/python -m benchmarks.fuzz
+	$(BIN)/python -m benchmarks.fuzz $(if $(GUIDED),--guided $(GUIDED))
 
 licences: $(READY)
 	$(BIN)/python -m benchmarks.licences

@@ -12,7 +12,7 @@ from typing import IO, Any, BinaryIO, cast
 from pydantic import ValidationError
 
 from configs.dataset import DatasetDescription
-from configs.errors import Fault, InputError, raise_faults
+from configs.errors import DAMAGE, Fault, InputError, raise_faults
 from configs.files import Value
 from configs.plan import Plan
 from configs.training import TrainingConfig
@@ -66,8 +66,11 @@ def verify_bundle(path: Path) -> Manifest:
             raise_faults(_manifest_faults(path, archive, manifest))
             raise_faults(_checksum_faults(path, archive, manifest))
             raise_faults(_content_faults(path, archive, manifest))
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError) as error:
-        raise InputError(Fault(str(path), f"it is no bundle, or a damaged one ({error})", "Get it again")) from error
+    except InputError:
+        raise
+    except (zipfile.BadZipFile, *DAMAGE) as error:  # names in no encoding, fields beyond their range, and others
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(Fault(str(path), f"it is no bundle, or a damaged one ({reason})", "Get it again")) from error
     return manifest
 
 

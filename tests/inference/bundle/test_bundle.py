@@ -374,6 +374,13 @@ def test_files_that_are_no_bundle(tmp_path, content):
     refused(tmp_path, tmp_path / "hostile.zip", "it is no bundle")
 
 
+def test_names_that_are_in_no_encoding(contents, tmp_path):
+    """Flagged as UTF-8, which they are not: found by fuzzing that was guided by coverage."""
+    path = bundle(tmp_path / "toy.zip", contents | {"nöte": b"x"})
+    path.write_bytes(path.read_bytes().replace("nöte".encode(), b"n\xbe\xbete"))
+    refused(tmp_path, path, r"it is no bundle, or a damaged one \('utf-8' codec can't decode byte 0xbe")
+
+
 def test_truncated_and_flipped(model, tmp_path):
     export_bundle(model, tmp_path / "toy.zip")
     whole = (tmp_path / "toy.zip").read_bytes()
