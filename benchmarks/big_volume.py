@@ -6,18 +6,18 @@
 
 The volume is made up: air, a body that fills two fifths of it, an organ and some hundred small lesions, all with noise, stored as
 scanners store (left to the left of the array, compressed). Nothing can be cropped, and the grid that is planned is a little finer, so
-that everything is resampled and grows. `se_plan_and_preprocess` and `se_predict` run as commands, each in a process of its own; memory
-of the process and its children is looked at every tenth of a second, and they are ended where it exceeds the limit (exit code 1). The
-network is untrained and tiny, and its tiles do not overlap: this changes the time of prediction, not the volumes that it holds.
+that everything is resampled and grows. `se_plan_and_preprocess` and `se_predict` run as commands, each in a process of its own; the most
+memory that it and its children have had is looked up every tenth of a second, and they are ended where it exceeds the limit (exit code
+1). The network is untrained and tiny, and its tiles do not overlap: this changes the time of prediction, not the volumes that it holds.
 """
 
 import argparse
-import os
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ class Watched:
     Attributes:
         code: its exit code; None where it had to be ended.
         seconds: it took.
-        peak: most bytes resident, of the process with its children.
+        peak: most bytes resident, of the process, with the most of each of its children.
     """
 
     code: int | None
@@ -115,36 +115,36 @@ def command(entry: str, *words: str) -> list[str]:
 
 
 def watch(words: Sequence[str], limit: int) -> Watched:
-    """Run a command; end it, with its children, where they have more than `limit` bytes resident."""
-    start = time.monotonic()
-    process = psutil.Popen(list(words))
-    peak, code = 0, None
-    while True:
-        ended, status, usage = os.wait4(process.pid, os.WNOHANG)
-        if ended:
-            code = os.waitstatus_to_exitcode(status)
-            peak = max(peak, usage.ru_maxrss * 1024)  # of the process itself, and not missed between two looks
-            break
-        peak = max(peak, resident(process))
+    """Run a command; end it, with its children, where they have had more than `limit` bytes resident."""
+    start, peak = time.monotonic(), 0
+    process = subprocess.Popen(words)
+    while (code := process.poll()) is None:
+        peak = max(peak, most_resident(process.pid))
         if peak > limit:
-            for one in (*process.children(recursive=True), process):
+            for one in _with_children(process.pid):
                 one.kill()
-            os.waitpid(process.pid, 0)
+            process.wait()
             break
         time.sleep(_LOOK)
-    process.returncode = code  # it has been waited for
-    return Watched(code if peak <= limit else None, time.monotonic() - start, peak)
+    return Watched(code, time.monotonic() - start, peak)
 
 
-def resident(process: psutil.Process) -> int:
-    """Bytes of a process and its children."""
+def most_resident(process: int) -> int:
+    """Most bytes that a process has had so far, with the most that each of its children has had."""
     total = 0
-    try:
-        for one in (process, *process.children(recursive=True)):
-            total += one.memory_info().rss
-    except psutil.Error:  # it has ended meanwhile
-        pass
+    for one in _with_children(process):
+        with suppress(OSError):  # it has ended meanwhile
+            lines = Path(f"/proc/{one.pid}/status").read_text().splitlines()
+            total += sum(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
     return total
+
+
+def _with_children(process: int) -> list[psutil.Process]:
+    try:
+        first = psutil.Process(process)
+        return [first, *first.children(recursive=True)]
+    except psutil.Error:
+        return []
 
 
 def write_dataset(folder: Path, shape: Sequence[int]) -> None:
