@@ -117,10 +117,8 @@ def filled(page: str) -> str:
 
 
 def listed(page: str) -> set[str]:
-    """Names in the page's tables."""
-    return {
-        canonicalize_name(line.split("|")[1].strip()) for place in PLACE.finditer(page) for line in place[0].splitlines()[3:-1]
-    }
+    """Names in the page's tables, those included that are written by hand."""
+    return {canonicalize_name(name) for name in re.findall(r"^\| ([\w.-]+) \|", page, re.MULTILINE)} - {"library"}
 
 
 def _table(libraries: Mapping[str, Library]) -> str:

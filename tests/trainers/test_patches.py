@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs.dataset import DatasetDescription
@@ -114,6 +114,7 @@ def test_small_image_lies_in_the_middle_of_the_patch() -> None:
     assert place.start == (-1, 0, -3)
 
 
+@settings(deadline=None)
 @given(
     start=st.tuples(*[st.integers(-9, 9)] * 3),
     size=st.tuples(*[st.integers(1, 12)] * 3),
