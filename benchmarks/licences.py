@@ -118,7 +118,8 @@ def filled(page: str) -> str:
 
 def listed(page: str) -> set[str]:
     """Names in the page's tables, those included that are written by hand."""
-    return {canonicalize_name(name) for name in re.findall(r"^\| ([\w.-]+) \|", page, re.MULTILINE)} - {"library"}
+    names: set[str] = {canonicalize_name(name) for name in re.findall(r"^\| ([\w.-]+) \|", page, re.MULTILINE)}
+    return names - {"library"}
 
 
 def _table(libraries: Mapping[str, Library]) -> str:
