@@ -2,7 +2,7 @@
 
 F(4, 3): four neighbouring slices of the result come from six slices of the map. They are mixed into six others, each is convolved with
 a 2D kernel, and the six results are mixed back: 6 x 9 products where 4 x 27 are usual. (Winograd, "Arithmetic Complexity of
-Computations", 1980; Lavin and Gray, arXiv 1509.09308, section 4.) Sums are in float32, and differ from the direct ones by some 1e-6.
+Computations", 1980; Lavin and Gray, arXiv 1509.09308, section 4.) Against float64, a network is as exact as with direct sums.
 
 Only the slowest axis is treated so: mixing whole slices is a matrix product at the speed of memory, while the sums that two or three axes
 take cost as much as the products they save.
@@ -10,17 +10,33 @@ take cost as much as the products they save.
 
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-# Interpolation at 0, 1, -1, 2, -2 and infinity: mixing of the map, of the kernel, and back.
-_MIX = torch.tensor(
-    [[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0], [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]],
-    dtype=torch.float32,
-)  # fmt: skip
-_KERNELS = torch.tensor([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]], dtype=torch.float64) / 24
-_BACK = torch.tensor([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]], dtype=torch.float32)
-_TAKES_THE_BIAS = 1  # the slice that all four results hold once
+_POINTS = (
+    0.0,
+    0.75,
+    -0.75,
+    1.5,
+    -1.5,
+)  # and infinity; rounding is a third less than at 0, 1, -1, 2, -2, and close to the direct sums'
+
+
+def _interpolation() -> tuple[Tensor, Tensor, Tensor]:
+    """Mixing of six slices, of three taps, and of six products back to four results (Lavin and Gray: B^T, G, A^T), in float64."""
+    others = [[other for other in _POINTS if other != point] for point in _POINTS]
+    slices = [np.append(np.poly(rest)[::-1], 0) for rest in others] + [np.poly(_POINTS)[::-1]]
+    taps = [np.power(point, range(3)) / np.prod(np.subtract(point, rest)) for point, rest in zip(_POINTS, others, strict=True)]
+    results = [[*np.power(_POINTS, power), float(power == 3)] for power in range(4)]
+    return torch.tensor(np.array(slices)), torch.tensor(np.array([*taps, [0, 0, 1]])), torch.tensor(results, dtype=torch.float64)
+
+
+_EXACT_MIX, _KERNELS, _EXACT_BACK = _interpolation()
+_MIX, _BACK = _EXACT_MIX.float(), _EXACT_BACK.float()  # without loss
+_BIAS_SHARES = (
+    torch.linalg.pinv(_EXACT_BACK) @ torch.ones(4, dtype=torch.float64)
+).tolist()  # each result then holds the bias once
 _SLICES, _TAPS = len(_BACK), _KERNELS.shape[1]
 _BLOCKS = 4  # of four slices at a time: enough for one call of oneDNN, few enough for the caches
 FEWEST_SLICES = 8  # below, the last block is too empty
@@ -69,7 +85,7 @@ class WinogradConvolution(nn.Module):
 
     def _plane(self, index: int, x: Tensor) -> Tensor:
         """(N, Y, X, C) -> (N, Y', X', C') with one of the 2D kernels."""
-        bias = self.bias if index == _TAKES_THE_BIAS else None
+        bias = None if self.bias is None else self.bias * _BIAS_SHARES[index]
         return torch.mkldnn_convolution(x.movedim(-1, 1), self.planes[index], bias, self.padding, [1, 1], [1, 1], 1).movedim(
             1, -1
         )

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from inference.cpu_layers import for_cpu
-from inference.winograd import _BACK, _KERNELS, _MIX, FEWEST_SLICES, suits
+from inference.winograd import _BACK, _EXACT_BACK, _EXACT_MIX, _KERNELS, _MIX, FEWEST_SLICES, suits
 
 
 def test_four_results_are_exact_and_no_entry_may_change() -> None:
@@ -21,6 +21,10 @@ def test_four_results_are_exact_and_no_entry_may_change() -> None:
         changed = _MIX.clone()
         changed.view(-1)[entry] += 1
         assert (filtered(changed) - direct).abs().max() > 1e-3
+
+
+def test_points_lose_nothing_in_float32() -> None:
+    assert torch.equal(_MIX.double(), _EXACT_MIX) and torch.equal(_BACK.double(), _EXACT_BACK)
 
 
 @pytest.mark.parametrize("depth", [FEWEST_SLICES - 1, FEWEST_SLICES, 13, 16, 19, 40])
