@@ -29,7 +29,8 @@ def band_matrix(taps: Tensor, n: int, border: Border = "replicate", stride: int 
         (S, outputs, n) in the taps' dtype.
     """
     radius = taps.shape[1] // 2
-    centres = torch.arange(-margin, n + margin, stride, device=taps.device)
+    # The type is named for PyTorch 2.10, whose ONNX export makes floats of it otherwise.
+    centres = torch.arange(-margin, n + margin, stride, dtype=torch.int64, device=taps.device)
     positions = centres[:, None] + torch.arange(-radius, radius + 1, device=taps.device)
     rows = taps[:, None].expand(-1, len(centres), -1)
     if border in ("zero", "renormalise"):
