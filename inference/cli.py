@@ -135,11 +135,14 @@ def _predict(arguments: argparse.Namespace) -> int:
     from inference.outputs import plan_outputs
     from inference.record import FILE, record_of
     from preprocessing.formats import stem_of
+    from se_unet.allocator import keep_freed_memory
 
     postprocessing = follow_selection(arguments)
     faults: list[Fault] = []
     with collecting(faults):
         predictor = load_predictor(arguments)
+        if predictor.device.type == "cpu":
+            keep_freed_memory()
     with collecting(faults):
         check_input(arguments)
     raise_faults(faults)
@@ -281,8 +284,10 @@ def _evaluate_model(arguments: argparse.Namespace) -> int:
     from inference.robustness import Ensemble, HeldOut, scale_robustness
     from inference.scale_weights import learn_scale_weights
     from inference.tables import robustness_table
+    from se_unet.allocator import keep_freed_memory
 
     _check_model_options(arguments)
+    keep_freed_memory()
     plan = arguments.model / "plan.json"
     if plan.is_file():
         keep_log(arguments.model, plan=digests([plan]), seeds=UNSEEDED)

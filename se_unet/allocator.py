@@ -10,7 +10,8 @@ def keep_freed_memory() -> bool:
     """Ask the C library to keep freed memory rather than give it back to the system at once.
 
     Feature maps are large, so that glibc maps each anew and the kernel fills its pages with zeros: a quarter of a training step on a
-    CPU, measured. Afterwards the process holds on to its peak until it ends. Does nothing where there is no glibc.
+    CPU, and a third of a prediction, measured. Afterwards the process holds on to its peak until it ends. Does nothing where there is
+    no glibc.
 
     Returns:
         Whether the C library agreed.
