@@ -8,6 +8,7 @@ from pathlib import Path
 from configs.dataset import DatasetDescription
 from configs.files import read_json, write_json
 from configs.progress import Progress
+from configs.run_log import digest
 from inference.model import find_weights, read_plan
 from inference.prediction import plan_outputs, predict_cases
 from inference.predictor import Predictor
@@ -69,11 +70,8 @@ def _raise(failures: Mapping[str, Exception]) -> None:
 
 def _drop_stale(folder: Path, models: Sequence[Path], checkpoint: str, folds: Sequence[str]) -> None:
     """Remove segmentations that were made with other weights than those there now."""
-    key: dict[str, list[int]] = {}
-    for model in models:
-        for path in find_weights(model, folds, checkpoint).values():
-            status = path.stat()
-            key[str(path.relative_to(model.parent))] = [status.st_size, status.st_mtime_ns]
+    found = [(model, path) for model in models for path in find_weights(model, folds, checkpoint).values()]
+    key = {str(path.relative_to(model.parent)): digest(path) for model, path in found}
     if folder.is_dir() and (not (folder / _KEY).is_file() or read_json(folder / _KEY) != key):
         _logger.info("%s is of other weights and made anew", folder.name)
         shutil.rmtree(folder)
