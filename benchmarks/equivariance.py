@@ -2,6 +2,7 @@
 
     python -m benchmarks.equivariance -o equivariance.json                            # layers and untrained networks
     python -m benchmarks.equivariance --models se_work/D/models/*_se se_work/D/models/*_baseline --images ../shared/data/D
+    python -m benchmarks.equivariance --models FOLDER ... --sizes 3 7         # also of the mean over so many sizes of the image
 
 `e(a) = mean |f(L_a x) - L_a f(x)|^2 / var(L_a f(x))`, see `se_unet.equivariance`: 0 for an equivariant module, about 1 where one size says
 little of the other. A layer's group has the factor itself as its step, so that scale k of the one answer is scale k + 1 of the other;
@@ -26,20 +27,30 @@ from benchmarks.figures import svg_axes
 from benchmarks.networks import NETWORKS, PLAIN, describe, equal_cost
 from benchmarks.tables import text_table, write_csv
 from configs.files import read_json, write_json
-from inference.report.equivariance import FACTORS, case_errors, equivariance_curve
+from inference.model import find_weights, load_model
+from inference.report.equivariance import (
+    FACTORS,
+    case_errors,
+    equivariance_curve,
+    probabilities_of,
+    seen_grid,
+    validation_images,
+)
 from inference.report.trained import read_trained
+from inference.scaling import resample_image
 from preprocessing.dataset import open_dataset
 from preprocessing.images import read_image
 from se_unet import GroupConvolution, LiftingConvolution, build_network
 from se_unet.allocator import keep_freed_memory
 from se_unet.cost import multiply_adds
 from se_unet.equivariance import equivariance_error
-from se_unet.separable import apply_separable, gaussian_matrix
+from se_unet.separable import apply_separable, gaussian_matrix, spline_matrix
 
 SMALLEST, SCALES = 0.9, 4  # of the layers: voxels, and how many
 SIZE = 64  # voxels along each axis of what networks see
 LAYER_CHANNELS = 4
 SMOOTHING = 3.0  # voxels, of the fields: what networks tell apart are structures of some voxels
+ENSEMBLE_STEP = 1.25  # between sizes of an ensemble
 IMAGE_BLUR = 1.0  # voxels: takes away what a shrunken grid could not hold
 Row = dict[str, Any]
 
@@ -51,6 +62,9 @@ def main(words: Sequence[str] | None = None) -> int:
     """Measure what is missing, print one table, write JSON, CSV and figure. Returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=Path, nargs="*", default=[], help="folders of trained models")
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=[], help="of the image, whose mean answer is measured too (3, 5, ...)"
+    )
     parser.add_argument("--images", type=Path, help="raw dataset whose images the untrained networks also see")
     parser.add_argument("--cases", type=int, default=2, help="of that dataset (default: 2)")
     parser.add_argument("--factors", type=float, nargs="+", default=list(FACTORS), help="of untrained layers and networks")
@@ -113,6 +127,12 @@ def to_measure(arguments: argparse.Namespace) -> Iterator[tuple[Row, Callable[[]
             if errors is not None:
                 key = dict(zip(IDENTITY, ("trained network", name, on, f"fold {curve.fold}, {curve.weights[:12]}"), strict=True))
                 yield key, partial(written, curve.factors, errors)
+        for number in arguments.sizes:
+            settings = f"fold {curve.fold}, {curve.weights[:12]}, mean of {number} sizes"
+            yield (
+                dict(zip(IDENTITY, ("trained network", name, "images", settings), strict=True)),
+                partial(of_mean, folder, number),
+            )
 
 
 def of_layer(name: str, factors: Sequence[float], weights: int) -> dict[str, float]:
@@ -163,6 +183,33 @@ def on_images(
     shape, origin = (SIZE,) * 3, (SIZE // 2,) * 3
     curves = [case_errors(with_seed(make, seed), images, shape, origin, factors) for seed in range(weights)]
     return written(factors, [sum(errors) / weights for errors in zip(*curves, strict=True)])
+
+
+@torch.no_grad()
+def of_mean(folder: Path, number: int) -> dict[str, float]:
+    """Errors of the mean over sizes of the image, on the validation cases of a trained model's first fold."""
+    model = read_trained(folder)
+    fold, _ = next(iter(find_weights(folder, None, "final").items()))
+    loaded = load_model(folder, [fold])
+    planned, has_regions = loaded.network_plan, model.planned.dataset.has_regions
+    single = probabilities_of(loaded.networks[fold].eval(), has_regions, torch.device("cpu"))
+    factors = [ENSEMBLE_STEP ** (index - (number - 1) / 2) for index in range(number)]
+    function = partial(mean_over_sizes, single, factors, planned.network.total_stride)
+    images = list(validation_images(model, fold).values())
+    return written(FACTORS, case_errors(function, images, *seen_grid(planned), FACTORS))
+
+
+def mean_over_sizes(
+    function: Callable[[Tensor], Tensor], factors: Sequence[float], stride: Sequence[int], image: Tensor
+) -> Tensor:
+    """Mean answer to an image (1, C, Z, Y, X) resampled to sizes that the stride divides, on its own grid."""
+    total = torch.zeros(())
+    for factor in factors:
+        shape = [max(step, round(size * factor / step) * step) for size, step in zip(image.shape[2:], stride, strict=True)]
+        answer = function(resample_image(image[0], (shape[0], shape[1], shape[2]))[None])
+        back = [spline_matrix(have, size, 1).float() for have, size in zip(shape, image.shape[2:], strict=True)]
+        total = total + apply_separable(answer, back)
+    return total / len(factors)
 
 
 def real_image(files: Sequence[Path]) -> tuple[Tensor, list[int]]:

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from configs.errors import InputError, is_of_system
 from configs.files import Value
+from configs.plan import NetworkPlan
 from configs.progress import Progress, Silent
 from inference.device import choose_device
 from inference.model import find_weights, load_model
@@ -103,7 +104,7 @@ def equivariance_curve(
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     kept = _read_kept(model.folder / FILE)
     is_current = kept is not None and (kept.method, kept.fold, kept.weights) == (_METHOD, fold, digest)
-    if kept is not None and is_current and (kept.cases or not _cases(model, fold)):
+    if kept is not None and is_current and (kept.cases or not validation_images(model, fold)):
         return kept
     curve = _measure(model, fold, digest, choose_device(device), progress or Silent())
     curve.write(model.folder / FILE)
@@ -160,20 +161,31 @@ def _seen(image: Tensor, centre: Sequence[int], shape: Sequence[int], origin: Se
     return apply_separable(image, matrices)
 
 
+def seen_grid(planned: NetworkPlan) -> tuple[tuple[int, int, int], list[int]]:
+    """Voxels (Z, Y, X) of what a network is shown of a case, and the one of them that stays in place."""
+    stride = planned.network.total_stride
+    z, y, x = (min(size, SIZE // step * step) for size, step in zip(planned.patch_size, stride, strict=True))
+    return (z, y, x), [size // 2 // step * step for size, step in zip((z, y, x), stride, strict=True)]
+
+
+def probabilities_of(network: nn.Module, has_regions: bool, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """From an image (1, C, Z, Y, X) to probabilities (1, K, Z, Y, X), on the device."""
+
+    def probabilities(image: Tensor) -> Tensor:
+        scores = network(image.to(device)).float()
+        return torch.sigmoid(scores) if has_regions else scores.softmax(1)
+
+    return probabilities
+
+
 def _measure(model: TrainedModel, fold: str, digest: str, device: torch.device, progress: Progress) -> EquivarianceCurve:
     loaded = load_model(model.folder, [fold])
     network = loaded.networks[fold].to(device).eval()
     planned, stride = loaded.network_plan, loaded.network_plan.network.total_stride
-    sizes = [min(size, SIZE // step * step) for size, step in zip(planned.patch_size, stride, strict=True)]
-    shape = (sizes[0], sizes[1], sizes[2])
-    origin = [size // 2 // step * step for size, step in zip(shape, stride, strict=True)]
-    cases = _cases(model, fold)
-    normalise = torch.sigmoid if model.planned.dataset.has_regions else lambda scores: scores.softmax(1)
-
-    def probabilities(image: Tensor) -> Tensor:
-        return normalise(network(image.to(device)).float())
-
-    on_cases = case_errors(probabilities, list(cases.values()), shape, origin, FACTORS, progress) if cases else ()
+    shape, origin = seen_grid(planned)
+    cases = validation_images(model, fold)
+    function = probabilities_of(network, model.planned.dataset.has_regions, device)
+    on_cases = case_errors(function, list(cases.values()), shape, origin, FACTORS, progress) if cases else ()
     on_fields = []
     if not any(SIZE % step for step in stride):
         for factor in progress.track(FACTORS, "Measuring scale equivariance on random fields", len(FACTORS)):
@@ -203,7 +215,7 @@ def _field_error(network: Callable[[Tensor], Tensor], device: torch.device, chan
         return math.inf
 
 
-def _cases(model: TrainedModel, fold: str) -> dict[str, tuple[Tensor, list[int]]]:
+def validation_images(model: TrainedModel, fold: str) -> dict[str, tuple[Tensor, list[int]]]:
     """Some prepared validation cases with a voxel amid what is labelled; none where they are not there any more."""
     if fold == ALL:
         return {}

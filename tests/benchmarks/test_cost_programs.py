@@ -2,13 +2,18 @@
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from benchmarks import cost, equivariance
 from benchmarks.phantoms import write_phantoms
 from configs.files import read_json
+from inference.report.equivariance import case_errors
+from se_unet.equivariance import PlaneWaves
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,6 +68,22 @@ def test_cost_of_planned_networks(tmp_path: Path) -> None:
 def test_layers_are_equivariant_and_an_ordinary_convolution_is_not() -> None:
     errors = {name: equivariance.layer_error(name, 0.9, seed=0) for name in equivariance.LAYERS}
     assert max(errors["lifting"], errors["group convolution"]) < 1e-3 < errors["ordinary convolution"]
+
+
+def test_mean_over_sizes_makes_a_network_more_equivariant() -> None:
+    generator = torch.Generator().manual_seed(0)
+    image = PlaneWaves(1, 3.0, generator).sample(32, 16, 1.0)[None]
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Conv3d(1, 4, 5, padding=2), nn.ReLU(), nn.Conv3d(4, 2, 5, padding=2)).requires_grad_(False)
+    assert torch.allclose(equivariance.mean_over_sizes(layers, [1.0], (4, 4, 4), image), layers(image))
+    means = {
+        number: partial(equivariance.mean_over_sizes, layers, [1.25 ** (k - number // 2) for k in range(number)], (4, 4, 4))
+        for number in (1, 5)
+    }
+    single, several = (
+        case_errors(means[number], [(image[0], (16, 16, 16))], (32, 32, 32), (16, 16, 16), (0.8, 1.25)) for number in means
+    )
+    assert sum(several) < 0.8 * sum(single)
 
 
 def test_errors_on_images_and_fields_stand_apart(tmp_path: Path) -> None:
