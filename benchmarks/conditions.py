@@ -108,7 +108,7 @@ def trained(condition: Condition, recipe: Recipe) -> Path:
         "validate_every": EPOCHS, "validation_iterations": 1, "workers": 1,
     }  # fmt: skip
     config = load_training_config(recipe.preset, settings)
-    tag = "scaled" if condition.scaling else "one_size"
+    tag = f"{'scaled' if condition.scaling else 'one_size'}_{recipe.steps}"  # one of other steps is another training, not its beginning
     return train(recipe.dataset.name, work, network, "3d_fullres", 0, config, tag=tag, resume=True, device="cpu").parent
 
 
@@ -141,7 +141,7 @@ def _trained_peer(condition: Condition, recipe: Recipe, split: dict[str, list[st
     """
     if recipe.peer is None or not condition.scaling:
         raise ValueError("nnU-Net needs the Python of its environment, and always scales at random")
-    folder = recipe.work / f"cases_{condition.size}_{condition.seed}" / PEER
+    folder = recipe.work / f"cases_{condition.size}_{condition.seed}" / f"{PEER}_{recipe.steps}"
     if not (folder / "plan.json").is_file():
         peer = Peer(recipe.peer.absolute(), (recipe.work / PEER).absolute(), recipe.threads)
         peer_training.prepare(peer, recipe.dataset)

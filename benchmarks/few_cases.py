@@ -19,7 +19,15 @@ from benchmarks.condition_options import Result, label_of, parser_of, run_missin
 from benchmarks.figures import svg_axes
 from benchmarks.sized_tests import dice_at_sizes
 
-COLUMNS = {"network": "{}", "cases": "{:d}", "seeds": "{:d}", "mean_dice": "{:.3f}", "lowest": "{:.3f}", "highest": "{:.3f}"}
+COLUMNS = {
+    "network": "{}",
+    "steps": "{:,d}",
+    "cases": "{:d}",
+    "seeds": "{:d}",
+    "mean_dice": "{:.3f}",
+    "lowest": "{:.3f}",
+    "highest": "{:.3f}",
+}
 
 
 def main() -> int:
@@ -37,21 +45,23 @@ def rows_of(results: Sequence[Result]) -> list[Result]:
     """One row for each network and number of cases: mean and range over the seeds."""
     groups: dict[tuple[str, int, int], list[float]] = {}
     for result in results:
-        groups.setdefault((label_of(result), result["cases"], result["steps"]), []).append(result["dice"])
+        groups.setdefault((label_of(result), result["steps"], result["cases"]), []).append(result["dice"])
     return [
         {"network": network, "cases": cases, "steps": steps, "seeds": len(dice), "mean_dice": float(np.mean(dice)),
          "lowest": min(dice), "highest": max(dice)}
-        for (network, cases, steps), dice in sorted(groups.items())
+        for (network, steps, cases), dice in sorted(groups.items())
     ]  # fmt: skip
 
 
 def draw(rows: Sequence[Result], path: Path) -> None:
-    """Dice over the number of cases, with the range of the seeds."""
+    """Dice over the number of cases, with the range of the seeds; a line for each network and number of steps."""
     with svg_axes(path, 7, 4) as axes:
-        for network in dict.fromkeys(row["network"] for row in rows):
-            mine = sorted((row for row in rows if row["network"] == network), key=lambda row: row["cases"])
+        for network, steps in dict.fromkeys((row["network"], row["steps"]) for row in rows):
+            mine = sorted(
+                (row for row in rows if (row["network"], row["steps"]) == (network, steps)), key=lambda row: row["cases"]
+            )
             cases, mean, low, high = ([row[key] for row in mine] for key in ("cases", "mean_dice", "lowest", "highest"))
-            (line,) = axes.plot(cases, mean, marker="o", label=network)
+            (line,) = axes.plot(cases, mean, marker="o", label=f"{network}, {steps:,} steps")
             axes.fill_between(cases, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
         axes.set(xscale="log", xlabel="training cases", ylabel="mean foreground Dice on test cases")
         ticks = sorted({row["cases"] for row in rows})
