@@ -13,7 +13,9 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any
 
-from benchmarks import few_cases, scale_robustness
+import numpy as np
+
+from benchmarks import cost, few_cases, scale_robustness
 from benchmarks.learning_results import columns_of, read_results, rows_of
 from benchmarks.tables import text_table
 from configs.files import read_json, write_text
@@ -112,11 +114,36 @@ def few() -> str:
     return markdown(few_cases.rows_of(results), few_cases.COLUMNS)
 
 
-def sizes() -> str:
+def sizes(folder: str) -> str:
     """Dice over the size of the anatomy."""
-    results = [read_json(path) for path in sorted((MEASURED / "scale_robustness").glob("*.json"))]
+    results = [read_json(path) for path in sorted((MEASURED / folder).glob("*.json"))]
     rows = scale_robustness.rows_of(results)
     return markdown(rows, scale_robustness.columns_of(rows))
+
+
+def costs() -> str:
+    """Of the planned networks, side by side."""
+    shown = ("network", "parameters", "step_s", "step_ratio", "step_memory_mb", "prediction_us_per_voxel", "prediction_ratio",
+             "prediction_memory_mb")  # fmt: skip
+    return markdown(read_json(MEASURED / "cost.json")["rows"], {name: cost.COLUMNS[name] for name in shown})
+
+
+def equivariance_of_trained() -> str:
+    """Errors of trained networks, a row for each kind of training: mean over its models."""
+    rows = [row for row in read_json(MEASURED / "equivariance.json")["rows"] if row["kind"] == "trained network"]
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        _, _, sizes_averaged = row["settings"].partition("mean of ")
+        seen = f"{row['on']}{', mean of ' if sizes_averaged else ''}{sizes_averaged}"
+        groups.setdefault((row["name"].partition(", ")[2], seen), []).append(row)
+    found = []
+    for (model, seen), members in groups.items():
+        errors = {factor: float(np.mean([row["errors"][factor] for row in members])) for factor in members[0]["errors"]}
+        found.append(
+            {"model": model, "on": seen, "models": len(members)} | errors | {"mean": float(np.mean(list(errors.values())))}
+        )
+    factors = [name for name in found[0] if name[0].isdigit()]
+    return markdown(found, {"model": "{}", "on": "{}", "models": "{:d}"} | dict.fromkeys([*factors, "mean"], "{:.3f}"))
 
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -126,7 +153,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "training_parity": training_parity,
     "training_speed": training_speed,
     "few_cases": few,
-    "scale_robustness": sizes,
+    "scale_robustness": partial(sizes, "scale_robustness"),
+    "second_dataset": partial(sizes, "second_dataset"),
+    "cost": costs,
+    "equivariance": equivariance_of_trained,
 }
 
 
