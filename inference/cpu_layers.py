@@ -10,7 +10,9 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from inference.scale_layers import CPUScaleConvolution, suits_scales
 from inference.winograd import FEWEST_SLICES, WinogradConvolution, suits
+from se_unet.convolution import ScaleConvolution
 
 
 class OneDNNConvolution(nn.Module):
@@ -53,7 +55,7 @@ class PatchwiseUp(nn.Module):
 
 
 def for_cpu(network: nn.Module) -> nn.Module:
-    """A copy of a network in evaluation mode with its ordinary 3D convolutions rewritten; the network itself where it has none."""
+    """A copy of a network in evaluation mode with its 3D convolutions rewritten; the network itself where it has none to rewrite."""
     if not torch.backends.mkldnn.is_available() or not any(_rewritten(module) for module in network.modules()):
         return network
     copied = copy.deepcopy(network).requires_grad_(False)
@@ -72,4 +74,6 @@ def _rewritten(module: nn.Module) -> nn.Module | None:
     if type(module) is nn.ConvTranspose3d and module.stride == module.kernel_size and module.groups == 1:
         moved = any((*module.padding, *module.output_padding)) or set(module.dilation) != {1}
         return None if moved else PatchwiseUp(module)
+    if isinstance(module, ScaleConvolution) and suits_scales(module):
+        return CPUScaleConvolution(module)
     return None

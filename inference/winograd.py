@@ -8,7 +8,8 @@ Only the slowest axis is treated so: mixing whole slices is a matrix product at 
 take cost as much as the products they save.
 """
 
-from functools import cached_property
+from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -43,52 +44,83 @@ FEWEST_SLICES = 8  # below, the last block is too empty
 FEWEST_CHANNELS = 16  # below, mixing takes as long as the products
 
 
+Mixings = tuple[tuple[slice, Tensor], ...]  # for each four results: the slices of the map that they need, and (6, slices)
+
+
+def mixings(padded: Tensor) -> Mixings:
+    """How the slices of a map are mixed, after an operator along Z that pads it.
+
+    Args:
+        padded: (Z + 2, Z) float64; what is to be convolved, from the slices of the map. Its rows are zero but about the diagonal.
+    """
+    found = []
+    for start in range(0, len(padded) - _TAPS + 1, _SLICES):
+        rows = padded[start : start + len(_MIX)]  # beyond, it is zero
+        matrix = _EXACT_MIX[:, : len(rows)] @ rows
+        needed = rows.any(0).nonzero().flatten().tolist()
+        columns = slice(needed[0], needed[-1] + 1)
+        found.append((columns, matrix[:, columns].float().contiguous()))
+    return tuple(found)
+
+
+@lru_cache(maxsize=64)
+def zero_padded(depth: int) -> Mixings:
+    """For maps of so many slices, with zeros beyond."""
+    return mixings(nn.functional.pad(torch.eye(depth, dtype=torch.float64), (0, 0, 1, 1)))
+
+
+class MinimalFilter:
+    """A kernel of three taps along Z, in the form that mixed slices are convolved with.
+
+    Args:
+        weight: (O, I, 3, K_y, K_x) float32.
+        bias: (O,), or None.
+        padding: zeros along Y and X.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, padding: Sequence[int]):
+        mixed = torch.einsum("kz,oizyx->koiyx", _KERNELS, weight.detach().double()).float()
+        self._planes = [plane.contiguous(memory_format=torch.channels_last) for plane in mixed]
+        self._biases = [None if bias is None else bias.detach() * share for share in _BIAS_SHARES]
+        self._padding = [int(size) for size in padding]
+
+    def __call__(self, x: Tensor, mixed: Mixings) -> Tensor:
+        """(Z, Y, X, C), contiguous -> (Z, Y', X', C')."""
+        depth, shape, rows = len(x), x.shape[1:], x.flatten(1)
+        result: Tensor | None = None
+        for first in range(0, len(mixed), _BLOCKS):
+            some = mixed[first : first + _BLOCKS]
+            slices = rows.new_empty(len(_MIX), len(some), rows.shape[1])
+            for place, (columns, matrix) in enumerate(some):
+                torch.mm(matrix, rows[columns], out=slices[:, place])
+            convolved = torch.stack([self._plane(index, slices[index].view(len(some), *shape)) for index in range(len(_MIX))])
+            result = x.new_empty(depth, *convolved.shape[2:]) if result is None else result
+            for place in range(len(some)):
+                block = result[(first + place) * _SLICES : (first + place + 1) * _SLICES].flatten(1)
+                torch.mm(_BACK[: len(block)], convolved[:, place].flatten(1), out=block)
+        return x if result is None else result
+
+    def _plane(self, index: int, x: Tensor) -> Tensor:
+        """(N, Y, X, C) -> (N, Y', X', C') with one of the 2D kernels."""
+        planes = torch.mkldnn_convolution(
+            x.movedim(-1, 1), self._planes[index], self._biases[index], self._padding, [1, 1], [1, 1], 1
+        )
+        return planes.movedim(1, -1)
+
+
 class WinogradConvolution(nn.Module):
     """A `torch.nn.Conv3d` of three taps along Z, zero-padded by one there, without stride; see `suits`."""
 
     def __init__(self, source: nn.Conv3d):
         super().__init__()
-        self.weight, self.bias = source.weight.detach(), source.bias
-        self.padding = [int(size) for size in source.padding[1:]]
-
-    @cached_property
-    def planes(self) -> list[Tensor]:
-        """The six 2D kernels, (O, I, K_y, K_x) each."""
-        mixed = torch.einsum("kz,oizyx->koiyx", _KERNELS, self.weight.double()).float()
-        return [plane.contiguous(memory_format=torch.channels_last) for plane in mixed]
+        padding = (int(source.padding[1]), int(source.padding[2]))
+        self._filter = MinimalFilter(source.weight, source.bias, padding)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, Z, Y, X) -> (B, C', Z, Y', X'), channels innermost."""
         maps = x.movedim(1, -1).contiguous()
-        results = [self._convolve(one) for one in maps]
+        results = [self._filter(one, zero_padded(len(one))) for one in maps]
         return (torch.stack(results) if len(results) > 1 else results[0][None]).movedim(-1, 1)
-
-    def _convolve(self, x: Tensor) -> Tensor:
-        """(Z, Y, X, C) -> (Z, Y', X', C')."""
-        depth, shape = len(x), x.shape[1:]
-        rows, result = x.flatten(1), None
-        blocks = -(-depth // _SLICES)
-        for first in range(0, blocks, _BLOCKS):
-            some = range(first, min(first + _BLOCKS, blocks))
-            mixed = rows.new_empty(len(_MIX), len(some), rows.shape[1])
-            for place, block in enumerate(some):
-                start = block * _SLICES - _TAPS // 2
-                inside = range(max(start, 0), min(start + len(_MIX), depth))  # beyond, the map is zero
-                columns = _MIX[:, inside.start - start : inside.stop - start]
-                torch.mm(columns, rows[inside.start : inside.stop], out=mixed[:, place])
-            convolved = torch.stack([self._plane(index, mixed[index].view(len(some), *shape)) for index in range(len(_MIX))])
-            result = x.new_empty(depth, *convolved.shape[2:]) if result is None else result
-            for place, block in enumerate(some):
-                slices = result[block * _SLICES : (block + 1) * _SLICES].flatten(1)
-                torch.mm(_BACK[: len(slices)], convolved[:, place].flatten(1), out=slices)
-        return x if result is None else result
-
-    def _plane(self, index: int, x: Tensor) -> Tensor:
-        """(N, Y, X, C) -> (N, Y', X', C') with one of the 2D kernels."""
-        bias = None if self.bias is None else self.bias * _BIAS_SHARES[index]
-        return torch.mkldnn_convolution(x.movedim(-1, 1), self.planes[index], bias, self.padding, [1, 1], [1, 1], 1).movedim(
-            1, -1
-        )
 
 
 def suits(convolution: nn.Conv3d) -> bool:

@@ -130,9 +130,11 @@ class GroupConvolution(ScaleConvolution):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve each scale, seeing `scale_size` scales."""
-        if self.scale_size > 1:
-            x = torch.cat([_shift_scales(x, j) for j in range(self.scale_size)], 1)
-        return self._evaluate(x)
+        return self._evaluate(self.gathered(x))
+
+    def gathered(self, x: Tensor) -> Tensor:
+        """Beside each scale's channels those of the scales above that it sees: (B, C * scale_size, S, Z, Y, X)."""
+        return x if self.scale_size == 1 else torch.cat([_shift_scales(x, j) for j in range(self.scale_size)], 1)
 
 
 def _order_zero_profiles(functions: Tensor, active: Sequence[bool]) -> list[Tensor | None]:
