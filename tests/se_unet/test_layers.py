@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from se_unet.dropout import ScaleDropout, ScaleEquivariantDropout
+from se_unet.grids import per_scale_separable
 from se_unet.head import ScaleHead, project
 from se_unet.norm import ScaleBatchNorm, ScaleGroupNorm, ScaleInstanceNorm
 from se_unet.pointwise import PointwiseConvolution, ScaleMixing
@@ -279,3 +280,16 @@ def test_scale_dropout_of_one_scale_does_nothing() -> None:
 def test_a_probability_out_of_range_is_refused(kind: Any, probability: float) -> None:
     with pytest.raises(ValueError, match=r"lies in \[0, 1\)"):
         kind(probability)
+
+
+@pytest.mark.parametrize("channels", [3, 15, 16, 20])
+@pytest.mark.parametrize("needs_gradient", [False, True])
+def test_each_scale_and_axis_has_its_own_matrix(channels: int, needs_gradient: bool) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, channels, 3, 5, 6, 7, requires_grad=needs_gradient)
+    z, y, x_axis = (torch.randn(3, outputs, inputs) for outputs, inputs in ((4, 5), (6, 6), (9, 7)))
+    expected = torch.einsum("bcszyx,skz,sjy,six->bcskji", x, z, y, x_axis)
+    torch.testing.assert_close(per_scale_separable(x, (z, y, x_axis)), expected, atol=1e-4, rtol=1e-4)
+    shared = per_scale_separable(x, (z[:1], None, x_axis[:1]))
+    torch.testing.assert_close(shared, torch.einsum("bcszyx,kz,ix->bcskyi", x, z[0], x_axis[0]), atol=1e-4, rtol=1e-4)
+    assert shared.movedim(1, -1).is_contiguous()
