@@ -3,6 +3,7 @@
 Everything is written to `demo_output`, which starts anew each time. All steps are calls of the public Python interface.
 """
 
+import argparse
 import logging
 import shutil
 import sys
@@ -43,6 +44,7 @@ PREDICTION = PredictionOptions(scales=(1.0,))  # the phantoms' sizes are those o
 
 def main() -> int:
     """Run all steps and print the scores, and where the pictures are. Returns the exit code."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     start = time.monotonic()
     shutil.rmtree(OUTPUT, ignore_errors=True)

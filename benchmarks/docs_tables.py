@@ -121,6 +121,20 @@ def sizes(folder: str) -> str:
     return markdown(rows, scale_robustness.columns_of(rows))
 
 
+def learning_rates() -> str:
+    """Validation Dice of both networks by the learning rate of the preset `quick`."""
+    groups: dict[tuple[int, float, str], list[float]] = {}
+    for row in read_json(MEASURED / "learning_rates.json")["rows"]:
+        groups.setdefault((row["cases"], row["learning_rate"], row["network"]), []).append(row["dice"])
+    rows = [
+        {"cases": cases, "learning_rate": rate, "network": network, "seeds": len(dice), "mean_dice": float(np.mean(dice)),
+         "each": ", ".join(f"{value:.3f}" for value in dice)}
+        for (cases, rate, network), dice in sorted(groups.items())
+    ]  # fmt: skip
+    columns = {"cases": "{:d}", "learning_rate": "{:g}", "network": "{}", "seeds": "{:d}", "mean_dice": "{:.3f}", "each": "{}"}
+    return markdown(rows, columns)
+
+
 def costs() -> str:
     """Of the planned networks, side by side."""
     shown = ("network", "parameters", "step_s", "step_ratio", "step_memory_mb", "prediction_us_per_voxel", "prediction_ratio",
@@ -155,6 +169,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "few_cases": few,
     "scale_robustness": partial(sizes, "scale_robustness"),
     "second_dataset": partial(sizes, "second_dataset"),
+    "learning_rates": learning_rates,
     "cost": costs,
     "equivariance": equivariance_of_trained,
 }
