@@ -33,6 +33,9 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--preset", default="quick", help="of our trainings")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--peer", type=Path, help=f"Python of an environment with {PEER}")
+    parser.add_argument(
+        "--spacing", nargs=3, type=float, metavar=("Z", "Y", "X"), help="mm of our networks' grid; default: as planned"
+    )
     parser.add_argument("--most", type=int, help="measure on the first so many test cases")
     parser.add_argument("--csv", type=Path, help="write the table of all finished runs")
     parser.add_argument("--figure", type=Path, help="draw them into this SVG")
@@ -46,7 +49,8 @@ def recipe_of(arguments: argparse.Namespace) -> Recipe:
     for folder in (arguments.work, arguments.output):
         folder.mkdir(parents=True, exist_ok=True)
     names = ("dataset", "work", "steps", "batch", "features", "preset", "threads", "peer")
-    return Recipe(**{name: getattr(arguments, name) for name in names})
+    spacing = tuple(arguments.spacing) if arguments.spacing else None
+    return Recipe(**{name: getattr(arguments, name) for name in names}, spacing=spacing)
 
 
 def run_missing(arguments: argparse.Namespace, sizes: list[int], dice: Measure) -> list[Result]:
@@ -59,7 +63,13 @@ def run_missing(arguments: argparse.Namespace, sizes: list[int], dice: Measure) 
             continue
         cases = dict(list(test_cases(recipe.dataset, size, seed).items())[: arguments.most])
         facts = {"network": network, "scaling": condition.scaling, "cases": size, "seed": seed, "steps": recipe.steps}
-        facts |= {"batch": recipe.batch, "features": recipe.features, "preset": recipe.preset, "tested": len(cases)}
+        facts |= {
+            "batch": recipe.batch,
+            "features": recipe.features,
+            "preset": recipe.preset,
+            "spacing": recipe.spacing,
+            "tested": len(cases),
+        }
         write_json(path, facts | {"dice": dice(trained(condition, recipe), cases)})
         print(f"{path.stem}: done", flush=True)
     return [read_json(path) for path in sorted(arguments.output.glob("*.json"))]

@@ -41,6 +41,7 @@ class Recipe:
         preset: optimiser and everything else of our trainings.
         threads: of nnU-Net's processes.
         peer: Python of nnU-Net's environment, or None.
+        spacing: mm (Z, Y, X) of our networks' grid, instead of the planned one.
     """
 
     dataset: Path
@@ -51,6 +52,7 @@ class Recipe:
     preset: str = "quick"
     threads: int = 1
     peer: Path | None = None
+    spacing: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,9 @@ def _prepared(condition: Condition, recipe: Recipe, split: dict[str, list[str]])
     group = condition.network.removeprefix("se") if condition.network.startswith("se") else ""
     shared = recipe.work / f"prepared{group}"
     if not (shared / recipe.dataset.name / "plan.json").is_file():
-        options = PlanningOptions(configurations=("3d_fullres",), num_scales=int(group) if group else None)
+        options = PlanningOptions(
+            configurations=("3d_fullres",), num_scales=int(group) if group else None, spacing=recipe.spacing
+        )
         plan_and_preprocess(recipe.dataset, shared, options, jobs=1)
     work = recipe.work / f"cases_{condition.size}_{condition.seed}{'_scales_' + group if group else ''}"
     folder = work / recipe.dataset.name
