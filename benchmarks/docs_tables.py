@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import cost, few_cases, scale_robustness
+from benchmarks import cost, equivariance, few_cases, scale_robustness
 from benchmarks.learning_results import columns_of, read_results, rows_of
 from benchmarks.tables import text_table
 from configs.files import read_json, write_text
@@ -144,20 +144,12 @@ def costs() -> str:
 
 def equivariance_of_trained() -> str:
     """Errors of trained networks, a row for each kind of training: mean over its models."""
-    rows = [row for row in read_json(MEASURED / "equivariance.json")["rows"] if row["kind"] == "trained network"]
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in rows:
-        _, _, sizes_averaged = row["settings"].partition("mean of ")
-        seen = f"{row['on']}{', mean of ' if sizes_averaged else ''}{sizes_averaged}"
-        groups.setdefault((row["name"].partition(", ")[2], seen), []).append(row)
-    found = []
-    for (model, seen), members in groups.items():
-        errors = {factor: float(np.mean([row["errors"][factor] for row in members])) for factor in members[0]["errors"]}
-        found.append(
-            {"model": model, "on": seen, "models": len(members)} | errors | {"mean": float(np.mean(list(errors.values())))}
-        )
-    factors = [name for name in found[0] if name[0].isdigit()]
-    return markdown(found, {"model": "{}", "on": "{}", "models": "{:d}"} | dict.fromkeys([*factors, "mean"], "{:.3f}"))
+    rows = [
+        row for row in equivariance.pooled(read_json(MEASURED / "equivariance.json")["rows"]) if row["kind"] == "trained network"
+    ]
+    factors = list(rows[0]["errors"])
+    columns = {"name": "{}", "on": "{}", "models": "{:d}"} | dict.fromkeys([*factors, "mean"], "{:.3f}")
+    return markdown([row | row["errors"] for row in rows], columns)
 
 
 TABLES: dict[str, Callable[[], str]] = {

@@ -86,6 +86,7 @@ def main(words: Sequence[str] | None = None) -> int:
     return 0
 
 
+TRAINED, MEAN_OF = "trained network", "mean of "  # a kind of row, and what its settings end with where sizes are averaged
 IDENTITY = ("kind", "name", "on", "settings")
 
 
@@ -125,12 +126,12 @@ def to_measure(arguments: argparse.Namespace) -> Iterator[tuple[Row, Callable[[]
         name = f"{folder.resolve().parents[1].name}, {folder.resolve().name}"
         for on, errors in (("fields", curve.on_fields), ("images", curve.on_cases)):
             if errors is not None:
-                key = dict(zip(IDENTITY, ("trained network", name, on, f"fold {curve.fold}, {curve.weights[:12]}"), strict=True))
+                key = dict(zip(IDENTITY, (TRAINED, name, on, f"fold {curve.fold}, {curve.weights[:12]}"), strict=True))
                 yield key, partial(written, curve.factors, errors)
         for number in arguments.sizes:
-            settings = f"fold {curve.fold}, {curve.weights[:12]}, mean of {number} sizes"
+            settings = f"fold {curve.fold}, {curve.weights[:12]}, {MEAN_OF}{number} sizes"
             yield (
-                dict(zip(IDENTITY, ("trained network", name, "images", settings), strict=True)),
+                dict(zip(IDENTITY, (TRAINED, name, "images", settings), strict=True)),
                 partial(of_mean, folder, number),
             )
 
@@ -236,17 +237,36 @@ def flattened(row: Row) -> Row:
     return {name: value for name, value in row.items() if name != "errors"} | row["errors"]
 
 
+def pooled(rows: Sequence[Row]) -> list[Row]:
+    """Trained models of one folder's name as one row, `models` being their number: means of their errors. Other rows as they are."""
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        is_trained = row["kind"] == TRAINED
+        name = row["name"].partition(", ")[2] if is_trained else row["name"]
+        _, _, averaged = row["settings"].partition(MEAN_OF) if is_trained else ("", "", "")
+        seen = f"{row['on']}, {MEAN_OF}{averaged}" if averaged else row["on"]
+        groups.setdefault((row["kind"], name, seen, "" if is_trained else row["settings"]), []).append(row)
+    found = []
+    for (kind, name, seen, settings), members in groups.items():
+        errors = {factor: sum(row["errors"][factor] for row in members) / len(members) for factor in members[0]["errors"]}
+        key = {"kind": kind, "name": name, "on": seen, "settings": settings, "models": len(members)}
+        found.append(key | {"mean": sum(errors.values()) / len(errors), "errors": errors})
+    return found
+
+
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """One panel for each kind of module: the errors over the factor; dashed on real images."""
+    """One panel for each kind of module: the errors over the factor; dashed on real images, dotted for means over sizes of these."""
+    rows = pooled(rows)
     kinds = list(dict.fromkeys(row["kind"] for row in rows))
-    with svg_axes(path, 4.2 * len(kinds), 4.4, len(kinds)) as axes:
+    with svg_axes(path, 4.6 * len(kinds), 5.6, len(kinds)) as axes:
         for panel, kind in zip([axes] if len(kinds) == 1 else axes, kinds, strict=True):
             mine = [row for row in rows if row["kind"] == kind]
             names = list(dict.fromkeys(row["name"] for row in mine))
             for row in mine:
                 places = sorted(row["errors"], key=float)
-                style = {"color": f"C{names.index(row['name'])}", "linestyle": "--" if row["on"] == "images" else "-"}
-                label = row["name"] + (", real images" if row["on"] == "images" else "")
+                dashes = {"fields": "-", "images": "--"}.get(row["on"], ":")
+                style = {"color": f"C{names.index(row['name'])}", "linestyle": dashes}
+                label = row["name"] + ("" if row["on"] == "fields" else f", real {row['on']}")
                 panel.plot(
                     [float(place) for place in places],
                     [row["errors"][place] for place in places],
@@ -256,7 +276,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
                 )
             panel.set(title=kind, xlabel="factor of the size", yscale="log")
             panel.grid(alpha=0.3)
-            panel.legend(frameon=False, fontsize="x-small", loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
+            panel.legend(frameon=False, fontsize="x-small", loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=1)
             panel.set_ylabel("equivariance error" if kind == kinds[0] else "")
 
 

@@ -54,12 +54,14 @@ def rows_of(results: Sequence[Result]) -> list[Result]:
 
 
 def draw(rows: Sequence[Result], path: Path) -> None:
-    """Dice over the number of cases, with the range of the seeds; a line for each network and number of steps."""
+    """Dice over the number of cases, with the range of the seeds; a line for each network and number of steps that has one."""
     with svg_axes(path, 7, 4) as axes:
         for network, steps in dict.fromkeys((row["network"], row["steps"]) for row in rows):
             mine = sorted(
                 (row for row in rows if (row["network"], row["steps"]) == (network, steps)), key=lambda row: row["cases"]
             )
+            if len(mine) < 2:
+                continue
             cases, mean, low, high = ([row[key] for row in mine] for key in ("cases", "mean_dice", "lowest", "highest"))
             (line,) = axes.plot(cases, mean, marker="o", label=f"{network}, {steps:,} steps")
             axes.fill_between(cases, low, high, color=line.get_color(), alpha=0.15, linewidth=0)

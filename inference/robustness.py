@@ -26,6 +26,7 @@ from inference.options import CONFIDENCE, PredictionOptions
 from inference.predictor import Predictor
 from inference.scaling import resample_image, scaled_shape
 from inference.scores import score_case
+from preprocessing.cropping import nonzero_mask
 from preprocessing.geometry import Geometry
 from preprocessing.images import read_image, read_labels
 from preprocessing.labels import to_class_indices
@@ -160,6 +161,9 @@ def scale_robustness(
 def rescale(case: ValidationCase, factor: float) -> tuple[NDArray[np.float32], NDArray[np.int16], Geometry]:
     """Image, class indices and geometry of the anatomy made `factor` times as large, at the same spacing.
 
+    What is 0 around the anatomy, as around a brain that was cut out, stays exactly 0: preparing crops and normalises by it, and
+    splines would leave ripples there.
+
     Raises:
         ValueError: the factor is not positive.
     """
@@ -168,8 +172,9 @@ def rescale(case: ValidationCase, factor: float) -> tuple[NDArray[np.float32], N
         return case.image, case.indices, case.geometry
     resized = resample_image(torch.from_numpy(np.array(case.image)), shape)
     low, high = (torch.from_numpy(end(case.image, axis=(1, 2, 3), keepdims=True)) for end in (np.min, np.max))
-    geometry = Geometry.from_affine(shape, case.geometry.affine)
-    return resized.clamp(low, high).numpy(), resample_labels(case.indices, shape), geometry
+    clamped = resized.clamp(low, high).numpy()
+    clamped *= resample_labels(nonzero_mask(case.image).astype(np.int16), shape)
+    return clamped, resample_labels(case.indices, shape), Geometry.from_affine(shape, case.geometry.affine)
 
 
 def validation_cases(model_folder: Path, fold: str) -> list[str]:

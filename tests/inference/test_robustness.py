@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from configs.files import write_json
 from configs.plan import Plan
@@ -21,6 +22,7 @@ from inference.robustness import (
     validation_cases,
 )
 from inference.scale_weights import mixture_weights
+from inference.scaling import resample_image, scaled_shape
 from preprocessing.dataset import open_dataset
 from preprocessing.geometry import Geometry
 from preprocessing.images import write_labels, write_scalar
@@ -65,6 +67,17 @@ def test_anatomy_grows_and_spacing_stays(model: Path) -> None:
         grown = (indices == 1).sum() / (case.indices == 1).sum()
         assert grown == pytest.approx(factor**3, rel=0.15)
     assert rescale(case, 1.0)[0] is case.image
+
+
+def test_nothing_around_the_anatomy_stays_nothing() -> None:
+    image = np.zeros((2, 20, 20, 20), np.float32)
+    image[:, 5:15, 5:15, 5:15] = 100 + np.random.default_rng(0).normal(0, 10, (2, 10, 10, 10))
+    case = ValidationCase("c", "0", image, (image[0] > 0).astype(np.int16), Geometry.from_affine((20, 20, 20), np.eye(4)))
+    for factor in (0.7, 0.9, 1.5):
+        rescaled, indices, _ = rescale(case, factor)
+        assert ((rescaled != 0).all(0) == (indices == 1)).mean() > 0.98
+        rippled = resample_image(torch.from_numpy(image), scaled_shape((20, 20, 20), factor)).numpy()
+        assert (rippled != 0).mean() > 1.5 * (rescaled != 0).mean()  # what splines alone leave
 
 
 def test_values_of_files_come_back(model: Path) -> None:
