@@ -144,9 +144,8 @@ def costs() -> str:
 
 def equivariance_of_trained() -> str:
     """Errors of trained networks, a row for each kind of training: mean over its models."""
-    rows = [
-        row for row in equivariance.pooled(read_json(MEASURED / "equivariance.json")["rows"]) if row["kind"] == "trained network"
-    ]
+    measured = equivariance.pooled(read_json(MEASURED / "equivariance.json")["rows"])
+    rows = [row for row in measured if row["kind"] == equivariance.TRAINED]
     factors = list(rows[0]["errors"])
     columns = {"name": "{}", "on": "{}", "models": "{:d}"} | dict.fromkeys([*factors, "mean"], "{:.3f}")
     return markdown([row | row["errors"] for row in rows], columns)

@@ -27,7 +27,7 @@ from benchmarks.figures import svg_axes
 from benchmarks.networks import NETWORKS, PLAIN, describe, equal_cost
 from benchmarks.tables import text_table, write_csv
 from configs.files import read_json, write_json
-from inference.model import find_weights, load_model
+from inference.model import load_model
 from inference.report.equivariance import (
     FACTORS,
     case_errors,
@@ -36,7 +36,7 @@ from inference.report.equivariance import (
     seen_grid,
     validation_images,
 )
-from inference.report.trained import read_trained
+from inference.report.trained import TrainedModel, read_trained
 from inference.scaling import resample_image
 from preprocessing.dataset import open_dataset
 from preprocessing.images import read_image
@@ -86,7 +86,7 @@ def main(words: Sequence[str] | None = None) -> int:
     return 0
 
 
-TRAINED, MEAN_OF = "trained network", "mean of "  # a kind of row, and what its settings end with where sizes are averaged
+TRAINED = "trained network"  # a kind of row
 IDENTITY = ("kind", "name", "on", "settings")
 
 
@@ -122,18 +122,17 @@ def to_measure(arguments: argparse.Namespace) -> Iterator[tuple[Row, Callable[[]
             key = dict(zip(IDENTITY, ("untrained network", name, "images", found), strict=True))
             yield key, partial(on_images, make, factors, weights, arguments.images, arguments.cases)
     for folder in arguments.models:
-        curve = equivariance_curve(read_trained(folder), "cpu")  # kept in the folder, as long as its weights are these
+        model = read_trained(folder)
+        curve = equivariance_curve(model, "cpu")  # kept in the folder, as long as its weights are these
         name = f"{folder.resolve().parents[1].name}, {folder.resolve().name}"
+        settings = f"fold {curve.fold}, {curve.weights[:12]}"
         for on, errors in (("fields", curve.on_fields), ("images", curve.on_cases)):
             if errors is not None:
-                key = dict(zip(IDENTITY, (TRAINED, name, on, f"fold {curve.fold}, {curve.weights[:12]}"), strict=True))
+                key = dict(zip(IDENTITY, (TRAINED, name, on, settings), strict=True))
                 yield key, partial(written, curve.factors, errors)
         for number in arguments.sizes:
-            settings = f"fold {curve.fold}, {curve.weights[:12]}, {MEAN_OF}{number} sizes"
-            yield (
-                dict(zip(IDENTITY, (TRAINED, name, "images", settings), strict=True)),
-                partial(of_mean, folder, number),
-            )
+            key = dict(zip(IDENTITY, (TRAINED, name, f"images, mean of {number} sizes", settings), strict=True))
+            yield key, partial(of_mean, model, curve.fold, number)
 
 
 def of_layer(name: str, factors: Sequence[float], weights: int) -> dict[str, float]:
@@ -187,11 +186,9 @@ def on_images(
 
 
 @torch.no_grad()
-def of_mean(folder: Path, number: int) -> dict[str, float]:
-    """Errors of the mean over sizes of the image, on the validation cases of a trained model's first fold."""
-    model = read_trained(folder)
-    fold, _ = next(iter(find_weights(folder, None, "final").items()))
-    loaded = load_model(folder, [fold])
+def of_mean(model: TrainedModel, fold: str, number: int) -> dict[str, float]:
+    """Errors of the mean over sizes of the image, on the validation cases of a fold."""
+    loaded = load_model(model.folder, [fold])
     planned, has_regions = loaded.network_plan, model.planned.dataset.has_regions
     single = probabilities_of(loaded.networks[fold].eval(), has_regions, torch.device("cpu"))
     factors = [ENSEMBLE_STEP ** (index - (number - 1) / 2) for index in range(number)]
@@ -241,15 +238,12 @@ def pooled(rows: Sequence[Row]) -> list[Row]:
     """Trained models of one folder's name as one row, `models` being their number: means of their errors. Other rows as they are."""
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
-        is_trained = row["kind"] == TRAINED
-        name = row["name"].partition(", ")[2] if is_trained else row["name"]
-        _, _, averaged = row["settings"].partition(MEAN_OF) if is_trained else ("", "", "")
-        seen = f"{row['on']}, {MEAN_OF}{averaged}" if averaged else row["on"]
-        groups.setdefault((row["kind"], name, seen, "" if is_trained else row["settings"]), []).append(row)
+        alike = {"name": row["name"].partition(", ")[2], "settings": ""} if row["kind"] == TRAINED else {}
+        groups.setdefault(tuple((row | alike)[part] for part in IDENTITY), []).append(row)
     found = []
-    for (kind, name, seen, settings), members in groups.items():
+    for identity, members in groups.items():
         errors = {factor: sum(row["errors"][factor] for row in members) / len(members) for factor in members[0]["errors"]}
-        key = {"kind": kind, "name": name, "on": seen, "settings": settings, "models": len(members)}
+        key = dict(zip(IDENTITY, identity, strict=True)) | {"models": len(members)}
         found.append(key | {"mean": sum(errors.values()) / len(errors), "errors": errors})
     return found
 

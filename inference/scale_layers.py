@@ -7,7 +7,7 @@ costs nothing more. Where it does not pay, oneDNN convolves; PyTorch sends small
 import torch
 from torch import Tensor, nn
 
-from inference.winograd import FEWEST_CHANNELS, FEWEST_SLICES, MinimalFilter, mixings
+from inference.winograd import FEWEST_CHANNELS, FEWEST_SLICES, MinimalFilter, mixings, stacked
 from se_unet.convolution import GroupConvolution, LiftingConvolution, ScaleConvolution
 from se_unet.grids import band_matrix
 from se_unet.row_blur import blur_rows
@@ -23,7 +23,7 @@ class CPUScaleConvolution(nn.Module):
         super().__init__()
         self.source = source
         with torch.no_grad():
-            kernels = source.kernels("factorised").contiguous()
+            kernels = source.kernels("factorised")
         self._kernels = [kernel.contiguous(memory_format=torch.channels_last_3d) for kernel in kernels]
         is_wide = kernels.shape[2] >= FEWEST_CHANNELS
         self._filters = [MinimalFilter(kernel, source.bias, (0, 0)) for kernel in kernels] if is_wide else []
@@ -34,8 +34,7 @@ class CPUScaleConvolution(nn.Module):
         maps = x.movedim(1, -1).contiguous()
         scales = range(self.source.scales)
         results = [self._convolve(image[scale if len(image) > 1 else 0], scale) for image in maps for scale in scales]
-        stacked = torch.stack(results) if len(results) > 1 else results[0][None]
-        return stacked.unflatten(0, (len(maps), len(scales))).movedim(-1, 1)
+        return stacked(results).unflatten(0, (len(maps), len(scales))).movedim(-1, 1)
 
     def _convolve(self, rows: Tensor, scale: int) -> Tensor:
         """(Z, Y, X, C) -> (Z, Y, X, C')."""

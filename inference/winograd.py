@@ -9,7 +9,7 @@ take cost as much as the products they save.
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -69,6 +69,11 @@ def zero_padded(depth: int) -> Mixings:
     return mixings(nn.functional.pad(torch.eye(depth, dtype=torch.float64), (0, 0, 1, 1)))
 
 
+def stacked(maps: Sequence[Tensor]) -> Tensor:
+    """Maps along a new first axis; without a copy where there is only one."""
+    return torch.stack(list(maps)) if len(maps) > 1 else maps[0][None]
+
+
 class MinimalFilter:
     """A kernel of three taps along Z, in the form that mixed slices are convolved with.
 
@@ -79,10 +84,15 @@ class MinimalFilter:
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, padding: Sequence[int]):
-        mixed = torch.einsum("kz,oizyx->koiyx", _KERNELS, weight.detach().double()).float()
-        self._planes = [plane.contiguous(memory_format=torch.channels_last) for plane in mixed]
+        self._weight = weight.detach()
         self._biases = [None if bias is None else bias.detach() * share for share in _BIAS_SHARES]
-        self._padding = [int(size) for size in padding]
+        self._padding = list(padding)
+
+    @cached_property
+    def _planes(self) -> list[Tensor]:
+        """The six 2D kernels, (O, I, K_y, K_x) each; made when the first deep map comes, as some layers never see one."""
+        mixed = torch.einsum("kz,oizyx->koiyx", _KERNELS, self._weight.double()).float()
+        return [plane.contiguous(memory_format=torch.channels_last) for plane in mixed]
 
     def __call__(self, x: Tensor, mixed: Mixings) -> Tensor:
         """(Z, Y, X, C), contiguous -> (Z, Y', X', C')."""
@@ -113,14 +123,12 @@ class WinogradConvolution(nn.Module):
 
     def __init__(self, source: nn.Conv3d):
         super().__init__()
-        padding = (int(source.padding[1]), int(source.padding[2]))
-        self._filter = MinimalFilter(source.weight, source.bias, padding)
+        self._filter = MinimalFilter(source.weight, source.bias, [int(size) for size in source.padding[1:]])
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, Z, Y, X) -> (B, C', Z, Y', X'), channels innermost."""
         maps = x.movedim(1, -1).contiguous()
-        results = [self._filter(one, zero_padded(len(one))) for one in maps]
-        return (torch.stack(results) if len(results) > 1 else results[0][None]).movedim(-1, 1)
+        return stacked([self._filter(one, zero_padded(len(one))) for one in maps]).movedim(-1, 1)
 
 
 def suits(convolution: nn.Conv3d) -> bool:
