@@ -124,7 +124,7 @@ def to_measure(arguments: argparse.Namespace) -> Iterator[tuple[Row, Callable[[]
     for folder in arguments.models:
         model = read_trained(folder)
         curve = equivariance_curve(model, "cpu")  # kept in the folder, as long as its weights are these
-        name = f"{folder.resolve().parents[1].name}, {folder.resolve().name}"
+        name = name_of(model)
         settings = f"fold {curve.fold}, {curve.weights[:12]}"
         for on, errors in (("fields", curve.on_fields), ("images", curve.on_cases)):
             if errors is not None:
@@ -133,6 +133,13 @@ def to_measure(arguments: argparse.Namespace) -> Iterator[tuple[Row, Callable[[]
         for number in arguments.sizes:
             key = dict(zip(IDENTITY, (TRAINED, name, f"images, mean of {number} sizes", settings), strict=True))
             yield key, partial(of_mean, model, curve.fold, number)
+
+
+def name_of(model: TrainedModel) -> str:
+    """Dataset and folder of a trained model, and the number of its scales where it has several."""
+    folder, group = model.folder.resolve(), model.planned.network.network.scale_group
+    scales = f", {group.number} scales" if group and group.number > 1 else ""
+    return f"{folder.parents[1].name}, {folder.name}{scales}"
 
 
 def of_layer(name: str, factors: Sequence[float], weights: int) -> dict[str, float]:

@@ -29,6 +29,8 @@ COLUMNS = {
     "highest": "{:.3f}",
 }
 
+FAR_BELOW = 0.5  # of the best mean
+
 
 def main() -> int:
     """Run what is missing, print the table, write CSV and figure where asked. Returns the exit code."""
@@ -53,9 +55,17 @@ def rows_of(results: Sequence[Result]) -> list[Result]:
     ]  # fmt: skip
 
 
+def network_of(row: Result) -> str:
+    """The network of a row, however it was trained."""
+    return str(row["network"]).partition(",")[0]
+
+
 def draw(rows: Sequence[Result], path: Path) -> None:
-    """Dice over the number of cases, with the range of the seeds; a line for each network and number of steps that has one."""
+    """Dice over the number of cases, with the range of the seeds: a line for each network and number of steps that has one, dashed where
+    training was at one size. Lines far below the best would flatten all others: the legend says where they are."""
+    best = max(row["mean_dice"] for row in rows)
     with svg_axes(path, 7, 4) as axes:
+        colours = {name: f"C{index}" for index, name in enumerate(dict.fromkeys(network_of(row) for row in rows))}
         for network, steps in dict.fromkeys((row["network"], row["steps"]) for row in rows):
             mine = sorted(
                 (row for row in rows if (row["network"], row["steps"]) == (network, steps)), key=lambda row: row["cases"]
@@ -63,13 +73,19 @@ def draw(rows: Sequence[Result], path: Path) -> None:
             if len(mine) < 2:
                 continue
             cases, mean, low, high = ([row[key] for row in mine] for key in ("cases", "mean_dice", "lowest", "highest"))
-            (line,) = axes.plot(cases, mean, marker="o", label=f"{network}, {steps:,} steps")
-            axes.fill_between(cases, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+            label = f"{network}, {steps:,} steps"
+            if max(mean) < FAR_BELOW * best:
+                span = dict.fromkeys(f"{dice:.2f}" for dice in (min(mean), max(mean)))
+                axes.plot([], [], " ", label=f"{label}: {' to '.join(span)}")
+                continue
+            colour = colours[network_of(mine[0])]
+            axes.plot(cases, mean, "o-" if network == network_of(mine[0]) else "o--", color=colour, label=label)
+            axes.fill_between(cases, low, high, color=colour, alpha=0.1, linewidth=0)
         axes.set(xscale="log", xlabel="training cases", ylabel="mean foreground Dice on test cases")
         ticks = sorted({row["cases"] for row in rows})
         axes.set_xticks(ticks, [str(tick) for tick in ticks])
         axes.minorticks_off()
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, fontsize="small")
         axes.grid(alpha=0.3)
 
 

@@ -93,6 +93,15 @@ def test_errors_on_images_and_fields_stand_apart(tmp_path: Path) -> None:
     assert "any, real images" in (tmp_path / "figure.svg").read_text()
 
 
+def test_models_of_other_seeds_are_one_row_and_those_of_several_scales_another() -> None:
+    key = {"kind": equivariance.TRAINED, "on": "images", "mean": 0.0}
+    models = [("D, se", "fold 0, a", 0.1), ("D, se", "fold 0, b", 0.3), ("D, se, 4 scales", "fold 0, c", 0.1)]
+    rows = [key | {"name": name, "settings": settings, "errors": {"0.8": error}} for name, settings, error in models]
+    one, several = equivariance.pooled(rows)
+    assert (one["name"], one["models"], one["mean"]) == ("se", 2, pytest.approx(0.2))
+    assert (several["name"], several["models"]) == ("se, 4 scales", 1)
+
+
 def test_what_was_measured_is_not_measured_again_and_other_settings_are_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,6 +39,13 @@ def test_few_cases_are_summed_up_over_seeds() -> None:
     assert len(few_cases.rows_of([run(0, 0.7), run(0, 0.7, "baseline")])) == 2
 
 
+def test_a_line_far_below_the_others_is_named_and_flattens_none(tmp_path: Path) -> None:
+    runs = [run(0, dice, network) | {"cases": cases} for network, dice in (("se", 0.8), ("nnU-Net", 0.0)) for cases in (5, 10)]
+    few_cases.draw(few_cases.rows_of(runs), tmp_path / "figure.svg")
+    figure = (tmp_path / "figure.svg").read_text()
+    assert "nnU-Net, 100 steps: 0.00" in figure and "0.80" in figure and "0.40" not in figure
+
+
 @pytest.mark.parametrize("whole", [False, True])
 def test_each_program_of_the_evidence_takes_its_arguments(
     whole: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
