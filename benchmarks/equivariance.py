@@ -17,6 +17,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ SIZE = 64  # voxels along each axis of what networks see
 LAYER_CHANNELS = 4
 SMOOTHING = 3.0  # voxels, of the fields: what networks tell apart are structures of some voxels
 ENSEMBLE_STEP = 1.25  # between sizes of an ensemble
+COLUMNS = 3  # panels of the figure side by side
 IMAGE_BLUR = 1.0  # voxels: takes away what a shrunken grid could not hold
 Row = dict[str, Any]
 
@@ -256,29 +258,28 @@ def pooled(rows: Sequence[Row]) -> list[Row]:
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """One panel for each kind of module: the errors over the factor; dashed on real images, dotted for means over sizes of these."""
+    """One panel for each kind of module and what it saw: the errors over the factor. A trained network has the same colour in all."""
     rows = pooled(rows)
-    kinds = list(dict.fromkeys(row["kind"] for row in rows))
-    with svg_axes(path, 4.6 * len(kinds), 5.6, len(kinds)) as axes:
-        for panel, kind in zip([axes] if len(kinds) == 1 else axes, kinds, strict=True):
-            mine = [row for row in rows if row["kind"] == kind]
-            names = list(dict.fromkeys(row["name"] for row in mine))
-            for row in mine:
+    panels = list(dict.fromkeys((row["kind"], row["on"]) for row in rows))
+    colours = {
+        (kind, name): f"C{index}"
+        for kind, _ in panels
+        for index, name in enumerate(dict.fromkeys(row["name"] for row in rows if row["kind"] == kind))
+    }
+    with svg_axes(path, 4.6 * min(len(panels), COLUMNS), 4.2 * ceil(len(panels) / COLUMNS), len(panels), COLUMNS) as axes:
+        for panel, (kind, on) in zip([axes] if len(panels) == 1 else axes, panels, strict=True):
+            for row in (row for row in rows if (row["kind"], row["on"]) == (kind, on)):
                 places = sorted(row["errors"], key=float)
-                dashes = {"fields": "-", "images": "--"}.get(row["on"], ":")
-                style = {"color": f"C{names.index(row['name'])}", "linestyle": dashes}
-                label = row["name"] + ("" if row["on"] == "fields" else f", real {row['on']}")
                 panel.plot(
                     [float(place) for place in places],
                     [row["errors"][place] for place in places],
                     marker=".",
-                    label=label,
-                    **style,
+                    label=row["name"],
+                    color=colours[kind, row["name"]],
                 )
-            panel.set(title=kind, xlabel="factor of the size", yscale="log")
+            panel.set(title=f"{kind}, {on}", xlabel="factor of the size", ylabel="equivariance error", yscale="log")
             panel.grid(alpha=0.3)
-            panel.legend(frameon=False, fontsize="x-small", loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=1)
-            panel.set_ylabel("equivariance error" if kind == kinds[0] else "")
+            panel.legend(frameon=False, fontsize="x-small", loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=1)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +10,21 @@ from configs.files import replacing
 
 
 @contextmanager
-def svg_axes(path: Path, width: float, height: float, panels: int = 1) -> Iterator[Any]:
-    """Axes to draw into, of a figure of so many inches, or a sequence of them side by side; the file is written whole at the end."""
+def svg_axes(path: Path, width: float, height: float, panels: int = 1, columns: int = 3) -> Iterator[Any]:
+    """Axes to draw into, of a figure of so many inches, or an array of several, so many side by side at most; the file is written whole
+    at the end."""
     import matplotlib
 
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "se-unet"
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, panels, figsize=(width, height), layout="constrained")
+    columns = min(panels, columns)
+    figure, grid = pyplot.subplots(ceil(panels / columns), columns, figsize=(width, height), squeeze=False, layout="constrained")
+    for spare in grid.flat[panels:]:
+        spare.set_axis_off()
     try:
-        yield axes
+        yield grid.flat[0] if panels == 1 else grid.flat[:panels]
         with replacing(path) as temporary:
             figure.savefig(temporary, format="svg", metadata={"Date": None})
     finally:
