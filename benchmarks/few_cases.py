@@ -63,7 +63,7 @@ def network_of(row: Result) -> str:
 def draw(rows: Sequence[Result], path: Path) -> None:
     """Dice over the number of cases, with the range of the seeds: a line for each network and number of steps that has one, dashed where
     training was at one size. Lines far below the best would flatten all others: the legend says where they are."""
-    best = max(row["mean_dice"] for row in rows)
+    best = max((row["mean_dice"] for row in rows), default=0)
     with svg_axes(path, 7, 4) as axes:
         colours = {name: f"C{index}" for index, name in enumerate(dict.fromkeys(network_of(row) for row in rows))}
         for network, steps in dict.fromkeys((row["network"], row["steps"]) for row in rows):
