@@ -17,7 +17,6 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +51,6 @@ SIZE = 64  # voxels along each axis of what networks see
 LAYER_CHANNELS = 4
 SMOOTHING = 3.0  # voxels, of the fields: what networks tell apart are structures of some voxels
 ENSEMBLE_STEP = 1.25  # between sizes of an ensemble
-ABREAST = 3  # panels of the figure
 IMAGE_BLUR = 1.0  # voxels: takes away what a shrunken grid could not hold
 Row = dict[str, Any]
 
@@ -266,7 +264,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         for kind, _ in panels
         for index, name in enumerate(dict.fromkeys(row["name"] for row in rows if row["kind"] == kind))
     }
-    with svg_axes(path, 4.6 * min(len(panels), ABREAST), 4.2 * ceil(len(panels) / ABREAST), len(panels), ABREAST) as axes:
+    with svg_axes(path, 4.6, 4.2, len(panels)) as axes:
         for panel, (kind, on) in zip([axes] if len(panels) == 1 else axes, panels, strict=True):
             for row in (row for row in rows if (row["kind"], row["on"]) == (kind, on)):
                 places = sorted(row["errors"], key=float)

@@ -11,8 +11,7 @@ from configs.files import replacing
 
 @contextmanager
 def svg_axes(path: Path, width: float, height: float, panels: int = 1, columns: int = 3) -> Iterator[Any]:
-    """Axes to draw into, of a figure of so many inches, or an array of several, so many side by side at most; the file is written whole
-    at the end."""
+    """Axes of so many inches to draw into, or an array of several, so many side by side at most; the file is written whole at the end."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -20,7 +19,9 @@ def svg_axes(path: Path, width: float, height: float, panels: int = 1, columns: 
     from matplotlib import pyplot
 
     columns = min(panels, columns)
-    figure, grid = pyplot.subplots(ceil(panels / columns), columns, figsize=(width, height), squeeze=False, layout="constrained")
+    rows = ceil(panels / columns)
+    size = (width * columns, height * rows)
+    figure, grid = pyplot.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     for spare in grid.flat[panels:]:
         spare.set_axis_off()
     try:
