@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-MEASURING := benchmarks/layers.py benchmarks/networks.py $(wildcard benchmarks/measure_*.py)
+MEASURING := benchmarks.cost.layers benchmarks.cost.networks
 SOURCES := configs se_unet preprocessing planners inference trainers benchmarks tests
 # Files of tests run side by side, one thread each; a file stays together, as its tests share fixtures.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile
@@ -37,7 +37,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 demo: $(READY)
-	$(BIN)/python -m benchmarks.demo
+	$(BIN)/python -m benchmarks.demo.demo
 
 test: $(READY)
 	$(PYTEST)
@@ -52,20 +52,20 @@ check: $(READY)
 
 bench: $(READY)
 	set -e; for program in $(MEASURING); do \
-		$(BIN)/python -m "benchmarks.$$(basename "$$program" .py)"; \
+		$(BIN)/python -m "$$program"; \
 	done
 
 evidence: $(READY)
-	$(BIN)/python -m benchmarks.evidence $(DATASET) evidence_output $(WHOLE)
+	$(BIN)/python -m benchmarks.evidence.evidence $(DATASET) evidence_output $(WHOLE)
 
 faults: $(READY)
-	$(BIN)/python -m benchmarks.faults
+	$(BIN)/python -m tests.faults
 
 fuzz: $(READY)
-	$(BIN)/python -m benchmarks.fuzz $(if $(GUIDED),--guided $(GUIDED))
+	$(BIN)/python -m tests.fuzz $(if $(GUIDED),--guided $(GUIDED))
 
 licences: $(READY)
-	$(BIN)/python -m benchmarks.licences
+	$(BIN)/python -m benchmarks.pages.licences
 
 # An environment of its own; PyTorch of this age comes with CUDA. What old libraries warn of is their own affair.
 minimum:

@@ -8,20 +8,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from inference.evaluation import evaluate
+    from inference.evaluation.evaluate import evaluate
+    from inference.evaluation.scores import EvaluationResult
     from inference.options import PredictionOptions
-    from inference.prediction import predict_cases
+    from inference.prediction.predict_files import predict_cases
     from inference.predictor import Predictor
-    from inference.scores import EvaluationResult
 
 __all__ = ["EvaluationResult", "PredictionOptions", "Predictor", "evaluate", "predict_cases"]
 
 _HOMES = {
-    "EvaluationResult": "inference.scores",
+    "EvaluationResult": "inference.evaluation.scores",
     "PredictionOptions": "inference.options",
     "Predictor": "inference.predictor",
-    "evaluate": "inference.evaluation",
-    "predict_cases": "inference.prediction",
+    "evaluate": "inference.evaluation.evaluate",
+    "predict_cases": "inference.prediction.predict_files",
 }
 
 

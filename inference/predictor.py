@@ -13,23 +13,21 @@ from torch import Tensor
 from configs.dataset import DatasetDescription
 from configs.errors import raise_faults
 from configs.progress import Progress
-from inference.capacity import Capacity
 from inference.cascade import cascade_channels, find_first_stage
-from inference.confidence import confident_weights
-from inference.cpu_layers import for_cpu
 from inference.device import choose_device
-from inference.ensemble import Blending, Member
-from inference.members import make_members, predict_ensemble
+from inference.engine.assemble import Segmentation, Wanted, collect
+from inference.engine.capacity import Capacity
+from inference.engine.confidence import confident_weights
+from inference.engine.ensemble import Blending, Member, make_members, predict_ensemble
 from inference.model import Model, load_models
-from inference.options import PredictionOptions
-from inference.segmentation import Segmentation, Wanted, collect
-from inference.variants import Variants, choose_variants
+from inference.options import PredictionOptions, Variants, choose_variants
 from inference.volumes import open_volume
-from preprocessing.geometry import Geometry
-from preprocessing.labels import to_class_indices
+from preprocessing.dataset.labels import to_class_indices
+from preprocessing.dataset.validation import image_faults
+from preprocessing.geometry.affine import Geometry
 from preprocessing.pipeline import Trace, preprocess
 from preprocessing.resample import LABEL_ORDER, resampling_matrices
-from preprocessing.validation import image_faults
+from se_unet.cpu.layers import for_cpu
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import numpy as np
 import SimpleITK
 from numpy.typing import NDArray
 
-from preprocessing.geometry import Geometry
-from preprocessing.itk_files import affine_of
-from preprocessing.nifti_files import geometry_header
+from preprocessing.formats.itk_files import affine_of
+from preprocessing.formats.nifti_files import geometry_header
+from preprocessing.geometry.affine import Geometry
 
 
 @dataclass(frozen=True)

@@ -55,10 +55,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _plan_and_preprocess(arguments: argparse.Namespace) -> None:
+    from configs.folders import dataset_name
     from configs.run_log import UNSEEDED, digest
     from planners.options import PlanningOptions
     from planners.run import plan_and_preprocess
-    from preprocessing.description import dataset_name
 
     folder = arguments.work / dataset_name(arguments.dataset)
     keep_log(folder, seeds=UNSEEDED)

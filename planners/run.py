@@ -8,16 +8,16 @@ from configs.errors import Fault, InputError
 from configs.fingerprint import Fingerprint
 from configs.plan import Plan
 from configs.progress import Progress, Silent
-from planners.fingerprint import make_fingerprint
-from planners.fingerprint_table import write_fingerprint_table
+from planners.fingerprint.measure import make_fingerprint
+from planners.fingerprint.table import write_fingerprint_table
 from planners.options import PlanningOptions
 from planners.plan import make_plan
 from planners.report.page import write_report
-from preprocessing.dataset import scan_dataset
-from preprocessing.memory import case_bytes, choose_jobs
-from preprocessing.resampled_grid import resampled_shape
+from preprocessing.dataset.raw import scan_dataset
+from preprocessing.dataset.validation import largest_case_bytes
+from preprocessing.geometry.resampled_grid import resampled_shape
+from preprocessing.parallel.memory import case_bytes, choose_jobs
 from preprocessing.run import preprocess_dataset
-from preprocessing.validation import largest_case_bytes
 
 _logger = logging.getLogger(__name__)
 

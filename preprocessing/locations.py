@@ -5,7 +5,7 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocessing.parts import PART, parts
+from preprocessing.geometry.cropping import PART, parts
 from preprocessing.store import ClassLocations
 
 MOST_LOCATIONS = 10_000

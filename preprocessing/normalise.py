@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.plan import ChannelNormalisation
-from preprocessing.cropping import nonzero_mask
-from preprocessing.parts import PART, parts
+from preprocessing.geometry.cropping import PART, nonzero_mask, parts
 
 _SMALLEST_STD = 1e-8
 _Mask = NDArray[np.bool_] | None

@@ -14,11 +14,11 @@ from pydantic import model_validator
 from configs.files import Value
 from configs.fingerprint import Shape, Spacing
 from configs.plan import ConfigurationPlan
-from preprocessing.cropping import Box, nonzero_box
-from preprocessing.geometry import Affine, Geometry
+from preprocessing.geometry.affine import Affine, Geometry
+from preprocessing.geometry.cropping import Box, nonzero_box
+from preprocessing.geometry.orientation import Orientation, Policy, find_orientation
+from preprocessing.geometry.resampled_grid import find_separate_axis, resampled_shape
 from preprocessing.normalise import normalise
-from preprocessing.orientation import Orientation, Policy, find_orientation
-from preprocessing.resampled_grid import find_separate_axis, resampled_shape
 
 if TYPE_CHECKING:
     from torch import Tensor

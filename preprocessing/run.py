@@ -10,11 +10,11 @@ from pathlib import Path
 from configs.fingerprint import Shape
 from configs.plan import Plan
 from configs.progress import Progress, Silent
-from preprocessing.case import load_case
-from preprocessing.dataset import CaseFiles, RawDataset
-from preprocessing.images import companions
+from preprocessing.dataset.case import load_case
+from preprocessing.dataset.raw import CaseFiles, RawDataset
+from preprocessing.formats.images import companions
 from preprocessing.locations import find_class_locations
-from preprocessing.parallel import for_each_case
+from preprocessing.parallel.for_each_case import for_each_case
 from preprocessing.pipeline import Preprocessed, preprocess
 from preprocessing.store import CaseStore
 

@@ -4,6 +4,6 @@ Images are (B, C, Z, Y, X); scale-feature maps are (B, C, S, Z, Y, X) with scale
 """
 
 from se_unet.builder import build_network
-from se_unet.convolution import GroupConvolution, LiftingConvolution
+from se_unet.layers.convolution import GroupConvolution, LiftingConvolution
 
 __all__ = ["GroupConvolution", "LiftingConvolution", "build_network"]

@@ -9,11 +9,11 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from configs.network import NetworkConfig
-from se_unet.convolution import GroupConvolution, LiftingConvolution
-from se_unet.head import ScaleHead
-from se_unet.instance_norm import InstanceNorm
-from se_unet.pointwise import PointwiseConvolution, ScaleMixing
-from se_unet.sampling import InterpolateUp, LowPassDown, lowpass_widths
+from se_unet.layers.convolution import GroupConvolution, LiftingConvolution
+from se_unet.layers.head import ScaleHead
+from se_unet.layers.instance_norm import InstanceNorm
+from se_unet.layers.pointwise import PointwiseConvolution, ScaleMixing
+from se_unet.layers.sampling import InterpolateUp, LowPassDown, lowpass_widths
 
 SLOPE = 0.01  # of the leaky rectifier, as in nnU-Net
 

@@ -8,25 +8,24 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from configs.progress import Progress
 from inference.model import make_network
-from trainers.augmentation import make_augmentation
-from trainers.batches import BatchMaker, Schedule
-from trainers.cases import open_cases
-from trainers.checkpoint import CheckpointKeeper, TrainingState
-from trainers.compilation import compiled
-from trainers.distributed import rank, share_gradients, share_of
+from trainers.augmentation.planned import make_augmentation
+from trainers.data.batches import BatchMaker, Schedule
+from trainers.data.cases import open_cases
+from trainers.data.loading import BatchStream, choose_workers
+from trainers.data.patches import PatchSampler, sampled_groups
 from trainers.initial_weights import initialise
 from trainers.interruption import StopRequest
 from trainers.job import Job
-from trainers.learner import Learner
-from trainers.loading import BatchStream, choose_workers
-from trainers.loggers import Logger, make_loggers
 from trainers.loop import Parts
-from trainers.loss import make_loss
-from trainers.optimisation import make_optimiser
-from trainers.patches import PatchSampler, sampled_groups
-from trainers.precision import Precision
-from trainers.step import TrainingStep
-from trainers.volume_check import VolumeCheck, chosen_cases
+from trainers.monitoring.loggers import Logger, make_loggers
+from trainers.monitoring.validation import VolumeCheck, chosen_cases
+from trainers.optimisation.checkpoint import CheckpointKeeper, Learner, TrainingState
+from trainers.optimisation.compilation import compiled
+from trainers.optimisation.distributed import rank, share_gradients, share_of
+from trainers.optimisation.loss import make_loss
+from trainers.optimisation.optimiser import make_optimiser
+from trainers.optimisation.precision import Precision
+from trainers.optimisation.step import TrainingStep
 
 
 def make_learner(job: Job) -> Learner:

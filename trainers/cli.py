@@ -77,10 +77,10 @@ def _fold(text: str) -> int | str:
 def _train(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
+    from configs.folders import find_dataset
     from configs.run_log import digests
-    from trainers.folders import find_dataset
     from trainers.interruption import TrainingInterruptedError
-    from trainers.settings import resolve_config
+    from trainers.job import resolve_config
 
     if arguments.num_gpus > 1 and "LOCAL_RANK" not in os.environ:
         return _start_processes(arguments)
@@ -104,7 +104,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace, config: "TrainingConfig", device: str | None) -> "Path":
-    from se_unet.allocator import keep_freed_memory
+    from se_unet.cpu.allocator import keep_freed_memory
     from trainers.run import train
 
     keep_freed_memory()

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from configs.errors import Fault, InputError
-from inference.nnunet_checkpoint import read_nnunet_checkpoint
+from se_unet.nnunet import read_nnunet_checkpoint
 
 logger = logging.getLogger(__name__)
 _MOST_NAMED = 20

@@ -7,23 +7,23 @@ from pathlib import Path
 
 import torch
 
+from configs.folders import Place, find_dataset
 from configs.named_parts import import_part
 from configs.plan import Plan
 from configs.progress import Progress, Silent
 from configs.training import TrainingConfig
 from inference import Predictor
 from inference.device import choose_device
+from preprocessing.dataset.splits import choose_split
+from preprocessing.store import CaseStore
 from se_unet.weights import save_weights
 from trainers.building import make_batches, make_learner, make_parts, opening
-from trainers.checkpoint import TrainingState
-from trainers.distributed import rank, wait_for_all
-from trainers.folders import Place, find_dataset
 from trainers.interruption import Stoppable, StopRequest
-from trainers.job import Job, prepare, require_weights
+from trainers.job import Job, adapt_plan, prepare, require_weights
 from trainers.loop import Trainer
-from trainers.settings import adapt_plan
-from trainers.splits import choose_split
-from trainers.validation import table_of, validate_fold
+from trainers.monitoring.validation import table_of, validate_fold
+from trainers.optimisation.checkpoint import TrainingState
+from trainers.optimisation.distributed import rank, wait_for_all
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def train(
     model = folder.model(configuration, network, tag)
     with _first_process_first():
         groups = None if group_by is None else Path(group_by)
-        split = choose_split(folder.splits, fold, folder.store(adapted).identifiers(), groups)
+        split = choose_split(folder.splits, fold, CaseStore(folder.prepared(adapted)).identifiers(), groups)
     job = Job(Place(folder, model, fold), split, adapted, config, choose_device(device), resume_hint)
     progress = progress or Silent()
     with StopRequest() as stop:
@@ -158,7 +158,7 @@ def _set_algorithms(deterministic: bool) -> None:
 
 
 def _preview(job: Job, progress: Progress) -> None:
-    from trainers.preview import write_preview  # matplotlib is slow to import
+    from trainers.monitoring.preview import write_preview  # matplotlib is slow to import
 
     path = job.place.folder.records.preview
     write_preview(make_batches(job, progress), path, job.planned.batch_size)

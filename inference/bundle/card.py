@@ -11,9 +11,9 @@ from configs.errors import InputError, is_of_system
 from configs.plan import Plan
 from configs.training import TrainingConfig
 from inference.bundle.contents import EQUIVARIANCE, TRAINING
-from inference.bundle.equivariance import EquivarianceReport
+from inference.evaluation.equivariance import EquivarianceReport
+from inference.evaluation.scores import EvaluationResult, summarise
 from inference.model import Model
-from inference.scores import EvaluationResult, summarise
 
 _MARKDOWN = re.compile(r"([\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")  # within a line; HTML is escaped by the template
 _ALL = "all"  # the fold that trains on every case

@@ -46,8 +46,8 @@ def _bundle(arguments: argparse.Namespace) -> None:
 def _export(arguments: argparse.Namespace) -> None:
     from configs.run_log import digests
     from inference.bundle.contents import EQUIVARIANCE
-    from inference.bundle.equivariance import measure_equivariance
     from inference.bundle.export import export_bundle
+    from inference.evaluation.equivariance import measure_equivariance
     from inference.model import CHECKPOINTS, load_model
 
     _keep_log_of_model(arguments.model)

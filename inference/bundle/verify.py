@@ -30,9 +30,8 @@ from inference.bundle.contents import (
     is_allowed,
     is_weights,
 )
-from inference.bundle.equivariance import EquivarianceReport
-from inference.bundle.plausible import implausible
-from inference.bundle.tensors import tensor_shapes
+from inference.bundle.tensors import implausible, tensor_shapes
+from inference.evaluation.equivariance import EquivarianceReport
 from inference.model import Model, ScaleEnsemble
 
 _CHUNK = 1024 * 1024

@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from inference.report.equivariance import EquivarianceCurve
+from inference.evaluation.equivariance import EquivarianceCurve
+from inference.evaluation.robustness import RobustnessResult, words_of
 from inference.report.scoring import Summary
 from inference.report.trained import Fold
-from inference.robustness import RobustnessResult, words_of
 from preprocessing.pages.figures import BLUE, GREEN, INK, ORANGE, draw, only_vertical_grid, shortened
 
 _STYLES = tuple((colour, dash) for dash, colour in product(("-", (0, (5, 2)), (0, (1.5, 1.5))), (BLUE, ORANGE, GREEN)))

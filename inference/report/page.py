@@ -5,10 +5,11 @@ from importlib import resources
 
 from markupsafe import Markup
 
-from configs.wording import counted, times
+from configs.errors import counted, times
+from inference.evaluation.equivariance import EquivarianceCurve
 from inference.model import make_network
-from inference.report.equivariance import EquivarianceCurve
-from inference.report.numbers import in_thousands, in_time, shown_interval, shown_number
+from inference.report.case_slices import show_cases, slices_words
+from inference.report.numbers import in_thousands, in_time, shown_interval, shown_number, timing_of
 from inference.report.scoring import overall, ranked
 from inference.report.sections import (
     Measured,
@@ -18,8 +19,6 @@ from inference.report.sections import (
     robustness_section,
     training_section,
 )
-from inference.report.shown_cases import show_cases, slices_words
-from inference.report.timing import timing_of
 from inference.report.trained import TrainedModel
 from preprocessing.pages.figures import in_figures, label_colours
 from preprocessing.pages.rendering import page_environment, script_source

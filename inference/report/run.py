@@ -7,7 +7,7 @@ from pathlib import Path
 from configs.errors import Fault, InputError, collecting, is_of_system, raise_faults
 from configs.files import list_folder, write_text
 from configs.progress import Progress, Silent
-from inference.report.equivariance import equivariance_curve, obstacle
+from inference.evaluation.equivariance import equivariance_curve, obstacle
 from inference.report.overview import Entry, overview_page
 from inference.report.page import model_page
 from inference.report.sections import Measured

@@ -7,15 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from configs.errors import counted, times
 from configs.training import TrainingConfig
-from configs.wording import counted, times
-from inference.report.equivariance import COMPARED, EquivarianceCurve
+from inference.evaluation.equivariance import COMPARED, EquivarianceCurve
+from inference.evaluation.robustness import words_of
 from inference.report.figures import dice_figure, equivariance_figure, robustness_figure, training_figure
-from inference.report.numbers import in_bytes, in_time, shown_interval, shown_number
+from inference.report.numbers import in_bytes, in_time, shown_interval, shown_number, timing_of
 from inference.report.scoring import Summary, by_label, dice_table, overall, ranked
-from inference.report.timing import timing_of
 from inference.report.trained import TrainedModel
-from inference.robustness import words_of
 from preprocessing.pages.figures import Picture
 from preprocessing.pages.plan_tables import sentences, stage_rows
 

@@ -12,9 +12,9 @@ from configs.errors import Fault, InputError, fault_of, is_of_system
 from configs.files import list_folder
 from configs.plan import ConfigurationPlan, NetworkPlan, Plan
 from configs.training import TrainingConfig
+from inference.evaluation.robustness import RobustnessResult
+from inference.evaluation.scores import EvaluationResult, LabelScores
 from inference.model import Model, read_plan
-from inference.robustness import RobustnessResult
-from inference.scores import EvaluationResult, LabelScores
 
 ALL = "all"  # the fold that trains on every case, and validates on cases that it knows
 ROBUSTNESS = "scale_robustness.json"

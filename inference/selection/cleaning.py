@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from configs.dataset import DatasetDescription
 from configs.progress import Progress
-from inference.postprocessing import Rule, pieces
-from inference.selection.sources import Source
-from preprocessing.images import read_labels
-from preprocessing.parallel import for_each_case
+from inference.prediction.postprocessing import Rule, pieces
+from inference.selection.candidates import Source
+from preprocessing.formats.images import read_labels
+from preprocessing.parallel.for_each_case import for_each_case
 
 _SHARES = (0.1, 0.25, 0.5, 0.75)  # of the smallest structure in any reference, as smallest volumes to try
 _LEAST_GAIN = 1e-4  # of mean Dice

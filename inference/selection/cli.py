@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from configs.cli import Bar, keep_log, run
 
 if TYPE_CHECKING:
-    from inference.selection.record import Selection
+    from inference.prediction.selection import Selection
 
 logger = logging.getLogger(__name__)
 

@@ -9,13 +9,12 @@ from configs.dataset import DatasetDescription
 from configs.files import read_json, write_json
 from configs.progress import Progress
 from configs.run_log import digest
+from inference.evaluation.scores import LabelScores, score_case
 from inference.model import find_weights, read_plan
-from inference.prediction import plan_outputs, predict_cases
+from inference.prediction.predict_files import plan_outputs, predict_cases
 from inference.predictor import Predictor
-from inference.scores import LabelScores, score_case
-from inference.selection.candidates import Candidate
-from inference.selection.sources import Source
-from preprocessing.images import read_labels
+from inference.selection.candidates import Candidate, Source
+from preprocessing.formats.images import read_labels
 
 _KEY = "weights.json"
 _logger = logging.getLogger(__name__)

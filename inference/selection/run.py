@@ -12,19 +12,19 @@ from pathlib import Path
 from configs.errors import Fault, InputError
 from configs.progress import Progress, Silent
 from inference.model import CHECKPOINTS, Model, find_weights, read_plan
-from inference.postprocessing import Postprocessing, Rule
+from inference.prediction.postprocessing import Postprocessing, Rule
+from inference.prediction.selection import FILE, RuleGain, ScoredCandidate, Selection, relative_to_file
 from inference.selection.candidates import (
     FINAL,
     Candidate,
     find_candidates,
     find_dataset_folder,
+    find_sources,
     on_common_cases,
     wanted_folds,
 )
 from inference.selection.cleaning import Gain, choose_rules
 from inference.selection.predicted import predict_candidate
-from inference.selection.record import FILE, RuleGain, ScoredCandidate, Selection, relative_to_file
-from inference.selection.sources import find_sources
 
 _logger = logging.getLogger(__name__)
 _TIE = 1e-4  # of mean Dice: an average of models must be better by more than this, as it costs more

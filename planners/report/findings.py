@@ -6,12 +6,11 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from configs.errors import Fault
+from configs.errors import Fault, counted, times
 from configs.fingerprint import Fingerprint
 from configs.plan import ConfigurationPlan, Plan
-from configs.wording import counted, times
-from planners.mirroring import side_pairs
-from planners.report.folds import Fold
+from planners.rules.mirroring import side_pairs
+from preprocessing.dataset.splits import Fold
 
 _FEWEST_VOXELS = 27  # a cube of three voxels, the reach of one kernel
 _LEFT_RIGHT = 2  # of (Z, Y, X) in canonical orientation

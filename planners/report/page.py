@@ -6,17 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
+from configs.errors import counted, times
 from configs.files import write_text
 from configs.fingerprint import Fingerprint
 from configs.plan import ConfigurationPlan, NetworkPlan, Plan
-from configs.wording import counted, times
 from planners.report.distributions import geometry_figure, intensity_figure
 from planners.report.findings import CHECKS, find_all, named
-from planners.report.folds import Fold, find_folds
 from planners.report.median_case import Slices, load_slices
 from planners.report.patch_figure import patch_figure
 from planners.report.structures import diameters, label_figure, scale_figure, volumes, widest_label
-from preprocessing.dataset import RawDataset
+from preprocessing.dataset.raw import RawDataset
+from preprocessing.dataset.splits import Fold, find_folds
 from preprocessing.pages.figures import Picture, in_figures, label_colours
 from preprocessing.pages.plan_tables import sentences, stage_rows
 from preprocessing.pages.rendering import page_environment

@@ -1,7 +1,7 @@
 """A plan as rows of tables."""
 
+from configs.errors import times
 from configs.plan import ConfigurationPlan, NetworkPlan
-from configs.wording import times
 
 
 def sentences(reasons: dict[str, str]) -> list[tuple[str, str]]:

@@ -11,10 +11,9 @@ from configs.dataset import DatasetDescription
 from configs.errors import InputError
 from configs.files import read_json, write_json
 from configs.fingerprint import IntensityStatistics
-from configs.network import NetworkConfig
+from configs.network import NetworkConfig, ScaleGroup
 from configs.plan import ChannelNormalisation, ConfigurationPlan, NetworkPlan, Plan
-from configs.published import wimmer2023, wimmer2023_baseline
-from configs.scales import ScaleGroup
+from se_unet.published.descriptions import wimmer2023, wimmer2023_baseline
 
 NETWORK: dict[str, Any] = {
     "family": "plain",

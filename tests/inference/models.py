@@ -17,7 +17,8 @@ LABELS = DatasetDescription(name="toy", channels=("MR",), labels={"background": 
 
 def many_classes(number: int) -> DatasetDescription:
     """A dataset with that many classes, background included."""
-    labels = {"background": 0} | {f"organ_{value}": value for value in range(1, number)}
+    labels: dict[str, int | tuple[int, ...]] = {"background": 0}
+    labels.update({f"organ_{value}": value for value in range(1, number)})
     return DatasetDescription(name="many", channels=("CT",), labels=labels)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from inference import PredictionOptions, Predictor
 from inference.cascade import cascade_channels, find_first_stage
 from inference.model import Model
-from preprocessing.geometry import Geometry
+from preprocessing.geometry.affine import Geometry
 from preprocessing.pipeline import preprocess
 from tests.inference.models import LABELS, plan, threshold_model
 from tests.inference.test_predictor import expected, image

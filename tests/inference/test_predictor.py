@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from configs.dataset import DatasetDescription
 from configs.errors import InputError
 from inference import PredictionOptions, Predictor
-from inference.decision import decision_rule
+from inference.engine.assemble import Wanted, decision_rule
 from inference.options import FAST
-from inference.segmentation import Wanted
-from preprocessing.geometry import Geometry
+from preprocessing.geometry.affine import Geometry
 from tests.inference.models import LABELS, plan, threshold_model, write_model
 
 PLAIN = PredictionOptions(mirror=False, scales=(1.0,))

@@ -8,15 +8,13 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from configs.dataset import DatasetDescription
-from configs.network import NetworkConfig
-from configs.scales import ScaleGroup
-from planners.baseline_network import baseline_network
-from planners.memory import peak_bytes, tile_bytes, training_bytes
-from planners.se_network import se_network
-from planners.skeleton import SIZES, Size, choose_skeleton
-from planners.topology import choose_topology
+from configs.network import NetworkConfig, ScaleGroup
+from planners.rules.memory import peak_bytes, tile_bytes, training_bytes
+from planners.rules.se_network import se_network
+from planners.rules.skeleton import SIZES, Size, baseline_network, choose_skeleton
+from planners.rules.topology import choose_topology
 from se_unet.builder import build_network
-from trainers.loss import make_loss
+from trainers.optimisation.loss import make_loss
 
 DESCRIPTION = DatasetDescription(name="toy", channels=("MR",), labels={"background": 0, "a": 1, "b": 2})
 BATCH = 2

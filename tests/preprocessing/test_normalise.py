@@ -5,7 +5,7 @@ import pytest
 
 from configs.fingerprint import IntensityStatistics
 from configs.plan import ChannelNormalisation
-from preprocessing.cropping import nonzero_box, nonzero_mask
+from preprocessing.geometry.cropping import nonzero_box, nonzero_mask
 from preprocessing.normalise import _standard_deviation, normalise
 
 STATISTICS = IntensityStatistics(mean=10, std=4, median=9, min=-50, max=90, percentile_00_5=0, percentile_99_5=30)

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs.plan import ChannelNormalisation, ConfigurationPlan
-from preprocessing.geometry import Geometry
+from preprocessing.geometry.affine import Geometry
 from preprocessing.pipeline import Trace, preprocess, restore_labels, restore_scores
 from tests.preprocessing.datasets import affine
 

@@ -3,9 +3,8 @@ import pytest
 import torch
 from skimage.transform import resize
 
-from preprocessing.banded import apply_banded, blocks_of
-from preprocessing.resample import resample_image, resample_labels, resample_scores, resampling_matrices
-from preprocessing.resampled_grid import find_separate_axis, resampled_shape
+from preprocessing.geometry.resampled_grid import find_separate_axis, resampled_shape
+from preprocessing.resample import apply_banded, blocks_of, resample_image, resample_labels, resample_scores, resampling_matrices
 from se_unet.separable import apply_separable
 
 UP, DOWN, MIXED = (17, 25, 14), (7, 6, 9), (6, 25, 12)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from configs.plan import ChannelNormalisation, ConfigurationPlan
-from preprocessing.geometry import Geometry
-from preprocessing.images import read_image, read_labels, write_labels
+from preprocessing.formats.images import read_image, read_labels, write_labels
+from preprocessing.geometry.affine import Geometry
 from preprocessing.pipeline import preprocess, restore_labels
 from tests.preprocessing.datasets import affine
 

@@ -4,7 +4,7 @@ import pytest
 
 from configs.errors import InputError
 from configs.plan import ChannelNormalisation, ConfigurationPlan
-from preprocessing.geometry import Geometry
+from preprocessing.geometry.affine import Geometry
 from preprocessing.pipeline import Preprocessed, preprocess
 from preprocessing.store import CaseStore
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from configs.dataset import DatasetDescription
 from configs.network import NetworkConfig
+from trainers.augmentation.spatial import SpatialDraw
 from trainers.loop import Trainer
-from trainers.spatial import SpatialDraw
 
 
 class Network(nn.Module):

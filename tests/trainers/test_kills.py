@@ -14,11 +14,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from configs.folders import FoldFolder
 from configs.training import TrainingConfig
 from tests.trainers.balls import write_work
 from trainers import train
-from trainers.folders import FoldFolder
-from trainers.history import History
+from trainers.monitoring.history import History
 
 CONFIG = TrainingConfig(epochs=5, iterations=3, validation_iterations=1, workers=0, learning_rate=0.02, momentum=0.9)
 KILLS = 10

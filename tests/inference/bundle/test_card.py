@@ -6,10 +6,10 @@ import pytest
 from configs.dataset import DatasetDescription
 from configs.training import TrainingConfig
 from inference.bundle.card import as_text, model_card
-from inference.bundle.equivariance import EquivarianceReport, measure_equivariance
 from inference.bundle.export import export_bundle
+from inference.evaluation.equivariance import EquivarianceReport, measure_equivariance
+from inference.evaluation.scores import LabelScores, summarise
 from inference.model import load_model
-from inference.scores import LabelScores, summarise
 from tests.inference.models import plan, write_model
 
 NOWHERE = Path("nowhere")  # a model folder with nothing but its plan

@@ -13,8 +13,8 @@ import pytest
 
 from configs.dataset import DatasetDescription
 from configs.errors import InputError
+from inference.evaluation.equivariance import FACTORS, EquivarianceCurve
 from inference.report.cli import main
-from inference.report.equivariance import FACTORS, EquivarianceCurve
 from inference.report.overview import Entry, behind, overview_page
 from inference.report.page import model_page
 from inference.report.run import ReportOptions, find_models, write_report

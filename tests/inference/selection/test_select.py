@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 
 from configs.errors import InputError
-from inference.postprocessing import Postprocessing, Rule
+from inference.prediction.postprocessing import Postprocessing, Rule
+from inference.prediction.selection import Selection
 from inference.predictor import Predictor
 from inference.selection import predicted
 from inference.selection.cli import main
-from inference.selection.record import Selection
 from inference.selection.run import SelectionOptions, select
-from preprocessing.images import read_image, read_labels
+from preprocessing.formats.images import read_image, read_labels
 from tests.inference.selection.work import CASES, FOLDS, add_model, make_work, reference, right, with_specks, without_slices
 
 

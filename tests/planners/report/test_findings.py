@@ -2,9 +2,8 @@ import pytest
 
 from configs.errors import Fault, InputError
 from planners.report.findings import find_all, named
-from planners.report.folds import Fold, default_folds, find_folds
+from preprocessing.dataset.splits import Fold, default_folds, find_folds, make_splits
 from tests.planners.report.datasets import case, describe, fingerprint_of, plan_of, sizes, sound
-from trainers.splits import make_splits
 
 
 def titles(cases, description=None, folds=None, plan=None, **changes):

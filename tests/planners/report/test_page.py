@@ -5,11 +5,11 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from planners.fingerprint import make_fingerprint
+from planners.fingerprint.measure import make_fingerprint
 from planners.plan import make_plan
-from planners.report.folds import default_folds
 from planners.report.page import report_page, write_report
-from preprocessing.dataset import open_dataset
+from preprocessing.dataset.raw import open_dataset
+from preprocessing.dataset.splits import default_folds
 from tests.planners.report.datasets import case, describe, fingerprint_of, plan_of, sizes, slices_of, sound
 from tests.preprocessing.datasets import make_dataset
 

@@ -1,0 +1,1 @@
+"""Prediction in memory: tensors in, class probabilities or labels out."""

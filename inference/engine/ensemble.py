@@ -1,0 +1,281 @@
+"""Test-time ensembling: one weighted mean of class probabilities over networks, scales and models, brick by brick.
+
+Every member sweeps over its own grid, in step with the others; a brick of the target grid takes from each the few planes that it
+needs, resamples them by one matrix per axis, and adds them up. No member's whole volume is ever in memory.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from configs.plan import NetworkPlan
+from configs.progress import Progress, Silent, ticking
+from inference.engine.bricks import Range, brick_shape, bricks, ranges
+from inference.engine.capacity import Capacity
+from inference.engine.heads import Scorer, identity, split_network
+from inference.engine.mirroring import Mirrored
+from inference.engine.scaling import ScaledImage, rows_of, scaled_shape
+from inference.engine.sliding_window import HALF_ABOVE, Planes, Shape, Sweep, device_of, evaluating, padding, tile_starts
+from inference.engine.uncertainty import entropy
+from inference.options import Average, Variants
+from se_unet.separable import apply_separable, spline_matrix
+
+Matrices = tuple[Tensor | None, Tensor | None, Tensor | None]
+
+
+@dataclass(frozen=True)
+class Member:
+    """One network on one image at one scale.
+
+    Attributes:
+        network: (B, C, *patch_size) -> (B, K, *patch_size) logits.
+        image: on the member's own grid.
+        patch_size: voxels (Z, Y, X) of a tile.
+        mirror_axes: over whose reflections the logits of a tile are averaged.
+        matrices: one for each of (Z, Y, X), from the member's grid to the target's; None where an axis keeps its length.
+        weight: in the mean, not negative.
+    """
+
+    network: nn.Module
+    image: Planes
+    patch_size: Shape
+    mirror_axes: tuple[int, ...]
+    matrices: Matrices
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Brick:
+    """Part of the mean.
+
+    Attributes:
+        place: slices (Z, Y, X) of the target grid.
+        probabilities: (K, z, y, x) float32.
+        member_entropy: (z, y, x), the weighted mean of the members' entropies, where it was asked for.
+    """
+
+    place: tuple[slice, slice, slice]
+    probabilities: Tensor
+    member_entropy: Tensor | None
+
+
+@dataclass(frozen=True)
+class Blending:
+    """How members are brought together.
+
+    Attributes:
+        regions: outputs overlap: sigmoid instead of softmax.
+        average: what is averaged over members, and resampled: probabilities, or logits as nnU-Net does.
+        step: of the sliding window.
+        entropies: also the members' entropies.
+        half_above: bytes of all members' sums over tiles, above which they are half floats.
+        brick_values: class scores in memory at a time; None chooses by device.
+    """
+
+    regions: bool = False
+    average: Average = "probabilities"
+    step: float = 0.5
+    entropies: bool = False
+    half_above: int = HALF_ABOVE
+    brick_values: int | None = None
+
+
+def blend(
+    members: Sequence[Member], shape: Shape, classes: int, how: Blending, capacity: Capacity, progress: Progress | None = None
+) -> Iterator[Brick]:
+    """The weighted mean of the members on the target grid, brick by brick, in order of Z.
+
+    Args:
+        members: at least one; their networks are in evaluation mode, on the capacity's device.
+        shape: (Z, Y, X) of the target grid.
+        classes: K.
+        how: see there.
+        capacity: of the device.
+        progress: shows the tiles done.
+
+    Raises:
+        ValueError: no member, or no positive weight.
+    """
+    total = sum(member.weight for member in members)
+    if not total > 0 or any(member.weight < 0 for member in members):
+        raise ValueError(f"members need weights, not negative, of which one is positive, not {[one.weight for one in members]}")
+    members = [member for member in members if member.weight > 0]
+    resampled = [any(member.matrices[axis] is not None for member in members) for axis in range(3)]
+    size = brick_shape(shape, classes, resampled, capacity.device.type, how.brick_values)
+    tiles = sum(count_tiles(member.image.shape, member.patch_size, how.step) for member in members)
+    with ExitStack() as stack:
+        tick = stack.enter_context(ticking(progress or Silent(), "Tiles", tiles))
+        depths = ranges(shape[0], size[0])
+        half_above = how.half_above // len(members)
+        readers = [_Reader(member, depths, how, capacity, half_above, tick) for member in members]
+        for place in bricks(shape, size):
+            with torch.no_grad():  # not around the whole loop: a generator would leave it on for its caller
+                brick = _mean(readers, place, total, how)
+            yield brick
+
+
+def count_tiles(shape: Shape, patch_size: Shape, step: float) -> int:
+    """Tiles of a volume (Z, Y, X)."""
+    return len(tile_starts(padding(shape, patch_size)[1], patch_size, step))
+
+
+def probabilities_of(logits: Tensor, regions: bool) -> Tensor:
+    """Logits (K, Z, Y, X) to probabilities: softmax over classes, or sigmoids of overlapping regions."""
+    return torch.sigmoid(logits) if regions else torch.softmax(logits, 0)
+
+
+class _Reader:
+    """Scores of one member on bricks of the target grid."""
+
+    def __init__(
+        self,
+        member: Member,
+        depths: Sequence[Range],
+        how: Blending,
+        capacity: Capacity,
+        half_above: int,
+        tick: Callable[[], object],
+    ) -> None:
+        self.weight = member.weight
+        self._matrices = [None if matrix is None else matrix.to(capacity.device) for matrix in member.matrices]
+        self._regions = how.regions if how.average == "probabilities" else None
+        self._device = capacity.device
+        scorer: Scorer = split_network(member.network)
+        self._head = scorer.head or identity
+        axes = [axis for axis in member.mirror_axes if member.patch_size[axis] > 1]
+        self._sweep = Sweep(
+            Mirrored(scorer.body, axes) if axes else scorer.body,
+            member.image,
+            member.patch_size,
+            how.step,
+            capacity,
+            reach=max(last - first for first, last in (self._needed(0, part)[1] for part in depths)),
+            half_above=half_above,
+            tick=tick,
+        )
+
+    def read(self, place: tuple[Range, Range, Range]) -> Tensor:
+        """(K, z, y, x) float32: probabilities or logits, whichever are averaged."""
+        (along_z, z), (along_y, y), (along_x, x) = (self._needed(axis, part) for axis, part in enumerate(place))
+        planes = self._sweep.planes(*z)
+        scores = self._head(planes[:, :, y[0] : y[1], x[0] : x[1]].to(self._device, torch.float32))
+        if self._regions is not None:
+            scores = probabilities_of(scores, self._regions)
+        return apply_separable(scores, [along_z, along_y, along_x])
+
+    def _needed(self, axis: int, part: Range) -> tuple[Tensor | None, Range]:
+        """Part of the axis' matrix, and the range of the member's grid that it takes."""
+        matrix = self._matrices[axis]
+        if matrix is None:
+            return None, part
+        rows, columns = rows_of(matrix, *part)
+        return rows, (columns.start, columns.stop)
+
+
+def _mean(readers: Sequence[_Reader], place: tuple[Range, Range, Range], total: float, how: Blending) -> Brick:
+    mean: Tensor | None = None
+    spread: Tensor | None = None
+    for reader in readers:
+        share = reader.weight / total
+        scores = reader.read(place)
+        if how.entropies:
+            alone = scores if how.average == "probabilities" else probabilities_of(scores, how.regions)
+            part = entropy(alone, how.regions) * share
+            spread = part if spread is None else spread.add_(part)
+        mean = scores * share if mean is None else mean.add_(scores, alpha=share)
+    if mean is None:
+        raise ValueError("there must be at least one member")
+    probabilities = mean if how.average == "probabilities" else probabilities_of(mean, how.regions)
+    z, y, x = (slice(*part) for part in place)
+    return Brick((z, y, x), probabilities, spread)
+
+
+def make_members(
+    networks: Sequence[nn.Module],
+    image: Tensor,
+    network_plan: NetworkPlan,
+    variants: Variants | None = None,
+    onwards: Matrices = (None, None, None),
+) -> list[Member]:
+    """One member for each network and scale factor.
+
+    For each factor t the image is resampled to t times its size, with a low-pass when shrinking; what the network says of it is
+    resampled back linearly.
+
+    Args:
+        networks: of one architecture, such as the folds.
+        image: (C, Z, Y, X) float32 at the planned spacing, normalised.
+        network_plan: gives patch size, mirror axes and test scales. Along axes where the patch is one voxel thick, nothing is
+            scaled or mirrored.
+        variants: None takes the plan's test scales and its reflections.
+        onwards: from the image's grid to the target's, one matrix for each axis; None where it keeps its length.
+
+    Raises:
+        ValueError: no network.
+    """
+    variants = variants or Variants(scales=network_plan.test_scales)
+    if not networks:
+        raise ValueError("there must be at least one network")
+    axes = [axis for axis, size in enumerate(network_plan.patch_size) if size > 1]
+    mirrored = tuple(axis for axis in network_plan.mirror_axes if variants.mirror and axis in axes)
+    shape = scaled_shape(image.shape[1:], 1.0)
+    members = []
+    for factor, share in zip(variants.scales, variants.shares, strict=True):
+        if share == 0:
+            continue
+        resized = scaled_shape(shape, factor, axes)
+        scaled = ScaledImage(image, resized)
+        z, y, x = (_chain(before, after, on) for before, after, on in zip(resized, shape, onwards, strict=True))
+        members += [
+            Member(network, scaled, network_plan.patch_size, mirrored, (z, y, x), share / len(networks)) for network in networks
+        ]
+    return members
+
+
+def predict_ensemble(
+    networks: Sequence[nn.Module],
+    image: Tensor,
+    network_plan: NetworkPlan,
+    variants: Variants | None = None,
+    *,
+    how: Blending | None = None,
+    tile_batch: int | None = None,
+    device: torch.device | str | None = None,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Class probabilities on an image's own grid, all of them in memory.
+
+    Args:
+        networks, image, network_plan, variants: see `make_members`.
+        how: networks and scales are averaged; None takes the defaults.
+        tile_batch: tiles per forward pass; None chooses by device.
+        device: of the computation and the result; None takes the first network's.
+        progress: shows the tiles done.
+
+    Returns:
+        (K, Z, Y, X) float32 on `device`.
+
+    Raises:
+        ValueError: see `make_members`.
+    """
+    members = make_members(networks, image, network_plan, variants)
+    capacity = Capacity.of(torch.device(device) if device is not None else device_of(networks[0]), tile_batch)
+    shape, classes = scaled_shape(image.shape[1:], 1.0), network_plan.network.output_channels
+    mean = torch.empty((classes, *shape), device=capacity.device)
+    with ExitStack() as stack:
+        for network in networks:
+            stack.enter_context(evaluating(network))
+        for brick in blend(members, shape, classes, how or Blending(), capacity, progress):
+            mean[(slice(None), *brick.place)] = brick.probabilities
+    return mean
+
+
+def _chain(before: int, after: int, onwards: Tensor | None) -> Tensor | None:
+    """Linear interpolation from `before` to `after` voxels, then `onwards`, as one matrix."""
+    if before == after:
+        return onwards
+    back = spline_matrix(before, after, 1)
+    return (back if onwards is None else onwards.to(back) @ back).float()

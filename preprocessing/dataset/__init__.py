@@ -1,0 +1,1 @@
+"""Datasets as users have them: descriptions, cases, labels, validation and folds."""

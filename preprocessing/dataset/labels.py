@@ -1,0 +1,96 @@
+"""Label values in files, class indices inside: the class index of a value is its position in `DatasetDescription.values`."""
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.dataset import DatasetDescription
+from configs.errors import Fault, InputError
+from preprocessing.geometry.cropping import PART, parts
+
+_LARGEST_TABLE = 2**20  # label values up to which each has its entry
+
+
+def unknown_values(labels: NDArray[np.integer], description: DatasetDescription) -> list[int]:
+    """Values in the array that the description does not name, ascending."""
+    return unnamed_values(present_values(labels), description)
+
+
+def unnamed_values(present: Iterable[int], description: DatasetDescription) -> list[int]:
+    """Those of the values that the description does not name."""
+    known = {*description.values, description.ignore_value}
+    return [value for value in present if value not in known]
+
+
+def present_values(labels: NDArray[np.integer]) -> list[int]:
+    """Values in the array, ascending."""
+    flat = np.ravel(labels)
+    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1  # labels come in runs: only where one begins can a value be new
+    return [int(value) for value in np.unique(np.append(flat[changes], flat[:1]))]
+
+
+def to_class_indices(labels: NDArray[np.integer], description: DatasetDescription, part: int = PART) -> NDArray[np.int16]:
+    """Class indices of label values; ignored voxels get `description.ignore_index`.
+
+    Args:
+        labels: any shape, integers as stored in a file.
+        description: names and values.
+        part: voxels that are looked up together.
+
+    Returns:
+        The same shape, int16.
+
+    Raises:
+        InputError: values that the description does not name.
+    """
+    unknown = unknown_values(labels, description)
+    if unknown:
+        raise InputError(unknown_values_fault("labels", unknown, description))
+    values, indices = _table(description)
+    if np.array_equal(values, indices):
+        return labels.astype(np.int16)
+    if values.max() < _LARGEST_TABLE:
+        table = np.zeros(values.max() + 1, dtype=np.int16)
+        table[values] = indices
+        return _looked_up(labels, lambda found: table[found], part)
+    order = np.argsort(values)
+    return _looked_up(labels, lambda found: indices[order][np.searchsorted(values[order], found.astype(np.int64))], part)
+
+
+def to_label_values(indices: NDArray[np.integer], description: DatasetDescription) -> NDArray[np.int64]:
+    """Stored values of class indices: the inverse of `to_class_indices`."""
+    values, _ = _table(description)
+    return values[indices]
+
+
+def unknown_values_fault(where: str, unknown: list[int], description: DatasetDescription) -> Fault:
+    """The fault of a label file with values that `dataset.json` does not name."""
+    shown = ", ".join(map(str, unknown[:10])) + (", ..." if len(unknown) > 10 else "")
+    named = ", ".join(map(str, sorted({*description.values, *_ignored(description)})))
+    plural = "s" if len(unknown) > 1 else ""
+    return Fault(
+        where,
+        f"it holds the label value{plural} {shown}, which `dataset.json` does not name (it names {named})",
+        "Name the value under `labels` in `dataset.json`, or correct the label file",
+    )
+
+
+def _looked_up(
+    labels: NDArray[np.integer], look_up: Callable[[NDArray[np.integer]], NDArray[np.int16]], part: int
+) -> NDArray[np.int16]:
+    """Part by part: NumPy makes an index of eight bytes of each voxel."""
+    flat = labels.reshape(-1)
+    indices = np.empty(flat.shape, dtype=np.int16)
+    for place in parts(len(flat), part):
+        indices[place] = look_up(flat[place])
+    return indices.reshape(labels.shape)
+
+
+def _table(description: DatasetDescription) -> tuple[NDArray[np.int64], NDArray[np.int16]]:
+    values = [*description.values, *_ignored(description)]
+    return np.array(values, dtype=np.int64), np.arange(len(values), dtype=np.int16)
+
+
+def _ignored(description: DatasetDescription) -> list[int]:
+    return [] if description.ignore_value is None else [description.ignore_value]

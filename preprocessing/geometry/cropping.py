@@ -1,0 +1,67 @@
+"""The box of an image that holds anything, and the way back."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from configs.files import Value
+from configs.fingerprint import Shape
+
+PART = 2**22  # elements: enough for the speed of array operations, and 32 MiB where each takes eight bytes
+
+
+def parts(size: int, length: int = PART) -> Iterator[slice]:
+    """Slices of `length` elements at most that cover `size` elements in order."""
+    for start in range(0, size, length):
+        yield slice(start, min(start + length, size))
+
+
+class Box(Value):
+    """A block of voxels: `start` is inside, `stop` outside, both (Z, Y, X)."""
+
+    start: Shape
+    stop: Shape
+
+    @property
+    def shape(self) -> Shape:
+        """Voxels along each axis."""
+        z, y, x = (stop - start for start, stop in zip(self.start, self.stop, strict=True))
+        return z, y, x
+
+    @property
+    def slices(self) -> tuple[slice, slice, slice]:
+        """Index of the box in an array's last three axes, after `...`."""
+        z, y, x = (slice(start, stop) for start, stop in zip(self.start, self.stop, strict=True))
+        return z, y, x
+
+    def crop(self, array: NDArray) -> NDArray:
+        """The box of an array (..., Z, Y, X), as a view."""
+        return array[(..., *self.slices)]
+
+    def paste(self, content: NDArray, shape: Shape, fill: float = 0) -> NDArray:
+        """The inverse of `crop`: an array (..., *shape) with the content in the box and `fill` around it."""
+        whole = np.full((*content.shape[:-3], *shape), fill, dtype=content.dtype)
+        whole[(..., *self.slices)] = content
+        return whole
+
+
+def nonzero_box(image: NDArray) -> Box:
+    """The smallest box that holds every voxel that differs from 0 in any channel; the whole image where none does.
+
+    Args:
+        image: (C, Z, Y, X).
+    """
+    occupied = (image != 0).any(axis=0)
+    start, stop = [], []
+    for axis in range(3):
+        found = np.flatnonzero(occupied.any(axis=tuple(other for other in range(3) if other != axis)))
+        start.append(int(found[0]) if found.size else 0)
+        stop.append(int(found[-1]) + 1 if found.size else occupied.shape[axis])
+    return Box(start=(start[0], start[1], start[2]), stop=(stop[0], stop[1], stop[2]))
+
+
+def nonzero_mask(image: NDArray) -> NDArray[np.bool_]:
+    """True at voxels (Z, Y, X) that differ from 0 in any channel of (C, Z, Y, X), and in the holes that these enclose."""
+    return ndimage.binary_fill_holes((image != 0).any(axis=0))

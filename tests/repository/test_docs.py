@@ -1,0 +1,141 @@
+"""What the documentation names exists: pages, files, commands, and every option that it mentions."""
+
+import argparse
+import re
+import shlex
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from tests.repository.test_imports import PACKAGES, ROOT
+
+PAGES = sorted([*(ROOT / "docs").glob("*.md"), *(ROOT / name for name in ("README.md", "CONTRIBUTING.md"))])
+PARSERS = {
+    "se_plan_and_preprocess": "planners.cli:_parser",
+    "se_train": "trainers.cli:_parser",
+    "se_predict": "inference.prediction.cli:_predict_parser",
+    "se_evaluate": "inference.evaluation.cli:_evaluate_parser",
+    "se_select": "inference.selection.cli:_parser",
+    "se_bundle": "inference.bundle.cli:_parser",
+    "se_report": "inference.report.cli:_parser",
+}
+COMMON = {"--help", "--verbose", "--quiet"}
+FOREIGN = re.compile(r"nnUNet|torchrun|#SBATCH|\bdask\b|\bpip\b|benchmarks\.|\bgit\b|pytest|scontrol|\bchromium\b")
+FILE = re.compile(rf"`((?:docs|tests|benchmarks|{'|'.join(PACKAGES)})/[\w./-]+\.(?:md|py|json|svg|csv))`")
+LINK = re.compile(r"\]\(([^)\s#]+)(?:#[^)]*)?\)")
+
+
+def parser_of(command: str) -> argparse.ArgumentParser:
+    """The command's own parser."""
+    module, function = PARSERS[command].split(":")
+    parser = getattr(import_module(module), function)()
+    assert isinstance(parser, argparse.ArgumentParser)
+    return parser
+
+
+def options_of(parser: argparse.ArgumentParser) -> set[str]:
+    """Its options, those of its actions included."""
+    found = set(COMMON)
+    for action in parser._actions:
+        found |= set(action.option_strings)
+        if isinstance(action, argparse._SubParsersAction):
+            found |= {option for each in action.choices.values() for option in options_of(each)}
+    return found
+
+
+def mentions(text: str) -> Iterator[tuple[str, str]]:
+    """Each command with each option that follows it, in lines of code and between backticks; "" with options that stand alone."""
+    text = re.sub(r"\\\n\s*", " ", text)  # lines that go on
+    code = [line.strip() for line in text.splitlines() if line.startswith("    ")]
+    for piece in [*code, *re.findall(r"`([^`]+)`", text.replace("\n", " "))]:
+        if FOREIGN.search(piece):
+            continue
+        command = ""
+        for word in re.split(r"[\s|\[\]]+", piece.split(" #")[0]):
+            command = word if word in PARSERS else command
+            if re.fullmatch(r"--?[A-Za-z][\w-]*", word) and (command or word.startswith("--")):
+                yield command, word
+
+
+def wrong_options(text: str) -> list[str]:
+    """Options that no command has, or not the one that they are shown with."""
+    of = {command: options_of(parser_of(command)) for command in PARSERS}
+    programs = {
+        option
+        for path in (ROOT / "benchmarks").rglob("*.py")
+        for option in re.findall(r"\"(--[\w-]+)\"", path.read_text("utf-8"))
+    }
+    anywhere = programs.union(*of.values())
+    return [f"{command} {option}".strip() for command, option in mentions(text) if option not in of.get(command, anywhere)]
+
+
+def examples(text: str) -> list[str]:
+    """Whole command lines: those without placeholders such as `[--option]`, `a|b` or `...`."""
+    lines = [line.strip().split(" #")[0].rstrip(" &\\") for line in text.splitlines() if re.match(r"    se_\w+ ", line)]
+    return [line for line in lines if not re.search(r"[\[\]|]|\.\.\.", line)]
+
+
+def does_parse(line: str) -> bool:
+    """Whether the command takes this line."""
+    command, *words = shlex.split(line.replace("$SLURM_ARRAY_TASK_ID", "3"))
+    parser = parser_of(command)
+    from configs.cli import add_verbosity
+
+    add_verbosity(parser)
+    try:
+        parser.parse_args(words)
+    except SystemExit:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_files_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    links = [link for link in LINK.findall(text) if not link.startswith(("http:", "https:"))]
+    missing = [link for link in links if not (page.parent / link).is_file()]
+    missing += [name for name in FILE.findall(text) if not (ROOT / name).is_file()]
+    assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_options_exist(page: Path) -> None:
+    assert not wrong_options(page.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_whole_commands_are_taken(page: Path) -> None:
+    lines = examples(page.read_text(encoding="utf-8"))
+    assert [line for line in lines if not does_parse(line)] == []
+
+
+def test_every_page_is_named_where_readers_begin() -> None:
+    begin = " ".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "README.md", *ROOT.glob("*.md")))
+    named = {Path(name).name for name in (*LINK.findall(begin), *FILE.findall(begin))}
+    assert named >= {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"}
+
+
+def test_every_command_is_shown() -> None:
+    text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    assert {line.split()[0] for line in examples(text)} == set(PARSERS)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "    se_train Dataset --nonsense 3",
+        "`se_predict --fold 3`",
+        "say `--nonsense`",
+        "`se_bundle export --surface`",
+        "    se_report -x",
+    ],
+)
+def test_the_guard_sees_a_wrong_option(text: str) -> None:
+    assert wrong_options(text)
+
+
+def test_the_guard_sees_a_wrong_command() -> None:
+    assert not does_parse("se_train Dataset --fold 3") and not does_parse("se_bundle pack model")
+    assert does_parse("se_train Dataset --network se --fold 3")

@@ -1,0 +1,93 @@
+"""The first network's segmentation, as the second network of a cascade sees it: further channels, one for each class.
+
+While the second network trains, each case is seen with the segmentation of that fold of the first which did not train on it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import blosc2
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.dataset import DatasetDescription
+from configs.errors import Fault, raise_faults
+from configs.files import replacing
+from configs.folders import ModelFolder
+from configs.progress import Progress
+from inference.cascade import on_prepared_grid, one_hot
+from preprocessing.dataset.labels import to_class_indices
+from preprocessing.formats.images import read_labels
+from preprocessing.store import CaseStore
+
+
+@dataclass(frozen=True)
+class PreviousStage:
+    """Segmentations on the grids of the prepared cases.
+
+    Attributes:
+        folder: of `<case>.b2nd`, (Z, Y, X) int16 class indices.
+        channels: `DatasetDescription.cascade_channels`.
+    """
+
+    folder: Path
+    channels: int
+
+    def read(self, identifier: str) -> Any:
+        """The segmentation of a case; slicing it gives NumPy."""
+        return blosc2.open(str(self._path(identifier)), mode="r", dparams={"nthreads": 1})
+
+    def prepare(
+        self,
+        first: ModelFolder,
+        store: CaseStore,
+        identifiers: Sequence[str],
+        description: DatasetDescription,
+        progress: Progress,
+    ) -> None:
+        """Bring what the first model's folds gave for their validation cases to the grids of the prepared cases.
+
+        Args:
+            first: the first model, with all folds trained and validated.
+            store: the prepared cases.
+            identifiers: of the cases.
+            description: of the labels.
+            progress: shows the cases.
+
+        Raises:
+            InputError: cases that no fold has segmented; all of them are listed.
+        """
+        sources = {identifier: next(_segmentations(first, identifier), None) for identifier in identifiers}
+        raise_faults(
+            Fault(
+                f"case `{identifier}`",
+                f"no fold of {first.path} has segmented it",
+                f"Train every fold of {first.path.name} first",
+            )
+            for identifier, source in sources.items()
+            if source is None
+        )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for identifier, source in progress.track(sources.items(), "Segmentations of the first network", len(sources)):
+            path = self._path(identifier)
+            if source is not None and not (path.is_file() and path.stat().st_mtime > source.stat().st_mtime):
+                labels, _ = read_labels(source)
+                prepared = on_prepared_grid(to_class_indices(labels, description), store.read(identifier).properties.trace)
+                with replacing(path) as temporary:
+                    blosc2.asarray(prepared, urlpath=str(temporary), mode="w", cparams={"nthreads": 1})
+
+    def beside(self, image: NDArray[np.float32], identifier: str) -> NDArray[np.float32]:
+        """The whole image (C, Z, Y, X) of a case, with the channels of its segmentation behind its own."""
+        return np.concatenate([image, one_hot(self.read(identifier)[:], self.channels)])
+
+    def _path(self, identifier: str) -> Path:
+        return self.folder / f"{identifier}.b2nd"
+
+
+def _segmentations(first: ModelFolder, identifier: str) -> Iterator[Path]:
+    """Of a case, by the folds that did not train on it; `all` trained on every case."""
+    for path in sorted(first.path.glob(f"fold_*/validation/{identifier}.nii.gz")):
+        if path.parent.parent.name != "fold_all":
+            yield path

@@ -1,0 +1,1 @@
+"""Logs, pictures and validation of a training."""

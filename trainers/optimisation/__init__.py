@@ -1,0 +1,1 @@
+"""Optimisation steps: loss, optimiser, precision, checkpoints and distributed training."""
