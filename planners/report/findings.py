@@ -10,7 +10,7 @@ from configs.errors import Fault, counted, times
 from configs.fingerprint import Fingerprint
 from configs.plan import ConfigurationPlan, Plan
 from planners.rules.mirroring import side_pairs
-from preprocessing.dataset.splits import Fold
+from preprocessing.dataset.splits import Split
 
 _FEWEST_VOXELS = 27  # a cube of three voxels, the reach of one kernel
 _LEFT_RIGHT = 2  # of (Z, Y, X) in canonical orientation
@@ -42,7 +42,7 @@ CHECKS = (
 )
 
 
-def find_all(fingerprint: Fingerprint, plan: Plan, folds: Sequence[Fold]) -> list[Finding]:
+def find_all(fingerprint: Fingerprint, plan: Plan, folds: Sequence[Split]) -> list[Finding]:
     """All findings."""
     findings = [
         *_never_present(fingerprint, plan),
@@ -78,7 +78,7 @@ def _never_present(fingerprint: Fingerprint, plan: Plan) -> list[Finding]:
     return [Finding(f"{counted(len(absent), 'label')} never present", text)]
 
 
-def _absent_from_folds(fingerprint: Fingerprint, plan: Plan, folds: Sequence[Fold]) -> list[Finding]:
+def _absent_from_folds(fingerprint: Fingerprint, plan: Plan, folds: Sequence[Split]) -> list[Finding]:
     if not folds:
         text = "One case cannot be split into training and validation. Train with --fold all; there is no cross-validation then."
         return [Finding("No folds", text)]
@@ -86,7 +86,7 @@ def _absent_from_folds(fingerprint: Fingerprint, plan: Plan, folds: Sequence[Fol
     for label in plan.dataset.foreground:
         present = _present(fingerprint, label)
         for part in ("training", "validation"):
-            without = tuple(index for index, fold in enumerate(folds) if not present & getattr(fold, part))
+            without = tuple(index for index, fold in enumerate(folds) if present.isdisjoint(getattr(fold, part)))
             if present and without:
                 lacking.setdefault((part, without), []).append(label)
     consequence = {"training": "these folds cannot learn it", "validation": "these folds cannot judge it"}

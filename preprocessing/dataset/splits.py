@@ -1,4 +1,4 @@
-"""Which cases train and which validate: five folds as nnU-Net makes them, in a file that the user may edit."""
+"""Cross-validation folds: five as nnU-Net makes them, in a file that the user may edit."""
 
 import csv
 import logging
@@ -16,43 +16,7 @@ logger = logging.getLogger(__name__)
 
 FOLDS = 5
 _SEED = 12345  # nnU-Net's, so that the folds are the same
-_REMEDY = "Correct the file, or delete it so that it is made anew"
-
-
-@dataclass(frozen=True)
-class Fold:
-    """Cases that train and cases that validate."""
-
-    training: frozenset[str]
-    validation: frozenset[str]
-
-
-def find_folds(path: Path, cases: Sequence[str]) -> list[Fold]:
-    """The folds of `splits.json` where it is there, else those that training will make; none where one case is all there is.
-
-    Raises:
-        InputError: the file is no list of `{"train": [...], "val": [...]}`.
-    """
-    if not path.is_file():
-        return default_folds(cases)
-    try:
-        return [Fold(frozenset(entry["train"]), frozenset(entry["val"])) for entry in read_json(path)]
-    except (TypeError, KeyError) as error:
-        remedy = "Correct the file, or delete it so that it is made anew"
-        raise InputError(Fault(str(path), 'it is no list of {"train": [cases], "val": [cases]}', remedy)) from error
-
-
-def default_folds(cases: Sequence[str]) -> list[Fold]:
-    """Five shuffled folds over the sorted cases, or one for each case where there are fewer: those of scikit-learn's
-    `KFold(shuffle=True, random_state=12345)`, without the second that its import takes."""
-    names = np.array(sorted(cases), dtype=object)
-    if len(names) < 2:
-        return []
-    order = np.arange(len(names))
-    np.random.RandomState(_SEED).shuffle(order)
-    everything = frozenset(names)
-    parts = [frozenset(names[part]) for part in np.array_split(order, min(FOLDS, len(names)))]
-    return [Fold(everything - part, part) for part in parts]
+_REMEDY = "Fix the file, or delete it to have it regenerated"
 
 
 @dataclass(frozen=True)
@@ -67,21 +31,32 @@ class Split:
     validation: tuple[str, ...]
 
 
+def find_splits(path: Path, cases: Sequence[str]) -> list[Split]:
+    """Return the folds of `splits.json`, or those that training will make where there is no file; none for a single case.
+
+    Raises:
+        InputError: the file is not a list of `{"train": [...], "val": [...]}`.
+    """
+    if path.is_file():
+        return read_splits(path)
+    return make_splits(cases) if len(cases) > 1 else []
+
+
 def make_splits(identifiers: Sequence[str], groups: Mapping[str, str] | None = None) -> list[Split]:
-    """Shuffled folds over the sorted cases, or over groups of cases: five, or one for each where there are fewer.
+    """Return shuffled folds over the sorted cases, or over groups of cases: five, or one for each where there are fewer.
+
+    They are those of scikit-learn's `KFold(shuffle=True, random_state=12345)`, which nnU-Net uses.
 
     Args:
-        identifiers: of the cases.
+        identifiers: identifiers of the cases.
         groups: case -> group, such as its patient; None takes each case by itself, as nnU-Net does.
 
     Raises:
         InputError: fewer than two cases or groups, or cases without a group.
     """
-    from sklearn.model_selection import KFold  # slow to import, and needed once for a dataset
-
     ungrouped = set(identifiers) - set(groups) if groups is not None else set()
     if ungrouped:
-        raise InputError(Fault("--group-by", f"it has no group for {_named(ungrouped)}", "Add a line for each of them"))
+        raise InputError(Fault("--group-by", f"no group is given for {_named(ungrouped)}", "Add a line for each of them"))
     members: dict[str, list[str]] = {}
     for case in sorted(identifiers):
         members.setdefault(case if groups is None else groups[case], []).append(case)
@@ -90,29 +65,28 @@ def make_splits(identifiers: Sequence[str], groups: Mapping[str, str] | None = N
         kind = "prepared case" if groups is None else "group"
         problem = f"{len(units)} {kind}{'s' if len(units) != 1 else ''} cannot be split"
         raise InputError(Fault("folds", problem, "Add cases, or train on all with --fold all"))
-    folds = KFold(n_splits=min(FOLDS, len(units)), shuffle=True, random_state=_SEED).split(units)
-    return [
-        Split(*(tuple(sorted(case for index in part for case in members[units[index]])) for part in parts)) for parts in folds
-    ]
+    order = np.random.RandomState(_SEED).permutation(len(units))
+    folds = [{case for index in part for case in members[units[index]]} for part in np.array_split(order, min(FOLDS, len(units)))]
+    return [Split(tuple(sorted(set(identifiers) - fold)), tuple(sorted(fold))) for fold in folds]
 
 
 def read_groups(path: Path) -> dict[str, str]:
-    """Groups of cases: JSON `{"case": "group"}`, or text with `case,group` in each line (a heading `case,group` may come first).
+    """Read groups of cases: JSON `{"case": "group"}`, or text with `case,group` in each line (a heading `case,group` may come first).
 
     Raises:
-        InputError: the file cannot be read or is neither.
+        InputError: the file cannot be read, or has neither form.
     """
     if path.suffix == ".json":
         data = read_json(path)
         if not isinstance(data, dict) or not all(isinstance(group, str | int) for group in data.values()):
-            raise InputError(Fault(str(path), 'it is no {"case": "group"}', "Correct the file"))
+            raise InputError(Fault(str(path), 'not of the form {"case": "group"}', "Fix the file"))
         return {case: str(group) for case, group in data.items()}
     try:
         rows = [row for row in csv.reader(path.read_text(encoding="utf-8").splitlines()) if row]
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(Fault(str(path), f"the file cannot be read ({error})", "Check the path")) from error
     raise_faults(
-        Fault(f"{path}: line {number}", f"`{','.join(row)}` is no case,group", "Write two values, separated by a comma")
+        Fault(f"{path}: line {number}", f"`{','.join(row)}` is not `case,group`", "Write two values, separated by a comma")
         for number, row in enumerate(rows, start=1)
         if len(row) != 2
     )
@@ -121,16 +95,16 @@ def read_groups(path: Path) -> dict[str, str]:
 
 
 def choose_split(path: Path, fold: int | str, identifiers: Sequence[str], group_by: Path | None = None) -> Split:
-    """The cases of a fold; `splits.json` is made where it is missing.
+    """Return the cases of a fold, and write `splits.json` where it is missing.
 
     Args:
-        path: of `splits.json`: a list of `{"train": [...], "val": [...]}`, the format of nnU-Net's `splits_final.json`.
+        path: path to `splits.json`: a list of `{"train": [...], "val": [...]}`, the format of nnU-Net's `splits_final.json`.
         fold: a number from 0, or "all": every case trains and validates.
-        identifiers: the prepared cases.
-        group_by: file of groups that stay together when the folds are made; see `read_groups`.
+        identifiers: identifiers of the prepared cases.
+        group_by: path to the groups that stay together when the folds are made (see `read_groups`).
 
     Raises:
-        InputError: no such fold, a file that cannot be used (every fault is listed), or folds that separate a group.
+        InputError: no such fold, an unusable file (every fault is listed), or folds that separate a group.
     """
     if fold == "all":
         everything = tuple(sorted(identifiers))
@@ -138,7 +112,9 @@ def choose_split(path: Path, fold: int | str, identifiers: Sequence[str], group_
     groups = None if group_by is None else read_groups(group_by)
     if not path.exists():
         write_json(path, [{"train": split.training, "val": split.validation} for split in make_splits(identifiers, groups)])
-    splits = read_splits(path, identifiers)
+    splits = read_splits(path)
+    known = set(identifiers)
+    raise_faults(fault for index, split in enumerate(splits) for fault in _faults(f"{path}: fold {index}", split, known))
     if groups is not None:
         raise_faults(_separated(path, splits, groups))
     if not isinstance(fold, int) or not 0 <= fold < len(splits):
@@ -146,7 +122,7 @@ def choose_split(path: Path, fold: int | str, identifiers: Sequence[str], group_
     chosen = splits[fold]
     unused = set(identifiers) - {*chosen.training, *chosen.validation}
     if unused:
-        logger.warning("%d prepared cases are in no part of fold %s of %s: %s", len(unused), fold, path, _named(unused))
+        logger.warning("%d prepared cases are in neither part of fold %s of %s: %s", len(unused), fold, path, _named(unused))
     return chosen
 
 
@@ -154,23 +130,20 @@ def _separated(path: Path, splits: Sequence[Split], groups: Mapping[str, str]) -
     for fold, split in enumerate(splits):
         training, validation = ({groups.get(case, case) for case in part} for part in (split.training, split.validation))
         if training & validation:
-            problem = f"it trains and validates on the same groups: {_named(training & validation)}"
-            yield Fault(f"{path}: fold {fold}", problem, "Delete the file, so that it is made anew with --group-by")
+            problem = f"the same groups train and validate: {_named(training & validation)}"
+            yield Fault(f"{path}: fold {fold}", problem, "Delete the file to have it regenerated with --group-by")
 
 
-def read_splits(path: Path, identifiers: Sequence[str]) -> list[Split]:
-    """Read and check a splits file.
+def read_splits(path: Path) -> list[Split]:
+    """Read a splits file.
 
     Raises:
-        InputError: it is no list of folds, or a fold is empty, names a case twice, or names one that is not prepared.
+        InputError: it is not a list of `{"train": [...], "val": [...]}`.
     """
     data = read_json(path)
     if not isinstance(data, list) or not data or not all(_is_fold(entry) for entry in data):
-        raise InputError(Fault(str(path), 'it is no list of {"train": [cases], "val": [cases]}', _REMEDY))
-    splits = [Split(tuple(sorted(entry["train"])), tuple(sorted(entry["val"]))) for entry in data]
-    known = set(identifiers)
-    raise_faults(fault for fold, split in enumerate(splits) for fault in _faults(f"{path}: fold {fold}", split, known))
-    return splits
+        raise InputError(Fault(str(path), 'not a list of {"train": [cases], "val": [cases]}', _REMEDY))
+    return [Split(tuple(sorted(entry["train"])), tuple(sorted(entry["val"]))) for entry in data]
 
 
 def _is_fold(entry: Any) -> bool:
@@ -185,11 +158,11 @@ def _faults(where: str, split: Split, known: set[str]) -> list[Fault]:
     unknown = set(listed) - known
     faults = []
     if not split.training:
-        faults.append(Fault(where, "it has no training case", _REMEDY))
+        faults.append(Fault(where, "no training case", _REMEDY))
     if twice:
-        faults.append(Fault(where, f"it lists twice, or both in train and val: {_named(twice)}", _REMEDY))
+        faults.append(Fault(where, f"listed twice, or both in train and val: {_named(twice)}", _REMEDY))
     if unknown:
-        faults.append(Fault(where, f"it lists cases that are not prepared: {_named(unknown)}", _REMEDY))
+        faults.append(Fault(where, f"cases that are not prepared: {_named(unknown)}", _REMEDY))
     return faults
 
 

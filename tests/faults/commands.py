@@ -228,7 +228,7 @@ def import_everything() -> None:
     names = (
         "joblib matplotlib.figure matplotlib.backends.backend_agg matplotlib.backends.backend_svg "
         "nibabel numpy pandas psutil rich.console rich.table "
-        "SimpleITK sklearn.model_selection torch torch._dynamo blosc2 batchgenerators zipfile "
+        "SimpleITK torch torch._dynamo blosc2 batchgenerators zipfile "
         "inference.bundle.export inference.bundle.install inference.evaluation.equivariance "
         "inference.prediction.case_list inference.prediction.command_options inference.evaluation.cli inference.prediction.cli "
         "inference.evaluation.evaluate inference.evaluation.label_files inference.prediction.predict_files inference.prediction.estimate "

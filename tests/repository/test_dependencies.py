@@ -19,7 +19,6 @@ OTHER_NAMES = {  # module -> library, where they differ
     "cc3d": "connected-components-3d",
     "mlflow": "mlflow-skinny",
     "skimage": "scikit-image",
-    "sklearn": "scikit-learn",
 }
 
 

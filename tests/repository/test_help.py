@@ -7,7 +7,7 @@ from importlib.metadata import EntryPoint, distribution
 
 import pytest
 
-HEAVY = {"torch", "numpy", "scipy", "pandas", "nibabel", "SimpleITK", "blosc2", "skimage", "sklearn", "matplotlib", "pydantic"}
+HEAVY = {"torch", "numpy", "scipy", "pandas", "nibabel", "SimpleITK", "blosc2", "skimage", "matplotlib", "pydantic"}
 COMMANDS = [point for point in distribution("se-unet").entry_points if point.group == "console_scripts"]
 
 

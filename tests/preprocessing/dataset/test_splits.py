@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from sklearn.model_selection import KFold
 
 from configs.errors import InputError
 from configs.files import read_json, write_json
 from preprocessing.dataset.splits import choose_split, make_splits, read_groups
 
+STORED = json.loads((Path(__file__).parent / "folds.json").read_text())
 CASES = [f"case_{index:02d}" for index in range(12)]
 
 
@@ -21,9 +21,20 @@ def test_every_case_validates_exactly_once() -> None:
         assert sorted((*split.training, *split.validation)) == CASES
 
 
-def test_folds_are_those_of_nnunet_whatever_the_order_given() -> None:
-    expected = [tuple(CASES[i] for i in validation) for _, validation in KFold(5, shuffle=True, random_state=12345).split(CASES)]
-    assert [split.validation for split in make_splits(CASES[::-1])] == expected
+@pytest.mark.parametrize("number", range(2, 31))
+def test_folds_are_those_of_nnunet_whatever_the_order_given(number: int) -> None:
+    """The stored ones were made by scikit-learn 1.9.1: `KFold(min(5, number), shuffle=True, random_state=12345)`."""
+    cases = [f"case_{index:02d}" for index in range(number)]
+    expected = [tuple(cases[index] for index in part) for part in STORED[str(number)]]
+    splits = make_splits(cases[::-1])
+    assert [split.validation for split in splits] == expected
+    assert [split.training for split in splits] == [tuple(case for case in cases if case not in part) for part in expected]
+
+
+def test_folds_of_groups_are_those_that_were_stored() -> None:
+    groups = {f"case_{index:02d}": f"p{7 * index % 9}" for index in range(25)}
+    found = [split.validation for split in make_splits(list(groups), groups)]
+    assert found == [tuple(f"case_{index:02d}" for index in part) for part in STORED["groups"]]
 
 
 @pytest.mark.parametrize("number", [2, 3, 4])
@@ -60,7 +71,7 @@ def test_all_faults_of_a_file_are_listed(tmp_path: Path) -> None:
         choose_split(path, 0, CASES)
     text = str(caught.value)
     assert len(caught.value.faults) == 3
-    assert "fold 0: it has no training case" in text
+    assert "fold 0: no training case" in text
     assert "twice, or both in train and val: case_00" in text
     assert "not prepared: ghost" in text
 
@@ -68,7 +79,7 @@ def test_all_faults_of_a_file_are_listed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [{}, [], [{"train": ["a"]}], [{"train": [1], "val": []}]])
 def test_file_of_another_form_is_refused(tmp_path: Path, content: object) -> None:
     write_json(tmp_path / "splits.json", content)
-    with pytest.raises(InputError, match="no list of"):
+    with pytest.raises(InputError, match="not a list of"):
         choose_split(tmp_path / "splits.json", 0, CASES)
 
 
@@ -102,7 +113,7 @@ def test_group_files(tmp_path: Path, name: str, text: str) -> None:
 
 
 def test_faults_of_groups(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no group for case_11"):
+    with pytest.raises(InputError, match="no group is given for case_11"):
         make_splits(CASES, dict.fromkeys(CASES[:-1], "a"))
     with pytest.raises(InputError, match="1 group cannot be split"):
         make_splits(CASES, dict.fromkeys(CASES, "a"))
@@ -115,5 +126,5 @@ def test_faults_of_groups(tmp_path: Path) -> None:
 def test_folds_made_before_that_separate_a_group_are_refused(tmp_path: Path) -> None:
     choose_split(tmp_path / "splits.json", 0, CASES)
     (tmp_path / "g.csv").write_text("\n".join(f"{case},p{index // 3}" for index, case in enumerate(CASES)))
-    with pytest.raises(InputError, match=r"same groups: p.*Delete the file"):
+    with pytest.raises(InputError, match=r"same groups train and validate: p.*Delete the file"):
         choose_split(tmp_path / "splits.json", 0, CASES, tmp_path / "g.csv")
