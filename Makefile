@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 MEASURING := benchmarks.cost.layers benchmarks.cost.networks
-SOURCES := configs se_unet preprocessing planners inference trainers benchmarks tests
+SOURCES := configs se_unet preprocessing planners inference trainers benchmarks tests docs/examples
 # Files of tests run side by side, one thread each; a file stays together, as its tests share fixtures.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile
 

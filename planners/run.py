@@ -23,8 +23,8 @@ _logger = logging.getLogger(__name__)
 
 
 def plan_and_preprocess(
-    dataset: Path,
-    work: Path = Path("se_work"),
+    dataset: str | Path,
+    work: str | Path = "se_work",
     options: PlanningOptions | None = None,
     *,
     jobs: int | None = None,
@@ -57,7 +57,7 @@ def plan_and_preprocess(
     progress = progress or Silent()
     if scheduler is not None:
         dataset, work = Path(dataset).resolve(), Path(work).resolve()
-    raw = scan_dataset(Path(dataset))
+    raw = scan_dataset(dataset)
     fingerprint = make_fingerprint(raw, choose_jobs(jobs, largest_case_bytes(raw), "Validating"), progress, scheduler)
     plan = make_plan(raw.description, fingerprint, options)
     folder = Path(work) / raw.description.name

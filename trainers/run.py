@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 def train(
     dataset: str | Path,
-    work: Path | str = "se_work",
+    work: str | Path = "se_work",
     network: str = "se",
     configuration: str = "3d_fullres",
     fold: int | str = 0,
@@ -41,7 +41,7 @@ def train(
     restart: bool = False,
     validate_only: bool = False,
     preview: bool = False,
-    group_by: Path | str | None = None,
+    group_by: str | Path | None = None,
     device: str | torch.device | None = None,
     progress: Progress | None = None,
     resume_hint: str = "Call train again with resume=True to go on.",

@@ -28,8 +28,8 @@ _MODE = 0o100644 << 16
 
 
 def export_bundle(
-    model: Path,
-    output: Path,
+    model: str | Path,
+    output: str | Path,
     *,
     folds: Sequence[int | str] | None = None,
     checkpoint: str = "final",
@@ -50,6 +50,7 @@ def export_bundle(
     Raises:
         InputError: the folder or what should be in it is missing or unusable.
     """
+    model = Path(model)
     plan = read_plan(model / PLAN)
     weights = _chosen_weights(model, folds, checkpoint)
     given = model / CARD
@@ -59,7 +60,7 @@ def export_bundle(
         card = model_card(model, plan, [fold for fold, _ in weights], licence).encode()
     texts = {PLAN: _text(plan.model_dump_json(indent=2)), DATASET: _text(plan.dataset.model_dump_json(indent=2)), CARD: card}
     texts |= {name: (model / name).read_bytes() for name in (TRAINING, SCALES, EQUIVARIANCE) if (model / name).is_file()}
-    with replacing(output) as temporary:
+    with replacing(Path(output)) as temporary:
         manifest = _write(temporary, texts, {weights_name(*key): path for key, path in weights.items()})
         verify_bundle(temporary)
     return manifest

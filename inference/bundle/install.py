@@ -92,7 +92,7 @@ def _is_same(folder: Path, descriptor: int) -> bool:
 _logger = logging.getLogger(__name__)
 
 
-def import_bundle(path: Path, folder: Path) -> Manifest:
+def import_bundle(path: str | Path, folder: str | Path) -> Manifest:
     """Check a bundle and unpack it into a new model folder, whole or not at all.
 
     Files go into a temporary folder beside it, are compared with the checksums once more on the way, and every network is built and
@@ -101,6 +101,7 @@ def import_bundle(path: Path, folder: Path) -> Manifest:
     Raises:
         InputError: the folder exists, there is too little space, or the bundle is not what it should be.
     """
+    path, folder = Path(path), Path(folder)
     if folder.exists() or folder.is_symlink():
         raise InputError(Fault(str(folder), "it exists", "Name a new folder with -o, or remove this one"))
     manifest = verify_bundle(path)

@@ -36,7 +36,7 @@ class OnnxReport:
     largest: float
 
 
-def export_network(model: Path, output: Path, fold: int | str | None = None, checkpoint: str = "final") -> OnnxReport:
+def export_network(model: str | Path, output: str | Path, fold: int | str | None = None, checkpoint: str = "final") -> OnnxReport:
     """Write one fold's network: `image` (B, C, Z, Y, X) -> `logits` (B, K, Z, Y, X), float32, any B, patches of the planned size.
 
     `<output>.plan.json` beside it says how images are prepared and what the classes mean.
@@ -51,6 +51,7 @@ def export_network(model: Path, output: Path, fold: int | str | None = None, che
         InputError: the model cannot be used, its network is a user's own, or packages are missing.
         RuntimeError: onnxruntime gives other numbers than PyTorch; nothing is written.
     """
+    model, output = Path(model), Path(output)
     raise_faults(
         Fault(f"package `{name}`", "it is not installed", "Install se-unet[onnx]")
         for name in _NEEDED

@@ -30,8 +30,8 @@ class _Outcome:
 
 
 def evaluate(
-    predictions: Path,
-    references: Path,
+    predictions: str | Path,
+    references: str | Path,
     description: DatasetDescription | None = None,
     *,
     tolerance: float | None = None,

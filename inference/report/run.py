@@ -33,7 +33,7 @@ class ReportOptions:
 
 
 def write_report(
-    folder: Path, output: Path | None = None, options: ReportOptions | None = None, progress: Progress | None = None
+    folder: str | Path, output: str | Path | None = None, options: ReportOptions | None = None, progress: Progress | None = None
 ) -> Path:
     """Write the page of a model, `report.html` in its folder; or, for a folder above, the pages of all its models and `models.html`.
 
@@ -52,12 +52,12 @@ def write_report(
         InputError: there is no model, its plan cannot be read, or the system cannot read something that is there. Of several models, the
             others have their pages by then, and `models.html` names those that are left out.
     """
-    options, progress = options or ReportOptions(), progress or Silent()
+    options, progress, folder = options or ReportOptions(), progress or Silent(), Path(folder)
     if is_model(folder):
-        page = output or folder / MODEL_PAGE
+        page = Path(output or folder / MODEL_PAGE)
         _write_model(read_trained(folder), page, options, progress)
         return page
-    page = output or folder / OVERVIEW_PAGE
+    page = Path(output or folder / OVERVIEW_PAGE)
     entries, faults = [], list[Fault]()
     for path in find_models(folder):
         with collecting(faults):

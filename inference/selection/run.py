@@ -52,7 +52,7 @@ class SelectionOptions:
 
 
 def select(
-    work: Path, output: Path | None = None, options: SelectionOptions | None = None, progress: Progress | None = None
+    work: str | Path, output: str | Path | None = None, options: SelectionOptions | None = None, progress: Progress | None = None
 ) -> tuple[Path, Selection]:
     """Choose configuration, network, checkpoint, ensemble and postprocessing by mean foreground Dice over all validation cases.
 
@@ -83,7 +83,7 @@ def select(
         description = read_plan(chosen.models[0] / "plan.json").dataset
         sources = find_sources(dataset, chosen.cases)
         rules, gains = choose_rules(chosen.segmentations, sources, description, options.jobs, progress)
-    path = output or dataset / FILE
+    path = Path(output or dataset / FILE)
     selection = Selection(
         models=relative_to_file(chosen.models, path),
         folds=tuple(folds),

@@ -51,24 +51,24 @@ class RawDataset:
     faults: tuple[Fault, ...] = ()
 
 
-def open_dataset(folder: Path) -> RawDataset:
+def open_dataset(dataset: str | Path) -> RawDataset:
     """List the training cases of a dataset folder. No image is opened.
 
     Raises:
         InputError: the folder or `dataset.json` is missing or wrong, or cases are incomplete or ambiguous; all is listed.
     """
-    dataset = scan_dataset(folder)
-    raise_faults(dataset.faults)
-    return dataset
+    found = scan_dataset(dataset)
+    raise_faults(found.faults)
+    return found
 
 
-def scan_dataset(folder: Path) -> RawDataset:
+def scan_dataset(dataset: str | Path) -> RawDataset:
     """As `open_dataset`, but faults of single cases are kept in the result, so that validation can list them with its own.
 
     Raises:
         InputError: the folder or `dataset.json` is missing or wrong, so that there is nothing to go on with.
     """
-    folder = Path(folder)
+    folder = Path(dataset)
     if not folder.is_dir():
         raise InputError(Fault(str(folder), "the dataset folder does not exist", "Check the path"))
     json_path = folder / "dataset.json"
