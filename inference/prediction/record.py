@@ -1,5 +1,8 @@
 """What a folder of segmentations was made with, kept beside them."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from configs.dataset import DatasetDescription
 from configs.files import Value
 from inference.options import Average, choose_variants
@@ -50,14 +53,14 @@ class PredictionRecord(Value):
     dataset: DatasetDescription
 
 
-def record_of(predictor: Predictor, folders: list[str], checkpoint: str, extras: Extras) -> PredictionRecord:
-    """The record of a predictor that was loaded from these folders."""
+def record_of(predictor: Predictor, folders: Sequence[Path], checkpoint: str, extras: Extras) -> PredictionRecord:
+    """Return the record of a predictor that was loaded from these folders; they are recorded as absolute paths."""
     models = []
     for model, folder in zip(predictor.models, folders, strict=True):
         variants = choose_variants(model, predictor.options)
         models.append(
             ModelRecord(
-                model=folder,
+                model=str(folder.resolve()),
                 folds=tuple(model.networks),
                 scales=variants.scales,
                 scale_weights=None if variants.by_confidence else variants.shares,

@@ -230,7 +230,7 @@ def import_everything() -> None:
         "nibabel numpy pandas psutil rich.console rich.table "
         "SimpleITK torch torch._dynamo blosc2 batchgenerators zipfile "
         "inference.bundle.export inference.bundle.install inference.evaluation.equivariance "
-        "inference.prediction.case_list inference.prediction.command_options inference.evaluation.cli inference.prediction.cli "
+        "inference.prediction.command inference.prediction.job inference.evaluation.cli inference.prediction.cli "
         "inference.evaluation.evaluate inference.evaluation.label_files inference.prediction.predict_files inference.prediction.estimate "
         "inference.evaluation.tables inference.prediction.statistics "
         "planners.run planners.options preprocessing.formats.nifti_files preprocessing.resample "

@@ -15,8 +15,8 @@ PAGES = sorted([*(ROOT / "docs").glob("*.md"), *(ROOT / name for name in ("READM
 PARSERS = {
     "se_plan_and_preprocess": "planners.cli:_parser",
     "se_train": "trainers.cli:_parser",
-    "se_predict": "inference.prediction.cli:_predict_parser",
-    "se_evaluate": "inference.evaluation.cli:_evaluate_parser",
+    "se_predict": "inference.prediction.cli:_parser",
+    "se_evaluate": "inference.evaluation.cli:_parser",
     "se_select": "inference.selection.cli:_parser",
     "se_bundle": "inference.bundle.cli:_parser",
     "se_report": "inference.report.cli:_parser",

@@ -113,7 +113,7 @@ def test_all_faults_of_the_command_line_at_once(
     assert run(predict_main, "-i", tmp_path / "nothing", "-o", tmp_path / "out", "-m", model, *wrong) == 2
     printed = capsys.readouterr().err
     assert "5 faults in the input" in printed
-    for part in ("fold_7", "cuda:99", "scales must be", "nothing: there is no such file", "part 3 of 1"):
+    for part in ("fold_7", "cuda:99", "scales must be", "nothing: no such file or folder", "part 3 of 1"):
         assert part in printed
     assert not (tmp_path / "out").exists()
 
@@ -126,7 +126,7 @@ def test_all_faults_of_the_command_line_at_once(
         (("--folds", 9), "fold_9"),
         (
             ("--fast", "--scale-weights", "confidence"),
-            "--fast segments at one scale, and confidence chooses among several. Leave one",
+            "--fast uses one scale, and confidence chooses among several. Remove one",
         ),
         (("--scales", "none", "--scale-weights", "confidence"), "among several scales, and there is one: 1"),
     ],
