@@ -50,7 +50,7 @@ def cascade_channels(indices: NDArray[np.int16], trace: Trace, description: Data
 
 
 def on_prepared_grid(indices: NDArray[np.int16], trace: Trace) -> NDArray[np.int16]:
-    """Class indices (Z, Y, X) on the grid of the stored image, on that of the prepared one: the inverse of `pipeline.restore_labels`."""
+    """Bring class indices (Z, Y, X) from the grid of the stored image to that of the prepared one."""
     cropped = np.ascontiguousarray(trace.box.crop(trace.orientation.apply(indices)), dtype=np.int16)
     return resample_labels(cropped, trace.resampled_shape, trace.separate_axis)
 

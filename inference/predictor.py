@@ -18,7 +18,7 @@ from inference.device import choose_device
 from inference.engine.assemble import Segmentation, Wanted, collect
 from inference.engine.capacity import Capacity
 from inference.engine.confidence import confident_weights
-from inference.engine.ensemble import Blending, Member, make_members, predict_ensemble
+from inference.engine.ensemble import Blending, Member, make_members
 from inference.model import Model, load_models
 from inference.options import PredictionOptions, Variants, choose_variants
 from inference.volumes import open_volume
@@ -173,28 +173,6 @@ class Predictor:
         ]
         trace, how = prepared.traces[0], self._blending
         return collect(members, trace, self.description, wanted or Wanted(), how, self._capacity, progress)
-
-    def probabilities(self, image: Tensor, progress: Progress | None = None) -> Tensor:
-        """Class probabilities of an image that is preprocessed for the first model, by that model, all of them in memory.
-
-        Args:
-            image: (C, Z, Y, X) float32 at the planned spacing, normalised.
-            progress: shows the tiles done.
-
-        Returns:
-            (K, Z, Y, X) float32 on the predictor's device.
-        """
-        model, image = self.models[0], image.to(self.device)
-        return predict_ensemble(
-            self.networks[0],
-            image,
-            model.network_plan,
-            self._variants(0, image),
-            how=self._blending,
-            tile_batch=self._capacity.tile_batch,
-            device=self.device,
-            progress=progress,
-        )
 
     def _with_first_stage(self, prepared: Prepared) -> list[Tensor]:
         """The images, with the first stage's segmentation as further channels for the models of a second stage."""

@@ -1,11 +1,9 @@
-"""From an image as stored to what a network sees, and from a network's scores back to the image's own grid.
+"""From an image as stored to the network's input: orientation, crop to nonzero, normalisation, resampling.
 
-orientation -> crop to nonzero -> normalise -> resample          and back:  resample -> paste -> orientation
+`inference.engine.assemble` has the way back.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +17,6 @@ from preprocessing.geometry.cropping import Box, nonzero_box
 from preprocessing.geometry.orientation import Orientation, Policy, find_orientation
 from preprocessing.geometry.resampled_grid import find_separate_axis, resampled_shape
 from preprocessing.normalise import normalise
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class Trace(Value):
@@ -113,50 +108,6 @@ def preprocess(
     return _resample(normalise(box.crop(turned), configuration.normalisation), cropped, trace)
 
 
-def restore_labels(labels: NDArray[np.int16], trace: Trace) -> NDArray[np.int16]:
-    """Bring class indices (Z, Y, X) at the planned spacing back to the grid of the stored image; background outside the crop.
-
-    Raises:
-        ValueError: the labels do not have the trace's shape.
-    """
-    _check_shape(labels.shape, trace)
-    if trace.box.shape != trace.resampled_shape:
-        from preprocessing.resample import resample_labels
-
-        labels = resample_labels(labels, trace.box.shape, trace.separate_axis)
-    return _uncrop(labels, trace, 0)
-
-
-def restore_scores(
-    scores: "Tensor", trace: Trace, decide: "Callable[[Tensor], Tensor] | None" = None, fill: float = 0
-) -> NDArray:
-    """Bring class scores at the planned spacing back to the grid of the stored image, deciding there.
-
-    Args:
-        scores: (K, Z, Y, X) on any device.
-        trace: of the image.
-        decide: from scores (K, z, Y, X) of a slab to (z, Y, X) or (N, z, Y, X), voxel by voxel; None takes the class
-            with the highest score.
-        fill: value outside the crop.
-
-    Returns:
-        The decisions on the stored grid: (Z, Y, X) or (N, Z, Y, X).
-
-    Raises:
-        ValueError: the scores do not have the trace's shape.
-    """
-    from preprocessing.resample import resample_scores
-
-    _check_shape(tuple(scores.shape[1:]), trace)
-    decided = resample_scores(scores, trace.box.shape, trace.separate_axis, decide or highest_score)
-    return _uncrop(decided.numpy(), trace, fill)
-
-
-def highest_score(scores: "Tensor") -> "Tensor":
-    """Class index with the highest score: (K, Z, Y, X) to (Z, Y, X) int16."""
-    return scores.argmax(0).short()
-
-
 def _resample(image: NDArray[np.float32], labels: NDArray[np.int16] | None, trace: Trace) -> Preprocessed:
     if trace.box.shape == trace.resampled_shape:
         return Preprocessed(image, labels, trace)
@@ -166,14 +117,3 @@ def _resample(image: NDArray[np.float32], labels: NDArray[np.int16] | None, trac
     if labels is not None:
         labels = resample_labels(labels, trace.resampled_shape, trace.separate_axis)
     return Preprocessed(image, labels, trace)
-
-
-def _uncrop(content: NDArray, trace: Trace, fill: float) -> NDArray:
-    turned_shape = tuple(trace.stored_shape[axis] for axis in trace.orientation.axes)
-    whole = trace.box.paste(content, (turned_shape[0], turned_shape[1], turned_shape[2]), fill)
-    return np.ascontiguousarray(trace.orientation.invert(whole))
-
-
-def _check_shape(shape: tuple[int, ...], trace: Trace) -> None:
-    if shape != trace.resampled_shape:
-        raise ValueError(f"shape {shape} is not that of the preprocessed image, {trace.resampled_shape}")

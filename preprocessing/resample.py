@@ -1,4 +1,4 @@
-"""Images, labels and class scores from one grid to another of the same extent.
+"""Resampling of images and labels to another grid of the same extent.
 
 Resampling is a separable linear operator: each axis is one matrix product (`se_unet.separable.spline_matrix`). Where slices are
 thick, the coarse axis is resampled by the nearest neighbour and the others slice by slice, as interpolating across thick slices
@@ -6,7 +6,7 @@ would invent anatomy.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -197,34 +197,6 @@ def _fill_with_winners(winner: NDArray[np.int16], labels: NDArray[np.int16], mat
         np.copyto(winner[target], np.int16(index), where=share > best[target])
         np.maximum(best[target], share, out=best[target])
     winner[best <= 1 - total] = 0
-
-
-def resample_scores(
-    scores: Tensor,
-    new_shape: Shape,
-    separate_axis: int | None,
-    decide: Callable[[Tensor], Tensor],
-    slab_voxels: int = _SLAB_VOXELS,
-) -> Tensor:
-    """Resample class scores linearly and decide, slab by slab: all classes at full size are never in memory at once.
-
-    Args:
-        scores: (K, Z, Y, X), on any device.
-        new_shape: (Z, Y, X).
-        separate_axis: axis of (Z, Y, X) that takes nearest neighbours.
-        decide: from scores (K, z, Y, X) of a slab to (z, Y, X) or (N, z, Y, X), voxel by voxel.
-        slab_voxels: about how many voxels a slab has.
-
-    Returns:
-        The decisions on the new grid: (Z, Y, X) or (N, Z, Y, X), on the CPU.
-    """
-    matrices = resampling_matrices(scores.shape[1:], new_shape, LABEL_ORDER, separate_axis, scores.device)
-    along_z, *in_plane = (None if matrix is None else matrix.to(scores.dtype) for matrix in matrices)
-    slabs = []
-    for start, stop in _slabs(new_shape, slab_voxels):
-        rows, needed = _rows(along_z, start, stop)
-        slabs.append(decide(apply_matrices(scores[:, needed], (rows, in_plane[0], in_plane[1]))).cpu())
-    return torch.cat(slabs, dim=-3)
 
 
 def _part(matrix: Tensor | None, extent: slice) -> tuple[Tensor | None, slice]:

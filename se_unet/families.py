@@ -6,7 +6,7 @@ A U-Net's skeleton asks a family for its parts; nothing else in it depends on th
 from collections.abc import Sequence
 from typing import Protocol
 
-from torch import Tensor, nn
+from torch import nn
 
 from configs.network import NetworkConfig
 from se_unet.layers.convolution import GroupConvolution, LiftingConvolution
@@ -169,8 +169,3 @@ def _initialised(convolution: nn.Conv3d | nn.ConvTranspose3d) -> nn.Module:
     if convolution.bias is not None:
         nn.init.zeros_(convolution.bias)
     return convolution
-
-
-def count_scales(features: Tensor) -> int:
-    """Scales of a map: 1 for ordinary features (B, C, Z, Y, X)."""
-    return features.shape[2] if features.ndim == 6 else 1

@@ -8,6 +8,7 @@ All networks are run in turn, round after round; ratios are medians over rounds 
 import argparse
 import statistics
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from benchmarks.common.tables import text_table
 from configs.files import write_json
 from configs.network import NetworkConfig, ScaleGroup
 from se_unet import build_network
-from se_unet.cost import activation_bytes, activation_bytes_per_scale, multiply_adds
+from se_unet.cost import activation_bytes, multiply_adds
 from se_unet.equivariance import equivariance_error
 
 STEP = 2 ** (1 / 3)
@@ -98,6 +99,25 @@ def measure(
             }
         )
     return rows
+
+
+def activation_bytes_per_scale(config: NetworkConfig, shape: Sequence[int]) -> tuple[int, ...]:
+    """Bytes that each scale adds to what `activation_bytes` counts of a network in training, the smallest scale first.
+
+    The first entry holds what does not belong to a scale; a network without scales has it alone.
+
+    Args:
+        config: of the network.
+        shape: of the image, (B, C, Z, Y, X).
+    """
+    group = config.scale_group
+    if group is None:
+        return (activation_bytes(build_network(config), shape),)
+    totals = [0]
+    for number in range(1, group.number + 1):
+        fewer = config.model_copy(update={"scale_group": group.model_copy(update={"number": number})})
+        totals.append(activation_bytes(build_network(fewer), shape))
+    return tuple(larger - smaller for smaller, larger in pairwise(totals))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -146,7 +146,7 @@ def collect(
 
 
 def restore(volume: Tensor, trace: Trace) -> NDArray:
-    """A volume (..., Z, Y, X) on the cropped grid brought to the image as stored; 0 outside the crop."""
+    """Bring a volume (..., Z, Y, X) from the cropped grid to the grid of the stored image; 0 outside the crop."""
     content = volume.cpu().numpy()
     turned = [trace.stored_shape[axis] for axis in trace.orientation.axes]
     if list(content.shape[-3:]) != turned:

@@ -18,7 +18,7 @@ from inference.engine.capacity import Capacity
 from inference.engine.heads import Scorer, identity, split_network
 from inference.engine.mirroring import Mirrored
 from inference.engine.scaling import ScaledImage, rows_of, scaled_shape
-from inference.engine.sliding_window import HALF_ABOVE, Planes, Shape, Sweep, device_of, evaluating, padding, tile_starts
+from inference.engine.sliding_window import HALF_ABOVE, Planes, Shape, Sweep, padding, tile_starts
 from inference.engine.uncertainty import entropy
 from inference.options import Average, Variants
 from se_unet.separable import apply_separable, spline_matrix
@@ -233,44 +233,6 @@ def make_members(
             Member(network, scaled, network_plan.patch_size, mirrored, (z, y, x), share / len(networks)) for network in networks
         ]
     return members
-
-
-def predict_ensemble(
-    networks: Sequence[nn.Module],
-    image: Tensor,
-    network_plan: NetworkPlan,
-    variants: Variants | None = None,
-    *,
-    how: Blending | None = None,
-    tile_batch: int | None = None,
-    device: torch.device | str | None = None,
-    progress: Progress | None = None,
-) -> Tensor:
-    """Class probabilities on an image's own grid, all of them in memory.
-
-    Args:
-        networks, image, network_plan, variants: see `make_members`.
-        how: networks and scales are averaged; None takes the defaults.
-        tile_batch: tiles per forward pass; None chooses by device.
-        device: of the computation and the result; None takes the first network's.
-        progress: shows the tiles done.
-
-    Returns:
-        (K, Z, Y, X) float32 on `device`.
-
-    Raises:
-        ValueError: see `make_members`.
-    """
-    members = make_members(networks, image, network_plan, variants)
-    capacity = Capacity.of(torch.device(device) if device is not None else device_of(networks[0]), tile_batch)
-    shape, classes = scaled_shape(image.shape[1:], 1.0), network_plan.network.output_channels
-    mean = torch.empty((classes, *shape), device=capacity.device)
-    with ExitStack() as stack:
-        for network in networks:
-            stack.enter_context(evaluating(network))
-        for brick in blend(members, shape, classes, how or Blending(), capacity, progress):
-            mean[(slice(None), *brick.place)] = brick.probabilities
-    return mean
 
 
 def _chain(before: int, after: int, onwards: Tensor | None) -> Tensor | None:

@@ -1,13 +1,11 @@
-"""Memory of a training step and of a predicted tile, counted on the real network without spending it.
+"""Memory of a training step, counted on the real network without spending it.
 
 The step runs on shapes alone (PyTorch's `meta` device), and every storage that comes to life or goes is noted: weights, activations,
-gradients and what the operators hand on to each other. The peak of that is the answer. What operators keep to themselves is not seen;
-the one that matters, the columns by which PyTorch convolves small single images on CPUs, is added.
+gradients and what the operators hand on to each other. The result is their peak. What operators keep to themselves is not seen.
 
 Counted in float32. Mixed precision takes less; the difference is left for the workspaces of a GPU's libraries.
 """
 
-import math
 import weakref
 from collections.abc import Callable, Iterable
 from functools import lru_cache
@@ -22,8 +20,6 @@ from torch.utils._pytree import tree_leaves
 from configs.fingerprint import Shape
 from configs.network import NetworkConfig
 from se_unet.builder import build_network
-
-_COLUMNS_UP_TO = 20480  # batch x channels x Z x Y: below, PyTorch 2.13 convolves a single image on one CPU thread by columns
 
 
 @lru_cache(maxsize=64)
@@ -47,35 +43,14 @@ def training_bytes(config: NetworkConfig, patch_size: Shape, batch_size: int, op
     return states + peak_bytes(step, [*_tensors(network), image, labels])
 
 
-def tile_bytes(config: NetworkConfig, patch_size: Shape, batch_size: int = 1, device: str = "cpu") -> int:
-    """Most bytes that are held at once while the class scores of tiles are predicted.
-
-    Args:
-        config: of the network.
-        patch_size: voxels (Z, Y, X) of a tile.
-        batch_size: tiles at a time.
-        device: `cpu` or `cuda`: CPUs convolve small single images with more memory.
-    """
-    network = build_network(config).to("meta").eval()
-    image = torch.empty(batch_size, config.input_channels, *patch_size, device="meta")
-
-    def predict() -> None:
-        with torch.no_grad():
-            for _ in range(2):  # kernels are merged for the first tile and kept for all others
-                network(image)
-
-    return peak_bytes(predict, [*_tensors(network), image], columns=device == "cpu")
-
-
-def peak_bytes(action: Callable[[], object], held: Iterable[Tensor] = (), columns: bool = False) -> int:
+def peak_bytes(action: Callable[[], object], held: Iterable[Tensor] = ()) -> int:
     """Most bytes that are alive at once while an action runs.
 
     Args:
         action: any computation with tensors, of any device.
         held: tensors that exist before; their storages count from the start, each once.
-        columns: add the columns of small convolutions, which a CPU keeps inside an operator.
     """
-    storages = _LiveStorages(columns)
+    storages = _LiveStorages()
     for tensor in held:
         storages.note(tensor)
     with storages:
@@ -86,10 +61,9 @@ def peak_bytes(action: Callable[[], object], held: Iterable[Tensor] = (), column
 class _LiveStorages(TorchDispatchMode):
     """Follows which storages are alive, operator by operator, in the forward and in the backward pass."""
 
-    def __init__(self, columns: bool):
+    def __init__(self) -> None:
         super().__init__()
         self.peak = 0
-        self._columns = columns
         self._now = 0
         self._alive: dict[int, weakref.ref[Any]] = {}
 
@@ -115,18 +89,7 @@ class _LiveStorages(TorchDispatchMode):
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor):
                 self.note(leaf)
-        if self._columns and func is torch.ops.aten.convolution.default:
-            self.peak = max(self.peak, self._now + _column_bytes(args[0], args[1], result, transposed=args[6]))
         return result
-
-
-def _column_bytes(image: Tensor, weight: Tensor, result: Tensor, transposed: bool) -> int:
-    """What a convolution of a single small image takes on a CPU besides its result: a column of inputs for each voxel, and a copy."""
-    if math.prod(image.shape[:4]) > _COLUMNS_UP_TO or image.shape[0] > 1:
-        return 0
-    voxels = (image if transposed else result)[0, 0].numel()
-    has_columns = math.prod(weight.shape[2:]) > 1
-    return _bytes(result) + has_columns * voxels * weight[0].numel() * weight.element_size()
 
 
 def _loss(scores: Tensor | list[Tensor], labels: Tensor) -> Tensor:

@@ -58,12 +58,6 @@ def to_class_indices(labels: NDArray[np.integer], description: DatasetDescriptio
     return _looked_up(labels, lambda found: indices[order][np.searchsorted(values[order], found.astype(np.int64))], part)
 
 
-def to_label_values(indices: NDArray[np.integer], description: DatasetDescription) -> NDArray[np.int64]:
-    """Stored values of class indices: the inverse of `to_class_indices`."""
-    values, _ = _table(description)
-    return values[indices]
-
-
 def unknown_values_fault(where: str, unknown: list[int], description: DatasetDescription) -> Fault:
     """The fault of a label file with values that `dataset.json` does not name."""
     shown = ", ".join(map(str, unknown[:10])) + (", ..." if len(unknown) > 10 else "")

@@ -41,19 +41,6 @@ class CaseReport(Generic[T]):
     measured: T | None = None
 
 
-def validate(dataset: RawDataset, jobs: int = 1, progress: Progress | None = None) -> list[Fault]:
-    """Read every file of a dataset and check it.
-
-    Returns:
-        Warnings: things that may be right, but are worth a look.
-
-    Raises:
-        InputError: there are faults; all of them are listed, with those found when the dataset was scanned.
-    """
-    warnings, _ = examine(dataset, _nothing, jobs, progress)
-    return warnings
-
-
 def examine(
     dataset: RawDataset,
     measure: Callable[[Case], T],
@@ -226,7 +213,3 @@ def _duplicates(reports: dict[str, CaseReport[T]]) -> list[Fault]:
 
 def _text(numbers: ArrayLike) -> str:
     return " x ".join(f"{float(number):.4g}" for number in np.ravel(numbers))
-
-
-def _nothing(case: Case) -> None:
-    del case

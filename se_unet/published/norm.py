@@ -88,11 +88,3 @@ class ScaleInstanceNorm(nn.Module):
     def extra_repr(self) -> str:
         """Settings, for printing."""
         return f"{self.num_features}, eps={self.eps}, affine={self.weight is not None}, tracking={self.running_mean is not None}"
-
-
-class ScaleGroupNorm(nn.GroupNorm):
-    """Group norm per sample and group of channels, over scale and space. The arguments are those of `torch.nn.GroupNorm`."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(B, C, S, Z, Y, X) to the same shape."""
-        return unfold_scales(super().forward(fold_scales(input)), input.shape[2])

@@ -6,7 +6,7 @@ import pytest
 from benchmarks.cost import resampling
 from benchmarks.nnunet import preprocessing_speed
 from preprocessing.dataset.raw import open_dataset
-from preprocessing.dataset.validation import validate
+from tests.preprocessing.datasets import validate
 
 SMALL, LARGER = (12, 14, 16), (18, 15, 20)
 

@@ -9,14 +9,15 @@ from torch import Tensor, nn
 
 from inference.engine.bricks import brick_shape, bricks
 from inference.engine.capacity import Capacity
-from inference.engine.ensemble import Blending, Brick, Member, blend, make_members, predict_ensemble
+from inference.engine.ensemble import Blending, Brick, Member, blend, make_members
 from inference.engine.heads import split_network
 from inference.engine.scaling import ScaledImage, resample_image
-from inference.engine.sliding_window import Sweep, WholeImage, predict_volume
+from inference.engine.sliding_window import Sweep
 from inference.options import Variants
 from se_unet.builder import build_network
 from se_unet.separable import apply_separable, spline_matrix
 from tests.inference.engine.test_ensemble import asymmetric, network_plan
+from tests.inference.engine.whole import WholeImage, predict_ensemble, predict_volume
 from tests.inference.models import many_classes, plan
 
 CPU = torch.device("cpu")

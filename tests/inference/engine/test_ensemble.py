@@ -6,11 +6,11 @@ from torch import Tensor, nn
 
 from configs.network import NetworkConfig
 from configs.plan import NetworkPlan
-from inference.engine.ensemble import Blending, predict_ensemble
+from inference.engine.ensemble import Blending
 from inference.engine.mirroring import Mirrored
 from inference.engine.scaling import resample_image, scaled_shape
-from inference.engine.sliding_window import predict_volume
 from inference.options import Variants
+from tests.inference.engine.whole import predict_ensemble, predict_volume
 
 PATCH = (8, 8, 8)
 

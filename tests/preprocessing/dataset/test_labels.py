@@ -6,7 +6,8 @@ import pytest
 
 from configs.dataset import DatasetDescription
 from configs.errors import InputError
-from preprocessing.dataset.labels import present_values, to_class_indices, to_label_values, unknown_values
+from inference.evaluation.robustness import stored_values
+from preprocessing.dataset.labels import present_values, to_class_indices, unknown_values
 from preprocessing.locations import find_class_locations
 
 GAPS = DatasetDescription(name="gaps", channels=("MR",), labels={"background": 0, "b": 500, "a": 20, "ignore": 7})
@@ -18,7 +19,7 @@ def test_any_values_are_mapped_and_restored(dtype):
     indices = to_class_indices(values, GAPS)
     assert indices.dtype == np.int16 and indices.tolist() == [[0, 1], [2, 3]]
     assert GAPS.ignore_index == 3
-    assert np.array_equal(to_label_values(indices, GAPS), values)
+    assert np.array_equal(stored_values(indices, GAPS), values)
 
 
 def test_unknown_values_are_named():

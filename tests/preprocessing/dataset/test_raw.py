@@ -10,10 +10,9 @@ from configs.errors import InputError
 from configs.folders import dataset_name
 from preprocessing.dataset.case import load_case
 from preprocessing.dataset.raw import find_cases, open_dataset, scan_dataset
-from preprocessing.dataset.validation import validate
 from preprocessing.formats.images import write_labels
 from preprocessing.geometry.affine import Geometry
-from tests.preprocessing.datasets import LABELS, image, labels, make_dataset, save, write_json
+from tests.preprocessing.datasets import LABELS, image, labels, make_dataset, save, validate, write_json
 
 ONE = DatasetDescription(name="one", channels=("MR",), labels=LABELS)
 TWO = DatasetDescription(name="two", channels=("T1", "T2"), labels=LABELS)

@@ -6,8 +6,8 @@ import pytest
 from configs.errors import InputError
 from configs.progress import Silent
 from preprocessing.dataset.raw import scan_dataset
-from preprocessing.dataset.validation import examine, validate
-from tests.preprocessing.datasets import affine, image, labels, make_dataset, save
+from preprocessing.dataset.validation import examine
+from tests.preprocessing.datasets import affine, image, labels, make_dataset, save, validate
 
 
 def faults_of(folder):

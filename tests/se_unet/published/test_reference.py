@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from configs.errors import InputError
 from se_unet.layers.head import project
 from se_unet.layers.pointwise import PointwiseConvolution
-from se_unet.pooling import ScaleMaxPool
 from se_unet.published.norm import ScaleBatchNorm, ScaleInstanceNorm
 from se_unet.published.reference_layers import ReferenceGroupConvolution, ReferenceLifting, ReferencePointwise
 from se_unet.published.sampled_basis import SampledBasis, normalise_by_first_scale
@@ -193,10 +192,6 @@ def test_norm_of_each_scale_by_itself_differs(case: dict[str, Any], numbers: dic
     per_scale = (x - mean) / (variance + 1e-5).sqrt()
     weight, bias = (numbers[f"{case['case']}/{part}"].reshape(1, -1, 1, 1, 1, 1) for part in ("weight", "bias"))
     assert error(per_scale * weight + bias, numbers[f"{case['case']}/y_train"]) > 0.01
-
-
-def test_max_pool(numbers: dict[str, Tensor]) -> None:
-    assert error(ScaleMaxPool(2)(numbers["maxpool0/x"]), numbers["maxpool0/y"]) == 0
 
 
 @of_kind("projection")

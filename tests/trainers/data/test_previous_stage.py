@@ -13,8 +13,8 @@ from configs.files import read_json
 from configs.plan import Plan
 from configs.training import TrainingConfig
 from inference.cascade import on_prepared_grid, one_hot
-from preprocessing.pipeline import restore_labels
 from preprocessing.store import CaseStore
+from tests.preprocessing.way_back import restore_labels
 from tests.trainers.balls import tiny_plan
 from trainers import train
 from trainers.augmentation.planned import make_augmentation
