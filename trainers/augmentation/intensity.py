@@ -1,4 +1,4 @@
-"""Changes of intensity: batchgenerators' transforms with nnU-Net's probabilities and ranges, in its order."""
+"""Intensity augmentation: batchgenerators' transforms with nnU-Net's probabilities and ranges, in its order."""
 
 import random as python_random
 from collections.abc import Iterator, Sequence
@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 
 def intensity_transforms(across: int | None = None) -> Compose:
-    """Noise, blur, brightness, contrast, low resolution and gamma.
+    """Return transforms for noise, blur, brightness, contrast, low resolution and gamma.
 
     Args:
-        across: axis of (Z, Y, X) along which the resolution is kept, see `spatial.flat_axis`; None is none.
+        across: axis of (Z, Y, X) along which the resolution is kept, see `spatial.flat_axis`; None reduces it along all axes.
     """
     gamma = {"gamma_range": (0.7, 1.5), "per_channel": True, "retain_stats": True}
     return Compose(
@@ -51,9 +51,9 @@ def augment_intensity(
     """Apply the transforms to a batch.
 
     Args:
-        images: (B, C, Z, Y, X); changed in place.
-        transforms: of `intensity_transforms`.
-        random: the transforms draw from NumPy's and Python's global state, which is seeded from here and put back.
+        images: image patches (B, C, Z, Y, X); changed in place.
+        transforms: result of `intensity_transforms`.
+        random: generator that seeds NumPy's and Python's global generators, which the transforms use; both are restored.
         masked_channels: channels whose zeros lie outside the body and stay zero.
     """
     outside = {channel: images[:, channel] == 0 for channel in masked_channels}

@@ -1,8 +1,8 @@
-"""Augmentation of a whole batch on the device that trains on it: drawn by the loading processes, applied at once.
+"""Augment a whole batch on the training device, with transforms drawn by the loading processes.
 
-The loading processes read the box around each patch and draw; here one `grid_sample` turns, scales and reverses all patches of the
-batch, and the intensity transforms follow, patch by patch only where one was drawn. Probabilities, ranges and order are those of
-`trainers.augmentation.intensity`, so the distributions are the same; the numbers are others.
+The loading processes draw the transforms and read the box around each patch. Here one `grid_sample` rotates, scales and mirrors all
+patches of the batch, and then each patch gets its intensity transforms. Probabilities, ranges and order are those of
+`trainers.augmentation.intensity`: the distributions are equal, the random numbers differ.
 """
 
 from collections.abc import Sequence
@@ -22,13 +22,13 @@ _EPSILON = 1e-7
 
 @dataclass(frozen=True)
 class IntensityDraw:
-    """What was drawn for one patch; None (or an empty tuple) is not applied.
+    """Intensity transforms drawn for one patch; those that are None or empty are not applied.
 
     Attributes:
-        noise: standard deviation, and the seed of the noise.
-        blur: channel -> widths in voxels along (Z, Y, X).
+        noise: standard deviation and seed of the noise.
+        blur: channels to blur, each with its standard deviations along (Z, Y, X) in voxels.
         brightness, contrast: factor of each channel.
-        resolution: channel -> share of the resolution that is kept.
+        resolution: channels to coarsen, each with the share of the resolution that is kept.
         inverted_gamma, gamma: exponent of each channel.
     """
 
@@ -43,15 +43,15 @@ class IntensityDraw:
 
 @dataclass(frozen=True)
 class Pending:
-    """What is still to be done with a batch whose patches are boxes around those that are wanted.
+    """Augmentation still to be applied to a batch of boxes that enclose the patches.
 
     Attributes:
-        patch_size: that is wanted.
-        offsets: (B, 3), first voxel of each patch in its box.
-        matrices: (B, 3, 3), from output to source voxels about the patch's centre; mirroring is in them.
-        intensity: of each patch; empty where intensities stay.
-        across: see `apply_intensity`.
-        masked_channels: whose zeros lie outside the body and stay zero.
+        patch_size: patch size (Z, Y, X) in voxels.
+        offsets: first voxel of each patch in its box (B, 3).
+        matrices: linear maps (B, 3, 3) from output to source voxels about the patch centres, including mirroring.
+        intensity: intensity transforms of each patch; empty leaves intensities unchanged.
+        across: axis of (Z, Y, X) along which the resolution is kept, see `spatial.flat_axis`.
+        masked_channels: channels whose zeros lie outside the body and stay zero.
     """
 
     patch_size: Triple
@@ -63,12 +63,12 @@ class Pending:
 
 
 def finish(images: Tensor, labels: Tensor, pending: Pending) -> tuple[Tensor, Tensor]:
-    """Augment a batch.
+    """Augment a batch on its device.
 
     Args:
-        images: (B, C, *box) float32 on the device.
-        labels: (B, *box) int16 there.
-        pending: what was drawn.
+        images: boxes (B, C, *box) float32.
+        labels: class indices (B, *box) int16.
+        pending: augmentation to apply.
 
     Returns:
         Images (B, C, *patch_size) and labels (B, *patch_size).
@@ -84,7 +84,7 @@ def finish(images: Tensor, labels: Tensor, pending: Pending) -> tuple[Tensor, Te
 
 
 def _sampling_grid(box: Sequence[int], pending: Pending, device: torch.device) -> Tensor:
-    """Source positions (B, Z, Y, X, 3) in the order (x, y, z) and the units of `grid_sample`, -1 to 1 over the box."""
+    """Return source positions (B, Z, Y, X, 3), ordered (x, y, z) and scaled to -1..1 over the box, as `grid_sample` expects."""
     size = torch.tensor(pending.patch_size, device=device, dtype=torch.float32)
     axes = [torch.arange(length, device=device, dtype=torch.float32) - (length - 1) / 2 for length in pending.patch_size]
     offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
@@ -99,7 +99,7 @@ def _sample(images: Tensor, grid: Tensor) -> Tensor:
 
 
 def _sample_labels(labels: Tensor, grid: Tensor) -> Tensor:
-    """The class with the largest trilinear share, the lower index where two tie. (B, *box) to (B, *patch)."""
+    """Sample labels (B, *box) to (B, *patch): the class with the largest trilinear share, the lower index of a tie."""
     best = torch.full((len(labels), *grid.shape[1:4]), -1.0, device=labels.device)
     chosen = torch.zeros_like(best, dtype=labels.dtype)
     for index in labels.unique().tolist():
@@ -131,11 +131,11 @@ def draw_intensity(random: Generator, channels: int) -> IntensityDraw:
 
 
 def apply_intensity(images: Tensor, draws: Sequence[IntensityDraw], across: int | None = None) -> Tensor:
-    """Apply what was drawn to a batch.
+    """Apply intensity transforms to a batch.
 
     Args:
-        images: (B, C, Z, Y, X) float32; changed in place.
-        draws: of each patch.
+        images: image patches (B, C, Z, Y, X) float32; changed in place.
+        draws: transforms of each patch.
         across: axis of (Z, Y, X) along which the resolution is kept, see `spatial.flat_axis`.
     """
     for image, draw in zip(images, draws, strict=True):
@@ -158,7 +158,7 @@ def apply_intensity(images: Tensor, draws: Sequence[IntensityDraw], across: int 
 
 
 def blur(volume: Tensor, widths: Sequence[float]) -> Tensor:
-    """Gaussian blur of (Z, Y, X) with widths in voxels, cut off at four of them, mirrored at the border."""
+    """Blur (Z, Y, X) by Gaussians with standard deviations in voxels, cut off at four of them, mirrored at the border."""
     for axis, width in enumerate(widths):
         radius = min(int(4 * width + 0.5), volume.shape[axis] - 1)
         if radius:
@@ -172,20 +172,20 @@ def blur(volume: Tensor, widths: Sequence[float]) -> Tensor:
 
 
 def stretch(image: Tensor, factor: Tensor) -> Tensor:
-    """Contrast: distances to each channel's mean times the factor, within the former range. (C, Z, Y, X)."""
+    """Scale the contrast of (C, Z, Y, X) about each channel's mean, clamped to the channel's range."""
     mean, low, high = (statistic(image) for statistic in (_mean, _lowest, _highest))
     return ((image - mean) * factor + mean).clamp(low, high)
 
 
 def coarsen(volume: Tensor, share: float, across: int | None) -> Tensor:
-    """Fewer voxels by nearest neighbours, and as many as before by linear interpolation. (Z, Y, X)."""
+    """Downsample (Z, Y, X) by nearest neighbours and upsample it to its former size by linear interpolation."""
     sizes = [size if axis == across else max(1, round(size * share)) for axis, size in enumerate(volume.shape)]
     small = functional.interpolate(volume[None, None], sizes, mode="nearest-exact")
     return functional.interpolate(small, volume.shape, mode="trilinear")[0, 0]
 
 
 def apply_gamma(image: Tensor, exponent: Tensor) -> Tensor:
-    """Each channel's range to 0..1, to this power, and back, with the former mean and standard deviation. (C, Z, Y, X)."""
+    """Apply gamma to (C, Z, Y, X) in each channel's range scaled to 0..1, and restore its mean and standard deviation."""
     low, high = _lowest(image), _highest(image)
     span = high - low
     changed = ((image - low) / span.clamp_min(_EPSILON)) ** exponent * span + low

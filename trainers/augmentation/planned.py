@@ -1,4 +1,4 @@
-"""What a training patch goes through, put together from the plan and the settings."""
+"""Build the augmentation of training patches from the plan and the training settings."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -16,7 +16,7 @@ from trainers.augmentation.spatial import SpatialDraw, SpatialRanges, draw_spati
 
 
 class Augmentation(Protocol):
-    """What a user's own augmentation has, too: made from the arguments of `make_augmentation`, drawing from `random` alone."""
+    """Interface of augmentations. A user's own class takes the arguments of `make_augmentation` and draws only from `random`."""
 
     def draw_spatial(self, random: Generator) -> SpatialDraw:
         """Draw the spatial transform of one patch."""
@@ -28,11 +28,11 @@ class Augmentation(Protocol):
 
 
 class PlannedAugmentation:
-    """Spatial and intensity transforms.
+    """Spatial and intensity transforms with the planned ranges.
 
     Args:
         spatial: ranges of the spatial transforms.
-        across: axis along which the resolution is kept, see `spatial.flat_axis`; None is none.
+        across: axis of (Z, Y, X) along which the resolution is kept, see `spatial.flat_axis`; None reduces it along all axes.
         intensity: whether to change intensities.
         masked_channels: channels whose zeros lie outside the body and stay zero.
     """
@@ -52,14 +52,14 @@ class PlannedAugmentation:
         return images if self._transforms is None else augment_intensity(images, self._transforms, random, self.masked_channels)
 
     def draw_intensity(self, random: Generator, channels: int) -> IntensityDraw | None:
-        """Draw the intensity transforms of one patch, to be applied on the device; None where there are none."""
+        """Draw the intensity transforms of one patch, to be applied on the device; None if intensities stay unchanged."""
         return None if self._transforms is None else draw_intensity(random, channels)
 
 
 def make_augmentation(
     planned: NetworkPlan, normalisation: Sequence[ChannelNormalisation], config: TrainingConfig
 ) -> Augmentation:
-    """The planned augmentation, as far as the settings leave it on; or the user's own, where the settings name one."""
+    """Return the planned augmentation with the settings applied, or the user's own class if the settings name one."""
     if config.augmentation_class is not None:
         own: Augmentation = import_part(config.augmentation_class, "augmentation class")(planned, normalisation, config)
         return own

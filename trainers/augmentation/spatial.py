@@ -1,7 +1,7 @@
-"""Rotation, scaling and mirroring of a patch: drawn apart from applied, so that a draw can be replayed.
+"""Rotate, scale and mirror patches. Drawing is separate from applying, so that a draw can be replayed.
 
 A patch is sampled by a linear map about its centre: source = centre + M (output - centre), in voxels (Z, Y, X). Probabilities
-and ranges are nnU-Net's; like there, angles are angles of the voxel grid.
+and ranges are nnU-Net's; as in nnU-Net, angles are measured on the voxel grid.
 """
 
 import math
@@ -20,19 +20,19 @@ P_ROTATION = 0.2
 P_SCALING = 0.2
 P_MIRROR = 0.5
 _QUARTER_TURNS = (-math.pi, math.pi)
-_FLAT = 3  # a patch this much wider than high is turned within its slices only
-_ELONGATED = 1.5  # a single slice this much longer than wide is hardly turned: it would leave the image
+_FLAT = 3  # a patch this much wider than high is rotated only within its slices
+_ELONGATED = 1.5  # a single slice this much longer than wide is rotated little, to stay inside the image
 
 
 @dataclass(frozen=True)
 class SpatialRanges:
-    """What may be drawn.
+    """Ranges of the random spatial transforms.
 
     Attributes:
-        angles: ranges of the rotation about Z, Y and X, in radians; (0, 0) is none.
-        scaling: range of the factor; below 1 the content grows. None is none.
-        scaled_axes: of (Z, Y, X) = (0, 1, 2).
-        mirror_axes: of the same.
+        angles: ranges of the rotation about Z, Y and X in radians; (0, 0) disables one.
+        scaling: range of the scale factor, below 1 the content grows; None disables scaling.
+        scaled_axes: axes to scale, indices into (Z, Y, X).
+        mirror_axes: axes to mirror, indices into (Z, Y, X).
     """
 
     angles: tuple[Range, Range, Range]
@@ -43,11 +43,11 @@ class SpatialRanges:
 
 @dataclass(frozen=True)
 class SpatialDraw:
-    """What was drawn.
+    """Spatial transform drawn for one patch.
 
     Attributes:
-        matrix: (3, 3) from output to source voxels about the centre; None is the identity.
-        mirrored: axes that are reversed.
+        matrix: linear map (3, 3) from output to source voxels about the patch centre; None is the identity.
+        mirrored: axes to reverse, indices into (Z, Y, X).
     """
 
     matrix: NDArray[np.float64] | None
@@ -55,13 +55,13 @@ class SpatialDraw:
 
 
 def flat_axis(patch_size: Triple) -> int | None:
-    """The axis across slices of which a patch has so few that it is transformed slice by slice (nnU-Net's rule); None in others."""
+    """Return the through-plane axis of a patch so flat that nnU-Net's rule transforms it slice by slice; None for other patches."""
     axis = patch_size.index(min(patch_size))
     return axis if max(patch_size) / patch_size[axis] > _FLAT else None
 
 
 def spatial_ranges(patch_size: Triple, scaling: Range | None, mirror_axes: tuple[int, ...]) -> SpatialRanges:
-    """Ranges for a patch: 30 degrees about each axis; any angle within the slices of a flat patch."""
+    """Return the ranges for a patch: 30 degrees about each axis, or any angle within the slices of a flat patch."""
     across = flat_axis(patch_size)
     if across is None:
         tilt = (-math.pi / 6, math.pi / 6)
@@ -75,7 +75,7 @@ def spatial_ranges(patch_size: Triple, scaling: Range | None, mirror_axes: tuple
 
 
 def draw_spatial(random: Generator, ranges: SpatialRanges) -> SpatialDraw:
-    """Draw rotation and scaling (each for one patch in five) and mirroring (each axis for one patch in two)."""
+    """Draw rotation, scaling (each with probability 0.2) and mirroring (each axis with probability 0.5)."""
     matrix = np.eye(3)
     turned = random.random() < P_ROTATION
     if turned:
@@ -90,7 +90,7 @@ def draw_spatial(random: Generator, ranges: SpatialRanges) -> SpatialDraw:
 
 
 def draw_factor(random: Generator, limits: Range) -> float:
-    """A factor below 1 as often as above, uniform on either side (nnU-Net's way)."""
+    """Draw a factor, below 1 as often as above, uniform on either side (nnU-Net's rule)."""
     low, high = limits
     if low < 1 and (high <= 1 or random.random() < 0.5):
         return float(random.uniform(low, min(1.0, high)))
@@ -98,7 +98,7 @@ def draw_factor(random: Generator, limits: Range) -> float:
 
 
 def rotation_matrix(about_z: float, about_y: float, about_x: float) -> NDArray[np.float64]:
-    """Rotation (3, 3) of (Z, Y, X) vectors by angles in radians, first about X, then Y, then Z."""
+    """Return the matrix (3, 3) that rotates (Z, Y, X) vectors by angles in radians, first about X, then Y, then Z."""
     matrix = np.eye(3)
     for angle, (first, second) in ((about_x, (0, 1)), (about_y, (0, 2)), (about_z, (1, 2))):
         turn = np.eye(3)
@@ -109,7 +109,7 @@ def rotation_matrix(about_z: float, about_y: float, about_x: float) -> NDArray[n
 
 
 def source_box(start: Triple, patch_size: Triple, matrix: NDArray[np.float64]) -> tuple[Triple, Triple]:
-    """First voxel and size of the box that holds every source voxel of a patch, so that rotation sees data."""
+    """Return the first voxel and size of the box that holds every source voxel of a patch."""
     half = (np.array(patch_size) - 1) / 2
     reach = np.abs(matrix) @ half
     centre = np.array(start) + half
@@ -130,12 +130,12 @@ def transform(
     """Sample a patch from the box around it: the image trilinearly, labels by the largest trilinear share of a class.
 
     Args:
-        image: (C, *box) as `source_box` says.
-        labels: (*box).
-        box_start: first voxel of the box.
-        start: first voxel of the patch.
-        patch_size: (Z, Y, X).
-        matrix: of the draw.
+        image: image (C, *box), where `source_box` gives the box.
+        labels: class indices (*box).
+        box_start: first voxel of the box in the case.
+        start: first voxel of the patch in the case.
+        patch_size: patch size (Z, Y, X) in voxels.
+        matrix: linear map (3, 3) of a `SpatialDraw`.
 
     Returns:
         The image (C, *patch_size) and labels (*patch_size).
@@ -147,7 +147,7 @@ def transform(
 def transform_labels(
     labels: NDArray[np.int16], box_start: Triple, start: Triple, patch_size: Triple, matrix: NDArray[np.float64]
 ) -> NDArray[np.int16]:
-    """Labels alone, as of `transform`."""
+    """Sample labels as `transform` does."""
     return _sample_labels(
         labels, _sampling_grid(labels.shape, np.array(start) - np.array(box_start), patch_size, matrix), patch_size
     )
@@ -169,14 +169,14 @@ def _sample_labels(labels: NDArray[np.int16], grid: torch.Tensor, patch_size: Tr
 
 
 def mirror(volume: NDArray, axes: tuple[int, ...]) -> NDArray:
-    """Reverse axes of (..., Z, Y, X)."""
+    """Reverse axes, indices into (Z, Y, X), of an array (..., Z, Y, X)."""
     return np.flip(volume, tuple(axis - 3 for axis in axes)) if axes else volume
 
 
 def _sampling_grid(
     box: tuple[int, ...], start: NDArray[np.int_], patch_size: Triple, matrix: NDArray[np.float64]
 ) -> torch.Tensor:
-    """Source positions (1, Z, Y, X, 3) in the order (x, y, z) and the units of `grid_sample`, -1 to 1 over the box."""
+    """Return source positions (1, Z, Y, X, 3), ordered (x, y, z) and scaled to -1..1 over the box, as `grid_sample` expects."""
     half = (np.array(patch_size) - 1) / 2
     axes = [torch.arange(size, dtype=torch.float32) - (size - 1) / 2 for size in patch_size]
     offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
@@ -186,5 +186,5 @@ def _sampling_grid(
 
 
 def _sample(volume: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
-    """(C, *box) at the positions of the grid: (C, Z, Y, X)."""
+    """Sample (C, *box) at the grid positions (1, Z, Y, X, 3), which gives (C, Z, Y, X)."""
     return functional.grid_sample(volume[None], grid, mode="bilinear", padding_mode="zeros", align_corners=True)[0]

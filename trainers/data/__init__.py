@@ -1,1 +1,1 @@
-"""From prepared cases to training batches."""
+"""Make training batches from prepared cases."""

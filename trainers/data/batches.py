@@ -1,5 +1,5 @@
-"""From a batch's number to its arrays. A batch depends on the seed and its number alone, so it is the same whichever process
-makes it, and a resumed training goes on with the batches that it would have had."""
+"""Make the training and validation batches. A batch depends only on the seed and its key, so it is the same whichever process
+makes it, and a resumed training continues with the batches that an uninterrupted one would have seen."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,11 +25,11 @@ _STREAMS: dict[Purpose, int] = {"training": 0, "validation": 1}
 
 @dataclass(frozen=True)
 class BatchKey:
-    """Number of a batch.
+    """Key of a batch.
 
     Attributes:
-        purpose: `training` batches are augmented.
-        epoch, index: from 0.
+        purpose: set that the batch is drawn from; `training` batches are augmented.
+        epoch, index: epoch, and position of the batch within it, both counted from 0.
     """
 
     purpose: Purpose
@@ -42,13 +42,13 @@ class BatchKey:
 
 @dataclass(frozen=True)
 class Batch:
-    """Patches.
+    """Patches that are trained on or validated together.
 
     Attributes:
-        images: (B, C, Z, Y, X) float32.
-        labels: (B, Z, Y, X) int16 class indices.
-        cases: identifier of each patch.
-        pending: what is still to be done on the device; images and labels are then boxes around the patches.
+        images: image patches (B, C, Z, Y, X) float32.
+        labels: class indices (B, Z, Y, X) int16.
+        cases: case identifier of each patch.
+        pending: augmentation left to the device, in which case images and labels are boxes around the patches; None if done.
     """
 
     images: NDArray[np.float32]
@@ -57,19 +57,20 @@ class Batch:
     pending: Pending | None = None
 
     def pin_memory(self) -> "Batch":
-        """The same in page-locked memory, from which a GPU copies while it computes."""
+        """Return the batch in page-locked memory, from which a GPU can copy asynchronously."""
         pinned = [torch.from_numpy(array).pin_memory().numpy() for array in (self.images, self.labels)]
         return Batch(pinned[0], pinned[1], self.cases, self.pending)
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The order of batches: in each epoch those of training, then, every so many epochs and at the end, those of validation.
+    """Order of the batches: the training batches of each epoch, followed in some epochs by the validation batches.
 
     Attributes:
-        epochs, iterations: training batches.
-        validate_every: epochs.
-        validation_iterations: batches of one validation.
+        epochs: number of epochs.
+        iterations: training batches per epoch.
+        validate_every: epochs between validations; the last epoch is always validated.
+        validation_iterations: batches per validation.
     """
 
     epochs: int
@@ -78,11 +79,11 @@ class Schedule:
     validation_iterations: int
 
     def validates(self, epoch: int) -> bool:
-        """Whether validation follows this epoch (from 0)."""
+        """Return whether validation follows this epoch, counted from 0."""
         return (epoch + 1) % self.validate_every == 0 or epoch + 1 == self.epochs
 
     def keys(self, epoch: int = 0, iteration: int = 0) -> Iterator[BatchKey]:
-        """Batches from this iteration of this epoch on."""
+        """Yield the keys of all batches from this iteration of this epoch on."""
         for current in range(epoch, self.epochs):
             first = iteration if current == epoch else 0
             yield from (BatchKey("training", current, index) for index in range(first, self.iterations))
@@ -91,21 +92,21 @@ class Schedule:
 
 
 class LoadingError(RuntimeError):
-    """A batch could not be made; the message names its cases."""
+    """A batch cannot be made; the message names its cases."""
 
 
 class BatchMaker:
-    """Draws, reads and augments.
+    """Draws, reads and augments the patches of a batch.
 
-    Each position of a batch has random numbers of its own, so processes that share a batch make together what one makes.
+    Each position of a batch has its own random numbers, so the processes of a distributed training draw the same patches as one.
 
     Args:
-        training, validation: samplers of the two sets.
-        augmentation: of training batches.
-        seed: of everything drawn.
-        positions: of the batch, which this process makes; None is all.
-        cascade_channels: channels in which the segmentation of the first network follows those of the image; 0 without a cascade.
-        on_device: leave the augmentation of training batches to the device, see `device_augmentation.finish`.
+        training, validation: patch samplers of the two sets.
+        augmentation: augmentation of training batches.
+        seed: seed of all random draws.
+        positions: positions of the batch that this process makes; None makes all.
+        cascade_channels: number of channels that encode the first network's segmentation; 0 without a cascade.
+        on_device: leave the augmentation of training batches to `on_device.finish`.
     """
 
     def __init__(
@@ -126,10 +127,10 @@ class BatchMaker:
         self._positions = range(training.batch_size) if positions is None else positions
 
     def __getitem__(self, key: BatchKey) -> Batch:
-        """Make a batch.
+        """Make the batch of a key.
 
         Raises:
-            LoadingError: whatever goes wrong, with the cases.
+            LoadingError: a patch cannot be made for any reason.
         """
         cases = self.cases_of(key)
         boxes, pending = self._draw_boxes(key, cases) if self._on_device and key.purpose == "training" else ({}, None)
@@ -138,25 +139,25 @@ class BatchMaker:
             try:
                 sampler = self._samplers[key.purpose]
                 patches.append(self._read_box(sampler, boxes[position]) if boxes else self._patch(key, case, position))
-            except Exception as error:  # a worker has no other way to tell which case it was
+            except Exception as error:  # the main process would not learn which case it was
                 raise LoadingError(f"case `{case}` in {key}: {type(error).__name__}: {error}") from error
         images = np.stack([image for image, _ in patches])
         labels = np.stack([labels for _, labels in patches])
         return Batch(images, labels, tuple(cases), pending)
 
     def cases_of(self, key: BatchKey) -> Sequence[str]:
-        """Cases of this process's positions of a batch, without making it."""
+        """Return the cases of a batch at this process's positions, without making the batch."""
         cases = self._samplers[key.purpose].draw_cases(self._random(key))
         return [cases[position] for position in self._positions]
 
     def pair(self, key: BatchKey, position: int) -> tuple[Patch, Patch]:
-        """The patch at a position of a training batch, before and after augmentation."""
+        """Return the patch at a position of a training batch, before and after augmentation."""
         case = self._samplers[key.purpose].draw_cases(self._random(key))[position]
         place = self._samplers[key.purpose].draw_place(self._random(key, position), case, position)
         return read_patch(self._samplers[key.purpose], place, SpatialDraw(None, ())), self._patch(key, case, position)
 
     def _draw_boxes(self, key: BatchKey, cases: Sequence[str]) -> tuple[dict[int, tuple[Place, Triple]], Pending]:
-        """Boxes of one size around the patches of a batch, by position, and what the device has to do with them."""
+        """Return equally sized boxes around the patches by position, and the augmentation left to the device."""
         sampler = self._samplers[key.purpose]
         draws = [
             draw_for_device(sampler, self._augmentation, self._random(key, position), case, position)
@@ -181,7 +182,7 @@ class BatchMaker:
         draw = self._augmentation.draw_spatial(random) if is_training else SpatialDraw(None, ())
         image, labels = read_patch(sampler, place, draw)
         if is_training:
-            # copied: a patch may be the volume that is held in memory
+            # The patch is copied, because it may be a view of the volume held in memory.
             image = self._augmentation.change_intensity(image[None].copy(), random)[0]
         if self._cascade_channels:
             before = one_hot(read_previous_patch(sampler, place, draw), self._cascade_channels)
@@ -190,7 +191,7 @@ class BatchMaker:
 
 
 def read_patch(sampler: PatchSampler, place: Place, draw: SpatialDraw) -> Patch:
-    """Read a patch, and around it what its transform needs; transform it.
+    """Read a patch together with the surroundings that its spatial transform needs, and apply the transform.
 
     Returns:
         The image (C, Z, Y, X) and labels (Z, Y, X) of the sampler's patch size.
@@ -207,7 +208,7 @@ def read_patch(sampler: PatchSampler, place: Place, draw: SpatialDraw) -> Patch:
 
 
 def read_previous_patch(sampler: PatchSampler, place: Place, draw: SpatialDraw) -> NDArray[np.int16]:
-    """What the first network of a cascade gave for a patch, transformed as the patch."""
+    """Return the first network's class indices (Z, Y, X) for a patch, transformed like the patch."""
     case, size = sampler.cases[place.case], sampler.patch_size
     if draw.matrix is None:
         return mirror(read_previous(case, place.start, size), draw.mirrored)

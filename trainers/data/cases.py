@@ -1,4 +1,4 @@
-"""Prepared cases as the sampler sees them: sliced from disk, or held in memory where the set is small."""
+"""Prepared cases for the patch sampler, read from disk patch by patch or held in memory if the set is small."""
 
 import logging
 import math
@@ -19,39 +19,39 @@ from trainers.data.previous_stage import PreviousStage
 
 logger = logging.getLogger(__name__)
 
-# Bytes; a set beyond them is read patch by patch, whatever memory there is. Linux shares them among the loading processes,
-# elsewhere each has a copy.
+# Bytes. Larger sets are read patch by patch, however much memory is free. On Linux the loading processes share the cache;
+# elsewhere each process has its own copy.
 CACHE_LIMIT = (8 if sys.platform == "linux" else 1) * 2**30
-CACHE_SHARE = 0.25  # of the memory that is free
+CACHE_SHARE = 0.25  # of the available memory
 
 
 class TrainingCase(Protocol):
-    """One prepared case. Slicing an array gives NumPy; nothing is read before."""
+    """One prepared case. Its arrays are read when they are sliced, which returns NumPy arrays."""
 
     @property
     def image(self) -> Any:
-        """(C, Z, Y, X) float32."""
+        """Image (C, Z, Y, X) float32."""
         ...
 
     @property
     def labels(self) -> Any:
-        """(Z, Y, X) int16 class indices."""
+        """Class indices (Z, Y, X) int16."""
         ...
 
     @property
     def class_locations(self) -> Mapping[int, NDArray[np.int32]]:
-        """Class index -> voxels (n, 3) of it in (Z, Y, X); background is left out."""
+        """Voxel indices (n, 3) in the order (Z, Y, X) for each foreground class index."""
         ...
 
     @property
     def previous(self) -> Any | None:
-        """(Z, Y, X) int16 class indices that the first network of a cascade gave; None where there is no cascade."""
+        """Class indices (Z, Y, X) int16 from the first network of a cascade; None without a cascade."""
         ...
 
 
 @dataclass(frozen=True)
 class CaseInMemory:
-    """A case held in memory. Attributes as of `TrainingCase`."""
+    """A `TrainingCase` held in memory."""
 
     image: NDArray[np.float32]
     labels: NDArray[np.int16]
@@ -60,7 +60,7 @@ class CaseInMemory:
 
 
 class CaseOnDisk:
-    """A case read patch by patch. Attributes as of `TrainingCase`."""
+    """A `TrainingCase` read from disk patch by patch."""
 
     def __init__(self, stored: StoredCase, previous: PreviousStage | None):
         self._stored = stored
@@ -68,22 +68,22 @@ class CaseOnDisk:
 
     @property
     def image(self) -> Any:
-        """(C, Z, Y, X) float32."""
+        """Image (C, Z, Y, X) float32."""
         return self._stored.image
 
     @property
     def labels(self) -> Any:
-        """(Z, Y, X) int16."""
+        """Class indices (Z, Y, X) int16."""
         return self._stored.labels
 
     @property
     def class_locations(self) -> Mapping[int, NDArray[np.int32]]:
-        """Class index -> (n, 3)."""
+        """Voxel indices (n, 3) for each foreground class index."""
         return self._stored.class_locations
 
     @cached_property
     def previous(self) -> Any | None:
-        """(Z, Y, X) int16, or None."""
+        """Class indices (Z, Y, X) int16 from the first network of a cascade, or None."""
         return None if self._previous is None else self._previous.read(self._stored.identifier)
 
 
@@ -94,22 +94,29 @@ def open_cases(
     limit: int | None = None,
     previous: PreviousStage | None = None,
 ) -> dict[str, TrainingCase]:
-    """Cases by identifier: in memory where all of them fit into `limit` bytes, else read patch by patch.
+    """Open cases, in memory if all of them fit into `limit` bytes, otherwise to be read patch by patch.
 
     Args:
-        store: the prepared cases.
-        identifiers: of the cases that train or validate.
-        progress: shows the cases being read into memory.
-        previous: segmentations of the first network of a cascade.
-        limit: None takes `CACHE_SHARE` of the free memory, at most `CACHE_LIMIT`.
+        store: store of the prepared cases.
+        identifiers: identifiers of the training and validation cases.
+        progress: progress display for reading cases into memory.
+        limit: memory limit in bytes; None takes `CACHE_SHARE` of the available memory, at most `CACHE_LIMIT`.
+        previous: segmentations by the first network of a cascade; None without a cascade.
+
+    Returns:
+        The cases by identifier.
 
     Raises:
-        InputError: cases that are missing or have no labels; all of them are listed.
+        InputError: cases are missing or have no labels; all of them are listed.
     """
     limit = min(CACHE_LIMIT, int(psutil.virtual_memory().available * CACHE_SHARE)) if limit is None else limit
     size = _total_bytes(store, identifiers)
     if size > limit:
-        logger.info("%d cases of %.1f GiB are read patch by patch", len(identifiers), size / 2**30)
+        logger.info(
+            "reading patches from disk: the %d cases (%.1f GiB) exceed the memory limit for caching",
+            len(identifiers),
+            size / 2**30,
+        )
         return {identifier: CaseOnDisk(store.read(identifier), previous) for identifier in identifiers}
     cases: dict[str, TrainingCase] = {}
     for identifier in progress.track(identifiers, "Reading cases into memory", len(identifiers)):
@@ -120,14 +127,14 @@ def open_cases(
 
 
 def _total_bytes(store: CaseStore, identifiers: Sequence[str]) -> int:
-    """Size of all arrays in memory. The files opened for it are closed again: workers open their own."""
+    """Return the size of all arrays in memory. The files are closed again, because each worker opens its own."""
     total = 0
     faults: list[Fault] = []
     for identifier in identifiers:
         try:
             case = store.read(identifier)
             if not case.properties.class_counts and case.properties.labels is None:
-                problem, remedy = "it has no labels", "Add its label file and run se_plan_and_preprocess again"
+                problem, remedy = "the case has no labels", "Add a label file and run se_plan_and_preprocess again"
                 faults.append(Fault(f"case `{identifier}`", problem, remedy))
                 continue
             total += sum(math.prod(array.shape) * array.dtype.itemsize for array in (case.image, case.labels))

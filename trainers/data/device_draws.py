@@ -1,4 +1,4 @@
-"""What the loading processes draw for augmentation on the device."""
+"""Random draws that the loading processes make for augmentation on the device."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from trainers.data.patches import PatchSampler, Place, Triple
 
 @dataclass(frozen=True)
 class DeviceDraw:
-    """Of one patch.
+    """Random draw for one patch.
 
     Attributes:
-        place: of the patch.
-        matrix: (3, 3) from output to source voxels, mirroring included.
-        intensity: None where intensities stay.
+        place: case and position of the patch.
+        matrix: linear map (3, 3) from output to source voxels, including mirroring.
+        intensity: intensity transforms; None leaves intensities unchanged.
     """
 
     place: Place
@@ -29,7 +29,7 @@ class DeviceDraw:
 
 
 def draw_for_device(sampler: PatchSampler, augmentation: Augmentation, random: Generator, case: str, position: int) -> DeviceDraw:
-    """Draw place, spatial transform and intensities of a patch, in this order, as without a device."""
+    """Draw position, spatial transform and intensity transforms of a patch, in the same order as augmentation on the CPU."""
     place = sampler.draw_place(random, case, position)
     spatial = augmentation.draw_spatial(random)
     matrix = np.eye(3) if spatial.matrix is None else spatial.matrix
@@ -42,7 +42,7 @@ def draw_for_device(sampler: PatchSampler, augmentation: Augmentation, random: G
 def gather_draws(
     draws: Sequence[DeviceDraw], patch_size: Triple, augmentation: Augmentation
 ) -> tuple[Pending, list[Place], Triple]:
-    """What is pending for a batch, where the boxes of its patches begin, and the size that all of them have."""
+    """Return the augmentation pending for a batch, the start of the box around each patch, and the common size of the boxes."""
     boxes = [source_box(draw.place.start, patch_size, draw.matrix) for draw in draws]
     z, y, x = (max(size[axis] for _, size in boxes) for axis in range(3))
     starts = np.array([draw.place.start for draw in draws]) - np.array([start for start, _ in boxes])

@@ -1,4 +1,4 @@
-"""Disturbances of the first network's segmentation, so that the second network of a cascade learns not to trust it: nnU-Net's."""
+"""nnU-Net's corruption of the first network's segmentation, by which the second network of a cascade learns not to trust it."""
 
 from collections.abc import Callable
 
@@ -12,17 +12,17 @@ Mask = NDArray[np.bool_]
 
 P_MORPHOLOGY = 0.4
 P_REMOVAL = 0.2
-P_LABEL = 0.5  # each class, where the above is drawn
-RADII = (1, 8)  # voxels, of the ball
-LARGEST_REMOVED = 0.15  # share of the patch
+P_LABEL = 0.5  # for each class, once the above is drawn
+RADII = (1, 8)  # of the ball, in voxels
+LARGEST_REMOVED = 0.15  # component, as a share of the patch
 
 
 def disturb(segmentation: NDArray[np.float32], random: Generator) -> NDArray[np.float32]:
-    """Draw and apply growing, shrinking, opening or closing of classes, and the removal of a component.
+    """Apply random dilation, erosion, opening or closing of classes and random removal of a component.
 
     Args:
-        segmentation: (channels, Z, Y, X), 0 or 1, one class each; changed in place.
-        random: of what is drawn.
+        segmentation: one-hot segmentation (channels, Z, Y, X), one class per channel; changed in place.
+        random: random generator.
     """
     if random.random() < P_MORPHOLOGY:
         for index in random.permutation(len(segmentation)):
@@ -41,14 +41,14 @@ def disturb(segmentation: NDArray[np.float32], random: Generator) -> NDArray[np.
 
 
 def grow(mask: Mask, radius: float) -> Mask:
-    """Dilation by a ball."""
+    """Dilate a mask (Z, Y, X) by a ball with this radius in voxels."""
     if not mask.any():
         return mask
     return np.asarray(distance_transform_edt(~mask) <= radius)
 
 
 def shrink(mask: Mask, radius: float) -> Mask:
-    """Erosion by a ball; there is nothing beyond the border."""
+    """Erode a mask (Z, Y, X) by a ball with this radius in voxels; beyond the border there is background."""
     return ~grow(~np.pad(mask, int(radius) + 1), radius)[(slice(int(radius) + 1, -int(radius) - 1),) * 3]
 
 
@@ -64,7 +64,7 @@ _OPERATIONS: tuple[Callable[[Mask, float], Mask], ...] = (grow, shrink, _open, _
 
 
 def _change(segmentation: NDArray[np.float32], index: int, operation: Callable[[Mask, float], Mask], radius: int) -> None:
-    """Change one class; what it gains, the others lose."""
+    """Change one class; the voxels it gains are removed from the others."""
     before = segmentation[index] > 0
     after = operation(before, radius)
     segmentation[:, after & ~before] = 0

@@ -1,8 +1,8 @@
-"""Where patches lie: uniform over cases, a share of each batch centred on the foreground, uniform over its classes.
+"""Draw patch positions: cases uniformly, and a share of each batch centred on foreground voxels, uniformly over the classes.
 
 The rules are nnU-Net's: the last `batch_size * oversample_foreground` patches of a batch, rounded, are centred on a voxel of a
-class drawn uniformly among those of the case; the others lie anywhere inside the image. Unlike there, a centred patch does not
-reach beyond either border of an image that is larger than the patch.
+class drawn uniformly among those of the case; the others lie anywhere inside the image. Unlike in nnU-Net, a centred patch does
+not extend beyond an image that is larger than the patch.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,34 +17,34 @@ from configs.dataset import DatasetDescription
 from trainers.data.cases import TrainingCase
 
 Triple = tuple[int, int, int]
-_TRIES = 10  # to find a patch with at least one voxel that is not ignored
+_TRIES = 10  # attempts to find a patch with at least one voxel that is not ignored
 
 
 @dataclass(frozen=True)
 class Place:
-    """A patch: its case and its first voxel (Z, Y, X), which is negative where the patch begins before the image."""
+    """Position of a patch: its case and first voxel (Z, Y, X), which is negative if the patch begins before the image."""
 
     case: str
     start: Triple
 
 
 def sampled_groups(description: DatasetDescription) -> tuple[tuple[int, ...], ...]:
-    """Class indices that one draw of a foreground class stands for: each label by itself, or all classes of a region."""
+    """Return the groups of class indices that foreground is drawn from: each label alone, or all classes of a region."""
     return tuple(description.class_indices(name) for name in description.foreground)
 
 
 class PatchSampler:
-    """Draws the places of a batch.
+    """Draws the patch positions of a batch.
 
     Args:
-        cases: identifier -> case; drawn uniformly.
-        patch_size: voxels (Z, Y, X).
-        batch_size: patches in a batch.
-        oversample_foreground: share of the batch that is centred on the foreground.
-        groups: see `sampled_groups`.
-        ignore_index: class index of ignored voxels; a patch of nothing else is drawn again.
-        weights: how often each group is drawn, relative to the others; None draws them alike.
-        probabilistic: draw for each patch whether it is centred, rather than by its position in the batch.
+        cases: cases by identifier, drawn uniformly.
+        patch_size: patch size (Z, Y, X) in voxels.
+        batch_size: number of patches in a batch.
+        oversample_foreground: share of the batch that is centred on foreground.
+        groups: class indices of each foreground group, see `sampled_groups`.
+        ignore_index: class index of ignored voxels; a patch of only these is drawn again.
+        weights: relative frequency of each group; None draws all equally often.
+        probabilistic: draw whether each patch is centred on foreground, instead of deciding by its position in the batch.
     """
 
     def __init__(
@@ -69,11 +69,11 @@ class PatchSampler:
         self._names = sorted(cases)
 
     def draw_cases(self, random: Generator) -> list[str]:
-        """Cases of a batch, drawn before anything else: cheap to draw again, to name the cases of a batch that failed."""
+        """Draw the cases of a batch. This comes first, so that repeating it is cheap when the cases of a failed batch are named."""
         return [self._names[index] for index in random.integers(len(self._names), size=self.batch_size)]
 
     def draw_place(self, random: Generator, case: str, position: int) -> Place:
-        """Place of the patch at this position of the batch."""
+        """Draw the position of a patch in its case, given its position in the batch."""
         if self._is_centred(random, position):
             centre = self._draw_foreground(random, self.cases[case])
             if centre is not None:
@@ -81,7 +81,7 @@ class PatchSampler:
         return self._draw_anywhere(random, case)
 
     def _is_centred(self, random: Generator, position: int) -> bool:
-        if self._probabilistic or self.batch_size == 1:  # with one position the share can only be one of batches
+        if self._probabilistic or self.batch_size == 1:  # a batch of one cannot be divided
             return bool(random.random() < self._share)
         return position >= round(self.batch_size * (1 - self._share))
 
@@ -117,19 +117,19 @@ class PatchSampler:
 
 
 def read_image(case: TrainingCase, start: Triple, size: Triple) -> NDArray[np.float32]:
-    """A box (C, *size) of the image, 0 beyond its border, as the sliding window pads."""
+    """Read a box (C, *size) of the image, padded with 0 like the sliding window."""
     inside, where = _overlap(case.image.shape[1:], start, size)
     return _padded(case.image[(slice(None), *inside)], where, size)
 
 
 def read_labels(case: TrainingCase, start: Triple, size: Triple) -> NDArray[np.int16]:
-    """A box (*size) of the labels, background beyond the border."""
+    """Read a box (*size) of the labels, padded with background."""
     inside, where = _overlap(case.labels.shape, start, size)
     return _padded(case.labels[inside], where, size)
 
 
 def read_previous(case: TrainingCase, start: Triple, size: Triple) -> NDArray[np.int16]:
-    """A box (*size) of what the first network of a cascade gave, background beyond the border."""
+    """Read a box (*size) of the first network's segmentation, padded with background."""
     if case.previous is None:
         raise ValueError("the case has no segmentation of a first network")
     inside, where = _overlap(case.previous.shape, start, size)
@@ -137,7 +137,7 @@ def read_previous(case: TrainingCase, start: Triple, size: Triple) -> NDArray[np
 
 
 def _bounds(size: int, patch: int) -> tuple[int, int]:
-    """Lowest and highest first voxel of a patch inside an axis; an axis shorter than the patch lies in its middle."""
+    """Return the lowest and highest first voxel of a patch along an axis; a patch longer than the axis is centred on it."""
     if size < patch:
         before = (patch - size) // 2
         return -before, -before
@@ -145,7 +145,7 @@ def _bounds(size: int, patch: int) -> tuple[int, int]:
 
 
 def _overlap(shape: Sequence[int], start: Triple, size: Triple) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """The part of a box that lies inside an array: its slices in the array, and in the box."""
+    """Return the slices of the part of a box that lies inside an array, in the array and in the box."""
     inside, where = [], []
     for length, first, extent in zip(shape, start, size, strict=True):
         low, high = min(max(first, 0), length), max(min(first + extent, length), 0)

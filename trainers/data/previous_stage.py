@@ -1,6 +1,6 @@
-"""The first network's segmentation, as the second network of a cascade sees it: further channels, one for each class.
+"""Provide the first network's segmentations to the second network of a cascade, as one additional channel per class.
 
-While the second network trains, each case is seen with the segmentation of that fold of the first which did not train on it.
+During training, the segmentation of a case comes from the fold of the first network that did not train on it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,18 +25,18 @@ from preprocessing.store import CaseStore
 
 @dataclass(frozen=True)
 class PreviousStage:
-    """Segmentations on the grids of the prepared cases.
+    """Segmentations by the first network on the grids of the prepared cases.
 
     Attributes:
-        folder: of `<case>.b2nd`, (Z, Y, X) int16 class indices.
-        channels: `DatasetDescription.cascade_channels`.
+        folder: folder of the files `<case>.b2nd` with class indices (Z, Y, X) int16.
+        channels: number of channels, `DatasetDescription.cascade_channels`.
     """
 
     folder: Path
     channels: int
 
     def read(self, identifier: str) -> Any:
-        """The segmentation of a case; slicing it gives NumPy."""
+        """Open the segmentation of a case; slicing it returns NumPy arrays."""
         return blosc2.open(str(self._path(identifier)), mode="r", dparams={"nthreads": 1})
 
     def prepare(
@@ -47,17 +47,17 @@ class PreviousStage:
         description: DatasetDescription,
         progress: Progress,
     ) -> None:
-        """Bring what the first model's folds gave for their validation cases to the grids of the prepared cases.
+        """Resample the validation segmentations of the first model's folds to the grids of the prepared cases.
 
         Args:
-            first: the first model, with all folds trained and validated.
-            store: the prepared cases.
-            identifiers: of the cases.
-            description: of the labels.
-            progress: shows the cases.
+            first: folder of the first model, with all folds trained and validated.
+            store: store of the prepared cases.
+            identifiers: identifiers of the cases.
+            description: dataset description that defines the labels.
+            progress: progress display over the cases.
 
         Raises:
-            InputError: cases that no fold has segmented; all of them are listed.
+            InputError: no fold has segmented some of the cases; all of them are listed.
         """
         sources = {identifier: next(_segmentations(first, identifier), None) for identifier in identifiers}
         raise_faults(
@@ -70,7 +70,7 @@ class PreviousStage:
             if source is None
         )
         self.folder.mkdir(parents=True, exist_ok=True)
-        for identifier, source in progress.track(sources.items(), "Segmentations of the first network", len(sources)):
+        for identifier, source in progress.track(sources.items(), "Resampling segmentations of the first network", len(sources)):
             path = self._path(identifier)
             if source is not None and not (path.is_file() and path.stat().st_mtime > source.stat().st_mtime):
                 labels, _ = read_labels(source)
@@ -79,7 +79,7 @@ class PreviousStage:
                     blosc2.asarray(prepared, urlpath=str(temporary), mode="w", cparams={"nthreads": 1})
 
     def beside(self, image: NDArray[np.float32], identifier: str) -> NDArray[np.float32]:
-        """The whole image (C, Z, Y, X) of a case, with the channels of its segmentation behind its own."""
+        """Return an image (C, Z, Y, X) followed by the channels of the case's segmentation."""
         return np.concatenate([image, one_hot(self.read(identifier)[:], self.channels)])
 
     def _path(self, identifier: str) -> Path:
@@ -87,7 +87,7 @@ class PreviousStage:
 
 
 def _segmentations(first: ModelFolder, identifier: str) -> Iterator[Path]:
-    """Of a case, by the folds that did not train on it; `all` trained on every case."""
+    """Yield segmentations of a case by folds that did not train on it; fold `all` trained on every case."""
     for path in sorted(first.path.glob(f"fold_*/validation/{identifier}.nii.gz")):
         if path.parent.parent.name != "fold_all":
             yield path

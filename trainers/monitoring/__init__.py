@@ -1,1 +1,1 @@
-"""Logs, pictures and validation of a training."""
+"""Logs, figures and validation of a training."""

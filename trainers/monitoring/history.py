@@ -1,4 +1,4 @@
-"""What happened in each epoch: a table, a CSV file, a picture."""
+"""Record the results of each epoch, and write them as a CSV table and a figure."""
 
 import math
 from dataclasses import dataclass
@@ -12,25 +12,25 @@ from matplotlib.ticker import MaxNLocator
 
 from configs.files import replacing
 
-_MOST_LABELS = 10  # shown by name
+_MOST_LABELS = 10  # shown individually
 
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch. NaN stands for what was not measured.
+    """Results of one epoch. NaN means not measured.
 
     Attributes:
-        epoch: from 1.
-        learning_rate: at its last step.
-        training_loss, validation_loss: means over batches; in validation of the finest decoder stage alone.
-        pseudo_dice: label -> Dice over validation patches.
-        mean_pseudo_dice: over the labels that occur.
-        ema_pseudo_dice: its exponential moving average.
+        epoch: number of the epoch, from 1.
+        learning_rate: learning rate of its last step.
+        training_loss, validation_loss: means over batches; the validation loss is that of the finest decoder stage only.
+        pseudo_dice: Dice over validation patches by label.
+        mean_pseudo_dice: mean over the labels that occur.
+        ema_pseudo_dice: exponential moving average of the mean.
         volume_dice: mean foreground Dice of whole validation volumes.
-        skipped_steps: steps left out for a loss or gradient that is not finite.
-        seconds: of training and validation.
+        skipped_steps: number of steps skipped because a loss or gradient was not finite.
+        seconds: duration of training and validation.
         data_wait_share: share of the training time spent waiting for data.
-        peak_memory: most bytes held so far by this process, on a CUDA device where it trains there.
+        peak_memory: peak memory of this process so far in bytes, on the GPU if it trains there.
     """
 
     epoch: int
@@ -47,12 +47,12 @@ class EpochRecord:
     peak_memory: float
 
     def row(self) -> dict[str, float]:
-        """Flat: a column for each label."""
+        """Return the record as a flat row with a column for each label."""
         flat = {name: value for name, value in vars(self).items() if name != "pseudo_dice"}
         return flat | {f"pseudo_dice_{label}": value for label, value in self.pseudo_dice.items()}
 
     def summary(self, epochs: int) -> str:
-        """One line for the log."""
+        """Return one line for the log."""
         shown = list(self.pseudo_dice.items())[:_MOST_LABELS]
         dice = ", ".join(f"{label} {_shown(value)}" for label, value in shown)
         dice += ", ..." * (len(self.pseudo_dice) > len(shown))
@@ -60,15 +60,15 @@ class EpochRecord:
         return (
             f"epoch {self.epoch}/{epochs}: loss {self.training_loss:.4f}, validation loss {_shown(self.validation_loss, 4)}, "
             f"pseudo-Dice {_shown(self.mean_pseudo_dice)} ({dice}), average {_shown(self.ema_pseudo_dice)}, "
-            f"{whole}lr {self.learning_rate:.2e}, {self.seconds:.1f} s, {self.data_wait_share:.0%} of training waiting for data"
+            f"{whole}lr {self.learning_rate:.2e}, {self.seconds:.1f} s, {self.data_wait_share:.0%} of the time waiting for data"
         )
 
 
 class History:
-    """The rows so far, and the files that show them.
+    """Rows of the finished epochs, and the files that show them.
 
     Args:
-        rows: of an interrupted training; see `EpochRecord.row`.
+        rows: rows of the resumed training, see `EpochRecord.row`.
     """
 
     def __init__(self, rows: list[dict[str, float]] | None = None):
@@ -79,22 +79,17 @@ class History:
         self.rows.append(record.row())
 
     def write_table(self, path: Path) -> None:
-        """Write CSV, whole or not at all; empty cells were not measured."""
+        """Write the CSV file atomically; empty cells mean not measured."""
         with replacing(path) as temporary:
             pd.DataFrame(self.rows).to_csv(temporary, index=False, float_format="%.6g")
 
     def write_picture(self, path: Path) -> None:
-        """Draw losses, pseudo-Dice, learning rate and time over epochs, whole or not at all."""
+        """Write a figure of losses, pseudo-Dice, learning rate and time per epoch, atomically."""
         table = pd.DataFrame(self.rows)
         figure = Figure(figsize=(9, 10))
         FigureCanvasAgg(figure)
-        margins = {
-            "left": 0.09,
-            "right": 0.9,
-            "bottom": 0.06,
-            "top": 0.98,
-            "hspace": 0.08,
-        }  # set once: fitting them draws it twice
+        # Fixed margins, since fitting them would draw the figure twice.
+        margins = {"left": 0.09, "right": 0.9, "bottom": 0.06, "top": 0.98, "hspace": 0.08}
         upper, middle, lower = figure.subplots(3, 1, sharex=True, gridspec_kw=margins)
         _draw(upper, table, {"training_loss": "training", "validation_loss": "validation"}, "loss (CE - Dice)")
         columns = [str(name) for name in table.columns]

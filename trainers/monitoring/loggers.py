@@ -1,6 +1,6 @@
-"""Where the numbers of each epoch go besides log.csv: TensorBoard, MLflow, Weights & Biases, behind one small interface.
+"""Loggers of each epoch's numbers besides log.csv: TensorBoard, MLflow and Weights & Biases behind one interface.
 
-Each is an optional package; keys and addresses are these packages' own affair.
+Each needs an optional package, which reads its keys and addresses from its own settings.
 """
 
 import math
@@ -13,19 +13,19 @@ from configs.errors import Fault, InputError, collecting, raise_faults
 
 
 class Logger(Protocol):
-    """Takes numbers."""
+    """Interface of the loggers."""
 
     def log(self, row: Mapping[str, float]) -> None:
-        """Note the numbers of an epoch, `row["epoch"]`. NaN is what was not measured."""
+        """Log the numbers of the epoch `row["epoch"]`; NaN means not measured."""
         ...
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write pending entries and close."""
         ...
 
 
 class TensorBoardLogger:
-    """Event files in the fold's folder, for `tensorboard --logdir`."""
+    """Writes event files to the fold's folder, for `tensorboard --logdir`."""
 
     def __init__(self, folder: Path, run: str, settings: Mapping[str, Any]):
         writer = _imported("torch.utils.tensorboard", "tensorboard").SummaryWriter
@@ -34,18 +34,18 @@ class TensorBoardLogger:
         del run
 
     def log(self, row: Mapping[str, float]) -> None:
-        """A curve for each number."""
+        """Add a point to the curve of each number."""
         for name, value in _measured(row).items():
             self._writer.add_scalar(name, value, int(row["epoch"]))
         self._writer.flush()
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write pending entries and close."""
         self._writer.close()
 
 
 class MLflowLogger:
-    """A run of MLflow, where its own settings say."""
+    """Logs to a run of MLflow, at the address of MLflow's own settings."""
 
     def __init__(self, folder: Path, run: str, settings: Mapping[str, Any]):
         self._mlflow = _imported("mlflow", "mlflow")
@@ -54,7 +54,7 @@ class MLflowLogger:
         del folder
 
     def log(self, row: Mapping[str, float]) -> None:
-        """A metric for each number."""
+        """Log a metric for each number."""
         self._mlflow.log_metrics(_measured(row), step=int(row["epoch"]))
 
     def close(self) -> None:
@@ -63,7 +63,7 @@ class MLflowLogger:
 
 
 class WandbLogger:
-    """A run of Weights & Biases, in the project `se-unet`; a resumed training goes on with its run."""
+    """Logs to a run of Weights & Biases in the project `se-unet`; a resumed training continues its run."""
 
     def __init__(self, folder: Path, run: str, settings: Mapping[str, Any]):
         wandb = _imported("wandb", "wandb")
@@ -71,7 +71,7 @@ class WandbLogger:
         self._run = wandb.init(project="se-unet", name=run, id=identifier, resume="allow", dir=str(folder), config=dict(settings))
 
     def log(self, row: Mapping[str, float]) -> None:
-        """A chart for each number."""
+        """Log each number to its chart."""
         self._run.log(_measured(row), step=int(row["epoch"]))
 
     def close(self) -> None:
@@ -90,13 +90,13 @@ def make_loggers(names: Sequence[str], folder: Path, run: str, settings: Mapping
     """Open loggers.
 
     Args:
-        names: of `KINDS`.
-        folder: of the fold.
-        run: a name for the training.
-        settings: shown beside its numbers.
+        names: names of loggers, keys of `KINDS`.
+        folder: folder of the fold.
+        run: name of the training run.
+        settings: training settings to log with the run.
 
     Raises:
-        InputError: packages that are not installed; all of them are listed.
+        InputError: packages are not installed; all of them are listed.
     """
     loggers: list[Logger] = []
     faults: list[Fault] = []
@@ -116,4 +116,4 @@ def _imported(module: str, package: str) -> Any:
         return import_module(module)
     except ImportError as error:
         problem = f"the package is not installed ({error})"
-        raise InputError(Fault(f"logger `{package}`", problem, f"Install it: pip install 'se-unet[{package}]'")) from error
+        raise InputError(Fault(f"logger `{package}`", problem, f"Install it with pip install 'se-unet[{package}]'")) from error

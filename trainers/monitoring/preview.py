@@ -1,4 +1,4 @@
-"""A picture of training patches before and after augmentation."""
+"""Draw training patches before and after augmentation."""
 
 from pathlib import Path
 
@@ -14,15 +14,15 @@ PATCHES = 6
 
 
 def write_preview(maker: BatchMaker, path: Path, batch_size: int, patches: int = PATCHES) -> None:
-    """Draw the middle slices of the first patches that will be trained on, without and with their augmentation.
+    """Draw the middle slices of the first training patches, before and after augmentation.
 
-    The first channel is shown, with the outlines of the labels.
+    The figure shows the first channel with the outlines of the labels.
 
     Args:
-        maker: of batches.
-        path: of the PNG file.
-        batch_size: patches in a batch.
-        patches: how many.
+        maker: maker of the training batches.
+        path: path to the PNG file.
+        batch_size: number of patches in a batch.
+        patches: number of patches to draw.
     """
     figure = Figure(figsize=(2.2 * patches, 4.8))
     FigureCanvasAgg(figure)

@@ -1,18 +1,18 @@
-"""What the bar shows beside the steps: loss, Dice, rate, waiting, and when all epochs will be done."""
+"""Text beside the progress bar: loss, Dice, learning rate, time spent waiting for data and remaining time."""
 
 import math
 import time
 from collections.abc import Mapping
 
 _MOST_LABELS = 5
-_SMOOTHING = 0.95  # of the loss and of the seconds of a step
+_SMOOTHING = 0.95  # of the loss and the duration of a step
 
 
 class ProgressNote:
-    """Numbers of the running training as a short text.
+    """Formats the numbers of a running training as a short text.
 
     Args:
-        total_steps: of the whole training.
+        total_steps: number of steps of the whole training.
     """
 
     def __init__(self, total_steps: int):
@@ -22,14 +22,14 @@ class ProgressNote:
         self._last: float | None = None
 
     def text(self, step: int, loss: float, rate: float, waiting: float, dice: Mapping[str, float]) -> str:
-        """Take note of a step that was done.
+        """Record a finished step, and return the text.
 
         Args:
-            step: how many are done.
-            loss: of this step; NaN where it was skipped.
+            step: number of finished steps.
+            loss: loss of this step; NaN if it was skipped.
             rate: learning rate.
             waiting: share of this epoch's time spent waiting for data.
-            dice: label -> moving average of its pseudo-Dice.
+            dice: moving average of the pseudo-Dice by label.
         """
         now = time.monotonic()
         if self._last is not None:
@@ -38,18 +38,18 @@ class ProgressNote:
         self._loss = _smooth(self._loss, loss)
         shown = [f"{label} {value:.2f}" for label, value in list(dice.items())[:_MOST_LABELS]]
         parts = [f"loss {self._loss:.3f}", *([f"Dice {', '.join(shown)}"] if shown else []), f"lr {rate:.1e}"]
-        parts.append(f"data {waiting:.0%}, computing {1 - waiting:.0%}")
+        parts.append(f"waiting for data {waiting:.0%}")
         if not math.isnan(self._seconds):
-            parts.append(f"all epochs in {duration(self._seconds * (self._total - step))}")
+            parts.append(f"remaining {duration(self._seconds * (self._total - step))}")
         return "  ".join(parts)
 
     def pause(self) -> None:
-        """Leave out the time until the next step, which is spent on something else."""
+        """Exclude the time until the next step, which is spent on something else."""
         self._last = None
 
 
 def duration(seconds: float) -> str:
-    """Such as `2 h 05 min`, `3 min` or `40 s`."""
+    """Format a duration like `2 h 05 min`, `3 min` or `40 s`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -1,4 +1,4 @@
-"""Dice over all validation patches together: an estimate while training, not a result. Whole volumes are scored at the end."""
+"""Dice over all validation patches together, an estimate during training. Whole volumes are scored at the end."""
 
 import math
 
@@ -11,11 +11,11 @@ from trainers.optimisation.loss import region_table, region_target
 
 
 class PseudoDice:
-    """Counts over batches, then Dice for each foreground label or region: 2 TP / (2 TP + FP + FN), NaN where there is neither.
+    """Dice of each foreground label or region over all batches: 2 TP / (2 TP + FP + FN), NaN for labels that do not occur.
 
     Args:
-        description: of the labels.
-        device: of logits and labels.
+        description: dataset description that defines the labels.
+        device: device of logits and labels.
     """
 
     def __init__(self, description: DatasetDescription, device: torch.device):
@@ -27,7 +27,7 @@ class PseudoDice:
         self._either = torch.zeros_like(self._both)
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
-        """Count a batch: logits (B, K, Z, Y, X) and class indices (B, Z, Y, X)."""
+        """Add a batch: logits (B, K, Z, Y, X) and class indices (B, Z, Y, X)."""
         target = region_target(labels, self._table)
         predicted = region_target(logits.argmax(1), self._table) if self._exclusive else logits > 0
         if self._ignore is not None:
@@ -38,13 +38,13 @@ class PseudoDice:
         self._either += predicted.sum(over) + target.sum(over)
 
     def values(self) -> list[float]:
-        """Dice of each label over the batches of all processes, in the description's order."""
+        """Return the Dice of each label over the batches of all processes, in the description's order."""
         counts = add_up(torch.stack([self._both, self._either]))
         pairs = zip(*counts.tolist(), strict=True)
         return [2 * both / either if either else math.nan for both, either in pairs]
 
 
 def mean_of_defined(values: list[float]) -> float:
-    """Mean of the values that are not NaN; NaN where there is none."""
+    """Return the mean of the values that are not NaN, or NaN if there are none."""
     defined = [value for value in values if not math.isnan(value)]
     return sum(defined) / len(defined) if defined else math.nan

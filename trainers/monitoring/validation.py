@@ -1,4 +1,4 @@
-"""Whole volumes of a fold's validation cases: predicted as any image, brought to the original grid, written, scored."""
+"""Segment a fold's validation cases as whole volumes on their original grids, and score them."""
 
 import logging
 from collections.abc import Sequence
@@ -37,16 +37,16 @@ def validate_fold(
 ) -> EvaluationResult:
     """Predict the fold's validation cases as `se_predict` would, and compare them with the original label files.
 
-    Writes `<case>.nii.gz` on the grid of the original image, and `metrics.json`.
+    Writes `<case>.nii.gz` on the grid of each original image, and `metrics.json`.
 
     Args:
-        predictor: of this fold alone.
-        store: the prepared cases.
-        identifiers: of the validation cases.
-        folder: what they are written to.
-        progress: shows the cases.
-        tile_progress: shows the tiles of each case.
-        previous: segmentations of the first network of a cascade.
+        predictor: predictor with the weights of this fold only.
+        store: store of the prepared cases.
+        identifiers: identifiers of the validation cases.
+        folder: output folder.
+        progress: progress display over the cases.
+        tile_progress: progress display over the tiles of a case.
+        previous: segmentations by the first network of a cascade.
     """
     folder.metrics.unlink(missing_ok=True)
     scores = {}
@@ -63,7 +63,7 @@ def predict_case(
     """Segment a prepared case.
 
     Returns:
-        Label values (Z, Y, X) on the original grid, those of the label file, and the grid's spacing in mm.
+        Label values (Z, Y, X) on the original grid, those of the label file, and the grid's spacing (Z, Y, X) in mm.
     """
     properties = case.properties
     if properties.labels is None:
@@ -78,7 +78,7 @@ def predict_case(
 def _validate_case(
     predictor: Predictor, case: StoredCase, folder: ValidationFolder, previous: PreviousStage | None, progress: Progress | None
 ) -> dict[str, LabelScores]:
-    """Scores of each label."""
+    """Segment a case, write the segmentation, and return the scores of each label."""
     labels, reference, spacing = predict_case(predictor, case, previous, progress)
     properties = case.properties
     like = Path(properties.images[0]) if properties.images else None
@@ -92,7 +92,7 @@ def _validate_case(
 
 
 def table_of(result: EvaluationResult, description: DatasetDescription) -> str:
-    """Dice of each label, and their mean, as lines of text."""
+    """Return the Dice of each label and their mean as lines of text."""
     width = max(len(name) for name in (*description.foreground, "mean foreground Dice"))
     lines = [
         f"  {name:<{width}}  {_shown(result.means[name]['dice'].value)}  ({result.means[name]['dice'].cases} cases)"
@@ -107,22 +107,22 @@ def _shown(value: float | None) -> str:
 
 
 def chosen_cases(identifiers: Sequence[str], number: int) -> list[str]:
-    """So many cases, evenly spread over the sorted identifiers."""
+    """Return this many cases, spread evenly over the sorted identifiers."""
     cases = sorted(identifiers)
     number = min(number, len(cases))
     return [cases[index * len(cases) // number] for index in range(number)]
 
 
 class VolumeCheck:
-    """Mean foreground Dice of whole volumes on their original grids, without mirroring and scales.
+    """Measures the mean foreground Dice of whole volumes on their original grids, without mirroring and scale averaging.
 
     Args:
-        network: as it is when this is called.
-        plan: of one configuration with this network.
-        store: the prepared cases.
-        cases: to predict.
-        device: of the network.
-        previous: segmentations of the first network of a cascade.
+        network: network in its current state at each call.
+        plan: plan with one configuration and this network.
+        store: store of the prepared cases.
+        cases: identifiers of the cases to predict.
+        device: device of the network.
+        previous: segmentations by the first network of a cascade.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class VolumeCheck:
         self._cases = cases
 
     def __call__(self) -> float:
-        """NaN where no label occurs in the cases."""
+        """Return the mean Dice, or NaN if no label occurs in the cases."""
         self._network.eval()
         scores = {}
         for identifier in self._cases:

@@ -1,1 +1,1 @@
-"""Optimisation steps: loss, optimiser, precision, checkpoints and distributed training."""
+"""Training step, loss, optimiser, precision, checkpoints and distributed training."""

@@ -1,4 +1,4 @@
-"""The state of a training on disk: written whole or not at all, read without unpickling anything that could run."""
+"""Training checkpoints: written completely or not at all, and read without unpickling code."""
 
 import random
 from dataclasses import asdict, dataclass, field
@@ -19,7 +19,7 @@ from trainers.optimisation.precision import Precision
 
 
 def random_states() -> dict[str, Any]:
-    """States of PyTorch (CPU and CUDA), NumPy and Python."""
+    """Return the states of the random generators of PyTorch (CPU and CUDA), NumPy and Python."""
     name, keys, position, has_gauss, cached = np.random.get_state()
     version, internal, gauss = random.getstate()
     return {
@@ -31,7 +31,7 @@ def random_states() -> dict[str, Any]:
 
 
 def restore_random_states(states: dict[str, Any]) -> None:
-    """Put the generators back to these states; those of CUDA only where there are as many devices as then."""
+    """Restore the generator states; those of CUDA only if the number of devices is the same."""
     torch.set_rng_state(states["torch"])
     if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(states["cuda"])
@@ -46,15 +46,15 @@ _FORMAT = 2
 
 @dataclass
 class TrainingState:
-    """How far a training is.
+    """Progress of a training.
 
     Attributes:
-        epoch: being worked on, from 0; equal to the number of epochs when all is done.
-        losses: of the steps done in this epoch; NaN for skipped steps.
-        ema: moving average of the mean pseudo-Dice, or None before the first.
-        class_ema: the same of each label that has occurred.
-        best: the highest mean so far, or, where whole volumes are validated, the highest Dice of theirs; None before the first.
-        rows: of the finished epochs, see `history.EpochRecord.row`.
+        epoch: current epoch, from 0; equal to the number of epochs when training is complete.
+        losses: losses of this epoch's steps so far; NaN for skipped steps.
+        ema: moving average of the mean pseudo-Dice; None before the first value.
+        class_ema: moving average of the pseudo-Dice of each label that has occurred.
+        best: highest moving average so far, or highest Dice of whole volumes if these are validated; None before the first.
+        rows: rows of the finished epochs, see `history.EpochRecord.row`.
     """
 
     epoch: int = 0
@@ -66,12 +66,12 @@ class TrainingState:
 
 
 class CheckpointKeeper:
-    """Saves and loads everything that a training needs to go on.
+    """Saves and loads everything needed to resume a training.
 
     Args:
-        path: of the checkpoint.
-        network, optimiser, precision: whose states are kept.
-        average: of the weights, or None.
+        path: path to the checkpoint.
+        network, optimiser, precision: objects whose states are saved.
+        average: weight average, or None.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class CheckpointKeeper:
         self._average = average
 
     def save(self, state: TrainingState) -> None:
-        """Write the checkpoint in place of the former one. Every process calls this, the first one writes."""
+        """Replace the checkpoint. Every process calls this; the first one writes."""
         every_random = gathered(random_states())
         if rank() > 0:
             return
@@ -101,14 +101,14 @@ class CheckpointKeeper:
             try:
                 torch.save(content, temporary)
             except RuntimeError:
-                raise_if_full(temporary, _tensor_bytes(content))  # the library does not say why it cannot write
+                raise_if_full(temporary, _tensor_bytes(content))  # PyTorch does not say why it cannot write
                 raise
 
     def load(self) -> TrainingState:
-        """Put network, optimiser, loss scale and random generators to the saved state.
+        """Restore network, optimiser, loss scale, weight average and random generators.
 
         Raises:
-            InputError: the file cannot be read or is of another network.
+            InputError: the file cannot be read or belongs to another network or optimiser.
         """
         content = _read(self.path)
         try:
@@ -121,25 +121,25 @@ class CheckpointKeeper:
                 restore_random_states(content["random"][rank()])
             return TrainingState(**content["state"])
         except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
-            problem = f"it is damaged, or of another network or optimiser ({error})"
-            raise InputError(Fault(str(self.path), problem, "Resume with the settings of its training, or --restart")) from error
+            problem = f"the checkpoint is damaged or belongs to another network or optimiser ({error})"
+            raise InputError(Fault(str(self.path), problem, "Resume with the original settings, or use --restart")) from error
 
 
 def epochs_done(path: Path) -> int:
-    """Whole epochs that a checkpoint has behind it.
+    """Return the number of epochs that a checkpoint has completed.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: the file cannot be read.
     """
     content = _read(path)
     try:
         return int(content["state"]["epoch"])
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(Fault(str(path), "it does not say how far its training is", "Train anew with --restart")) from error
+        raise InputError(Fault(str(path), "the checkpoint does not record its epoch", "Restart with --restart")) from error
 
 
 def _tensor_bytes(content: Any) -> int:
-    """Of all tensors in nested containers."""
+    """Return the size of all tensors in nested containers."""
     if isinstance(content, torch.Tensor):
         return content.numel() * content.element_size()
     parts = content.values() if isinstance(content, dict) else content if isinstance(content, list | tuple) else ()
@@ -147,21 +147,21 @@ def _tensor_bytes(content: Any) -> int:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    content = load_restricted(path, "Train anew with --restart")
+    content = load_restricted(path, "Restart with --restart")
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
-        raise InputError(Fault(str(path), "it is no checkpoint of this version", "Train anew with --restart"))
+        raise InputError(Fault(str(path), "not a checkpoint of this version", "Restart with --restart"))
     return content
 
 
 @dataclass(frozen=True)
 class Learner:
-    """A network and what changes it.
+    """A network together with what trains it.
 
     Attributes:
-        network: with fresh or given weights, on its device.
-        average: of its weights, or None.
-        optimiser, precision: of its steps.
-        keeper: of checkpoints of all of these.
+        network: network with fresh or given weights, on its device.
+        average: weight average, or None.
+        optimiser, precision: optimiser and precision of its training steps.
+        keeper: keeper of its checkpoints.
     """
 
     network: nn.Module

@@ -1,4 +1,4 @@
-"""Compilation of the network, where it works."""
+"""Compile the network where `torch.compile` works."""
 
 import logging
 from typing import cast
@@ -12,12 +12,12 @@ logger = logging.getLogger(__name__)
 
 
 def compiled(network: nn.Module, example: Tensor, precision: Precision) -> nn.Module:
-    """The network compiled by `torch.compile`, or as it is, with one warning, where a trial step fails.
+    """Return the compiled network, or the network itself with a warning if a trial step fails.
 
     Args:
-        network: on the example's device; its parameters are shared with the compiled one.
-        example: a batch (B, C, Z, Y, X) as in training.
-        precision: of the computation.
+        network: network on the example's device; the compiled network shares its parameters.
+        example: batch (B, C, Z, Y, X) as in training.
+        precision: precision of the computation.
     """
     try:
         fast = cast(nn.Module, torch.compile(network, dynamic=False))
@@ -27,7 +27,7 @@ def compiled(network: nn.Module, example: Tensor, precision: Precision) -> nn.Mo
         raise
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        logger.warning("the network is not compiled, which is slower but computes the same (torch.compile: %s)", reason)
+        logger.warning("training continues without torch.compile, slower but with the same results: %s", reason)
         logger.debug("traceback of torch.compile", exc_info=True)
         torch.compiler.reset()
         fast = network
@@ -36,7 +36,7 @@ def compiled(network: nn.Module, example: Tensor, precision: Precision) -> nn.Mo
 
 
 def _try(network: nn.Module, example: Tensor, precision: Precision) -> None:
-    """Forward and backward, which is compiled by itself."""
+    """Run a forward pass and a backward pass, which is compiled separately."""
     with precision.context():
         scores = network(example)
     stages = [scores] if isinstance(scores, Tensor) else scores

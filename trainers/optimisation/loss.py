@@ -2,8 +2,8 @@
 
 loss = CE - Dice,   Dice = mean over classes of (2 sum p t + 1e-5) / (sum p + sum t + 1e-5)
 
-Sums run over the voxels of a sample (or of the whole batch) that are not ignored, in float32. Dice leaves out the background of
-classes; regions have none. (Isensee et al. 2021; Milletari et al. 2016 for soft Dice.)
+Sums run in float32 over the voxels of a sample (or of the whole batch) that are not ignored. Dice leaves out the background class;
+regions have no background. (Isensee et al. 2021; Milletari et al. 2016 for soft Dice.)
 """
 
 from collections.abc import Sequence
@@ -21,33 +21,33 @@ _SPATIAL = (2, 3, 4)
 
 
 def soft_dice(probabilities: Tensor, target: Tensor, valid: Tensor | None, over_batch: bool) -> Tensor:
-    """Mean Dice over classes (and over samples, unless `over_batch`).
+    """Return the mean Dice over classes (and over samples, unless `over_batch`).
 
     Args:
-        probabilities: (B, K, Z, Y, X) float32.
-        target: the same shape, 0 or 1, or bool.
-        valid: (B, 1, Z, Y, X) bool, voxels that count; None is all.
-        over_batch: take the batch as one volume.
+        probabilities: predicted probabilities (B, K, Z, Y, X) float32.
+        target: target of the same shape, 0 or 1, or bool.
+        valid: mask (B, 1, Z, Y, X) of the voxels that count; None counts all.
+        over_batch: whether to treat the batch as one volume.
 
     Returns:
-        A scalar in [0, 1]. A class that is absent and not predicted has Dice 1.
+        A scalar in [0, 1]. A class that is neither present nor predicted has Dice 1.
     """
     if valid is not None:
         probabilities, target = probabilities * valid, target * valid
     intersection = (probabilities * target).sum(_SPATIAL)
     predicted = probabilities.sum(_SPATIAL)
     present = target.sum(_SPATIAL, dtype=torch.float32)
-    if over_batch:  # also over the parts of the batch that other processes have
+    if over_batch:  # including the parts of the batch in other processes
         intersection, predicted, present = summed(torch.stack([intersection.sum(0), predicted.sum(0), present.sum(0)]))
     return ((2 * intersection + SMOOTH) / (predicted + present + SMOOTH).clamp_min(1e-8)).mean()
 
 
 class ClassLoss(nn.Module):
-    """For classes that exclude each other.
+    """Dice and cross-entropy for mutually exclusive classes.
 
     Args:
-        batch_dice: take the batch as one volume.
-        ignore_index: class index of voxels that do not count, or None.
+        batch_dice: whether Dice treats the batch as one volume.
+        ignore_index: class index of voxels to ignore, or None.
     """
 
     def __init__(self, batch_dice: bool, ignore_index: int | None = None):
@@ -56,7 +56,7 @@ class ClassLoss(nn.Module):
         self.ignore_index = ignore_index
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """A scalar from logits (B, K, Z, Y, X) and class indices (B, Z, Y, X)."""
+        """Return the loss for logits (B, K, Z, Y, X) and class indices (B, Z, Y, X)."""
         logits, labels = logits.float(), labels.long()
         valid = None
         if self.ignore_index is not None:
@@ -69,13 +69,13 @@ class ClassLoss(nn.Module):
 
 
 class RegionLoss(nn.Module):
-    """For regions, which may overlap: a sigmoid for each.
+    """Dice and binary cross-entropy for regions, which may overlap.
 
     Args:
         members: class indices of each region.
-        classes: number of class indices, the ignored one included.
-        batch_dice: take the batch as one volume.
-        ignore_index: class index of voxels that do not count, or None.
+        classes: number of class indices, including the ignored one.
+        batch_dice: whether Dice treats the batch as one volume.
+        ignore_index: class index of voxels to ignore, or None.
     """
 
     table: Tensor
@@ -87,7 +87,7 @@ class RegionLoss(nn.Module):
         self.register_buffer("table", region_table(members, classes))
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """A scalar from logits (B, K, Z, Y, X) of regions and class indices (B, Z, Y, X)."""
+        """Return the loss for region logits (B, K, Z, Y, X) and class indices (B, Z, Y, X)."""
         logits = logits.float()
         target = region_target(labels, self.table)
         valid = None if self.ignore_index is None else (labels != self.ignore_index)[:, None]
@@ -97,9 +97,9 @@ class RegionLoss(nn.Module):
 
 
 class DeepSupervision(nn.Module):
-    """A weighted sum of a loss over decoder stages, the finest first; labels are brought to each grid by nearest neighbours.
+    """Weighted sum of a loss over decoder stages, finest first; labels are resampled to each grid by nearest neighbours.
 
-    The weights are 1, 1/2, 1/4, ... with 0 for the coarsest of several, divided by their sum.
+    The weights are 1, 1/2, 1/4, ..., with 0 for the coarsest of several stages, divided by their sum.
     """
 
     def __init__(self, loss: nn.Module):
@@ -107,7 +107,7 @@ class DeepSupervision(nn.Module):
         self.loss = loss
 
     def forward(self, logits: Tensor | Sequence[Tensor], labels: Tensor) -> Tensor:
-        """A scalar from logits (B, K, Z, Y, X), of one or of several stages, and labels (B, Z, Y, X) of the finest grid."""
+        """Return the loss for the logits (B, K, Z, Y, X) of one or several stages and labels (B, Z, Y, X) on the finest grid."""
         stages = [logits] if isinstance(logits, Tensor) else list(logits)
         terms = [
             weight * self.loss(stage, nearest(labels, stage.shape[2:]))
@@ -118,13 +118,13 @@ class DeepSupervision(nn.Module):
 
 
 def make_loss(description: DatasetDescription, batch_dice: bool, loss_class: str | None = None) -> nn.Module:
-    """The loss that a dataset's labels ask for; or the user's own.
+    """Return the loss for a dataset's labels, or the user's own.
 
     Args:
-        description: of the labels.
-        batch_dice: take the batch as one volume.
-        loss_class: `package.module:Class` of a module that is made from these two and gives a scalar from logits (B, K, Z, Y, X), or a
-            list of them, the finest stage first, and class indices (B, Z, Y, X).
+        description: dataset description that defines the labels.
+        batch_dice: whether Dice treats the batch as one volume.
+        loss_class: `package.module:Class` of a user's module. It is constructed with `description` and `batch_dice`, and maps logits
+            (B, K, Z, Y, X), or a list of them with the finest stage first, and class indices (B, Z, Y, X) to a scalar.
     """
     if loss_class is not None:
         own: nn.Module = import_part(loss_class, "loss class")(description, batch_dice)
@@ -136,7 +136,7 @@ def make_loss(description: DatasetDescription, batch_dice: bool, loss_class: str
 
 
 def stage_weights(stages: int) -> list[float]:
-    """Weights of deep supervision, the finest stage first; their sum is 1."""
+    """Return the weights of deep supervision, finest stage first; their sum is 1."""
     weights = [0.5**stage for stage in range(stages)]
     if stages > 1:
         weights[-1] = 0.0
@@ -144,7 +144,7 @@ def stage_weights(stages: int) -> list[float]:
 
 
 def nearest(labels: Tensor, shape: Sequence[int]) -> Tensor:
-    """Labels (B, Z, Y, X) on a coarser grid of this shape with the same borders: the voxel under each new centre."""
+    """Resample labels (B, Z, Y, X) to a coarser grid with the same borders, taking the voxel under each new centre."""
     for axis, size in enumerate(shape, start=1):
         before = labels.shape[axis]
         if size != before:
@@ -154,7 +154,7 @@ def nearest(labels: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def region_table(members: Sequence[Sequence[int]], classes: int) -> Tensor:
-    """(K, classes) bool: whether a class index belongs to a region."""
+    """Return a table (K, classes) bool of which class indices belong to each region."""
     table = torch.zeros(len(members), classes, dtype=torch.bool)
     for region, indices in enumerate(members):
         table[region, list(indices)] = True
@@ -162,14 +162,14 @@ def region_table(members: Sequence[Sequence[int]], classes: int) -> Tensor:
 
 
 def region_target(labels: Tensor, table: Tensor) -> Tensor:
-    """Class indices (B, Z, Y, X) to regions (B, K, Z, Y, X) bool."""
+    """Convert class indices (B, Z, Y, X) to regions (B, K, Z, Y, X) bool."""
     return table[:, labels.long()].movedim(0, 1)
 
 
 def _mean(entropy: Tensor, valid: Tensor | None) -> Tensor:
-    """Mean over channels and voxels; with ignored voxels the sum over channels, mean over those that count, 0 where none does.
+    """Return the mean over channels and voxels; with ignored voxels, the sum over channels averaged over the others, 0 if none.
 
-    The sum over channels, where the mean would do, is nnU-Net's for regions; classes have one channel.
+    Summing over channels instead of averaging is nnU-Net's behaviour for regions; classes have one channel.
     """
     if valid is None:
         return entropy.mean()

@@ -1,4 +1,4 @@
-"""Optimiser and learning rate. The rate is a function of the step alone, so a resumed training has the rate it would have had."""
+"""Optimiser and learning rate. The rate depends only on the step, so a resumed training has the rate of an uninterrupted one."""
 
 import math
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from configs.training import TrainingConfig
 
 
 def make_optimiser(parameters: Iterable[nn.Parameter], config: TrainingConfig) -> Optimizer:
-    """SGD with Nesterov momentum, or AdamW."""
+    """Return SGD with Nesterov momentum, or AdamW."""
     if config.optimiser == "adamw":
         return AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
     return SGD(
@@ -23,7 +23,7 @@ def make_optimiser(parameters: Iterable[nn.Parameter], config: TrainingConfig) -
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:
-    """The rate of a step: a fall over all steps, times a linear rise from 0 over the first `warmup * steps` of them.
+    """Return the learning rate of a step: a decay over all steps, times a linear rise over the first `warmup * steps` steps.
 
     `polynomial`: `learning_rate * (1 - step / steps) ** polynomial`; `cosine`: `learning_rate * (1 + cos(pi step / steps)) / 2`.
     """
@@ -35,6 +35,6 @@ def learning_rate(config: TrainingConfig, step: int) -> float:
 
 
 def set_learning_rate(optimiser: Optimizer, rate: float) -> None:
-    """Set the rate of all parameters."""
+    """Set the learning rate of all parameters."""
     for group in optimiser.param_groups:
         group["lr"] = rate

@@ -1,4 +1,4 @@
-"""Mixed precision where the device has it: bfloat16 where CUDA computes with it, float16 with a scaled loss on older GPUs."""
+"""Mixed precision where the device supports it: bfloat16 on recent GPUs, float16 with loss scaling on older ones."""
 
 from contextlib import AbstractContextManager
 from typing import Any, Literal
@@ -11,11 +11,11 @@ Kind = Literal["auto", "bf16", "fp16", "off"]
 
 
 class Precision:
-    """How a step is computed.
+    """Numerical precision of the training steps.
 
     Args:
-        device: of the network.
-        kind: see `TrainingConfig.mixed_precision`.
+        device: device of the network.
+        kind: precision, see `TrainingConfig.mixed_precision`.
     """
 
     def __init__(self, device: torch.device, kind: Kind = "auto"):
@@ -24,18 +24,18 @@ class Precision:
         self._scaler = torch.amp.GradScaler(device.type, enabled=self._type == torch.float16)
 
     def context(self) -> AbstractContextManager[Any]:
-        """Forward passes belong in here."""
+        """Return the context for forward passes."""
         return torch.autocast(self._device.type, self._type, enabled=self._type is not None)
 
     def backward(self, loss: Tensor) -> None:
-        """Add the loss's gradients to those that are there."""
+        """Add the loss's gradients to the existing ones."""
         self._scaler.scale(loss).backward()
 
     def update(self, network: nn.Module, optimiser: Optimizer, clip_norm: float) -> bool:
-        """Clip the gradients' norm and take the optimiser's step, which is left out where the gradients are not finite.
+        """Clip the gradient norm and take the optimiser's step, which is skipped if gradients are not finite.
 
         Returns:
-            Whether the gradients were finite. With float16 the scale of the loss is then lowered, which is no fault.
+            Whether the gradients were finite. Always True with float16, where the scaler then skips the step and lowers the loss scale.
         """
         self._scaler.unscale_(optimiser)
         norm = nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
@@ -49,17 +49,17 @@ class Precision:
         return finite
 
     def state(self) -> dict[str, Any]:
-        """State of the loss scale."""
+        """Return the state of the loss scale."""
         return self._scaler.state_dict()
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take up a state; that of another kind of device is left."""
+        """Restore the loss scale; a state from another kind of device is ignored."""
         if state and self._scaler.is_enabled():
             self._scaler.load_state_dict(state)
 
 
 def _number_type(device: torch.device, kind: Kind) -> torch.dtype | None:
-    """Half precision type; None computes in float32. CPUs get it on request alone: without special units it is slower there."""
+    """Return the half-precision type; None for float32. CPUs use it only on request, since most are slower with it."""
     if kind == "off" or (kind == "auto" and device.type != "cuda"):
         return None
     if kind == "auto":

@@ -1,4 +1,4 @@
-"""One step: forward and backward in one or several parts of the batch, then the optimiser, unless something is not finite."""
+"""A training step: forward and backward passes over one or several parts of the batch, then the optimiser's step."""
 
 import math
 from collections.abc import Iterator
@@ -15,20 +15,20 @@ from trainers.optimisation.precision import Precision
 
 
 class DeviceMemoryError(RuntimeError):
-    """The device has too little memory for a step."""
+    """The device has too little memory for a training step."""
 
 
 class TrainingStep:
-    """What a step does to the network.
+    """Updates the network with one batch.
 
     Args:
-        network: on its device; compiled or shared among processes, as it may be.
-        loss: of the network's scores and the labels.
-        optimiser: of its parameters.
-        precision: of the computation.
-        clip_norm: largest norm of the gradients.
-        parts: in which a batch is computed.
-        average: of the weights, or None.
+        network: network on its device, possibly compiled or distributed.
+        loss: loss of the network's scores and the labels.
+        optimiser: optimiser of the network's parameters.
+        precision: precision of the computation.
+        clip_norm: maximum norm of the gradients.
+        parts: number of parts in which a batch is computed.
+        average: weight average to update, or None.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class TrainingStep:
         """Take a step.
 
         Args:
-            images: (B, C, Z, Y, X).
-            labels: (B, Z, Y, X) class indices.
+            images: images (B, C, Z, Y, X) float32.
+            labels: class indices (B, Z, Y, X).
 
         Returns:
-            The loss; NaN where the loss or its gradients were not finite, and the step was left out.
+            The loss, or NaN if the step was skipped because the loss or a gradient was not finite.
 
         Raises:
             DeviceMemoryError: the device has too little memory.
@@ -74,7 +74,7 @@ class TrainingStep:
         return math.nan
 
     def _backward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Add up the gradients of all parts. Returns the loss."""
+        """Accumulate the gradients of all parts, and return the loss."""
         chunks = list(zip(images.chunk(self._parts), labels.chunk(self._parts), strict=True))
         total = torch.zeros((), device=images.device)
         for index, (image, label) in enumerate(chunks):
@@ -90,7 +90,7 @@ class TrainingStep:
 
     @contextmanager
     def _apart(self) -> Iterator[None]:
-        """Gradients are shared among processes once, with the last part."""
+        """Postpone averaging gradients over the processes, which happens once, with the last part."""
         if isinstance(self._network, DistributedDataParallel):
             with self._network.no_sync():
                 yield
@@ -100,17 +100,17 @@ class TrainingStep:
 
 @contextmanager
 def explained_memory() -> Iterator[None]:
-    """Tell what to change where the device has too little memory."""
+    """Raise `DeviceMemoryError` with a remedy if the device has too little memory."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise DeviceMemoryError(
-            f"the GPU has too little memory for this step ({str(error).splitlines()[0]}). Give --set accumulate=2 (the same step in "
-            "two parts) or checkpointing=true (slower, needs less), a smaller --batch-size, or plan anew with a smaller "
-            "--gpu-memory. Other programs on this GPU count too"
+            f"the GPU has too little memory for this step ({str(error).splitlines()[0]}). Use --set accumulate=2 (the same step in two "
+            "parts), checkpointing=true (slower, needs less memory) or a smaller --batch-size, or plan again with a smaller "
+            "--gpu-memory. Other programs on this GPU also take memory"
         ) from error
 
 
 def _bare(network: nn.Module) -> nn.Module:
-    """The network itself, without what distributes it."""
+    """Return the network without its distributed wrapper."""
     return network.module if isinstance(network, DistributedDataParallel) else network

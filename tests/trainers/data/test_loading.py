@@ -128,7 +128,8 @@ def test_a_case_that_fails_is_named(workers: int) -> None:
 def test_a_dead_worker_ends_the_training_with_the_cases_in_question() -> None:
     stream = BatchStream(maker({"deadly": Deadly()}), KEYS, 1)  # type: ignore[dict-item]
     with pytest.raises(
-        LoadingError, match=r"(?s)died or hangs; training batch 1 of epoch 1 \(cases deadly, deadly\).*-9: killed.*GiB.*--workers"
+        LoadingError,
+        match=r"(?s)died or hangs while waiting for training batch 1 of epoch 1 \(cases deadly, deadly\).*-9: killed.*GiB.*--workers",
     ):
         next(stream)
     stream.close()
@@ -146,7 +147,8 @@ def test_workers_outlive_signals_to_the_whole_group(stream: BatchStream) -> None
 def test_a_dead_worker_is_explained_wherever_it_is_noticed(stream: BatchStream) -> None:
     """PyTorch's handler raises in the main process, which may be anywhere."""
     with pytest.raises(
-        LoadingError, match=r"died or hangs; training batch 1 of epoch 1 .* was awaited: DataLoader worker \(pid 5\)"
+        LoadingError,
+        match=r"died or hangs while waiting for training batch 1 of epoch 1 .*: DataLoader worker \(pid 5\)",
     ):
         stream.explain(RuntimeError("DataLoader worker (pid 5) is killed by signal: Killed."))
     stream.explain(RuntimeError("something else"))

@@ -48,4 +48,4 @@ def test_summary_shows_missing_values_as_such() -> None:
     text = record(3, False).summary(10)
     assert text.startswith("epoch 3/10: loss 0.3333, validation loss -")
     assert "absent -" in text
-    assert "10% of training waiting for data" in text
+    assert "10% of the time waiting for data" in text

@@ -82,7 +82,7 @@ def test_the_note_tells_loss_dice_rate_and_waiting() -> None:
     note = ProgressNote(total_steps=100)
     note.text(1, 0.5, 0.01, 0.1, {})
     text = note.text(2, math.nan, 0.01, 0.25, {"liver": 0.876, "spleen": 0.5})
-    assert text.startswith("loss 0.500  Dice liver 0.88, spleen 0.50  lr 1.0e-02  data 25%, computing 75%  all epochs in ")
+    assert text.startswith("loss 0.500  Dice liver 0.88, spleen 0.50  lr 1.0e-02  waiting for data 25%  remaining ")
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(40, "40 s"), (200, "3 min"), (7500, "2 h 05 min")])

@@ -127,5 +127,5 @@ def test_two_processes_train_and_resume_as_one_does(tmp_path: Path) -> None:
 
 def test_a_batch_that_cannot_be_shared_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trainers.optimisation.distributed.processes", lambda: 2)
-    with pytest.raises(InputError, match=r"5 patches cannot be shared evenly by 2 processes.*--batch-size 6"):
+    with pytest.raises(InputError, match=r"5 patches cannot be divided evenly among 2 processes.*--batch-size 6"):
         share_of(5)
