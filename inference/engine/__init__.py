@@ -1,1 +1,1 @@
-"""Prediction in memory: tensors in, class probabilities or labels out."""
+"""Prediction in memory, from image tensors to class probabilities or labels."""

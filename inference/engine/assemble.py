@@ -1,4 +1,4 @@
-"""From bricks of probabilities to what is known of every voxel of the image as stored."""
+"""Assemble bricks of probabilities into the segmentation of an image on its original grid."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,20 +20,20 @@ from preprocessing.pipeline import Trace
 
 
 def decision_rule(description: DatasetDescription, roi: Sequence[str] | None = None) -> Callable[[Tensor], Tensor]:
-    """The voxelwise rule of a dataset.
+    """Return the dataset's rule that turns probabilities into labels, voxel by voxel.
 
-    Classes: the value of the most probable class, the lower index where two tie. Regions: each region above 1/2 is painted with
-    its value of `regions_class_order`, later regions over earlier ones.
+    Classes: the value of the most probable class, the lower index of a tie. Regions: each region with a probability above 1/2 is
+    painted with its value of `regions_class_order`, later regions over earlier ones.
 
     Args:
-        description: names and values.
-        roi: labels (or regions) to be kept; the others become background, and are painted nowhere. None keeps all.
+        description: dataset description that defines names and values.
+        roi: labels or regions to keep; the others become background. None keeps all.
 
     Returns:
-        A function from probabilities (K, Z, Y, X), on any device, to stored label values (Z, Y, X) int32.
+        A function from probabilities (K, Z, Y, X) on any device to label values (Z, Y, X) int32.
 
     Raises:
-        InputError: the description does not name these labels.
+        InputError: `roi` has a name that the description lacks.
     """
     check_roi(description, roi)
     if description.has_regions:
@@ -45,16 +45,16 @@ def decision_rule(description: DatasetDescription, roi: Sequence[str] | None = N
 
 
 def check_roi(description: DatasetDescription, roi: Sequence[str] | None) -> None:
-    """Raise `InputError` for each name that is no label of the dataset."""
+    """Raise `InputError` that lists the names which are not labels of the dataset."""
     raise_faults(
-        Fault(f"label `{name}`", "the model does not give it", f"Its labels are {', '.join(description.foreground)}")
+        Fault(f"label `{name}`", "the model does not predict this label", f"Choose among {', '.join(description.foreground)}")
         for name in roi or ()
         if name not in description.foreground and name != BACKGROUND
     )
 
 
 def _most_probable(probabilities: Tensor, values: Tensor) -> Tensor:
-    winner = probabilities.max(0).indices  # the first of several; argmax takes several times as long
+    winner = probabilities.max(0).indices  # the first of a tie; argmax takes several times as long
     return values.to(probabilities.device)[winner]
 
 
@@ -68,12 +68,12 @@ def _paint_regions(probabilities: Tensor, values: tuple[int | None, ...]) -> Ten
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is wanted besides the labels.
+    """Optional outputs besides the labels.
 
     Attributes:
-        probabilities: of each class or region on the image's grid, which takes their number times the image in float32.
-        uncertainty: entropy of the mean, and disagreement between the members.
-        roi: names of the labels to be kept; the others become background. None keeps all.
+        probabilities: probabilities of each class or region on the image's grid, which take K * Z * Y * X float32 values.
+        uncertainty: entropy of the mean probabilities, and disagreement between the members.
+        roi: labels or regions to keep; the others become background. None keeps all.
     """
 
     probabilities: bool = False
@@ -83,13 +83,13 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Segmentation:
-    """The answer for one image, on the image's own grid.
+    """Segmentation of one image on its original grid.
 
     Attributes:
-        labels: (Z, Y, X) label values as the dataset names them, of the smallest fitting type among uint8, int16, int32.
-        probabilities: (K, Z, Y, X) float32 of classes or regions, where they were asked for.
-        entropy: (Z, Y, X) float32, of the mean probabilities in bits, where it was asked for.
-        disagreement: (Z, Y, X) float32, mutual information of the members in bits, where it was asked for.
+        labels: label values (Z, Y, X) of the dataset, in the smallest sufficient type of uint8, int16 and int32.
+        probabilities: probabilities (K, Z, Y, X) float32 of classes or regions, if requested.
+        entropy: entropy (Z, Y, X) float32 of the mean probabilities in bits, if requested.
+        disagreement: mutual information of the members (Z, Y, X) float32 in bits, if requested.
     """
 
     labels: NDArray[np.integer]
@@ -110,19 +110,19 @@ def collect(
     capacity: Capacity,
     progress: Progress | None = None,
 ) -> Segmentation:
-    """Average the members brick by brick and decide there.
+    """Average the members brick by brick, and apply the dataset's rule to each brick.
 
     Args:
-        members: their target is the cropped grid of the trace.
-        trace: of the image.
-        description: names and values.
-        wanted: besides the labels.
-        how: members are averaged.
-        capacity: of the device.
-        progress: shows the tiles done.
+        members: ensemble members that predict on the cropped grid of the trace.
+        trace: geometry trace of the image.
+        description: dataset description that defines names and values.
+        wanted: optional outputs.
+        how: averaging options.
+        capacity: capacity of the device.
+        progress: progress display over the tiles.
 
     Raises:
-        InputError: a label in the region of interest that the dataset does not have.
+        InputError: `wanted.roi` has a name that the dataset lacks.
     """
     shape, classes, device = trace.box.shape, description.output_channels, capacity.device
     highest = max(description.values)
@@ -155,7 +155,7 @@ def restore(volume: Tensor, trace: Trace) -> NDArray:
 
 
 def _restore_probabilities(probabilities: Tensor, trace: Trace, description: DatasetDescription) -> NDArray[np.float32]:
-    """Background is certain outside the crop."""
+    """Restore probabilities; outside the crop, background has probability 1."""
     whole = restore(probabilities, trace)
     if not description.has_regions and prod(trace.box.shape) < prod(trace.stored_shape):
         inside = torch.ones(trace.box.shape, dtype=torch.bool)

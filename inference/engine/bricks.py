@@ -1,31 +1,31 @@
-"""A grid cut into bricks, so that all classes of a few voxels are in memory at a time and never those of all voxels."""
+"""Divide a grid into bricks, so that memory never holds all classes of all voxels."""
 
 from collections.abc import Iterator, Sequence
 from itertools import product
 from math import prod
 
 Range = tuple[int, int]
-VALUES = {"cpu": 2**21, "cuda": 2**26}  # class scores in a brick: a CPU's cache holds a few copies, a GPU is kept busy
-LONGEST = 64  # voxels along an axis that is resampled: products with short matrices cost less
+VALUES = {"cpu": 2**21, "cuda": 2**26}  # class scores per brick: a few copies fit a CPU's cache; enough to keep a GPU busy
+LONGEST = 64  # voxels along a resampled axis: short matrices cost less to multiply
 
 
 def brick_shape(
     shape: Sequence[int], classes: int, resampled: Sequence[bool], device: str = "cpu", values: int | None = None
 ) -> tuple[int, int, int]:
-    """Voxels (Z, Y, X) of a brick.
+    """Return the shape (Z, Y, X) of a brick in voxels.
 
     Args:
-        shape: of the grid.
-        classes: scores of each voxel.
-        resampled: axes along which scores come from another grid.
-        device: type of device.
-        values: scores of a brick; None chooses by device.
+        shape: shape (Z, Y, X) of the grid.
+        classes: number of scores per voxel.
+        resampled: whether scores are resampled along each axis of (Z, Y, X).
+        device: device type.
+        values: number of scores per brick; None chooses by device.
     """
     limit = max(1, (values or VALUES.get(device, VALUES["cpu"])) // classes)
     sizes = [min(size, LONGEST) if moved else size for size, moved in zip(shape, resampled, strict=True)]
     least = [min(size, 8) if moved else 1 for size, moved in zip(sizes, resampled, strict=True)]
     axis = 0
-    while prod(sizes) > limit and axis < 3:  # X, which is innermost in memory, is cut last
+    while prod(sizes) > limit and axis < 3:  # X is contiguous in memory, so it is cut last
         if sizes[axis] > least[axis]:
             sizes[axis] = max(least[axis], -(-sizes[axis] // 2))
         else:
@@ -34,11 +34,11 @@ def brick_shape(
 
 
 def ranges(size: int, length: int) -> list[Range]:
-    """An axis of `size` voxels in parts of `length` at most, as (first, behind the last)."""
+    """Divide an axis of `size` voxels into ranges (start, stop) of at most `length` voxels."""
     return [(start, min(start + length, size)) for start in range(0, size, length)]
 
 
 def bricks(shape: Sequence[int], brick: Sequence[int]) -> Iterator[tuple[Range, Range, Range]]:
-    """All bricks of a grid, in order of Z, then Y, then X."""
+    """Return an iterator over all bricks of a grid, ordered by Z, then Y, then X."""
     z, y, x = (ranges(size, length) for size, length in zip(shape, brick, strict=True))
     return product(z, y, x)

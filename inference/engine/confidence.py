@@ -1,14 +1,14 @@
-"""Scales weighed for each image by what the network expects of its own answer.
+"""Weight the scales of each image by the Dice that the network expects of its own segmentation.
 
-Where structures are much smaller or larger than in training, the image enlarged or shrunk by the right factor is segmented as well as
-ever, and the mean over factors is not: most of its members are wrong. Which factor is right, the network tells itself. If its
-probabilities p of a label are right, its decision d has the expected overlap sum(p d), and so about the expected Dice
+When structures are much smaller or larger than in training, segmenting the image resized by the right factor works as well as ever,
+but the mean over factors does not, because most of them are wrong. The network itself tells which factor is right. If its
+probabilities p of a label are calibrated, its decision d has the expected overlap sum(p d), and so about the expected Dice
 
     2 sum(p d) / (sum(p) + sum(d)),     sums over voxels,
 
-0 where d is nowhere that label. Its mean over the labels, background left out, says how much to expect of a factor: one that loses a label
-pays for it, and a label that an image does not have changes nothing. The weights are `exp(mean / TEMPERATURE)`, brought to a sum of 1,
-without those that hardly count.
+which is 0 if no voxel gets the label. The mean over the foreground labels is the expected Dice of a factor: a factor that loses a
+label scores lower, and a label that is absent from the image changes nothing. The weights are `exp(mean / TEMPERATURE)`, normalised to
+sum to 1, without negligible ones.
 """
 
 from collections.abc import Sequence
@@ -22,24 +22,24 @@ from inference.engine.capacity import Capacity
 from inference.engine.ensemble import Blending, Member, blend, make_members
 from inference.options import Variants
 
-TEMPERATURE = 0.05  # of the expected Dice: a factor that expects 0.1 less than the best has a seventh of its weight
-LEAST = 0.02  # smaller weights are none, and their members need not be computed
+TEMPERATURE = 0.05  # of the expected Dice: 0.1 less than the best gives a seventh of its weight
+LEAST = 0.02  # smaller weights become 0, which saves computing their members
 
 
 def confident_weights(
     network: nn.Module, image: Tensor, network_plan: NetworkPlan, scales: Sequence[float], how: Blending, capacity: Capacity
 ) -> tuple[float, ...]:
-    """One weight for each scale, adding up to 1.
+    """Return one weight per scale, summing to 1.
 
-    Each scale is looked at once, without reflections.
+    Each scale is predicted once, without mirroring.
 
     Args:
-        network: in evaluation mode, on the capacity's device.
-        image: (C, Z, Y, X) float32 at the planned spacing, normalised, on that device.
-        network_plan: gives patch size and classes.
+        network: network in evaluation mode on the capacity's device.
+        image: normalised image (C, Z, Y, X) float32 at the planned spacing, on that device.
+        network_plan: network plan with patch size and classes.
         scales: factors of the image's size.
-        how: tiles are brought together.
-        capacity: of the device.
+        how: averaging options.
+        capacity: capacity of the device.
     """
     z, y, x = image.shape[1:]
     members = [make_members([network], image, network_plan, Variants(mirror=False, scales=(factor,)))[0] for factor in scales]
@@ -48,25 +48,25 @@ def confident_weights(
 
 
 def weights_of(expected: Sequence[float]) -> tuple[float, ...]:
-    """Weights from the expected Dice of each scale."""
+    """Return the weights for the expected Dice of each scale."""
     likely = [exp((value - max(expected)) / TEMPERATURE) for value in expected]
     kept = [value if value >= LEAST * sum(likely) else 0.0 for value in likely]
     return tuple(value / sum(kept) for value in kept)
 
 
 def expected_dice(probabilities: Tensor, regions: bool) -> float:
-    """Of the decision that follows from probabilities (K, Z, Y, X), if they are right: mean over the labels."""
+    """Return the expected Dice of the decision on probabilities (K, Z, Y, X), if these are calibrated: mean over the labels."""
     return _mean_dice(_sums(probabilities, regions))
 
 
 def _swept(member: Member, shape: tuple[int, int, int], classes: int, how: Blending, capacity: Capacity) -> float:
-    """The expected Dice of one member, brick by brick."""
+    """Return the expected Dice of one member, summed brick by brick."""
     sums = [_sums(brick.probabilities, how.regions) for brick in blend([member], shape, classes, how, capacity)]
     return _mean_dice(torch.stack(sums).sum(0))
 
 
 def _sums(probabilities: Tensor, regions: bool) -> Tensor:
-    """(3, labels) float64: sum(p d), sum(p) and sum(d) over voxels."""
+    """Return sum(p d), sum(p) and sum(d) over voxels, (3, labels) float64."""
     if regions:
         labels, decision = probabilities, probabilities > 0.5
     else:

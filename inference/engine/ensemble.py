@@ -1,7 +1,7 @@
 """Test-time ensembling: one weighted mean of class probabilities over networks, scales and models, brick by brick.
 
-Every member sweeps over its own grid, in step with the others; a brick of the target grid takes from each the few planes that it
-needs, resamples them by one matrix per axis, and adds them up. No member's whole volume is ever in memory.
+All members sweep their own grids in step. For each brick of the target grid, each member provides the few planes needed, which are
+resampled by one matrix per axis and added up. No member's whole volume is ever in memory.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -28,15 +28,15 @@ Matrices = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 @dataclass(frozen=True)
 class Member:
-    """One network on one image at one scale.
+    """One network applied to one image at one scale.
 
     Attributes:
-        network: (B, C, *patch_size) -> (B, K, *patch_size) logits.
-        image: on the member's own grid.
-        patch_size: voxels (Z, Y, X) of a tile.
-        mirror_axes: over whose reflections the logits of a tile are averaged.
-        matrices: one for each of (Z, Y, X), from the member's grid to the target's; None where an axis keeps its length.
-        weight: in the mean, not negative.
+        network: network (B, C, *patch_size) -> (B, K, *patch_size) logits.
+        image: image on the member's own grid.
+        patch_size: tile size (Z, Y, X) in voxels.
+        mirror_axes: axes over whose reflections the logits of a tile are averaged, indices into (Z, Y, X).
+        matrices: one matrix for each of (Z, Y, X), from the member's grid to the target grid; None keeps the axis.
+        weight: nonnegative weight in the mean.
     """
 
     network: nn.Module
@@ -49,12 +49,12 @@ class Member:
 
 @dataclass(frozen=True)
 class Brick:
-    """Part of the mean.
+    """One brick of the mean.
 
     Attributes:
         place: slices (Z, Y, X) of the target grid.
-        probabilities: (K, z, y, x) float32.
-        member_entropy: (z, y, x), the weighted mean of the members' entropies, where it was asked for.
+        probabilities: probabilities (K, z, y, x) float32.
+        member_entropy: weighted mean (z, y, x) of the members' entropies, if requested.
     """
 
     place: tuple[slice, slice, slice]
@@ -64,14 +64,14 @@ class Brick:
 
 @dataclass(frozen=True)
 class Blending:
-    """How members are brought together.
+    """Averaging options of an ensemble.
 
     Attributes:
-        regions: outputs overlap: sigmoid instead of softmax.
-        average: what is averaged over members, and resampled: probabilities, or logits as nnU-Net does.
-        step: of the sliding window.
-        entropies: also the members' entropies.
-        half_above: bytes of all members' sums over tiles, above which they are half floats.
+        regions: whether outputs are overlapping regions, with sigmoid instead of softmax.
+        average: quantity that is resampled and averaged over members: probabilities, or logits as in nnU-Net.
+        step: step of the sliding window, as a share of the patch.
+        entropies: whether to also average the members' entropies.
+        half_above: total bytes of the members' sums over tiles above which these are kept in half precision.
         brick_values: class scores in memory at a time; None chooses by device.
     """
 
@@ -86,22 +86,24 @@ class Blending:
 def blend(
     members: Sequence[Member], shape: Shape, classes: int, how: Blending, capacity: Capacity, progress: Progress | None = None
 ) -> Iterator[Brick]:
-    """The weighted mean of the members on the target grid, brick by brick, in order of Z.
+    """Yield the weighted mean of the members on the target grid, brick by brick, ordered by Z.
 
     Args:
-        members: at least one; their networks are in evaluation mode, on the capacity's device.
-        shape: (Z, Y, X) of the target grid.
-        classes: K.
-        how: see there.
-        capacity: of the device.
-        progress: shows the tiles done.
+        members: ensemble members, at least one, with networks in evaluation mode on the capacity's device.
+        shape: shape (Z, Y, X) of the target grid.
+        classes: number of classes or regions, K.
+        how: averaging options.
+        capacity: capacity of the device.
+        progress: progress display over the tiles.
 
     Raises:
-        ValueError: no member, or no positive weight.
+        ValueError: a weight is negative, or none is positive.
     """
     total = sum(member.weight for member in members)
     if not total > 0 or any(member.weight < 0 for member in members):
-        raise ValueError(f"members need weights, not negative, of which one is positive, not {[one.weight for one in members]}")
+        raise ValueError(
+            f"the members' weights must be nonnegative and at least one positive, not {[one.weight for one in members]}"
+        )
     members = [member for member in members if member.weight > 0]
     resampled = [any(member.matrices[axis] is not None for member in members) for axis in range(3)]
     size = brick_shape(shape, classes, resampled, capacity.device.type, how.brick_values)
@@ -112,23 +114,23 @@ def blend(
         half_above = how.half_above // len(members)
         readers = [_Reader(member, depths, how, capacity, half_above, tick) for member in members]
         for place in bricks(shape, size):
-            with torch.no_grad():  # not around the whole loop: a generator would leave it on for its caller
+            with torch.no_grad():  # not around the loop, since a generator would leave it on for its caller
                 brick = _mean(readers, place, total, how)
             yield brick
 
 
 def count_tiles(shape: Shape, patch_size: Shape, step: float) -> int:
-    """Tiles of a volume (Z, Y, X)."""
+    """Return the number of tiles of a volume (Z, Y, X)."""
     return len(tile_starts(padding(shape, patch_size)[1], patch_size, step))
 
 
 def probabilities_of(logits: Tensor, regions: bool) -> Tensor:
-    """Logits (K, Z, Y, X) to probabilities: softmax over classes, or sigmoids of overlapping regions."""
+    """Convert logits (K, Z, Y, X) to probabilities by softmax over classes, or by a sigmoid for each region."""
     return torch.sigmoid(logits) if regions else torch.softmax(logits, 0)
 
 
 class _Reader:
-    """Scores of one member on bricks of the target grid."""
+    """Reads one member's scores on bricks of the target grid."""
 
     def __init__(
         self,
@@ -158,7 +160,7 @@ class _Reader:
         )
 
     def read(self, place: tuple[Range, Range, Range]) -> Tensor:
-        """(K, z, y, x) float32: probabilities or logits, whichever are averaged."""
+        """Return (K, z, y, x) float32 probabilities or logits, whichever are averaged."""
         (along_z, z), (along_y, y), (along_x, x) = (self._needed(axis, part) for axis, part in enumerate(place))
         planes = self._sweep.planes(*z)
         scores = self._head(planes[:, :, y[0] : y[1], x[0] : x[1]].to(self._device, torch.float32))
@@ -167,7 +169,7 @@ class _Reader:
         return apply_separable(scores, [along_z, along_y, along_x])
 
     def _needed(self, axis: int, part: Range) -> tuple[Tensor | None, Range]:
-        """Part of the axis' matrix, and the range of the member's grid that it takes."""
+        """Return the part of the axis's matrix for a range of the target grid, and the range of the member's grid it needs."""
         matrix = self._matrices[axis]
         if matrix is None:
             return None, part
@@ -200,21 +202,21 @@ def make_members(
     variants: Variants | None = None,
     onwards: Matrices = (None, None, None),
 ) -> list[Member]:
-    """One member for each network and scale factor.
+    """Return one member for each network and scale factor.
 
-    For each factor t the image is resampled to t times its size, with a low-pass when shrinking; what the network says of it is
+    For each factor t the image is resampled to t times its size, low-pass filtered if it shrinks, and the network's output is
     resampled back linearly.
 
     Args:
-        networks: of one architecture, such as the folds.
-        image: (C, Z, Y, X) float32 at the planned spacing, normalised.
-        network_plan: gives patch size, mirror axes and test scales. Along axes where the patch is one voxel thick, nothing is
-            scaled or mirrored.
-        variants: None takes the plan's test scales and its reflections.
-        onwards: from the image's grid to the target's, one matrix for each axis; None where it keeps its length.
+        networks: networks of one architecture, such as the folds.
+        image: normalised image (C, Z, Y, X) float32 at the planned spacing.
+        network_plan: network plan with patch size, mirror axes and test scales. An axis along which the patch is one voxel thick is
+            neither scaled nor mirrored.
+        variants: scales, their shares and mirroring; None takes the plan's test scales with mirroring.
+        onwards: one matrix for each of (Z, Y, X) from the image's grid to the target grid; None keeps the axis.
 
     Raises:
-        ValueError: no network.
+        ValueError: there is no network.
     """
     variants = variants or Variants(scales=network_plan.test_scales)
     if not networks:
@@ -236,7 +238,7 @@ def make_members(
 
 
 def _chain(before: int, after: int, onwards: Tensor | None) -> Tensor | None:
-    """Linear interpolation from `before` to `after` voxels, then `onwards`, as one matrix."""
+    """Return one matrix that interpolates linearly from `before` to `after` voxels and then applies `onwards`."""
     if before == after:
         return onwards
     back = spline_matrix(before, after, 1)

@@ -1,8 +1,8 @@
-"""Networks whose class scores are a linear function of a few features: these can be summed over tiles instead of the scores.
+"""Split networks whose class scores are a linear function of fewer features, so that features are summed over tiles.
 
-Scores s = W f + b are linear in the features f of the last stage where the head is a convolution of one voxel, and so is their
-weighted mean over tiles and reflections: `mean(s) = W mean(f) + b`. With 100 classes and 32 features that is a third of the memory,
-and the head runs once for each voxel instead of once for each tile and reflection.
+If the head is a convolution of one voxel, the scores s = W f + b are linear in the features f of the last stage, and so is their
+weighted mean over tiles and reflections: `mean(s) = W mean(f) + b`. With 100 classes and 32 features this takes a third of the
+memory, and the head runs once per voxel instead of once per tile and reflection.
 """
 
 from collections.abc import Callable
@@ -20,8 +20,8 @@ class Scorer:
     """A network in two parts.
 
     Attributes:
-        body: (B, C, Z, Y, X) -> (B, F, Z, Y, X), what is summed over tiles.
-        head: (F, ...) float32 -> class scores (K, ...); None where the body gives them.
+        body: function (B, C, Z, Y, X) -> (B, F, Z, Y, X) whose results are summed over tiles.
+        head: function (F, ...) float32 -> class scores (K, ...); None if the body returns scores.
     """
 
     body: Callable[[Tensor], Tensor]
@@ -29,7 +29,7 @@ class Scorer:
 
 
 class _LastFeatures(nn.Module):
-    """The features that a U-Net's head sees."""
+    """A U-Net without its head."""
 
     def __init__(self, network: UNet):
         super().__init__()
@@ -37,12 +37,12 @@ class _LastFeatures(nn.Module):
         self.training = network.training
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, Z, Y, X) -> (B, F, Z, Y, X)."""
+        """Map (B, C, Z, Y, X) to the features (B, F, Z, Y, X) before the head."""
         return self.network.stages(x)[0]
 
 
 def split_network(network: nn.Module) -> Scorer:
-    """The two parts, where the head is a convolution of one voxel with more classes than features; else the network as it is."""
+    """Split a network whose head is a convolution of one voxel with more classes than features; leave others whole."""
     head = network.heads[0] if isinstance(network, UNet) else None
     if not isinstance(network, UNet) or not isinstance(head, (nn.Conv3d, OneDNNConvolution)):
         return Scorer(network, None)
@@ -61,5 +61,5 @@ def split_network(network: nn.Module) -> Scorer:
 
 
 def identity(scores: Tensor) -> Tensor:
-    """Scores that need no head."""
+    """Return the scores as float32."""
     return scores if scores.dtype == torch.float32 else scores.float()

@@ -1,4 +1,4 @@
-"""Resample an image to another size for test-time scale ensembling; `inference.engine.ensemble` has the way back."""
+"""Resample an image to another size for test-time scale ensembling; `inference.engine.ensemble` resamples the scores back."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,11 @@ from torch import Tensor
 from se_unet.separable import apply_separable, gaussian_matrix, spline_matrix
 
 Shape = tuple[int, int, int]
-NEGLIGIBLE = 1e-8  # of a spline's weights: the prefilter's memory fades, but only underflow ends it
+NEGLIGIBLE = 1e-8  # spline weight: the prefilter's weights decay but never vanish
 
 
 def scaled_shape(shape: Sequence[int], factor: float, axes: Sequence[int] = (0, 1, 2)) -> Shape:
-    """Voxels (Z, Y, X) after scaling the given axes by `factor`, rounded, at least 1.
+    """Return the shape (Z, Y, X) after scaling the given axes by `factor`, rounded, at least 1 voxel.
 
     Raises:
         ValueError: the factor is not positive.
@@ -23,21 +23,21 @@ def scaled_shape(shape: Sequence[int], factor: float, axes: Sequence[int] = (0, 
 
 
 class ScaledImage:
-    """An image resampled to another shape by cubic splines over the same extent, computed plane by plane where it is asked for.
+    """An image resampled to another shape over the same extent by cubic splines, computed plane by plane on demand.
 
-    A shrinking axis is first blurred by a Gaussian of `(ratio - 1) / 2` voxels, ratio = voxels before / after, so that detail too
-    fine for the new grid does not turn into false coarse detail. Blur and interpolation are one matrix per axis.
+    An axis that shrinks is first blurred by a Gaussian of sigma `(ratio - 1) / 2` voxels, ratio = voxels before / after, to avoid
+    aliasing. Blur and interpolation are one matrix per axis.
     """
 
     def __init__(self, image: Tensor, shape: Shape):
-        """Args: image: (C, Z, Y, X) float. shape: (Z, Y, X)."""
+        """Args: image: image (C, Z, Y, X). shape: new shape (Z, Y, X)."""
         self.shape = shape
         self.channels = len(image)
         self._image = image
         self._matrices = [_image_matrix(image, axis, size) for axis, size in enumerate(shape, start=1)]
 
     def planes(self, first: int, last: int) -> Tensor:
-        """(C, last - first, Y, X), same dtype and device as the image."""
+        """Return planes (C, last - first, Y, X) with the image's dtype and device."""
         along_z = self._matrices[0]
         if along_z is None:
             return apply_separable(self._image[:, first:last], [None, *self._matrices[1:]])
@@ -46,12 +46,12 @@ class ScaledImage:
 
 
 def resample_image(image: Tensor, shape: Shape) -> Tensor:
-    """The whole of a `ScaledImage`: (C, Z, Y, X) -> (C, *shape), same dtype and device."""
+    """Resample an image (C, Z, Y, X) to (C, *shape) as `ScaledImage` does, with the same dtype and device."""
     return ScaledImage(image, shape).planes(0, shape[0])
 
 
 def rows_of(matrix: Tensor, first: int, last: int) -> tuple[Tensor, slice]:
-    """Rows `first` to `last` of a matrix (outputs, inputs), with only the inputs' columns that they need."""
+    """Return rows `first` to `last` of a matrix (outputs, inputs), restricted to the columns they need, and these columns."""
     rows = matrix[first:last]
     needed = (rows.abs() > NEGLIGIBLE).any(0).nonzero()
     start, stop = int(needed[0]), int(needed[-1]) + 1

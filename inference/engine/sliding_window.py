@@ -1,7 +1,7 @@
-"""A network's scores of a volume, plane by plane along Z: tiles are computed when their planes are needed and let go behind.
+"""Sliding-window prediction plane by plane along Z: tiles are computed when their planes are needed and dropped afterwards.
 
-Only the planes between the first that is still needed and the last that a tile has touched are in memory, whatever the volume's
-length and whatever else is swept beside it.
+Only the planes from the first that is still needed to the last that a tile has touched are in memory, whatever the volume's length
+and however many volumes are swept together.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,52 +20,45 @@ Start = tuple[int, int, int]
 
 
 def axis_starts(size: int, patch: int, step: float) -> list[int]:
-    """First voxels of the tiles along one axis.
-
-    As few tiles as the step allows, spread evenly from the first to the last voxel.
+    """Return the first voxels of the tiles along one axis: as few tiles as the step allows, evenly spread.
 
     Args:
-        size: voxels of the axis, at least `patch`.
-        patch: voxels of a tile.
-        step: largest distance of neighbouring tiles, as a share of `patch`, in (0, 1].
+        size: length of the axis in voxels, at least `patch`.
+        patch: length of a tile in voxels.
+        step: largest distance between neighbouring tiles, as a share of `patch`, in (0, 1].
 
     Raises:
-        ValueError: the step is out of range or the axis shorter than a tile.
+        ValueError: the step is out of range, or the axis is shorter than a tile.
     """
     if not 0 < step <= 1:
         raise ValueError(f"the step must be above 0 and at most 1, not {step}")
     if size < patch:
-        raise ValueError(f"an axis of {size} voxels is shorter than a tile of {patch}: pad it first")
-    count = min(ceil((size - patch) / (patch * step)), size - patch) + 1  # no two tiles at one place
+        raise ValueError(f"an axis of {size} voxels is shorter than a tile of {patch}; pad it first")
+    count = min(ceil((size - patch) / (patch * step)), size - patch) + 1  # no two tiles at the same position
     if count == 1:
         return [0]
     return [round(index * (size - patch) / (count - 1)) for index in range(count)]
 
 
 def tile_starts(shape: Sequence[int], patch_size: Sequence[int], step: float) -> list[Start]:
-    """First voxels (Z, Y, X) of all tiles, in order of Z, then Y, then X."""
+    """Return the first voxels (Z, Y, X) of all tiles, ordered by Z, then Y, then X."""
     z, y, x = (axis_starts(size, patch, step) for size, patch in zip(shape, patch_size, strict=True))
     return list(product(z, y, x))
 
 
 def axis_weights(patch: int) -> Tensor:
-    """Gaussian of sigma = patch / 8 about the voxel patch // 2; 1 at its peak, exp(-8) at the border of an even patch.
+    """Return Gaussian weights (patch,) float32 with sigma = patch / 8 about the voxel patch // 2.
 
-    Returns:
-        (patch,) float32.
+    The peak is 1; the border of an even patch has exp(-8).
     """
     distance = torch.arange(patch, dtype=torch.float64) - patch // 2
     return torch.exp(-0.5 * (distance * (8 / patch)) ** 2).float()
 
 
 def axis_coverage(size: int, patch: int, step: float) -> Tensor:
-    """Sum over the tiles of one axis of their weights at each voxel; positive everywhere.
+    """Return the sum (size,) float32 of the tiles' weights at each voxel of one axis, which is positive everywhere.
 
-    Tiles form a grid and their weights are products over axes, so the sum over all tiles of a volume is the outer product
-    of these.
-
-    Returns:
-        (size,) float32.
+    Tiles form a grid and their weights are products over axes, so the sum over all tiles of a volume is the outer product of these.
     """
     weights = axis_weights(patch)
     total = torch.zeros(size)
@@ -75,7 +68,7 @@ def axis_coverage(size: int, patch: int, step: float) -> Tensor:
 
 
 def axis_shares(size: int, patch: int, step: float) -> dict[int, Tensor]:
-    """First voxel of each tile of one axis -> its weights (patch,) as shares of all tiles' weights at these voxels: they add up to 1."""
+    """Return the weights (patch,) of each tile by its first voxel, divided by the sum of all tiles' weights at each voxel."""
     weights, coverage = axis_weights(patch), axis_coverage(size, patch, step)
     return {start: weights / coverage[start : start + patch] for start in axis_starts(size, patch, step)}
 
@@ -85,23 +78,23 @@ HALF_ABOVE = 2**30  # bytes; sums that would take more in float32 are kept in ha
 
 
 class Planes(Protocol):
-    """An image that is asked for some planes at a time."""
+    """An image that is read a few planes at a time."""
 
     @property
     def shape(self) -> Shape:
-        """Voxels (Z, Y, X)."""
+        """Shape (Z, Y, X) in voxels."""
         ...
 
     def planes(self, first: int, last: int) -> Tensor:
-        """(C, last - first, Y, X)."""
+        """Return planes (C, last - first, Y, X)."""
         ...
 
 
 class Sweep:
-    """Scores at a voxel: the mean over its tiles, weighted by a Gaussian about each tile's middle.
+    """Scores of a volume: at each voxel the mean over its tiles, weighted by a Gaussian about each tile's centre.
 
-    An image smaller than a patch is padded with zeros on both sides, as in training, and its scores are cropped back. Weights are
-    divided by their sum beforehand, so that sums are weighted means all along and keep their precision in half floats.
+    An image smaller than a patch is padded with zeros on both sides, as in training, and its scores are cropped. Weights are
+    normalised in advance, so that the sums are weighted means throughout and keep their precision in half floats.
     """
 
     def __init__(
@@ -116,17 +109,17 @@ class Sweep:
         half_above: int = HALF_ABOVE,
         tick: Callable[[], object] = lambda: None,
     ):
-        """Nothing is computed yet.
+        """Prepare a sweep without computing anything yet.
 
         Args:
-            network: (B, C, *patch_size) -> (B, F, *patch_size).
-            image: to be scored.
-            patch_size: voxels (Z, Y, X) of a tile.
-            step: largest distance of neighbouring tiles, as a share of the patch, in (0, 1].
-            capacity: of the device; shrunk where memory runs out.
-            reach: most planes that are asked for at a time.
-            half_above: bytes of the sums above which they are half floats.
-            tick: called for each tile.
+            network: function (B, C, *patch_size) -> (B, F, *patch_size).
+            image: image to predict.
+            patch_size: tile size (Z, Y, X) in voxels.
+            step: largest distance between neighbouring tiles, as a share of the patch, in (0, 1].
+            capacity: capacity of the device, reduced when memory runs out.
+            reach: largest number of planes read at a time.
+            half_above: bytes of the sums above which they are kept in half precision.
+            tick: function called after each tile.
 
         Raises:
             ValueError: the step is out of range.
@@ -140,36 +133,36 @@ class Sweep:
         self._rows_done = 0
         self._depth = min(self._padded[0], self._patch[0] + reach)
         self._half_above = half_above
-        self._first = 0  # plane at which the sums begin
+        self._first = 0  # first plane of the sums
         self._needed_from = 0
         self._sums: Tensor | None = None
 
     def planes(self, first: int, last: int) -> Tensor:
-        """Scores (F, last - first, Y, X) of some planes, a view. Planes before `first` cannot be asked for any more.
+        """Return the scores (F, last - first, Y, X) of some planes as a view. Planes before `first` cannot be read afterwards.
 
         Raises:
-            ValueError: they are not there any more, or are more than the reach.
-            torch.OutOfMemoryError: the device's memory does not take one tile.
+            ValueError: planes were dropped already, or exceed the reach.
+            torch.OutOfMemoryError: a single tile does not fit the device's memory.
         """
         first, last = first + self._before[0], last + self._before[0]
         self._needed_from = max(self._needed_from, first)
         while self._finished < last:
             self._add_row()
         if self._sums is None or not self._first <= first < last <= self._first + self._depth:
-            raise ValueError(f"planes {first} to {last} are not among the {self._depth} from {self._first} that are in memory")
+            raise ValueError(f"planes {first} to {last} are not in memory, which holds {self._depth} planes from {self._first}")
         (_, y, x), (_, height, width) = self._before, self.shape
         return self._sums[:, first - self._first : last - self._first, y : y + height, x : x + width]
 
     @property
     def _finished(self) -> int:
-        """Planes of the padded volume that are final."""
+        """Number of final planes of the padded volume."""
         rows = self._starts[0]
         if self._rows_done == len(rows):
             return self._padded[0]
         return rows[self._rows_done] if self._rows_done else 0
 
     def _add_row(self) -> None:
-        """Add all tiles that begin at the next plane."""
+        """Add the next row of tiles, which all begin at the same plane."""
         z = self._starts[0][self._rows_done]
         self._make_room(z)
         block = self._padded_planes(z)
@@ -182,14 +175,14 @@ class Sweep:
                     self._add((z, y, x), scores)
                     done += 1
                     self._tick()
-            except torch.cuda.OutOfMemoryError:  # any other error is none of memory
+            except torch.cuda.OutOfMemoryError:  # other errors do not concern memory
                 if not self._capacity.shrink():
                     raise
                 self._move_sums()
         self._rows_done += 1
 
     def _score(self, block: Tensor, places: Sequence[tuple[int, int]]) -> Tensor:
-        """Scores (B, F, *patch) of tiles at (Y, X)."""
+        """Return the scores (B, F, *patch) of the tiles at (Y, X)."""
         _, height, width = self._patch
         tiles = torch.stack([block[:, :, y : y + height, x : x + width] for y, x in places]).to(self._capacity.device)
         mixed = self._capacity.device.type == "cuda"
@@ -216,13 +209,13 @@ class Sweep:
         return torch.zeros(shape, dtype=dtype, device=self._capacity.sums_device)
 
     def _make_room(self, z: int) -> None:
-        """Drop planes that are not needed any more, so that a tile at plane `z` has room."""
+        """Drop planes that are no longer needed, to make room for tiles at plane `z`."""
         if self._sums is None or z + self._patch[0] <= self._first + self._depth:
             return
         keep_from = min(self._needed_from, z)
         drop = keep_from - self._first
         kept = max(0, self._depth - drop)
-        for channel in self._sums:  # one at a time: the copy of a part that overlaps itself stays small
+        for channel in self._sums:  # one at a time, to keep the copy small
             channel[:kept] = channel[drop:].clone()
             channel[kept:] = 0
         self._first = keep_from
@@ -233,7 +226,7 @@ class Sweep:
         release_cached_memory(self._capacity.device)
 
     def _padded_planes(self, z: int) -> Tensor:
-        """The patch's depth of planes (C, Z, Y, X) from plane `z` of the padded volume."""
+        """Return as many planes (C, Z, Y, X) as a patch has, from plane `z` of the padded volume."""
         first, last = z - self._before[0], z - self._before[0] + self._patch[0]
         inside = self._image.planes(max(0, first), min(self.shape[0], last))
         (_, y, x), (_, height, width) = self._before, self.shape
@@ -242,7 +235,7 @@ class Sweep:
 
 
 def padding(shape: Shape, patch: Shape) -> tuple[Shape, Shape]:
-    """First voxel of an image (Z, Y, X) in its padded grid of at least a patch, and that grid's shape."""
+    """Return the first voxel (Z, Y, X) of an image in the grid padded to at least a patch, and that grid's shape."""
     missing = [max(0, size - present) for size, present in zip(patch, shape, strict=True)]
     before = (missing[0] // 2, missing[1] // 2, missing[2] // 2)
     return before, (shape[0] + missing[0], shape[1] + missing[1], shape[2] + missing[2])
@@ -250,7 +243,7 @@ def padding(shape: Shape, patch: Shape) -> tuple[Shape, Shape]:
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """Switch a network to evaluation; switch it back to training afterwards if it was training."""
+    """Put a network into evaluation mode, and back into training mode afterwards if it was training."""
     was_training = network.training
     if was_training:
         network.eval()

@@ -1,8 +1,8 @@
-"""How sure an ensemble is, voxel by voxel, in bits.
+"""Voxelwise uncertainty of an ensemble, in bits.
 
-With members' probabilities p_m of weight w_m and their mean p = sum_m w_m p_m: the entropy H(p) is the whole uncertainty, and the
-mutual information `H(p) - sum_m w_m H(p_m)` the part of it that comes from the members' disagreement (Gal et al. 2017; Lakshminarayanan
-et al. 2017). The first is high where a border is blurred, the second where the model lacks knowledge.
+With the members' probabilities p_m of weight w_m and their mean p = sum_m w_m p_m, the entropy H(p) is the total uncertainty, and the
+mutual information `H(p) - sum_m w_m H(p_m)` is the part due to the members' disagreement (Gal et al. 2017; Lakshminarayanan et al.
+2017). The former is high where a border is blurred, the latter where the model lacks knowledge.
 """
 
 from math import log
@@ -12,14 +12,14 @@ from torch import Tensor
 
 
 def entropy(probabilities: Tensor, regions: bool) -> Tensor:
-    """Entropy in bits: of the classes, or the sum over the regions of each one's own.
+    """Return the entropy in bits of the classes, or the sum of each region's entropy.
 
     Args:
-        probabilities: (K, ...), of classes that sum to 1, or of regions each in 0..1.
-        regions: which of the two.
+        probabilities: probabilities (K, ...) of classes that sum to 1, or of regions each in 0..1.
+        regions: whether these are regions.
 
     Returns:
-        (...), from 0 to log2(K), or to K for regions.
+        Entropy (...), from 0 to log2(K), or to K for regions.
     """
     total = -torch.special.xlogy(probabilities, probabilities).sum(0)
     if regions:
@@ -29,5 +29,5 @@ def entropy(probabilities: Tensor, regions: bool) -> Tensor:
 
 
 def disagreement(mean_entropy: Tensor, member_entropy: Tensor) -> Tensor:
-    """Mutual information in bits, at least 0, from the entropy of the mean and the mean of the members' entropies."""
+    """Return the mutual information in bits from the entropy of the mean and the mean entropy of the members."""
     return (mean_entropy - member_entropy).clamp_(min=0)

@@ -50,7 +50,7 @@ def test_a_sweep_forgets_what_is_behind() -> None:
         for first in range(0, 80, 2):
             sweep.planes(first, first + 2)
     assert sweep._sums is not None and sweep._sums.shape[1] == PATCH[0] + 2 < 80
-    with pytest.raises(ValueError, match="not among the 10 from"):
+    with pytest.raises(ValueError, match="which holds 10 planes from"):
         sweep.planes(0, 2)
 
 

@@ -194,7 +194,7 @@ def test_labels_that_the_model_does_not_give(
     wrong = ("--roi", "bright", "liver", "spleen")
     assert run(predict_main, "-i", images, "-o", tmp_path / "out", "-m", model, "--device", "cpu", *wrong) == 2
     printed = capsys.readouterr().err
-    assert "label `liver`: the model does not give it. Its labels are grey, bright" in printed and "spleen" in printed
+    assert "label `liver`: the model does not predict this label. Choose among grey, bright" in printed and "spleen" in printed
 
 
 def test_learned_scale_weights_are_kept_with_the_model(run: Run, tmp_path: Path, model: Path, images: Path) -> None:
