@@ -20,17 +20,17 @@ from preprocessing.normalise import normalise
 
 
 class Trace(Value):
-    """What preprocessing did to the geometry of one image: enough for the exact inverse.
+    """Record of what preprocessing did to the geometry of one image, sufficient for the exact inverse.
 
     Attributes:
-        stored_shape: voxels (Z, Y, X) of the file.
-        stored_affine: of the file; maps voxel indices (x, y, z) to RAS+ mm.
+        stored_shape: shape (Z, Y, X) of the stored image in voxels.
+        stored_affine: affine of the stored image, from voxel indices (x, y, z) to RAS+ mm.
         orientation: how the stored array was turned.
-        box: kept part of the turned array.
-        spacing: of the turned array, mm (Z, Y, X).
-        resampled_shape: voxels (Z, Y, X) at the planned spacing.
-        resampled_spacing: the planned spacing, mm (Z, Y, X).
-        separate_axis: axis of the turned array resampled by nearest neighbours.
+        box: box of the turned array that was kept.
+        spacing: spacing (Z, Y, X) of the turned array in mm.
+        resampled_shape: shape (Z, Y, X) at the planned spacing in voxels.
+        resampled_spacing: planned spacing (Z, Y, X) in mm.
+        separate_axis: axis of the turned array resampled by nearest neighbours, or None.
     """
 
     stored_shape: Shape
@@ -49,18 +49,18 @@ class Trace(Value):
 
     @property
     def geometry(self) -> Geometry:
-        """Geometry of the image as stored."""
+        """Geometry of the stored image."""
         return Geometry.from_affine(self.stored_shape, self.stored_affine)
 
 
 @dataclass(frozen=True)
 class Preprocessed:
-    """What a network sees.
+    """Preprocessed arrays of one image.
 
     Attributes:
-        image: (C, Z, Y, X) float32 at the planned spacing, in canonical orientation, normalised.
-        labels: (Z, Y, X) int16 class indices on the same grid, or None.
-        trace: the way back.
+        image: normalised image (C, Z, Y, X) float32 in canonical orientation at the planned spacing.
+        labels: class indices (Z, Y, X) int16 on the same grid, or None.
+        trace: geometry trace, which leads back to the stored image.
     """
 
     image: NDArray[np.float32]
@@ -75,20 +75,20 @@ def preprocess(
     configuration: ConfigurationPlan,
     orientation: Policy = "canonical",
 ) -> Preprocessed:
-    """Prepare one image as the plan says.
+    """Preprocess one image as planned.
 
     Args:
-        image: (C, Z, Y, X) float32 as stored.
-        labels: (Z, Y, X) class indices as stored, or None.
-        geometry: of both.
-        configuration: spacing and normalisation.
-        orientation: the plan's policy.
+        image: stored image (C, Z, Y, X) float32.
+        labels: stored class indices (Z, Y, X), or None.
+        geometry: geometry shared by image and labels.
+        configuration: plan of a configuration, with spacing and normalisation.
+        orientation: orientation policy of the plan.
 
     Raises:
-        ValueError: another number of channels than planned, or arrays that do not fit the geometry.
+        ValueError: the number of channels differs from the plan, or an array's shape from the geometry.
     """
     if image.shape[1:] != geometry.shape or (labels is not None and labels.shape != geometry.shape):
-        raise ValueError(f"image {image.shape} and labels must lie on the grid {geometry.shape}")
+        raise ValueError(f"image {image.shape} and labels must have the shape {geometry.shape}")
     turn = find_orientation(geometry, orientation)
     turned = turn.apply(image)
     spacing = turn.apply_geometry(geometry).spacing
@@ -111,7 +111,7 @@ def preprocess(
 def _resample(image: NDArray[np.float32], labels: NDArray[np.int16] | None, trace: Trace) -> Preprocessed:
     if trace.box.shape == trace.resampled_shape:
         return Preprocessed(image, labels, trace)
-    from preprocessing.resample import resample_image, resample_labels  # torch takes seconds to load in every process
+    from preprocessing.resample import resample_image, resample_labels  # torch takes seconds to load in each process
 
     image = resample_image(image, trace.resampled_shape, trace.separate_axis)
     if labels is not None:

@@ -1,8 +1,8 @@
 """Resampling of images and labels to another grid of the same extent.
 
-Resampling is a separable linear operator: each axis is one matrix product (`se_unet.separable.spline_matrix`). Where slices are
-thick, the coarse axis is resampled by the nearest neighbour and the others slice by slice, as interpolating across thick slices
-would invent anatomy.
+Resampling is a separable linear operator: each axis is one matrix product (`se_unet.separable.spline_matrix`). If slices are thick,
+the coarse axis is resampled by nearest neighbours and the others slice by slice, since interpolation across thick slices would
+invent anatomy.
 """
 
 import math
@@ -19,11 +19,11 @@ from torch import Tensor
 from configs.fingerprint import Shape
 from se_unet.separable import apply_separable, spline_matrix
 
-_ROWS = 32  # of a block: enough for the product's speed, few enough to leave most inputs out
+_ROWS = 32  # per block: enough for fast products, few enough to skip most inputs
 
 
 class Block(NamedTuple):
-    """Some rows of a matrix: outputs `rows` are `weights` (rows, columns) times the inputs `columns`."""
+    """Rows of a matrix: the outputs `rows` are `weights` (rows, columns) times the inputs `columns`."""
 
     rows: slice
     columns: slice
@@ -31,7 +31,7 @@ class Block(NamedTuple):
 
 
 def blocks_of(matrix: Tensor) -> list[Block]:
-    """Cut a matrix (outputs, inputs) into blocks of rows that leave out the inputs whose weights are 0."""
+    """Divide a matrix (outputs, inputs) into blocks of rows without the inputs whose weights are 0."""
     blocks = []
     for start in range(0, len(matrix), _ROWS):
         rows = matrix[start : start + _ROWS]
@@ -41,16 +41,15 @@ def blocks_of(matrix: Tensor) -> list[Block]:
 
 
 def nonzero_extent(mask: Tensor) -> slice:
-    """From the first to the last element that is true; empty where none is."""
+    """Return the slice from the first to the last true element, empty if there are none."""
     found = mask.nonzero()
     return slice(int(found[0]), int(found[-1]) + 1) if len(found) else slice(0, 0)
 
 
 def apply_banded(volume: Tensor, matrices: Sequence[Tensor | None]) -> Tensor:
-    """Apply one matrix (outputs, inputs) to each axis of a volume (Z, Y, X) on a CPU; None leaves an axis as it is.
+    """Apply one matrix (outputs, inputs) to each axis of a volume (Z, Y, X) on a CPU; None keeps an axis.
 
-    The first axis is done last where it grows, so that no more than one intermediate volume is held beside the result, and that
-    one is no larger than the result.
+    The first axis is resampled last if it grows, so that memory holds at most one intermediate volume, no larger than the result.
     """
     across, *in_plane = matrices
     if across is None:
@@ -61,14 +60,14 @@ def apply_banded(volume: Tensor, matrices: Sequence[Tensor | None]) -> Tensor:
 
 
 def _across(volume: Tensor, matrix: Tensor) -> Tensor:
-    """Along Z: all columns at once."""
+    """Resample along Z, all columns at once."""
     result = volume.new_empty(len(matrix), *volume.shape[1:])
     _multiply_left(blocks_of(matrix), volume.reshape(len(volume), -1), result.view(len(matrix), -1))
     return result
 
 
 def _in_plane(volume: Tensor, matrices: Sequence[Tensor | None]) -> Tensor:
-    """Along Y and X, slice by slice."""
+    """Resample along Y and X, slice by slice."""
     left, right = (None if matrix is None else blocks_of(matrix) for matrix in matrices)
     if left is None and right is None:
         return volume
@@ -98,7 +97,7 @@ def _multiply_right(blocks: Sequence[Block], source: Tensor, target: Tensor) -> 
 
 Matrices = tuple[Tensor | None, Tensor | None, Tensor | None]
 IMAGE_ORDER, LABEL_ORDER = 3, 1
-_NEGLIGIBLE = 1e-8  # the weights of an output add up to 1; smaller ones are beyond float32, and slow where they are denormal
+_NEGLIGIBLE = 1e-8  # an output's weights sum to 1; smaller ones do not count in float32, and denormal ones are slow
 _SLAB_VOXELS = 2**21
 _CPU = torch.device("cpu")
 
@@ -106,7 +105,7 @@ _CPU = torch.device("cpu")
 def resampling_matrices(
     shape: Sequence[int], new_shape: Sequence[int], order: int, separate_axis: int | None, device: torch.device = _CPU
 ) -> Matrices:
-    """One float32 matrix for each of (Z, Y, X); None where an axis keeps its length."""
+    """Return one float32 matrix for each of (Z, Y, X); None for an axis that keeps its length."""
 
     def matrix(axis: int) -> Tensor | None:
         if shape[axis] == new_shape[axis]:
@@ -123,7 +122,7 @@ def _resampling_matrix(n_in: int, n_out: int, order: int) -> Tensor:
 
 
 def apply_matrices(volume: Tensor, matrices: Matrices) -> Tensor:
-    """Apply one matrix to each of the last three axes of (..., Z, Y, X); None leaves an axis as it is."""
+    """Apply one matrix to each of the last three axes of (..., Z, Y, X); None keeps an axis."""
     if volume.device != _CPU or volume.dtype != torch.float32:
         return apply_separable(volume, matrices)
     if volume.ndim == 3:
@@ -134,16 +133,16 @@ def apply_matrices(volume: Tensor, matrices: Matrices) -> Tensor:
 def resample_image(
     image: NDArray[np.float32], new_shape: Shape, separate_axis: int | None = None, device: torch.device = _CPU
 ) -> NDArray[np.float32]:
-    """Resample by cubic splines, held within each channel's range.
+    """Resample by cubic splines, clamped to each channel's range.
 
     Args:
-        image: (C, Z, Y, X).
-        new_shape: (Z, Y, X).
-        separate_axis: axis of (Z, Y, X) that takes nearest neighbours.
-        device: to work on, channel by channel.
+        image: image (C, Z, Y, X).
+        new_shape: new shape (Z, Y, X).
+        separate_axis: axis of (Z, Y, X) resampled by nearest neighbours, or None.
+        device: device to compute on, channel by channel.
 
     Returns:
-        (C, *new_shape) float32.
+        The image (C, *new_shape) float32.
     """
     if image.shape[1:] == new_shape:
         return image
@@ -159,19 +158,19 @@ def resample_image(
 def resample_labels(
     labels: NDArray[np.int16], new_shape: Shape, separate_axis: int | None = None, slab_voxels: int = _SLAB_VOXELS
 ) -> NDArray[np.int16]:
-    """Resample each class's indicator linearly; the class with the largest share wins, the lower index where two tie.
+    """Resample each class's indicator linearly; the class with the largest share wins, the lower index of a tie.
 
-    Slab by slab, only the best share so far and the sum of all are held, and each class but the background is resampled within
-    its own box: the background has the rest. So there are never all classes at once.
+    To save memory, the result is computed slab by slab. Only the largest share so far and the sum of all shares are kept, and each
+    foreground class is resampled within its bounding box; the background has the remaining share.
 
     Args:
-        labels: (Z, Y, X) class indices.
-        new_shape: (Z, Y, X).
-        separate_axis: axis of (Z, Y, X) that takes nearest neighbours.
-        slab_voxels: about how many voxels a slab has.
+        labels: class indices (Z, Y, X).
+        new_shape: new shape (Z, Y, X).
+        separate_axis: axis of (Z, Y, X) resampled by nearest neighbours, or None.
+        slab_voxels: approximate number of voxels in a slab.
 
     Returns:
-        (Z, Y, X) int16.
+        Class indices (*new_shape) int16.
     """
     if labels.shape == new_shape:
         return labels
@@ -184,7 +183,7 @@ def resample_labels(
 
 
 def _fill_with_winners(winner: NDArray[np.int16], labels: NDArray[np.int16], matrices: Matrices) -> None:
-    """Write the winning class into a slab that is 0."""
+    """Write the winning classes into a slab of zeros."""
     best, total = np.zeros(winner.shape, dtype=np.float32), np.zeros(winner.shape, dtype=np.float32)
     for index, box in enumerate(ndimage.find_objects(labels), start=1):
         if box is None:
@@ -200,7 +199,7 @@ def _fill_with_winners(winner: NDArray[np.int16], labels: NDArray[np.int16], mat
 
 
 def _part(matrix: Tensor | None, extent: slice) -> tuple[Tensor | None, slice]:
-    """The rows of a matrix that inputs in `extent` reach, with only these inputs' columns."""
+    """Return the rows of a matrix that depend on inputs in `extent`, restricted to these inputs' columns, and these rows."""
     if matrix is None:
         return None, extent
     columns = matrix[:, extent]
@@ -209,7 +208,7 @@ def _part(matrix: Tensor | None, extent: slice) -> tuple[Tensor | None, slice]:
 
 
 def _rows(matrix: Tensor | None, start: int, stop: int) -> tuple[Tensor | None, slice]:
-    """Some rows of a matrix, with only the inputs' columns that they need."""
+    """Return some rows of a matrix, restricted to the columns they need, and these columns."""
     if matrix is None:
         return None, slice(start, stop)
     rows = matrix[start:stop]
@@ -218,7 +217,7 @@ def _rows(matrix: Tensor | None, start: int, stop: int) -> tuple[Tensor | None, 
 
 
 def _slabs(shape: Shape, voxels: int) -> Iterator[tuple[int, int]]:
-    """Where slabs of whole planes with about so many voxels start and stop."""
+    """Yield start and stop of slabs of whole planes with about this many voxels."""
     thickness = max(1, voxels // math.prod(shape[1:]))
     for start in range(0, shape[0], thickness):
         yield start, min(start + thickness, shape[0])

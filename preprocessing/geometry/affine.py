@@ -1,7 +1,7 @@
-"""Where an image lies in space. The one place where axis order is stated.
+"""The geometry of images. This module defines the axis order.
 
-Arrays have the axes (Z, Y, X), so that the last axis is the first voxel index of the file. Spacings are in mm in the same order.
-The affine is NIfTI's: it maps voxel indices (x, y, z) to millimetres (right, anterior, superior).
+Arrays have axes (Z, Y, X), so that the last axis is the first voxel index of the file. Spacings are in mm in the same order. The
+affine is NIfTI's: it maps voxel indices (x, y, z) to millimetres (right, anterior, superior).
 """
 
 import math
@@ -15,20 +15,20 @@ from configs.fingerprint import Shape, Spacing
 
 Affine = tuple[tuple[float, ...], ...]
 AXIS_NAMES = ("Z", "Y", "X")
-_NOT_ORTHONORMAL = 1e-2  # largest deviation of the direction from orthonormal that rounding in headers explains
+_NOT_ORTHONORMAL = 1e-2  # largest deviation of the direction matrix from orthonormal that header rounding can explain
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Shape, spacing and place of an image.
+    """Shape, spacing and position of an image.
 
     Attributes:
-        shape: voxels (Z, Y, X).
-        spacing: mm (Z, Y, X).
-        affine: four rows; maps voxel indices (x, y, z, 1) to RAS+ millimetres.
+        shape: shape (Z, Y, X) in voxels.
+        spacing: spacing (Z, Y, X) in mm.
+        affine: four rows of the matrix that maps voxel indices (x, y, z, 1) to RAS+ millimetres.
 
     Raises:
-        ValueError: a spacing that is not positive, a sheared direction, or a spacing that contradicts the affine.
+        ValueError: a spacing is not positive, the axes are not orthogonal, or spacing and affine contradict each other.
     """
 
     shape: Shape
@@ -52,7 +52,7 @@ class Geometry:
 
     @classmethod
     def from_affine(cls, shape: Sequence[int], affine: NDArray[np.float64] | Affine) -> "Geometry":
-        """Geometry of an array (Z, Y, X) with a NIfTI affine; the spacing is read off the affine.
+        """Return the geometry of an array (Z, Y, X) with a NIfTI affine, which determines the spacing.
 
         Raises:
             ValueError: as the class.
@@ -66,7 +66,7 @@ class Geometry:
 
     @classmethod
     def from_spacing(cls, shape: Sequence[int], spacing: Sequence[float]) -> "Geometry":
-        """Geometry of an array (Z, Y, X) in canonical orientation at the origin, from its spacing (Z, Y, X) in mm.
+        """Return the geometry of an array (Z, Y, X) in canonical orientation at the origin, given its spacing (Z, Y, X) in mm.
 
         Raises:
             ValueError: as the class.
@@ -75,7 +75,7 @@ class Geometry:
 
     @property
     def matrix(self) -> NDArray[np.float64]:
-        """The affine as a (4, 4) array."""
+        """Affine as a (4, 4) array."""
         return np.array(self.affine, dtype=np.float64)
 
     @property
@@ -85,13 +85,13 @@ class Geometry:
 
     @property
     def origin(self) -> tuple[float, float, float]:
-        """Centre of the first voxel: right, anterior, superior in mm."""
+        """Centre of the first voxel (right, anterior, superior) in mm."""
         right, anterior, superior = (float(value) for value in self.matrix[:3, 3])
         return right, anterior, superior
 
     @property
     def voxel_volume(self) -> float:
-        """In mm^3."""
+        """Volume of a voxel in mm^3."""
         return math.prod(self.spacing)
 
 

@@ -1,4 +1,4 @@
-"""The box of an image that holds anything, and the way back."""
+"""Crop an image to its nonzero box, and undo it."""
 
 from collections.abc import Iterator
 
@@ -9,50 +9,46 @@ from scipy import ndimage
 from configs.files import Value
 from configs.fingerprint import Shape
 
-PART = 2**22  # elements: enough for the speed of array operations, and 32 MiB where each takes eight bytes
+PART = 2**22  # elements: enough for fast array operations; 32 MiB at eight bytes each
 
 
 def parts(size: int, length: int = PART) -> Iterator[slice]:
-    """Slices of `length` elements at most that cover `size` elements in order."""
+    """Yield slices of at most `length` elements that cover `size` elements in order."""
     for start in range(0, size, length):
         yield slice(start, min(start + length, size))
 
 
 class Box(Value):
-    """A block of voxels: `start` is inside, `stop` outside, both (Z, Y, X)."""
+    """A box of voxels from `start` up to but excluding `stop`, both (Z, Y, X)."""
 
     start: Shape
     stop: Shape
 
     @property
     def shape(self) -> Shape:
-        """Voxels along each axis."""
+        """Shape (Z, Y, X) in voxels."""
         z, y, x = (stop - start for start, stop in zip(self.start, self.stop, strict=True))
         return z, y, x
 
     @property
     def slices(self) -> tuple[slice, slice, slice]:
-        """Index of the box in an array's last three axes, after `...`."""
+        """Slices (Z, Y, X) of the box."""
         z, y, x = (slice(start, stop) for start, stop in zip(self.start, self.stop, strict=True))
         return z, y, x
 
     def crop(self, array: NDArray) -> NDArray:
-        """The box of an array (..., Z, Y, X), as a view."""
+        """Return the box of an array (..., Z, Y, X) as a view."""
         return array[(..., *self.slices)]
 
     def paste(self, content: NDArray, shape: Shape, fill: float = 0) -> NDArray:
-        """The inverse of `crop`: an array (..., *shape) with the content in the box and `fill` around it."""
+        """Undo `crop`: return an array (..., *shape) with the content in the box and `fill` around it."""
         whole = np.full((*content.shape[:-3], *shape), fill, dtype=content.dtype)
         whole[(..., *self.slices)] = content
         return whole
 
 
 def nonzero_box(image: NDArray) -> Box:
-    """The smallest box that holds every voxel that differs from 0 in any channel; the whole image where none does.
-
-    Args:
-        image: (C, Z, Y, X).
-    """
+    """Return the smallest box with all voxels of (C, Z, Y, X) that are nonzero in any channel; the whole image if there are none."""
     occupied = (image != 0).any(axis=0)
     start, stop = [], []
     for axis in range(3):
@@ -63,5 +59,5 @@ def nonzero_box(image: NDArray) -> Box:
 
 
 def nonzero_mask(image: NDArray) -> NDArray[np.bool_]:
-    """True at voxels (Z, Y, X) that differ from 0 in any channel of (C, Z, Y, X), and in the holes that these enclose."""
+    """Return the mask (Z, Y, X) of voxels that are nonzero in any channel of (C, Z, Y, X), with holes filled."""
     return ndimage.binary_fill_holes((image != 0).any(axis=0))

@@ -1,6 +1,6 @@
-"""One canonical orientation inside, and the way back.
+"""Turn images to canonical orientation, and back.
 
-In canonical orientation the voxel indices (x, y, z) grow to the right, to the front and upwards (RAS), as nearly as permuting and
+In canonical orientation the voxel indices (x, y, z) increase to the right, anterior and superior (RAS), as nearly as permuting and
 flipping axes allows; oblique images stay oblique. No voxel value changes, so the inverse is exact.
 """
 
@@ -17,26 +17,26 @@ Policy = Literal["canonical", "as-stored"]
 
 
 class Orientation(Value):
-    """How a stored array (Z, Y, X) is turned: output axis i is input axis `axes[i]`, reversed where `flips[i]`."""
+    """Permutation and flips of a stored array (Z, Y, X): output axis i is input axis `axes[i]`, reversed if `flips[i]`."""
 
     axes: tuple[int, int, int] = (0, 1, 2)
     flips: tuple[bool, bool, bool] = (False, False, False)
 
     def apply(self, array: NDArray) -> NDArray:
-        """Turn the last three axes of a stored array. Returns a view."""
+        """Turn the last three axes of a stored array, and return a view."""
         lead = array.ndim - 3
         turned = array.transpose(*range(lead), *(lead + axis for axis in self.axes))
         return np.flip(turned, tuple(lead + axis for axis, flip in enumerate(self.flips) if flip))
 
     def invert(self, array: NDArray) -> NDArray:
-        """Turn the last three axes back. Returns a view."""
+        """Turn the last three axes back, and return a view."""
         lead = array.ndim - 3
         straight = np.flip(array, tuple(lead + axis for axis, flip in enumerate(self.flips) if flip))
         back = np.argsort(self.axes)
         return straight.transpose(*range(lead), *(lead + int(axis) for axis in back))
 
     def apply_geometry(self, geometry: Geometry) -> Geometry:
-        """Geometry of the turned array: the same voxels at the same places in space."""
+        """Return the geometry of the turned array, whose voxels keep their positions in space."""
         shape = tuple(geometry.shape[axis] for axis in self.axes)
         turn = np.zeros((4, 4))
         turn[3, 3] = 1
@@ -47,10 +47,10 @@ class Orientation(Value):
 
 
 def find_orientation(geometry: Geometry, policy: Policy) -> Orientation:
-    """The turn that brings an image to canonical orientation; none where the policy is `as-stored`."""
+    """Return the orientation change to canonical orientation, or none if the policy is `as-stored`."""
     if policy == "as-stored":
         return Orientation()
-    towards = nib.orientations.io_orientation(geometry.matrix)  # per stored axis x, y, z: canonical axis, and 1 or -1
+    towards = nib.orientations.io_orientation(geometry.matrix)  # for each stored axis x, y, z: its canonical axis, and 1 or -1
     axes, flips = [0, 0, 0], [False, False, False]
     for source, (target, sign) in enumerate(towards):
         axes[2 - int(target)] = 2 - source

@@ -50,7 +50,7 @@ def test_each_channel_has_its_scheme(image):
     schemes = [ChannelNormalisation(channel="a", scheme="none"), ChannelNormalisation(channel="b", scheme="rescale")]
     both = normalise(np.stack([image, image]), schemes)
     assert np.array_equal(both[0], image) and both[1].max() == 1
-    with pytest.raises(ValueError, match="1 channels cannot be normalised as 2"):
+    with pytest.raises(ValueError, match="the image has 1 channels, but 2 are planned"):
         normalise(image[None], schemes)
 
 

@@ -111,7 +111,7 @@ def test_channels_come_back_with_zeros_outside_the_crop():
 def test_wrong_shapes_are_refused():
     image, labels = volume()
     geometry = Geometry.from_spacing((9, 10, 11), (1, 1, 1))
-    with pytest.raises(ValueError, match="must lie on the grid"):
+    with pytest.raises(ValueError, match="must have the shape"):
         preprocess(image[:, 1:], None, geometry, configuration())
-    with pytest.raises(ValueError, match="must lie on the grid"):
+    with pytest.raises(ValueError, match="must have the shape"):
         preprocess(image, labels[1:], geometry, configuration())
