@@ -1,1 +1,1 @@
-"""Datasets as users have them: descriptions, cases, labels, validation and folds."""
+"""Datasets on disk: descriptions, cases, labels, validation and folds."""

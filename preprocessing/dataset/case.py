@@ -1,4 +1,4 @@
-"""One case in memory, as stored on disk."""
+"""One case in memory, on the grid of its files."""
 
 from dataclasses import dataclass
 
@@ -14,16 +14,16 @@ from preprocessing.geometry.affine import Geometry
 
 @dataclass(frozen=True)
 class Case:
-    """An image with its labels on one grid, in the axis order and orientation of the files.
+    """An image and its labels on one grid, in the axis order and orientation of the files.
 
     Attributes:
-        identifier: name of the case.
-        image: (C, Z, Y, X) float32.
-        labels: (Z, Y, X) int16 class indices, or None.
-        geometry: of both.
+        identifier: case identifier.
+        image: image (C, Z, Y, X) float32.
+        labels: class indices (Z, Y, X) int16, or None.
+        geometry: geometry shared by image and labels.
 
     Raises:
-        ValueError: an array does not agree with the geometry.
+        ValueError: an array's shape differs from the geometry's.
     """
 
     identifier: str
@@ -33,18 +33,18 @@ class Case:
 
     def __post_init__(self) -> None:
         if self.image.ndim != 4 or self.image.shape[1:] != self.geometry.shape:
-            raise ValueError(
-                f"{self.identifier}: an image of shape {self.image.shape} does not fit the grid {self.geometry.shape}"
-            )
+            raise ValueError(f"{self.identifier}: the image has the shape {self.image.shape}, its geometry {self.geometry.shape}")
         if self.labels is not None and self.labels.shape != self.geometry.shape:
-            raise ValueError(f"{self.identifier}: labels of shape {self.labels.shape} do not fit the grid {self.geometry.shape}")
+            raise ValueError(
+                f"{self.identifier}: the labels have the shape {self.labels.shape}, the geometry {self.geometry.shape}"
+            )
 
 
 def load_case(identifier: str, files: CaseFiles, description: DatasetDescription) -> Case:
-    """Read a case's files; label values become class indices.
+    """Read a case's files, and convert label values to class indices.
 
     Raises:
-        InputError: a file cannot be read, or holds label values without a name.
+        InputError: a file cannot be read, or the description does not name a label value.
     """
     image, geometry = read_image(files.images)
     labels = None if files.labels is None else to_class_indices(read_labels(files.labels)[0], description)

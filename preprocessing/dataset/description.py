@@ -1,4 +1,4 @@
-"""`dataset.json` of either layout, as a `DatasetDescription`."""
+"""Read `dataset.json` of either layout into a `DatasetDescription`."""
 
 from pathlib import Path
 from typing import Any
@@ -10,29 +10,29 @@ from configs.errors import Fault, InputError
 from configs.folders import dataset_name
 from preprocessing.formats.endings import ending_of
 
-_REMEDY = "Correct `dataset.json` (README shows one)"
+_REMEDY = "Fix `dataset.json` (README shows an example)"
 
 
 def read_description(folder: Path, data: Any) -> DatasetDescription:
-    """Channels, labels and file ending that `dataset.json` states.
+    """Return the channels, labels and file ending that `dataset.json` states.
 
     Args:
-        folder: the dataset folder; it names the dataset.
-        data: content of `dataset.json`.
+        folder: dataset folder, whose name is the dataset's name.
+        data: parsed content of `dataset.json`.
 
     Raises:
-        InputError: something is missing or breaks a rule; all of it is listed.
+        InputError: entries are missing or break a rule; all of them are listed.
     """
     where = folder / "dataset.json"
     if not isinstance(data, dict):
-        raise InputError(Fault(str(where), "it is no JSON object", _REMEDY))
+        raise InputError(Fault(str(where), "not a JSON object", _REMEDY))
     faults: list[Fault] = []
     channels = _in_order(data.get("channel_names", data.get("modality")))
     if channels is None:
-        faults.append(Fault(str(where), "`channel_names` must name channels 0, 1, ...", 'Write for example {"0": "CT"}'))
+        faults.append(Fault(str(where), "`channel_names` must name channels 0, 1, ...", 'For example {"0": "CT"}'))
     labels = _labels(data.get("labels"))
     if labels is None:
-        faults.append(Fault(str(where), "`labels` must map names to values", 'Write for example {"background": 0, "liver": 1}'))
+        faults.append(Fault(str(where), "`labels` must map names to values", 'For example {"background": 0, "liver": 1}'))
     if faults or channels is None or labels is None:
         raise InputError(*faults)
     try:
@@ -54,7 +54,7 @@ def _in_order(names: Any) -> tuple[str, ...] | None:
 
 
 def _labels(labels: Any) -> dict[str, Any] | None:
-    """Names to values; the Decathlon writes values to names."""
+    """Return a mapping from names to values; Decathlon files map values to names."""
     if not isinstance(labels, dict):
         return None
     if labels and all(isinstance(name, str) for name in labels.values()):
@@ -65,7 +65,7 @@ def _labels(labels: Any) -> dict[str, Any] | None:
 
 
 def _ending_of_listed(data: dict[str, Any]) -> str:
-    """The ending of the first training image that a Decathlon file lists."""
+    """Return the ending of the first training image listed in a Decathlon file."""
     training = data.get("training")
     first = training[0].get("image") if isinstance(training, list) and training and isinstance(training[0], dict) else None
     return (ending_of(Path(first)) if isinstance(first, str) else None) or ".nii.gz"

@@ -1,4 +1,4 @@
-"""Label values in files, class indices inside: the class index of a value is its position in `DatasetDescription.values`."""
+"""Convert label values of files to class indices: a value's index is its position in `DatasetDescription.values`."""
 
 from collections.abc import Callable, Iterable
 
@@ -9,40 +9,40 @@ from configs.dataset import DatasetDescription
 from configs.errors import Fault, InputError
 from preprocessing.geometry.cropping import PART, parts
 
-_LARGEST_TABLE = 2**20  # label values up to which each has its entry
+_LARGEST_TABLE = 2**20  # largest label value for which a lookup table is used
 
 
 def unknown_values(labels: NDArray[np.integer], description: DatasetDescription) -> list[int]:
-    """Values in the array that the description does not name, ascending."""
+    """Return the values in the array that the description does not name, ascending."""
     return unnamed_values(present_values(labels), description)
 
 
 def unnamed_values(present: Iterable[int], description: DatasetDescription) -> list[int]:
-    """Those of the values that the description does not name."""
+    """Return those of the values that the description does not name."""
     known = {*description.values, description.ignore_value}
     return [value for value in present if value not in known]
 
 
 def present_values(labels: NDArray[np.integer]) -> list[int]:
-    """Values in the array, ascending."""
+    """Return the values in the array, ascending."""
     flat = np.ravel(labels)
-    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1  # labels come in runs: only where one begins can a value be new
+    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1  # labels come in runs, and a new value can only begin a run
     return [int(value) for value in np.unique(np.append(flat[changes], flat[:1]))]
 
 
 def to_class_indices(labels: NDArray[np.integer], description: DatasetDescription, part: int = PART) -> NDArray[np.int16]:
-    """Class indices of label values; ignored voxels get `description.ignore_index`.
+    """Return the class indices of label values; ignored voxels get `description.ignore_index`.
 
     Args:
-        labels: any shape, integers as stored in a file.
-        description: names and values.
-        part: voxels that are looked up together.
+        labels: label values of any shape, as stored in a file.
+        description: dataset description that defines names and values.
+        part: number of voxels to look up together.
 
     Returns:
-        The same shape, int16.
+        Class indices of the same shape, int16.
 
     Raises:
-        InputError: values that the description does not name.
+        InputError: the description does not name some values.
     """
     unknown = unknown_values(labels, description)
     if unknown:
@@ -59,21 +59,21 @@ def to_class_indices(labels: NDArray[np.integer], description: DatasetDescriptio
 
 
 def unknown_values_fault(where: str, unknown: list[int], description: DatasetDescription) -> Fault:
-    """The fault of a label file with values that `dataset.json` does not name."""
+    """Return the fault of a label file with values that `dataset.json` does not name."""
     shown = ", ".join(map(str, unknown[:10])) + (", ..." if len(unknown) > 10 else "")
     named = ", ".join(map(str, sorted({*description.values, *_ignored(description)})))
     plural = "s" if len(unknown) > 1 else ""
     return Fault(
         where,
-        f"it holds the label value{plural} {shown}, which `dataset.json` does not name (it names {named})",
-        "Name the value under `labels` in `dataset.json`, or correct the label file",
+        f"`dataset.json` does not name the label value{plural} {shown} (it names {named})",
+        "Name the value under `labels` in `dataset.json`, or fix the label file",
     )
 
 
 def _looked_up(
     labels: NDArray[np.integer], look_up: Callable[[NDArray[np.integer]], NDArray[np.int16]], part: int
 ) -> NDArray[np.int16]:
-    """Part by part: NumPy makes an index of eight bytes of each voxel."""
+    """Look up part by part, since NumPy's indices take eight bytes per voxel."""
     flat = labels.reshape(-1)
     indices = np.empty(flat.shape, dtype=np.int16)
     for place in parts(len(flat), part):

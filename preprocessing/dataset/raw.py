@@ -1,8 +1,8 @@
-"""A dataset folder: which cases it has and which files belong to each.
+"""Find the cases of a dataset folder and the files of each.
 
-Two layouts are known, told apart by what lies there. nnU-Net raw: `imagesTr/CASE_0000.nii.gz` (one file for each channel),
-`labelsTr/CASE.nii.gz`, `dataset.json`. Medical Segmentation Decathlon: one file for each case, 4D where there are several
-channels, listed in `dataset.json`.
+There are two layouts, told apart by the content of `dataset.json`. nnU-Net: `imagesTr/CASE_0000.nii.gz` (one file per channel),
+`labelsTr/CASE.nii.gz`, `dataset.json`. Medical Segmentation Decathlon: one file per case, 4D if there are several channels, listed in
+`dataset.json`.
 """
 
 import re
@@ -26,8 +26,8 @@ class CaseFiles:
     """Files of one case.
 
     Attributes:
-        images: one for each channel in channel order, or one that holds all channels.
-        labels: the label file, or None.
+        images: paths to the image files, one per channel in order, or one file with all channels.
+        labels: path to the label file, or None.
     """
 
     images: tuple[Path, ...]
@@ -36,13 +36,13 @@ class CaseFiles:
 
 @dataclass(frozen=True)
 class RawDataset:
-    """A dataset as it lies on disk.
+    """A dataset on disk.
 
     Attributes:
-        folder: where.
-        description: names and values.
-        cases: identifier -> files that exist, sorted.
-        faults: of cases that are incomplete or ambiguous.
+        folder: path to the dataset folder.
+        description: dataset description.
+        cases: files of each case by identifier, sorted; all of them exist.
+        faults: faults of incomplete or ambiguous cases.
     """
 
     folder: Path
@@ -52,10 +52,10 @@ class RawDataset:
 
 
 def open_dataset(dataset: str | Path) -> RawDataset:
-    """List the training cases of a dataset folder. No image is opened.
+    """List the training cases of a dataset folder without opening images.
 
     Raises:
-        InputError: the folder or `dataset.json` is missing or wrong, or cases are incomplete or ambiguous; all is listed.
+        InputError: the folder or `dataset.json` is missing or wrong, or cases are incomplete or ambiguous; all faults are listed.
     """
     found = scan_dataset(dataset)
     raise_faults(found.faults)
@@ -63,17 +63,17 @@ def open_dataset(dataset: str | Path) -> RawDataset:
 
 
 def scan_dataset(dataset: str | Path) -> RawDataset:
-    """As `open_dataset`, but faults of single cases are kept in the result, so that validation can list them with its own.
+    """List the training cases like `open_dataset`, but return the faults of single cases for validation to report with its own.
 
     Raises:
-        InputError: the folder or `dataset.json` is missing or wrong, so that there is nothing to go on with.
+        InputError: the folder or `dataset.json` is missing or wrong.
     """
     folder = Path(dataset)
     if not folder.is_dir():
         raise InputError(Fault(str(folder), "the dataset folder does not exist", "Check the path"))
     json_path = folder / "dataset.json"
     if not json_path.is_file():
-        remedy = "Write one that names channels and labels (README), or give the folder that holds it"
+        remedy = "Create one that names channels and labels (see README), or give the folder that contains it"
         raise InputError(Fault(str(folder), "there is no `dataset.json`", remedy))
     data = read_json(json_path)
     description = read_description(folder, data)
@@ -93,23 +93,23 @@ def scan_dataset(dataset: str | Path) -> RawDataset:
 
 
 def find_cases(path: Path, description: DatasetDescription) -> dict[str, tuple[Path, ...]]:
-    """The images to predict: a file, or the files of a folder.
+    """Return the images to predict by case, given a file or a folder of files.
 
-    Files named `CASE_0000`, `CASE_0001`, ... are the channels of a case; a file without such a number is a case by itself (one
-    channel, or all of them in 4D). Given one file `CASE_0000` of several channels, its neighbours are found.
+    Files named `CASE_0000`, `CASE_0001`, ... are the channels of a case; a file without such a number is a whole case (one channel, or
+    all channels in 4D). Given one file `CASE_0000` of several channels, the files of the other channels are found beside it.
 
     Raises:
-        InputError: nothing there, missing channels, channels too many, or a case given twice; all is listed.
+        InputError: there is no image, channels are missing or superfluous, or a case is given twice; all faults are listed.
     """
     path = Path(path)
     if not path.exists():
-        raise InputError(Fault(str(path), "there is no such file or folder", "Check the path"))
+        raise InputError(Fault(str(path), "no such file or folder", "Check the path"))
     if path.is_dir():
         files = [file for file in sorted(path.iterdir()) if ending_of(file) and file.is_file()]
     else:
         files = [file for file in _siblings(path, description) if file.is_file()]
     if not files:
-        raise InputError(Fault(str(path), "there is no image", f"Known formats are {', '.join(ENDINGS)}"))
+        raise InputError(Fault(str(path), "no image found", f"Supported formats are {', '.join(ENDINGS)}"))
     cases: dict[str, tuple[Path, ...]] = {}
     whole = [file for file in files if not _CHANNEL.match(stem_of(file))]
     numbered, faults = _group_channels((file for file in files if _CHANNEL.match(stem_of(file))), description)
@@ -130,7 +130,7 @@ def _siblings(file: Path, description: DatasetDescription) -> list[Path]:
 
 def _found_in_folders(folder: Path, description: DatasetDescription) -> tuple[dict[str, CaseFiles], list[Fault]]:
     missing = [
-        Fault(str(folder / name), "the folder does not exist", f"nnU-Net's layout keeps training {kind} there")
+        Fault(str(folder / name), "the folder does not exist", f"Put the training {kind} there, as in nnU-Net's layout")
         for name, kind in (("imagesTr", "images"), ("labelsTr", "labels"))
         if not (folder / name).is_dir()
     ]
@@ -163,7 +163,7 @@ def _found_in_folders(folder: Path, description: DatasetDescription) -> tuple[di
 
 
 def _group_channels(files: Iterable[Path], description: DatasetDescription) -> tuple[dict[str, tuple[Path, ...]], list[Fault]]:
-    """Cases whose channels are complete, and the faults of the others."""
+    """Return the cases with complete channels, and the faults of the others."""
     groups: dict[str, dict[int, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for file in files:
         match = _CHANNEL.match(stem_of(file))
@@ -191,29 +191,29 @@ def _group_channels(files: Iterable[Path], description: DatasetDescription) -> t
 def _listed_by_case(
     folder: Path, listed: dict[str, Any], description: DatasetDescription
 ) -> tuple[dict[str, CaseFiles], list[Fault]]:
-    """The `dataset` entry: case -> {"images": [paths], "label": path}, relative to the folder."""
+    """Return the cases of the `dataset` entry: case -> {"images": [paths], "label": path}, relative to the folder."""
     cases, faults = {}, []
     for case, entry in listed.items():
         images, label = (entry.get("images"), entry.get("label")) if isinstance(entry, dict) else (None, None)
         if not isinstance(label, str) or not isinstance(images, list) or not all(isinstance(path, str) for path in images):
             problem = "`dataset` in `dataset.json` does not list its files"
-            faults.append(Fault(f"case `{case}`", problem, 'Write {"images": [one path for each channel], "label": path}'))
+            faults.append(Fault(f"case `{case}`", problem, 'Use {"images": [one path per channel], "label": path}'))
             continue
         if len(images) not in (1, len(description.channels)):
             problem = f"`dataset.json` lists {len(images)} images for {len(description.channels)} channels"
-            faults.append(Fault(f"case `{case}`", problem, "List one image for each channel, or one 4D image"))
+            faults.append(Fault(f"case `{case}`", problem, "List one image per channel, or one 4D image"))
         cases[case] = CaseFiles(tuple(folder / path for path in images), folder / label)
     return cases, faults
 
 
 def _listed_by_decathlon(folder: Path, listed: list[Any]) -> tuple[dict[str, CaseFiles], list[Fault]]:
-    """The `training` entry: [{"image": path, "label": path}, ...], relative to the folder."""
+    """Return the cases of the `training` entry: [{"image": path, "label": path}, ...], relative to the folder."""
     cases: dict[str, CaseFiles] = {}
     faults = []
     for position, entry in enumerate(listed):
         if not isinstance(entry, dict) or not isinstance(entry.get("image"), str) or not isinstance(entry.get("label"), str):
             where = f"entry {position} of `training` in `dataset.json`"
-            faults.append(Fault(where, "it does not list its files", 'Write {"image": path, "label": path}'))
+            faults.append(Fault(where, "the entry does not list its files", 'Use {"image": path, "label": path}'))
             continue
         image = folder / entry["image"]
         if stem_of(image) in cases:
@@ -227,9 +227,9 @@ def _missing_files(cases: dict[str, CaseFiles]) -> list[Fault]:
     for case, files in cases.items():
         if files.labels is not None and not is_file(files.labels):
             remedy = "Add the label file or remove the case"
-            faults.append(Fault(f"case `{case}`", f"its label file {_missing(files.labels)}", remedy))
+            faults.append(Fault(f"case `{case}`", f"label file {_missing(files.labels)}", remedy))
         faults += [
-            Fault(f"case `{case}`", f"its image file {_missing(path)}", "Add the image file or remove the case")
+            Fault(f"case `{case}`", f"image file {_missing(path)}", "Add the image file or remove the case")
             for path in files.images
             if not is_file(path)
         ]
@@ -238,13 +238,13 @@ def _missing_files(cases: dict[str, CaseFiles]) -> list[Fault]:
 
 def _missing(path: Path) -> str:
     try:
-        return f"{path} is no regular file" if path.exists() else f"{path} does not exist"
+        return f"{path} is not a regular file" if path.exists() else f"{path} does not exist"
     except OSError as error:
         return f"{str(path)[:200]}... does not exist ({error.strerror})"
 
 
 def _with_existing_files(cases: dict[str, CaseFiles]) -> dict[str, CaseFiles]:
-    """Cases whose images are there, without label files that are not."""
+    """Return the cases whose images exist, without missing label files."""
     return {
         case: CaseFiles(files.images, files.labels if files.labels is not None and is_file(files.labels) else None)
         for case, files in cases.items()
@@ -256,7 +256,7 @@ def _clashing_names(cases: dict[str, CaseFiles]) -> list[Fault]:
     return [
         Fault(
             f"case `{case}{suffix}`",
-            f"its name is that of case `{case}` with `{suffix}` added, which names files",
+            f"files of case `{case}` would have this name, because the store appends `{suffix}`",
             "Rename the case",
         )
         for case in cases

@@ -1,4 +1,4 @@
-"""Every fault of a dataset at once, each with its case, the broken rule, the value received and the remedy."""
+"""Find every fault of a dataset at once, each with its case, the broken rule, the value received and the remedy."""
 
 import hashlib
 import math
@@ -26,14 +26,14 @@ from preprocessing.parallel.for_each_case import for_each_case
 from preprocessing.parallel.memory import case_bytes
 
 T = TypeVar("T")
-_SPACING_TOLERANCE = 1e-3  # relative
+_SPACING_TOLERANCE = 1e-3  # relative difference
 _ORIGIN_TOLERANCE = 0.1  # voxels
-_DIRECTION_TOLERANCE = 1e-3  # of unit vectors
+_DIRECTION_TOLERANCE = 1e-3  # difference of unit vectors
 
 
 @dataclass
 class CaseReport(Generic[T]):
-    """What was found in one case: its faults and warnings, a digest of its image, and a measurement where it has no fault."""
+    """Findings in one case: faults, warnings, a digest of its image, and the measurement if it has no faults."""
 
     faults: list[Fault] = field(default_factory=list)
     warnings: list[Fault] = field(default_factory=list)
@@ -48,14 +48,14 @@ def examine(
     progress: Progress | None = None,
     scheduler: str | None = None,
 ) -> tuple[list[Fault], dict[str, T]]:
-    """Check every case and measure it while it is in memory: one pass over the data.
+    """Check every case, and measure it while it is in memory, in one pass over the data.
 
     Args:
-        dataset: to check.
-        measure: called with each case that has no fault; can be pickled.
-        jobs: processes.
-        progress: shown for each case.
-        scheduler: address of a Dask scheduler, whose workers then do the work; they must see the dataset.
+        dataset: dataset to check.
+        measure: function called with each case that has no faults; it must be picklable.
+        jobs: number of processes.
+        progress: progress display over the cases.
+        scheduler: address of a Dask scheduler whose workers do the work; they must have access to the dataset.
 
     Returns:
         Warnings, and the measurements by case in the dataset's order.
@@ -73,7 +73,7 @@ def examine(
 
 
 def largest_case_bytes(dataset: RawDataset) -> int:
-    """About what examining the largest case takes, by the headers; files that cannot be read are left to `examine`."""
+    """Estimate the memory in bytes to examine the largest case, from headers; unreadable files are left to `examine`."""
     sizes = [0]
     for files in dataset.cases.values():
         with suppress(InputError):
@@ -83,43 +83,43 @@ def largest_case_bytes(dataset: RawDataset) -> int:
 
 
 def image_faults(where: str, image: NDArray, description: DatasetDescription) -> list[Fault]:
-    """Faults of one image's content: another number of channels, values that are not finite.
+    """Return the faults of one image's content: a wrong number of channels, or values that are not finite.
 
     Args:
-        where: names the case.
-        image: (C, Z, Y, X).
-        description: names the channels.
+        where: name of the case for messages.
+        image: image (C, Z, Y, X).
+        description: dataset description that names the channels.
     """
     faults = []
     if len(image) != len(description.channels):
         names = ", ".join(description.channels)
-        problem = f"the image has {len(image)} channels and `dataset.json` names {len(description.channels)} ({names})"
-        faults.append(Fault(where, problem, "Store one volume for each channel"))
+        problem = f"the image has {len(image)} channels, but `dataset.json` names {len(description.channels)} ({names})"
+        faults.append(Fault(where, problem, "Store one volume per channel"))
     for index, channel in enumerate(image):
         broken = channel.size - int(np.isfinite(channel).sum())
         if broken:
             problem = f"{broken} of {channel.size} voxels of channel {index} are NaN or infinite"
-            faults.append(Fault(where, problem, "Replace them, for example by 0, or leave the case out"))
+            faults.append(Fault(where, problem, "Replace them, for example by 0, or remove the case"))
     return faults
 
 
 def geometry_faults(where: str, what: str, geometry: Geometry, reference: Geometry) -> list[Fault]:
-    """Where `what` (a file) does not lie on the reference's grid: one fault for each of shape, spacing, origin, direction."""
+    """Return a fault for each difference in shape, spacing, origin and direction between the file `what` and the reference."""
     if geometry.shape != reference.shape:
         problem = f"{what} has the shape {geometry.shape} and the image {reference.shape} (Z, Y, X)"
-        return [Fault(where, problem, "Resample it onto the image's grid")]
+        return [Fault(where, problem, "Resample it to the image's grid")]
     faults = []
     if not np.allclose(geometry.spacing, reference.spacing, rtol=_SPACING_TOLERANCE):
         problem = f"{what} has the spacing {_text(geometry.spacing)} mm and the image {_text(reference.spacing)} mm (Z, Y, X)"
-        faults.append(Fault(where, problem, "Copy the image's header to it if the voxels match, else resample it"))
+        faults.append(Fault(where, problem, "Copy the image's header to it if the voxels match, otherwise resample it"))
     if np.abs(np.subtract(geometry.origin, reference.origin)).max() > _ORIGIN_TOLERANCE * min(reference.spacing):
         problem = f"{what} has the origin {_text(geometry.origin)} mm and the image {_text(reference.origin)} mm (R, A, S)"
-        faults.append(Fault(where, problem, "Copy the image's header to it if the voxels match, else resample it"))
+        faults.append(Fault(where, problem, "Copy the image's header to it if the voxels match, otherwise resample it"))
     if np.abs(geometry.direction - reference.direction).max() > _DIRECTION_TOLERANCE:
         turned = "; ".join(_text(axis) for axis in geometry.direction.T)
         expected = "; ".join(_text(axis) for axis in reference.direction.T)
         problem = f"{what} has the directions {turned} and the image {expected} (axes x; y; z)"
-        faults.append(Fault(where, problem, "Copy the image's header to it if the voxels match, else resample it"))
+        faults.append(Fault(where, problem, "Copy the image's header to it if the voxels match, otherwise resample it"))
     return faults
 
 
@@ -140,7 +140,7 @@ def _inspect(identifier: str, files: CaseFiles, description: DatasetDescription,
 
 
 def _read_channels(where: str, paths: tuple[Path, ...], report: CaseReport) -> tuple[NDArray[np.float32] | None, Geometry | None]:
-    """The image and the first readable file's geometry; faults go to the report."""
+    """Return the image and the geometry of the first readable file; add faults to the report."""
     volumes: list[NDArray] = []
     reference: Geometry | None = None
     for path in paths:
@@ -160,7 +160,7 @@ def _read_channels(where: str, paths: tuple[Path, ...], report: CaseReport) -> t
 def _read_labels(
     where: str, path: Path, image: Geometry | None, description: DatasetDescription, report: CaseReport
 ) -> NDArray[np.integer] | None:
-    """The label values; faults and warnings go to the report."""
+    """Return the label values; add faults and warnings to the report."""
     try:
         labels, geometry = read_labels(path)
     except InputError as error:
@@ -173,7 +173,7 @@ def _read_labels(
     if unknown:
         report.faults.append(unknown_values_fault(f"{where}, {path}", unknown, description))
     elif not set(present) & set(description.values[1:]):
-        report.warnings.append(Fault(where, "the label file holds background only", "Check that this is meant"))
+        report.warnings.append(Fault(where, "the label file contains only background", "Check that this is intended"))
     return labels
 
 
@@ -191,7 +191,7 @@ def _cropped_labels(where: str, image: NDArray[np.float32], labels: NDArray[np.i
     lost = labelled - np.count_nonzero(nonzero_box(image).crop(labels))
     if not lost:
         return []
-    problem = f"{lost} of {labelled} labelled voxels lie where the image is 0 up to its border, which is cropped away"
+    problem = f"{lost} of {labelled} labelled voxels lie in the zero margin of the image, which is cropped away"
     return [Fault(where, problem, "Check that image and labels belong together")]
 
 
@@ -203,8 +203,8 @@ def _duplicates(reports: dict[str, CaseReport[T]]) -> list[Fault]:
     return [
         Fault(
             f"cases {', '.join(f'`{identifier}`' for identifier in same)}",
-            "their images are the same, voxel for voxel",
-            "Keep one of them: duplicates leak from training into validation",
+            "the images are identical",
+            "Keep one of them, since duplicates leak from training into validation",
         )
         for same in groups.values()
         if len(same) > 1

@@ -51,7 +51,7 @@ def test_no_foreground_at_all(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
         save(data / f"labelsTr/case_{case}.nii.gz", np.zeros_like(labels()))
     with caplog.at_level("WARNING"):
         _, store = planned(data, tmp_path / "work")
-    assert caplog.text.count("the label file holds background only. Check that this is meant") == 3
+    assert caplog.text.count("the label file contains only background. Check that this is intended") == 3
     assert store.read("case_0").class_locations == {}
 
 

@@ -139,7 +139,7 @@ def test_wrong_options(run: Run, tmp_path: Path, model: Path, images: Path, caps
 def test_an_empty_folder_and_a_missing_channel(run: Run, tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
     assert run(predict_main, "-i", tmp_path / "empty", "-o", tmp_path / "out", "-m", model) == 2
-    assert "there is no image" in capsys.readouterr().err
+    assert "no image found" in capsys.readouterr().err
 
 
 def test_wrong_folders_to_evaluate(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

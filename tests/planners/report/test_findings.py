@@ -84,12 +84,13 @@ def test_as_stored_any_mirroring_may_swap_the_sides():
 
 def test_warnings_of_validation_are_gathered_by_kind():
     empty = [
-        Fault(f"case `case_{index}`", "the label file holds background only", "Check that this is meant") for index in (1, 4)
+        Fault(f"case `case_{index}`", "the label file contains only background", "Check that this is intended")
+        for index in (1, 4)
     ]
     lost = [Fault(f"case `case_{index}`", f"{index} of 90 labelled voxels lie outside", "Check them") for index in range(5)]
     constant = [Fault("case `case_2`", "channel 0 (MR) is 7 everywhere", "Check the image")]
     text = texts(sound(), warnings=(*empty, *lost, *constant))
-    assert "case `case_1` and case `case_4`: the label file holds background only. Check that this is meant." in text
+    assert "case `case_1` and case `case_4`: the label file contains only background. Check that this is intended." in text
     assert "case `case_0`: 0 of 90 labelled voxels lie outside; " in text and "; and 2 more like these. Check them." in text
     assert "case `case_2`: channel 0 (MR) is 7 everywhere. Check the image." in text
 

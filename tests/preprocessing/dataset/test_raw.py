@@ -82,7 +82,7 @@ def test_missing_folder_and_json(tmp_path):
     (tmp_path / "dataset.json").write_text("{")
     assert "no valid JSON" in problems(open_dataset, tmp_path)[0]
     (tmp_path / "dataset.json").write_text("[]")
-    assert "no JSON object" in problems(open_dataset, tmp_path)[0]
+    assert "not a JSON object" in problems(open_dataset, tmp_path)[0]
     (tmp_path / "dataset.json").write_text("{}")
     assert len(problems(open_dataset, tmp_path)) == 2
     write_json(tmp_path)
@@ -112,7 +112,7 @@ def test_missing_label_file(tmp_path):
     folder = make_dataset(tmp_path / "data")
     (folder / "labelsTr/case_1.nii.gz").unlink()
     assert problems(open_dataset, folder) == [
-        f"case `case_1`: its label file {folder}/labelsTr/case_1.nii.gz does not exist. Add the label file or remove the case."
+        f"case `case_1`: label file {folder}/labelsTr/case_1.nii.gz does not exist. Add the label file or remove the case."
     ]
     assert scan_dataset(folder).cases["case_1"].labels is None
 
@@ -181,7 +181,7 @@ def test_find_one_file(tmp_path):
 
 def test_find_cases_faults(tmp_path):
     assert "no such file or folder" in problems(find_cases, tmp_path / "none", ONE)[0]
-    assert "there is no image" in problems(find_cases, tmp_path, ONE)[0]
+    assert "no image found" in problems(find_cases, tmp_path, ONE)[0]
     for name in ("a_0000.nii.gz", "a_0000.nii", "a.nii.gz", "b_0001.nii.gz"):
         (tmp_path / name).write_bytes(b"")
     found = problems(find_cases, tmp_path, ONE)

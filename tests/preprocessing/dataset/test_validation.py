@@ -48,7 +48,7 @@ def unknown_value():
 
 
 DAMAGE = {
-    "missing label": (lambda folder: (folder / "labelsTr/case_1.nii.gz").unlink(), "its label file .* does not exist"),
+    "missing label": (lambda folder: (folder / "labelsTr/case_1.nii.gz").unlink(), "label file .* does not exist"),
     "unnamed value": (
         lambda folder: with_labels(folder, unknown_value()),
         r"the label value 5, which .* does not name .*0, 1, 2",
@@ -71,7 +71,7 @@ DAMAGE = {
     "NaN": (lambda folder: with_image(folder, broken(np.nan)), "1 of 1680 voxels of channel 0 are NaN or infinite"),
     "infinite": (lambda folder: with_image(folder, broken(-np.inf)), "1 of 1680 voxels of channel 0 are NaN or infinite"),
     "given twice": (lambda folder: save(folder / "imagesTr/case_1_0000.nii", image(9)), "given twice"),
-    "channels": (lambda folder: with_image(folder, image(9, (10, 12, 14, 2))), "has 2 channels and `dataset.json` names 1"),
+    "channels": (lambda folder: with_image(folder, image(9, (10, 12, 14, 2))), "has 2 channels, but `dataset.json` names 1"),
     "duplicate": (lambda folder: with_image(folder, image(0)), "`case_0`, `case_1`: their images are the same"),
     "fractions": (lambda folder: with_labels(folder, labels() * 0.5), "whole numbers"),
     "flat": (lambda folder: with_image(folder, image(9, (10, 12))), r"its shape is \(10, 12\)"),
@@ -126,7 +126,7 @@ def test_warnings(tmp_path):
     save(folder / "labelsTr/case_2.nii.gz", np.zeros_like(labels()))
     warnings = validate(scan_dataset(folder))
     assert [warning.where for warning in warnings] == ["case `case_1`", "case `case_2`"]
-    assert "channel 0 (MR) is 3 everywhere" in warnings[0].problem and "background only" in warnings[1].problem
+    assert "channel 0 (MR) is 3 everywhere" in warnings[0].problem and "only background" in warnings[1].problem
 
 
 def test_labels_outside_of_the_image_are_a_warning(tmp_path):
