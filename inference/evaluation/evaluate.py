@@ -1,4 +1,4 @@
-"""Folders of predictions against folders of references."""
+"""Compare a folder of predictions with a folder of references."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +23,7 @@ class _Pair:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """Scores of one case, or what is wrong with its files: one case must not hide the faults of the others."""
+    """Scores of one case, or the faults of its files, collected so that those of all cases are reported together."""
 
     scores: dict[str, LabelScores]
     faults: tuple[Fault, ...] = ()
@@ -38,18 +38,18 @@ def evaluate(
     jobs: int = 1,
     progress: Progress | None = None,
 ) -> EvaluationResult:
-    """Compare the label files of two folders, by file name. References without a prediction are left out.
+    """Compare the label files of two folders by file name. References without a prediction are ignored.
 
     Args:
-        predictions: folder of label files.
-        references: folder of label files.
-        description: names the labels; None looks for a dataset.json in `predictions` and beside `references`.
-        tolerance: mm; where given, surfaces are measured too.
-        jobs: processes.
-        progress: shows the cases done.
+        predictions: folder of predicted label files.
+        references: folder of reference label files.
+        description: dataset description that names the labels; None looks for a dataset.json in `predictions` and beside `references`.
+        tolerance: tolerance of the surface Dice in mm; None skips surface metrics.
+        jobs: number of processes.
+        progress: progress display over the cases.
 
     Raises:
-        InputError: missing folders, predictions without a reference or on another grid, unknown values; all of them are listed.
+        InputError: folders are missing, predictions lack a reference or have another grid, or values are unknown; all are listed.
     """
     faults: list[Fault] = []
     with collecting(faults):

@@ -1,4 +1,4 @@
-"""Folders of label files: which case each belongs to, and what its values mean."""
+"""Find label files and the meaning of their values."""
 
 from pathlib import Path
 
@@ -12,16 +12,16 @@ from preprocessing.formats.endings import ENDINGS, ending_of, stem_of
 
 
 def list_label_files(folder: Path) -> dict[str, Path]:
-    """Case -> label file, sorted.
+    """Return the label file of each case in a folder, sorted.
 
     Raises:
-        InputError: no such folder, no image in it, or two files of one case.
+        InputError: the folder does not exist, has no image, or has two files of one case.
     """
     if not folder.is_dir():
-        raise InputError(Fault(str(folder), "there is no such folder", "Check the path"))
+        raise InputError(Fault(str(folder), "the folder does not exist", "Check the path"))
     files = [file for file in sorted(folder.iterdir()) if ending_of(file) and file.is_file()]
     if not files:
-        raise InputError(Fault(str(folder), "there is no label file", f"Known formats are {', '.join(ENDINGS)}"))
+        raise InputError(Fault(str(folder), "no label file found", f"Supported formats are {', '.join(ENDINGS)}"))
     by_case: dict[str, Path] = {}
     faults = []
     for file in files:
@@ -34,8 +34,7 @@ def list_label_files(folder: Path) -> dict[str, Path]:
 
 
 def find_description(predictions: Path, references: Path) -> DatasetDescription:
-    """What label values mean: as the prediction.json or dataset.json in `predictions` says, or the dataset.json of `references`,
-    which lies in it or in the folder that holds it.
+    """Find the dataset description: in prediction.json or dataset.json in `predictions`, or in dataset.json in or above `references`.
 
     Raises:
         InputError: there is none, or it is wrong.
@@ -44,16 +43,16 @@ def find_description(predictions: Path, references: Path) -> DatasetDescription:
     candidates = [predictions / "prediction.json", *(place / "dataset.json" for place in places)]
     found = next((path for path in candidates if path.is_file()), None)
     if found is None:
-        problem = f"there is no prediction.json or dataset.json in it, and no dataset.json in {references} or above"
-        raise InputError(Fault(str(predictions), problem, "Name the file that names the labels with --labels"))
+        problem = f"no prediction.json or dataset.json in this folder, and no dataset.json in or above {references}"
+        raise InputError(Fault(str(predictions), problem, "Give the file that names the labels with --labels"))
     return load_description(found)
 
 
 def load_description(path: Path) -> DatasetDescription:
-    """Read a dataset.json (of a raw dataset or as our commands write it), a plan.json or a prediction.json.
+    """Read a dataset.json (of a raw dataset or as written by the commands), a plan.json or a prediction.json.
 
     Raises:
-        InputError: it is missing or wrong.
+        InputError: the file is missing or wrong.
     """
     data = read_json(path)
     inner = data.get("dataset") if isinstance(data, dict) else None
@@ -63,5 +62,5 @@ def load_description(path: Path) -> DatasetDescription:
     try:
         return DatasetDescription.model_validate(stated)
     except ValidationError as error:
-        faults = [Fault(str(path), str(problem["msg"]), "Correct the file") for problem in error.errors()]
+        faults = [Fault(str(path), str(problem["msg"]), "Fix the file") for problem in error.errors()]
         raise InputError(*faults) from error

@@ -1,4 +1,4 @@
-"""Scores as a table for people."""
+"""Print scores as tables."""
 
 from rich import box
 from rich.table import Table
@@ -19,12 +19,10 @@ _HEADINGS = {
 
 
 def score_table(result: EvaluationResult) -> Table:
-    """One row for each label: means over cases, and over how many of the cases the Dice runs. Fits 80 columns."""
+    """Return a table of 80 columns with a row for each label: means over cases, and the number of cases with a defined Dice."""
     surfaces = [] if result.tolerance is None else ["surface_dice", "hd95"]
     shown = [field for field in _HEADINGS if field in surfaces or field not in ("surface_dice", "hd95")]
-    caption = (
-        "Means over cases. A case that holds a label neither in prediction nor in reference is left out of that label's Dice."
-    )
+    caption = "Means over cases. A case with a label in neither prediction nor reference is excluded from that label's Dice."
     if result.tolerance is not None:
         caption += f" Surface Dice at {result.tolerance:g} mm."
     title = f"Mean foreground Dice {_number(result.mean_foreground_dice)}, {len(result.cases)} cases"
@@ -41,10 +39,10 @@ def score_table(result: EvaluationResult) -> Table:
 
 
 def robustness_table(result: RobustnessResult) -> Table:
-    """One row for each size of the anatomy: mean foreground Dice for each way of ensembling."""
+    """Return a table with a row for each size of the anatomy: mean foreground Dice of each ensemble."""
     ways = list(dict.fromkeys(point.ensemble for point in result.points))
     cases = result.points[0].cases if result.points else 0
-    caption = f"Means over labels and {cases} validation cases, whose anatomy is made so many times as large at the same spacing."
+    caption = f"Means over labels and {cases} validation cases, resampled so that the anatomy has this relative size at the same spacing."
     table = Table(title="Mean foreground Dice by size of the anatomy", caption=caption, box=box.SIMPLE_HEAD)
     table.add_column("size", justify="right")
     for way in ways:

@@ -1,4 +1,4 @@
-"""Which images to segment: a file, a folder, or a file that lists them."""
+"""Find the images to segment: a file, a folder, or a file that lists cases."""
 
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,13 @@ LISTS = (".json", ".txt")
 
 
 def list_cases(path: Path, description: DatasetDescription) -> dict[str, tuple[Path, ...]]:
-    """Case -> its image files, one for each channel or one with all of them, sorted by case.
+    """Return the image files of each case, one per channel or one with all channels, sorted by case.
 
-    A list is a JSON file `{"case": ["channel0.nii.gz", ...], ...}`, or a text file with one case in each line, its channels separated
-    by tabs or commas; the case is then named as its first file, without a channel's number. Paths are relative to the list.
+    A list is a JSON file `{"case": ["channel0.nii.gz", ...], ...}`, or a text file with one case per line and its channels separated by
+    tabs or commas; such a case is named after its first file, without the channel number. Paths are relative to the list.
 
     Raises:
-        InputError: nothing there, files missing, or another number of channels; all of them are listed.
+        InputError: there are no cases, files are missing, or the number of channels is wrong; all faults are listed.
     """
     if path.suffix.lower() not in LISTS or not path.is_file():
         return find_cases(path, description)
@@ -28,15 +28,17 @@ def list_cases(path: Path, description: DatasetDescription) -> dict[str, tuple[P
     for case, names in listed:
         files = tuple(path.parent / name for name in names)
         if case in cases:
-            faults.append(Fault(f"case `{case}`", f"{path} lists it twice", "Remove one of them, or name cases in a JSON list"))
+            faults.append(
+                Fault(f"case `{case}`", f"{path} lists it twice", "Remove one of them, or use a JSON list to name the cases")
+            )
         if len(files) not in (1, len(description.channels)):
             problem = f"{path} lists {len(files)} files for {len(description.channels)} channels"
-            faults.append(Fault(f"case `{case}`", problem, "List one file for each channel, or one with all of them"))
+            faults.append(Fault(f"case `{case}`", problem, "List one file per channel, or one with all channels"))
         missing = [file for file in files if not is_file(file)]
-        faults += [Fault(f"case `{case}`", f"there is no file {file}", f"Correct {path}") for file in missing]
+        faults += [Fault(f"case `{case}`", f"{file} does not exist", f"Fix {path}") for file in missing]
         cases[case] = files
     if not listed:
-        faults.append(Fault(str(path), "it lists no case", "Write one case in each line"))
+        faults.append(Fault(str(path), "the list is empty", "Write one case per line"))
     raise_faults(faults)
     return dict(sorted(cases.items()))
 
@@ -47,7 +49,7 @@ def _from_json(path: Path) -> list[tuple[str, list[str]]]:
         isinstance(files, list) and files and all(isinstance(file, str) for file in files) for files in data.values()
     )
     if not usable:
-        raise InputError(Fault(str(path), 'it is no {"case": [files]}', "Give each case the list of its channels' files"))
+        raise InputError(Fault(str(path), "not of the form {case: [files]}", "Give each case the list of its channels' files"))
     return list(data.items())
 
 

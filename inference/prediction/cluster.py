@@ -1,4 +1,4 @@
-"""Segmentation of files on a Dask cluster: each worker loads the models once and takes one case after the other."""
+"""Segment files on a Dask cluster, where each worker loads the models once and takes one case after another."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""What is written for a case: its segmentation last, so that where it exists everything else does too."""
+"""Write the outputs of a case. The segmentation comes last, so that its presence marks the case as complete."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -21,15 +21,16 @@ from preprocessing.geometry.orientation import find_orientation
 
 @dataclass(frozen=True)
 class Extras:
-    """What is written beside a segmentation.
+    """Outputs written beside a segmentation.
 
     Attributes:
-        probabilities: `<case>_probabilities.npz` with `probabilities` (K, Z, Y, X) float32 on the image's grid and `names` (K,).
-        uncertainty: `<case>_entropy` and `<case>_disagreement` as images, in bits; see `inference.engine.uncertainty`.
-        preview: `<case>_preview.png`, slices with outlines.
-        statistics: `<case>_statistics.csv`: see `inference.prediction.statistics`.
-        roi: names of the labels to be kept; the others become background. None keeps all.
-        postprocessing: of the labels, before they are measured, drawn and written.
+        probabilities: whether to write `<case>_probabilities.npz` with `probabilities` (K, Z, Y, X) float32 on the image's grid and
+            `names` (K,).
+        uncertainty: whether to write the images `<case>_entropy` and `<case>_disagreement`, in bits; see `inference.engine.uncertainty`.
+        preview: whether to write `<case>_preview.png`, slices with outlines.
+        statistics: whether to write `<case>_statistics.csv`; see `inference.prediction.statistics`.
+        roi: labels to keep; the others become background. None keeps all.
+        postprocessing: rules applied to the labels before they are measured, drawn and written.
     """
 
     probabilities: bool = False
@@ -41,12 +42,12 @@ class Extras:
 
 
 def plan_outputs(cases: Mapping[str, tuple[Path, ...]], output: Path) -> dict[str, Path]:
-    """Where each case's segmentation goes: a file named as the case, with its image's ending, in the folder `output`.
+    """Return the path of each case's segmentation: the case's name with its image's ending, in the folder `output`.
 
-    Where `output` ends like an image file, it is that file, and there must be one case.
+    If `output` has the ending of an image file, it is the path of the only case's segmentation.
 
     Raises:
-        InputError: several cases for one file, or a segmentation that would replace an image.
+        InputError: several cases would share one file, or a segmentation would replace an image.
     """
     if ending_of(output):
         if len(cases) > 1:
@@ -57,7 +58,7 @@ def plan_outputs(cases: Mapping[str, tuple[Path, ...]], output: Path) -> dict[st
         outputs = {case: output / f"{case}{_output_ending(files[0])}" for case, files in cases.items()}
     sources = {file.resolve() for files in cases.values() for file in files}
     raise_faults(
-        Fault(f"case `{case}`", f"its segmentation would replace the image {target}", "Choose another output folder")
+        Fault(f"case `{case}`", f"the segmentation would replace the image {target}", "Choose another output folder")
         for case, target in outputs.items()
         if target.resolve() in sources
     )
@@ -73,16 +74,16 @@ def write_case(
     description: DatasetDescription,
     extras: Extras,
 ) -> None:
-    """Write everything of one case, each file whole or not at all.
+    """Write all outputs of one case, each file atomically.
 
     Args:
-        target: of the segmentation.
-        segmentation: the answer.
-        image: (C, Z, Y, X) as stored, for preview and statistics; None where neither is wanted.
-        geometry: of image and answer.
-        like: file whose geometry is kept to the bit.
-        description: names and values.
-        extras: what is wanted.
+        target: path of the segmentation.
+        segmentation: segmentation of the case.
+        image: stored image (C, Z, Y, X), for preview and statistics; None if neither is requested.
+        geometry: geometry shared by image and segmentation.
+        like: path to the image file whose geometry is copied exactly.
+        description: dataset description that defines names and values.
+        extras: outputs beside the segmentation.
     """
     rules = extras.postprocessing.rules
     if rules:
@@ -122,6 +123,6 @@ def _write_preview(path: Path, image: NDArray, geometry: Geometry, labels: NDArr
 
 
 def _output_ending(image: Path) -> str:
-    """The ending of a segmentation: that of its image; one file where the image has its data in a second one."""
+    """Return the ending of a segmentation: that of its image, but one that keeps header and data in a single file."""
     ending = ending_of(image) or ".nii.gz"
     return {".nhdr": ".nrrd", ".mhd": ".mha"}[ending] if ending in DETACHED else ending

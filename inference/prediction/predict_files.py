@@ -1,4 +1,4 @@
-"""Segmentation of image files: reading and preparing, the networks, and writing side by side, each case by itself."""
+"""Segment image files: read and preprocess, compute, and write in parallel, case by case."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,10 +23,10 @@ class _Loaded:
     """A case between the stages.
 
     Attributes:
-        prepared: what the networks see; let go once they have.
-        image: as stored, where something is to be measured or drawn in it.
-        geometry: of the image.
-        segmentation: the answer, once it is there.
+        prepared: input of the networks, freed after use.
+        image: stored image, if it is needed for preview or statistics.
+        geometry: geometry of the image.
+        segmentation: segmentation, once computed.
     """
 
     prepared: Prepared | None
@@ -42,17 +42,17 @@ def predict_cases(
     extras: Extras | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Exception]:
-    """Segment files. A case that fails is reported and left out; the others go on.
+    """Segment files. If a case fails, the others continue.
 
     Args:
-        predictor: the models.
-        cases: identifier -> its image files, one for each channel or one with all of them.
-        outputs: identifier -> file to write, whole or not at all; it gets the geometry of the case's first image to the bit.
-        extras: what else to write.
-        progress: shows the cases done; the tiles, where there is only one case.
+        predictor: predictor with the models.
+        cases: image files of each case, one per channel or one with all channels.
+        outputs: path of each case's segmentation, written atomically with exactly the geometry of the case's first image.
+        extras: outputs beside the segmentations.
+        progress: progress display over the cases, or over the tiles if there is only one case.
 
     Returns:
-        The cases that failed, with the reason of each.
+        The error of each case that failed.
     """
     extras, progress = extras or Extras(), progress or Silent()
     wanted = Wanted(probabilities=extras.probabilities, uncertainty=extras.uncertainty, roi=extras.roi)

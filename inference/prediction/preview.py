@@ -1,4 +1,4 @@
-"""A picture of a segmentation: slices of the image with the outlines of its labels."""
+"""Draw a segmentation as slices of the image with the outlines of its labels."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from configs.files import replacing
 
 COLUMNS = 6
 INCHES = 2.2
-LEGEND = 24  # labels at most: a longer legend would hide the picture
+LEGEND = 24  # labels at most, so that the legend does not hide the figure
 
 
 def montage(
@@ -26,21 +26,21 @@ def montage(
     spacing: Sequence[float] = (1.0, 1.0, 1.0),
     names: dict[int, str] | None = None,
 ) -> None:
-    """Draw the image in evenly spread slices across Z, one row for each segmentation, and save it as PNG.
+    """Draw evenly spaced slices of the image across Z, one row for each segmentation, and save them as PNG.
 
-    Slices span the part of Z where any segmentation has a label, or all of Z. Grey values run from the image's 1st to its 99th
-    percentile; X grows to the right and Y upwards.
+    Slices span the part of Z where any segmentation has a label, or all of Z if there is none. Grey values run from the image's 1st to
+    its 99th percentile; X increases to the right and Y upwards.
 
     Args:
-        image: (Z, Y, X).
-        labels: (Z, Y, X) label values with 0 for background, or several such segmentations to compare.
-        path: of the PNG; written whole or not at all.
-        titles: of the rows; none, or one for each segmentation.
-        spacing: mm (Z, Y, X), for the right proportions.
-        names: label value -> name, for the legend.
+        image: image (Z, Y, X).
+        labels: label values (Z, Y, X) with 0 for background, or several such segmentations to compare.
+        path: path to the PNG file, written atomically.
+        titles: titles of the rows; none, or one for each segmentation.
+        spacing: spacing (Z, Y, X) in mm, for correct proportions.
+        names: names of label values, for the legend.
 
     Raises:
-        ValueError: shapes or numbers of titles do not agree.
+        ValueError: a segmentation's shape differs from the image's, or the number of titles is wrong.
     """
     rows = [labels] if isinstance(labels, np.ndarray) else list(labels)
     if not rows or any(row.shape != image.shape for row in rows):

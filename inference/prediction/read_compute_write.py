@@ -1,7 +1,7 @@
-"""Three stages side by side - reading, computing, writing - with short queues between them, so that memory stays bounded.
+"""Read, compute and write in parallel, with short queues between the stages to bound memory.
 
-Whatever fails in one case is kept with its name, and the others go on. A stage that is waited for is watched: a thread that ends
-without a word is an error, never an endless wait.
+If a case fails, its error is recorded and the other cases continue. Waiting for a stage never blocks forever: a thread that has ended
+raises an error in those who wait for it.
 """
 
 import logging
@@ -13,19 +13,19 @@ from typing import Any, Generic, TypeVar
 
 A = TypeVar("A")
 B = TypeVar("B")
-WAIT = 0.5  # seconds between looks at the other stages while waiting for them
-LAST_WRITE = 60.0  # seconds that an interrupted run gives its last file
+WAIT = 0.5  # seconds between checks whether the other stage is alive
+LAST_WRITE = 60.0  # seconds for an interrupted run to finish writing its last file
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Stages(Generic[A, B]):
-    """What is done with a case.
+    """Functions of the three stages.
 
     Attributes:
-        read: case -> what the network needs. In a thread.
-        compute: case and that -> result. In the caller's thread.
-        write: case and result. In a thread.
+        read: function from a case to the input of `compute`, run in a thread.
+        compute: function from a case and its input to the result, run in the caller's thread.
+        write: function of a case and its result, run in a thread.
     """
 
     read: Callable[[str], A]
@@ -40,20 +40,20 @@ class StageEndedError(RuntimeError):
 def run_stages(
     cases: Iterable[str], stages: Stages[Any, Any], done: Callable[[], object] = lambda: None, ahead: int = 1
 ) -> dict[str, Exception]:
-    """Take every case through all stages.
+    """Run all stages for every case.
 
     Args:
-        cases: in order.
-        stages: see there.
-        done: called after each case that was computed or has failed before.
-        ahead: cases that are read before they are needed, and results that wait to be written.
+        cases: case identifiers in order.
+        stages: functions of the stages.
+        done: function called after each case that was computed or failed before.
+        ahead: number of cases to read in advance, and of results that may wait to be written.
 
     Returns:
-        The cases that failed, with the reason of each.
+        The error of each case that failed.
 
     Raises:
         StageEndedError: a thread was ended from outside.
-        KeyboardInterrupt: and whatever else interrupts the caller's thread; what is being written is finished first.
+        KeyboardInterrupt: or any other interruption of the caller's thread; the file being written is finished first.
     """
     names = list(cases)
     failures: dict[str, Exception] = {}
@@ -85,7 +85,7 @@ def run_stages(
 
 
 class _Channel:
-    """A queue of limited length that nobody waits at for ever."""
+    """A bounded queue that never blocks forever."""
 
     def __init__(self, length: int, stop: threading.Event):
         self._queue: queue.Queue[Any] = queue.Queue(length)
@@ -96,7 +96,7 @@ class _Channel:
         return self._stop.is_set()
 
     def put(self, item: Any, other: "_Worker | None" = None) -> None:
-        """Wait for room. `other` takes the items: an error where it has ended."""
+        """Put an item when there is room. Raise an error if `other`, which takes the items, has ended."""
         while not self.is_closed:
             try:
                 self._queue.put(item, timeout=WAIT)
@@ -107,7 +107,7 @@ class _Channel:
                 return
 
     def get(self, other: "_Worker | None" = None) -> Any:
-        """Wait for an item, or None once the channel is closed. `other` puts them: an error where it has ended."""
+        """Return an item, or None once the channel is closed. Raise an error if `other`, which puts the items, has ended."""
         while not self.is_closed:
             try:
                 return self._queue.get(timeout=WAIT)
@@ -136,7 +136,7 @@ def _write(stages: Stages[Any, Any], results: _Channel, failures: dict[str, Exce
             stages.write(case, result)
         except Exception as error:  # noqa: BLE001 - as above
             _note(failures, case, error)
-        del item, result  # not to be held while waiting for the next
+        del item, result  # freed while waiting for the next
 
 
 def _note(failures: dict[str, Exception], case: str, error: Exception) -> None:
@@ -145,20 +145,20 @@ def _note(failures: dict[str, Exception], case: str, error: Exception) -> None:
 
 
 class _Worker(threading.Thread):
-    """A thread that keeps what ended it."""
+    """A thread that keeps the exception that ended it."""
 
     def __init__(self, name: str, work: Callable[[], None]):
-        super().__init__(name=name, daemon=True)  # a read that never ends must not keep the process alive
+        super().__init__(name=name, daemon=True)  # a read that blocks must not keep the process alive
         self._work = work
         self.ended_by: BaseException | None = None
 
     def run(self) -> None:
         try:
             self._work()
-        except BaseException as error:  # noqa: BLE001 - raised by whoever waits for this thread
+        except BaseException as error:  # noqa: BLE001 - reported to whoever waits for this thread
             self.ended_by = error
 
     def check(self) -> None:
-        """Raise `StageEndedError` where the thread has ended."""
+        """Raise `StageEndedError` if the thread has ended."""
         if not self.is_alive():
             raise StageEndedError(f"the thread for {self.name} ended before its work was done") from self.ended_by

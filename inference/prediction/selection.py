@@ -1,4 +1,4 @@
-"""What was selected and why, as a file that se_predict follows."""
+"""The selection file, which says what was selected and why, and which se_predict follows."""
 
 import os
 from pathlib import Path
@@ -13,14 +13,14 @@ FILE = "selection.json"
 
 
 class ScoredCandidate(Value):
-    """One of the candidates.
+    """Scores of one candidate.
 
     Attributes:
-        name: models, and the checkpoint where it is not the final one.
+        name: names of the models, and the checkpoint unless it is the final one.
         dice: mean foreground Dice over all cases.
-        labels: label -> mean Dice; None where it is undefined.
-        behind: mean over cases by which it is behind the chosen one.
-        error: standard error of that mean, from the same cases; None with fewer than two.
+        labels: mean Dice of each label; None if undefined.
+        behind: mean difference to the chosen candidate over cases.
+        error: standard error of that mean; None with fewer than two cases.
     """
 
     name: str
@@ -31,7 +31,7 @@ class ScoredCandidate(Value):
 
 
 class RuleGain(Value):
-    """Mean Dice of a label before and after its rule, and the cases that gained and lost."""
+    """Mean Dice of a label before and after its rule, and the number of cases that gained and lost."""
 
     before: float
     after: float
@@ -40,19 +40,19 @@ class RuleGain(Value):
 
 
 class Selection(Value):
-    """How to predict.
+    """How to predict, and the comparison behind it.
 
     Attributes:
-        version: of this format.
-        models: folders, relative to this file; several are averaged.
-        folds: whose weights are averaged.
+        version: version of the file format.
+        models: model folders relative to this file; several are averaged.
+        folds: folds whose weights are averaged.
         checkpoint: `final` or `best`.
-        postprocessing: of the segmentations.
-        command: of se_predict, which does all this.
-        cases: validation cases on which the candidates were compared.
-        candidates: best first.
-        gains: of the postprocessing's rules, on the cases that chose them.
-        left_out: models that could not be compared, with the reason.
+        postprocessing: rules for the segmentations.
+        command: equivalent command line of se_predict.
+        cases: number of validation cases on which the candidates were compared.
+        candidates: candidates, best first.
+        gains: gains by the postprocessing rules, on the cases that chose them.
+        left_out: models that could not be compared, with reasons.
     """
 
     version: Literal[1] = 1
@@ -67,10 +67,10 @@ class Selection(Value):
     left_out: tuple[str, ...] = ()
 
     def model_folders(self, path: Path) -> list[Path]:
-        """The model folders, from where this selection's file lies."""
+        """Return the paths of the model folders, given the path of this selection file."""
         return [Path(os.path.normpath(path.parent / model)) for model in self.models]
 
 
 def relative_to_file(models: tuple[Path, ...], path: Path) -> tuple[str, ...]:
-    """Model folders as they are written into the file."""
+    """Return model folders relative to the selection file at `path`."""
     return tuple(Path(os.path.relpath(model.resolve(), path.resolve().parent)).as_posix() for model in models)

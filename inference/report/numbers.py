@@ -1,4 +1,4 @@
-"""Numbers as a report shows them."""
+"""Format the numbers of a report."""
 
 import math
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ from inference.report.trained import Fold
 
 @dataclass(frozen=True)
 class Timing:
-    """Of one fold.
+    """Time and memory of the training of one fold.
 
     Attributes:
-        fold: its name.
-        epochs: in the log.
-        total: seconds of all epochs, validation on patches included.
-        epoch: median seconds of one.
-        waiting: share of the training time spent waiting for data, mean over epochs.
-        skipped: steps left out as not finite.
-        memory: most bytes that the training process held at a time, or None where the log does not tell.
+        fold: name of the fold.
+        epochs: number of logged epochs.
+        total: seconds of all epochs, including validation on patches.
+        epoch: median seconds of an epoch.
+        waiting: share of the training time spent waiting for data, averaged over epochs; None if not logged.
+        skipped: number of steps skipped because a loss or gradient was not finite.
+        memory: peak memory of the training process in bytes; None if not logged.
     """
 
     fold: str
@@ -31,7 +31,7 @@ class Timing:
 
 
 def timing_of(fold: Fold) -> Timing | None:
-    """None where there is no log, or it tells no times."""
+    """Return time and memory from a fold's log, or None if it has no times."""
     log = fold.log
     if not len(log) or "seconds" not in log or log["seconds"].isna().all():
         return None
@@ -48,22 +48,22 @@ def timing_of(fold: Fold) -> Timing | None:
 
 
 def shown_number(value: float | None, digits: int = 3) -> str:
-    """With so many digits behind the point; a dash where there is none."""
+    """Format a number with this many decimals; a dash if it is undefined."""
     return "-" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
 
 
 def shown_interval(summary: Summary) -> str:
-    """The 95 % interval of a mean."""
+    """Format the 95 % interval of a mean."""
     return "-" if summary.interval is None else f"{summary.interval.low:.3f} to {summary.interval.high:.3f}"
 
 
 def in_thousands(number: int) -> str:
-    """Such as `135 k` or `31.2 M`."""
+    """Format a number like `135 k` or `31.2 M`."""
     return f"{number / 1e6:.3g} M" if number >= 1e6 else f"{number / 1e3:.3g} k"
 
 
 def in_time(seconds: float) -> str:
-    """A duration in two units at most, such as `2 h 5 min`."""
+    """Format a duration like `2 h 5 min`."""
     if seconds < 100:
         return f"{seconds:.3g} s"
     minutes = round(seconds / 60)
@@ -73,5 +73,5 @@ def in_time(seconds: float) -> str:
 
 
 def in_bytes(number: float) -> str:
-    """An amount of memory, such as `1.4 GB`."""
+    """Format an amount of memory like `1.4 GB`."""
     return f"{number / 1e9:.2g} GB" if number < 1e10 else f"{number / 1e9:.0f} GB"

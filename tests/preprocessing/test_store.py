@@ -56,7 +56,7 @@ def test_incomplete_cases_are_not_there(tmp_path, prepared):
     store.write("a", prepared, {}, key="k")
     (tmp_path / "a.b2nd").unlink()
     assert not store.is_current("a", "k")
-    with pytest.raises(InputError, match="not in .*Run se_plan_and_preprocess"):
+    with pytest.raises(InputError, match=r"not in .*Run se_plan_and_preprocess"):
         store.read("a")
     store.remove("a")
     assert list(tmp_path.iterdir()) == [] and store.identifiers() == []
