@@ -1,1 +1,1 @@
-"""Cases processed side by side, in local processes or on a cluster."""
+"""Process cases in parallel, in local processes or on a cluster."""

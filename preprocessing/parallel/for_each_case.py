@@ -1,7 +1,7 @@
-"""The same work for every case, in several processes or on a cluster: one case that fails does not stop the others.
+"""Process every case in parallel, in local processes or on a cluster, so that a failing case does not stop the others.
 
-A case that raises is reported with its reason when all others are done. When a worker process dies (for want of memory, say), the
-cases it may have been on are tried once more, each alone in a fresh process; the others go on.
+A case that raises is reported with its reason when all others are done. When a worker process dies, often because memory ran out,
+the cases in flight are tried once more, each alone in a fresh process, after the others.
 """
 
 import errno
@@ -25,19 +25,19 @@ from preprocessing.parallel.markers import InFlight, Watch, end_with, marking
 
 InputT = TypeVar("InputT")
 OutputT = TypeVar("OutputT")
-_Results = Generator[tuple[str, Any], None, None]  # case, and what came of it: a result or `_Failed`
-_MOST_DEATHS_BEFORE_A_CASE = 2  # workers that die before they begin a case will not do better the next time
+_Results = Generator[tuple[str, Any], None, None]  # case, and its result or `_Failed`
+_MOST_DEATHS_BEFORE_A_CASE = 2  # after which workers are not expected to start a case
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class _Failed:
-    """What a case raised, in plain values: not every error survives the way between processes.
+    """Failure of a case in plain values, because not every error can be pickled.
 
     Attributes:
-        reason: type and message.
-        faults: of an `InputError`.
-        is_disk_full: then the other cases need not be tried.
+        reason: type and message of the error.
+        faults: faults of an `InputError`.
+        is_disk_full: whether the disk is full, so that the other cases need not be tried.
     """
 
     reason: str
@@ -46,7 +46,7 @@ class _Failed:
 
     @classmethod
     def by(cls, error: Exception) -> "_Failed":
-        """Made of what was raised."""
+        """Return the failure for an error."""
         faults = error.faults if isinstance(error, InputError) else ()
         is_disk_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         return cls(f"{type(error).__name__}: {_brief(error)}", faults, is_disk_full)
@@ -54,7 +54,7 @@ class _Failed:
 
 @dataclass(frozen=True)
 class _Work:
-    """What to do with each case, how, and whether to begin no more."""
+    """Work to do for each case. `stop` is set to start no further cases."""
 
     function: Callable[[str, Any], Any]
     jobs: int
@@ -62,7 +62,7 @@ class _Work:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def calls(self, cases: Mapping[str, Any], folder: Path | None) -> Iterator[Any]:
-        """The calls for joblib, which asks for them as processes become free."""
+        """Yield the calls for joblib, which requests them as processes become free."""
         for identifier, value in cases.items():
             if self.stop.is_set():
                 return
@@ -77,20 +77,19 @@ def for_each_case(
     description: str,
     scheduler: str | None = None,
 ) -> Iterator[tuple[str, OutputT]]:
-    """Yield (identifier, `function(identifier, value)`) as the cases finish, in any order; raise at the end where some failed.
+    """Yield (identifier, `function(identifier, value)`) as the cases finish, in any order; raise at the end if some failed.
 
     Args:
-        function: can be pickled.
-        cases: identifier -> value.
-        jobs: processes, each with one thread; 1 works in this process.
-        progress: shown for each case.
-        description: of the work, for the bar and for errors.
-        scheduler: address of a Dask scheduler, whose workers then do the work instead of `jobs` processes.
+        function: picklable function of an identifier and a value.
+        cases: value of each case by identifier.
+        jobs: number of processes with one thread each; 1 works in this process.
+        progress: progress display over the cases.
+        description: name of the work, for the progress display and for errors.
+        scheduler: address of a Dask scheduler whose workers do the work instead of `jobs` processes.
 
     Raises:
-        InputError: all cases that failed did so by what they were given; all their faults are listed. Or the scheduler cannot
-            be reached.
-        RuntimeError: cases failed otherwise or were killed, each is named with its reason; the others were yielded before.
+        InputError: all failures are due to the input, and all faults are listed; or the scheduler cannot be reached.
+        RuntimeError: cases failed otherwise or were killed; each is named with its reason, and the others were yielded before.
     """
     work = _Work(function, max(1, min(jobs, len(cases))), description)
     if scheduler is not None:
@@ -108,7 +107,7 @@ def for_each_case(
             continue
         failures[identifier] = result
         if result.is_disk_full:
-            work.stop.set()  # the cases that remain would fail as well
+            work.stop.set()  # the remaining cases would fail as well
     _raise_failures(failures, done, len(cases))
 
 
@@ -118,7 +117,7 @@ def _in_turn(work: _Work, cases: Mapping[str, Any]) -> _Results:
 
 
 def _in_processes(work: _Work, cases: Mapping[str, Any]) -> _Results:
-    """All cases side by side; when a worker dies, those in flight are set aside, and tried alone when the others are done."""
+    """Process all cases in parallel. If a worker dies, the cases in flight are tried again alone when the others are done."""
     remaining, suspects, deaths = dict(cases), dict[str, Any](), 0
     with tempfile.TemporaryDirectory(prefix="se-unet-") as folder, Watch(Path(folder)) as watch:
         while remaining and not work.stop.is_set():
@@ -131,11 +130,13 @@ def _in_processes(work: _Work, cases: Mapping[str, Any]) -> _Results:
                 deaths = 0 if in_flight else deaths + 1
                 if deaths == _MOST_DEATHS_BEFORE_A_CASE:
                     raise RuntimeError(
-                        f"{work.description}: worker processes die before they begin a case ({_exits(error)})"
+                        f"{work.description}: worker processes die before they start a case ({_exits(error)})"
                     ) from error
                 named = ", ".join(map(str, in_flight)) or "none"
                 _logger.warning(
-                    "%s: a worker process was killed. Cases in flight, to be tried again alone: %s", work.description, named
+                    "%s: a worker process was killed. Cases in flight, which will be tried again alone: %s",
+                    work.description,
+                    named,
                 )
                 suspects |= {case.identifier: remaining.pop(case.identifier) for case in in_flight}
         for identifier, value in suspects.items():
@@ -143,14 +144,14 @@ def _in_processes(work: _Work, cases: Mapping[str, Any]) -> _Results:
 
 
 def _alone(work: _Work, identifier: str, value: Any, folder: Path, watch: Watch) -> tuple[str, Any]:
-    """One case in a fresh process, with all memory for itself."""
+    """Process one case in a fresh process with all available memory."""
     try:
-        [(_, result)] = _side_by_side(work, {identifier: value}, 2, folder)  # two, as one would be this very process
+        [(_, result)] = _side_by_side(work, {identifier: value}, 2, folder)  # two, since one would run in this process
     except TerminatedWorkerError as error:
         seen = [str(case) for case in _after_death(watch, {identifier: value})] or [f"`{identifier}`"]
         reason = (
-            f"its worker process was killed twice, the second time alone: {seen[0]}; {_exits(error)}. "
-            "SIGKILL mostly means that memory ran out: free some, or leave the case out"
+            f"the worker process was killed twice, the second time alone: {seen[0]}; {_exits(error)}. "
+            "SIGKILL usually means that memory ran out. Free memory, or remove the case"
         )
         return identifier, _Failed(reason)
     return identifier, result
@@ -163,7 +164,7 @@ def _side_by_side(work: _Work, cases: Mapping[str, Any], jobs: int, folder: Path
 
 
 def _after_death(watch: Watch, cases: Mapping[str, object]) -> list[InFlight]:
-    """The cases that workers were on; a death takes all workers of its pool along."""
+    """Return the cases in flight; if a worker dies, all workers of its pool are stopped."""
     in_flight = [case for case in watch.in_flight() if case.identifier in cases]
     watch.clear()
     return in_flight
@@ -194,7 +195,7 @@ def _call(
     with marking(folder, identifier):
         try:
             return identifier, function(identifier, value)
-        except Exception as error:  # noqa: BLE001 - one case must not stop the others; all reasons are raised together
+        except Exception as error:  # noqa: BLE001 - one case must not stop the others; all reasons are reported together
             _logger.debug("case %s\n%s", identifier, traceback.format_exc())
             return identifier, _Failed.by(error)
 
@@ -216,7 +217,7 @@ def _raise_failures(failures: Mapping[str, _Failed], done: int, total: int) -> N
     if full:
         raise RuntimeError(f"the disk is full: {full}. {done} of {total} cases are done; free some space and run again")
     reasons = "; ".join(f"case `{identifier}`: {failure.reason}" for identifier, failure in failures.items())
-    raise RuntimeError(f"{len(failures)} of {total} cases failed: {reasons}. All others are done; run again to complete")
+    raise RuntimeError(f"{len(failures)} of {total} cases failed: {reasons}. All others are done; run again to complete them")
 
 
 def _brief(error: BaseException) -> str:
@@ -224,6 +225,6 @@ def _brief(error: BaseException) -> str:
 
 
 def _exits(error: TerminatedWorkerError) -> str:
-    """What the library says of how the processes ended."""
+    """Return the exit codes of the workers, from joblib's message."""
     found = re.search(r"exit codes of the workers are (\{[^}]*\})", str(error))
     return f"exit codes {found[1]}" if found else _brief(error)

@@ -1,7 +1,7 @@
-"""Which case each worker process is on, and how much memory it takes: so that a killed worker's case can be named.
+"""Record which case each worker process is working on and how much memory it takes, to name the case if the worker is killed.
 
-A worker writes a small file when it begins a case and deletes it when the case is done or has failed. Files that are left after a
-worker died name the cases that were in flight.
+A worker writes a small file when it starts a case and deletes it at the end, even if the case fails. Files that are left after a
+worker died name the cases in flight.
 """
 
 import json
@@ -18,15 +18,15 @@ import psutil
 
 from preprocessing.parallel.memory import available_bytes
 
-_PARENT_SECONDS = 1.0  # between two looks at the parent process
-_watched: list[int] = []  # of this process: whom it works for
+_PARENT_SECONDS = 1.0  # between checks of the parent process
+_watched: list[int] = []  # parents that this process watches
 
 
 def end_with(parent: int) -> None:
-    """In a worker: end this process within seconds after `parent` has gone. May be called again and again.
+    """Make a worker exit within seconds after its parent process died. Repeated calls have no effect.
 
     Args:
-        parent: the process that started this one; nothing is done where that is another one.
+        parent: identifier of the process that started this one; nothing happens if it is another process.
     """
     if os.name != "posix" or parent in _watched or os.getppid() != parent:
         return
@@ -35,24 +35,24 @@ def end_with(parent: int) -> None:
 
 
 def _follow(parent: int) -> None:
-    """A process whose parent has died gets another one."""
+    """Wait until the system assigns another parent, which means that the parent died, and exit."""
     while os.getppid() == parent:
         time.sleep(_PARENT_SECONDS)
     os._exit(1)
 
 
-_SECONDS = 0.25  # between two looks at the workers' memory
+_SECONDS = 0.25  # between measurements of the workers' memory
 
 
 @dataclass(frozen=True)
 class InFlight:
-    """A case that was being worked on when a worker died.
+    """A case that was being processed when a worker died.
 
     Attributes:
-        identifier: of the case.
-        process: that worked on it.
-        memory: bytes of that process when last seen, or None where it died before that.
-        available: bytes that were free then, or None.
+        identifier: case identifier.
+        process: identifier of the process that worked on it.
+        memory: memory of that process in bytes when last measured; None if it was not measured.
+        available: available memory in bytes at that time, or None.
     """
 
     identifier: str
@@ -64,14 +64,14 @@ class InFlight:
         if self.memory is None or self.available is None:
             return f"`{self.identifier}` (process {self.process})"
         return (
-            f"`{self.identifier}` (process {self.process}, at {self.memory / 1e6:.0f} MB when last seen, "
-            f"with {self.available / 1e6:.0f} MB free)"
+            f"`{self.identifier}` (process {self.process}, at {self.memory / 1e6:.0f} MB when last measured, "
+            f"with {self.available / 1e6:.0f} MB available)"
         )
 
 
 @contextmanager
 def marking(folder: Path | None, identifier: str) -> Iterator[None]:
-    """In a worker: the case is in flight while the block runs. Without a folder, nothing is written."""
+    """Mark the case as in flight while the block runs in a worker. Without a folder, nothing is written."""
     if folder is None:
         yield
         return
@@ -86,11 +86,11 @@ def marking(folder: Path | None, identifier: str) -> Iterator[None]:
 
 
 class Watch:
-    """In the parent: follows the memory of the workers that marked a case in `folder`, in a thread of its own."""
+    """Measures, in a thread of the parent process, the memory of the workers that marked a case in `folder`."""
 
     def __init__(self, folder: Path):
         self._folder = folder
-        self._memory: dict[int, tuple[int, int]] = {}  # process -> its bytes, bytes that were free
+        self._memory: dict[int, tuple[int, int]] = {}  # process -> its memory and the available memory, in bytes
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
 
@@ -103,7 +103,7 @@ class Watch:
         self._thread.join()
 
     def in_flight(self) -> list[InFlight]:
-        """The cases that are marked now."""
+        """Return the cases that are marked now."""
         found = []
         for identifier, process in self._marked():
             memory, available = self._memory.get(process, (None, None))
@@ -111,14 +111,14 @@ class Watch:
         return sorted(found, key=lambda case: case.identifier)
 
     def clear(self) -> None:
-        """Forget all marks, after the workers have died."""
+        """Delete all marks after the workers have died."""
         for path in self._folder.glob("*.case"):
             path.unlink(missing_ok=True)
 
     def _marked(self) -> list[tuple[str, int]]:
         marked = []
         for path in self._folder.glob("*.case"):
-            with suppress(OSError, ValueError):  # it is being written, or deleted
+            with suppress(OSError, ValueError):  # the file is being written or deleted
                 content = json.loads(path.read_text(encoding="utf-8"))
                 marked.append((str(content["identifier"]), int(content["process"])))
         return marked

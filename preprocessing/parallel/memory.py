@@ -1,4 +1,4 @@
-"""Memory that is free, and how many processes fit into it."""
+"""Available memory, and the number of processes that fit into it."""
 
 import logging
 import math
@@ -7,54 +7,54 @@ from pathlib import Path
 import joblib
 import psutil
 
-WORKER_BYTES = 400 * 2**20  # what a process takes before it reads a case: the interpreter and its libraries
-_SHARE = 0.8  # of the free memory; the rest is for the page cache and for estimates that are too low
+WORKER_BYTES = 400 * 2**20  # memory of a process before it reads a case, for the interpreter and its libraries
+_SHARE = 0.8  # of the available memory; the rest is for the page cache and for low estimates
 _CONTROL_GROUP = Path("/sys/fs/cgroup")
 _logger = logging.getLogger(__name__)
 
 
 def available_bytes(control_group: Path = _CONTROL_GROUP) -> int:
-    """Memory that new work may take: of the machine, or of the container where that is less.
+    """Return the available memory in bytes, of the machine or of the container if that is less.
 
     Args:
-        control_group: folder of Linux's control group (version 2), which states a container's limit.
+        control_group: folder of the Linux control group (version 2), which has a container's limit.
     """
     free = int(psutil.virtual_memory().available)
     try:
         limit = (control_group / "memory.max").read_text().strip()
         used = int((control_group / "memory.current").read_text())
         reclaimable = _statistic(control_group / "memory.stat", "inactive_file")
-    except (OSError, ValueError):  # no such control group
+    except (OSError, ValueError):  # there is no such control group
         return free
     return free if limit == "max" else max(0, min(free, int(limit) - used + reclaimable))
 
 
 def case_bytes(voxels: int, channels: int) -> int:
-    """About what work on a case takes: measured on CT and MR cases, and rounded up.
+    """Estimate the memory in bytes to process a case, measured on CT and MR cases and rounded up.
 
     Args:
-        voxels: of one channel; to prepare a case, those of the stored and of the resampled image together.
-        channels: of the image.
+        voxels: number of voxels of one channel; for preprocessing, of the stored and the resampled image together.
+        channels: number of channels.
     """
     return 64 * 2**20 + voxels * (10 * channels + 6)
 
 
 def choose_jobs(wanted: int | None, largest: int, description: str) -> int:
-    """Processes to work with: as wanted, or else one for each processor and no more than fit into memory.
+    """Return the number of processes: as requested, or one per processor but no more than fit into memory.
 
-    A number that the user gave is kept; where it does not fit, that is logged as a warning.
+    A requested number is kept; a warning is logged if it may not fit.
 
     Args:
-        wanted: the user's number, or None.
-        largest: bytes that the largest case may take, beyond the process itself.
-        description: of the work, for the log.
+        wanted: requested number, or None.
+        largest: memory in bytes that the largest case may take beyond the process itself.
+        description: name of the work, for the log.
     """
     available = available_bytes()
     fitting = max(1, math.floor(_SHARE * available / (WORKER_BYTES + largest)))
-    sizes = f"the largest case takes about {largest / 1e9:.1f} GB and {available / 1e9:.1f} GB are free"
+    sizes = f"the largest case takes about {largest / 1e9:.1f} GB and {available / 1e9:.1f} GB are available"
     if wanted is not None:
         if wanted > fitting:
-            _logger.warning("%s: --jobs %d may be too many: %s, which is enough for %d", description, wanted, sizes, fitting)
+            _logger.warning("%s: --jobs %d may be too many: %s, enough for %d", description, wanted, sizes, fitting)
         return wanted
     processors = int(joblib.cpu_count())
     if fitting < processors:

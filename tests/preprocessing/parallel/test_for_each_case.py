@@ -64,7 +64,7 @@ def test_a_failing_case_is_named_with_its_reason_and_the_others_are_done(jobs):
     results, error = collect(partial(fail, error=ValueError("too\nsmall")), jobs=jobs)
     assert set(results) == set("abdefgh")
     assert type(error) is RuntimeError
-    assert str(error) == "1 of 8 cases failed: case `c`: ValueError: too small. All others are done; run again to complete"
+    assert str(error) == "1 of 8 cases failed: case `c`: ValueError: too small. All others are done; run again to complete them"
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -107,14 +107,16 @@ def test_a_case_whose_process_dies_once_is_tried_again(tmp_path, caplog):
     results, error = collect(partial(die, folder=tmp_path, times=1))
     assert error is None and results == {identifier: 2 * value for identifier, value in CASES.items()}
     (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert "a worker process was killed. Cases in flight, to be tried again alone:" in warning and "`c` (process " in warning
+    assert (
+        "a worker process was killed. Cases in flight, which will be tried again alone:" in warning and "`c` (process " in warning
+    )
 
 
 @killing
 def test_a_case_whose_process_dies_again_is_named_and_the_others_are_done(tmp_path):
     results, error = collect(partial(die, folder=tmp_path, times=2))
     assert set(results) == set("abdefgh")
-    assert "1 of 8 cases failed: case `c`: its worker process was killed twice, the second time alone: `c` (process" in str(error)
+    assert "1 of 8 cases failed: case `c`: the worker process was killed twice, the second time alone: `c` (process" in str(error)
     assert "SIGKILL" in str(error) and "All others are done" in str(error)
     assert len(list(tmp_path.iterdir())) == 2
 

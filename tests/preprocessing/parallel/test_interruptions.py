@@ -51,7 +51,7 @@ def test_a_killed_worker_costs_its_case_only_and_a_rerun_completes_it(tmp_path, 
     plan, folder = plan_for(dataset), tmp_path / "store"
     with monkeypatch.context() as patched:
         patched.setattr(preprocessing.run, "_preprocess_case", preprocess_and_die)
-        with pytest.raises(RuntimeError, match="1 of 5 cases failed: case `case_1`: its worker process was killed twice"):
+        with pytest.raises(RuntimeError, match="1 of 5 cases failed: case `case_1`: the worker process was killed twice"):
             preprocess_dataset(dataset, plan, CONFIGURATION, folder, jobs=2)
     store = CaseStore(folder)
     assert store.identifiers() == ["case_0", "case_2", "case_3", "case_4"]
