@@ -218,5 +218,5 @@ def test_other_errors_are_raised_at_once() -> None:
 def test_members_need_weights() -> None:
     member = Member(asymmetric(), WholeImage(torch.zeros(1, 8, 8, 8)), (8, 8, 8), (), (None, None, None), 0.0)
     for members in ([], [member]):
-        with pytest.raises(ValueError, match="one is positive"):
+        with pytest.raises(ValueError, match="at least one positive"):
             list(blend(members, (8, 8, 8), 3, Blending(), Capacity.of(CPU)))

@@ -51,7 +51,7 @@ DAMAGE = {
     "missing label": (lambda folder: (folder / "labelsTr/case_1.nii.gz").unlink(), "label file .* does not exist"),
     "unnamed value": (
         lambda folder: with_labels(folder, unknown_value()),
-        r"the label value 5, which .* does not name .*0, 1, 2",
+        r"does not name the label value 5 .*0, 1, 2",
     ),
     "shape": (
         lambda folder: with_labels(folder, labels((10, 12, 15))),
@@ -72,7 +72,7 @@ DAMAGE = {
     "infinite": (lambda folder: with_image(folder, broken(-np.inf)), "1 of 1680 voxels of channel 0 are NaN or infinite"),
     "given twice": (lambda folder: save(folder / "imagesTr/case_1_0000.nii", image(9)), "given twice"),
     "channels": (lambda folder: with_image(folder, image(9, (10, 12, 14, 2))), "has 2 channels, but `dataset.json` names 1"),
-    "duplicate": (lambda folder: with_image(folder, image(0)), "`case_0`, `case_1`: their images are the same"),
+    "duplicate": (lambda folder: with_image(folder, image(0)), "`case_0`, `case_1`: the images are identical"),
     "fractions": (lambda folder: with_labels(folder, labels() * 0.5), "whole numbers"),
     "flat": (lambda folder: with_image(folder, image(9, (10, 12))), r"its shape is \(10, 12\)"),
     "zero spacing": (lambda folder: zero_spacing(folder / "imagesTr/case_1_0000.nii.gz"), r"spacing must be .*0\.0"),
@@ -135,7 +135,7 @@ def test_labels_outside_of_the_image_are_a_warning(tmp_path):
     empty[:5] = 0
     with_image(folder, empty)
     (warning,) = validate(scan_dataset(folder))
-    assert "168 of 336 labelled voxels lie where the image is 0" in warning.problem
+    assert "168 of 336 labelled voxels lie in the zero margin" in warning.problem
 
 
 def _mean(case):
