@@ -181,7 +181,7 @@ def test_after_the_tiles_the_sums_move_and_then_it_is_over(caplog: pytest.LogCap
     with caplog.at_level(logging.WARNING):
         assert [capacity.shrink() for _ in range(4)] == [True, True, True, False]
     assert capacity.tile_batch == 1 and capacity.accumulate_on_host and capacity.sums_device == CPU
-    assert caplog.text.count("tiles at a time") == 2 and caplog.text.count("host's memory") == 1
+    assert caplog.text.count("tiles at a time") == 2 and caplog.text.count("in host memory") == 1
 
 
 def test_a_tile_that_failed_half_way_is_not_added_twice() -> None:
