@@ -148,7 +148,7 @@ class ScaleFamily:
         return LowPassDown(widths, config.strides[stage], config.border)
 
 
-WIDEST_LOWPASS, NARROWEST_LOWPASS = 1.4, 0.8  # voxels of the finer grid; see docs/scale_equivariance.md
+WIDEST_LOWPASS, NARROWEST_LOWPASS = 1.4, 0.8  # voxels of the finer grid; see docs/explanation/scale_equivariance.md
 
 
 def stage_spacing(config: NetworkConfig, stage: int) -> tuple[float, float, float]:

@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     settings.add_argument(
         "--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="any other setting, such as momentum=0.95"
     )
-    parts = parser.add_argument_group("custom parts", "named MODULE:CLASS; the module is imported (see docs/training.md)")
+    parts = parser.add_argument_group("custom parts", "named MODULE:CLASS and imported (see docs/how_to/extend.md)")
     for part in _PARTS:
         parts.add_argument(f"--{part}-class", metavar="MODULE:CLASS", help=f"custom {part} class")
     modes = parser.add_mutually_exclusive_group()

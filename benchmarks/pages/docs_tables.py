@@ -23,7 +23,7 @@ from configs.files import read_json, write_text
 
 ROOT = Path(__file__).parents[2]
 MEASURED = ROOT / "docs" / "measurements"
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 PLACE = re.compile(r"(?P<head><!-- table: (?P<name>\w+) -->\n).*?(?P<tail><!-- end of table -->)", re.DOTALL)
 
 

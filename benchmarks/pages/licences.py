@@ -1,6 +1,6 @@
 """The licences of all libraries that come with the software, from what is installed.
 
-python -m benchmarks.pages.licences            # fill in the tables of docs/licences.md
+python -m benchmarks.pages.licences            # fill in the tables of docs/reference/licences.md
 python -m benchmarks.pages.licences --check    # only say what is not allowed, or not in the tables; exit code 1 where there is something
 
 Made where `pip install -c constraints.txt` was, with PyTorch's build for CPUs.
@@ -16,10 +16,10 @@ from packaging.utils import canonicalize_name
 from benchmarks.pages.dependencies import ROOT, Library, declared, optional, with_all_they_bring
 from configs.files import write_text
 
-PAGE = ROOT / "docs" / "licences.md"
+PAGE = ROOT / "docs" / "reference" / "licences.md"
 PLACE = re.compile(r"(<!-- licences: (\w+) -->\n).*?(<!-- end of licences -->)", re.DOTALL)
 EXTRAS = ("dask", "onnx")  # those that are installed for the tests
-# With PyTorch's builds for GPUs; docs/licences.md says so.
+# With PyTorch's builds for GPUs; docs/reference/licences.md says so.
 OF_GPU_BUILDS = re.compile(r"nvidia-|cuda-|triton$")
 
 PERMISSIVE = frozenset(

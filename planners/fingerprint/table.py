@@ -14,7 +14,7 @@ AXES = ("z", "y", "x")
 
 
 def fingerprint_table(fingerprint: Fingerprint) -> "pd.DataFrame":
-    """One row for each case, its index; see `docs/data.md` for the columns."""
+    """One row for each case, its index; see `docs/reference/files.md` for the columns."""
     import pandas as pd
 
     rows = {identifier: _row(case) for identifier, case in fingerprint.cases.items()}

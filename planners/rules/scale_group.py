@@ -42,7 +42,7 @@ def choose_scale_group(
     number: int | Literal["spread"] | None = None,
     step: float | None = None,
 ) -> Decision[ScaleGroup]:
-    """One scale unless more are asked for: at equal cost several learned worse in all that was measured (`docs/learning.md`).
+    """One scale unless more are asked for: at equal cost several learned worse here (`docs/explanation/choosing_the_architecture.md`).
 
     By the spread of sizes it is one scale where they hardly vary, else `1 + 1.5 R` scales, rounded, 2 to 5, for R octaves, at most 2: half
     of the range is left to the network's own levels and to augmentation. A group that would leave too few channels is smaller.

@@ -5,7 +5,7 @@ D^n a derivative of orders n = (n_z, n_y, n_x). Taps `h` act by correlation, as 
 `sum_u h(u) e^{iwu}`, to be compared with `(i w s)^n exp(-w^2 s^2 / 2)`.
 
 Sampling the functions fails for s below 0.6 voxel and truncating them needs 6 s + 1 taps; fitting is good for any width, spacing and
-number of taps. The approach follows the measurements in `docs/scale_equivariance.md`.
+number of taps. The approach follows the measurements in `docs/explanation/scale_equivariance.md`.
 """
 
 import math

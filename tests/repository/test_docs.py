@@ -11,7 +11,9 @@ import pytest
 
 from tests.repository.test_imports import PACKAGES, ROOT
 
-PAGES = sorted([*(ROOT / "docs").glob("*.md"), *(ROOT / name for name in ("README.md", "CONTRIBUTING.md"))])
+DOCS = ROOT / "docs"
+PAGES = sorted([*DOCS.rglob("*.md"), *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md"))])
+by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 PARSERS = {
     "se_plan_and_preprocess": "planners.cli:_parser",
     "se_train": "trainers.cli:_parser",
@@ -23,7 +25,7 @@ PARSERS = {
 }
 COMMON = {"--help", "--verbose", "--quiet"}
 FOREIGN = re.compile(r"nnUNet|torchrun|#SBATCH|\bdask\b|\bpip\b|benchmarks\.|\bgit\b|pytest|scontrol|\bchromium\b")
-FILE = re.compile(rf"`((?:docs|tests|benchmarks|{'|'.join(PACKAGES)})/[\w./-]+\.(?:md|py|json|svg|csv))`")
+FILE = re.compile(rf"`((?:docs|tests|benchmarks|{'|'.join(PACKAGES)})/[\w./-]+\.(?:md|py|json|svg|csv|ipynb))`")
 LINK = re.compile(r"\]\(([^)\s#]+)(?:#[^)]*)?\)")
 
 
@@ -91,7 +93,7 @@ def does_parse(line: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@by_page
 def test_links_and_files_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     links = [link for link in LINK.findall(text) if not link.startswith(("http:", "https:"))]
@@ -100,25 +102,35 @@ def test_links_and_files_exist(page: Path) -> None:
     assert not missing
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@by_page
 def test_options_exist(page: Path) -> None:
     assert not wrong_options(page.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@by_page
 def test_whole_commands_are_taken(page: Path) -> None:
     lines = examples(page.read_text(encoding="utf-8"))
     assert [line for line in lines if not does_parse(line)] == []
 
 
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: str(page.relative_to(DOCS)))
+def test_links_stay_within_the_site(page: Path) -> None:
+    links = [link for link in LINK.findall(page.read_text(encoding="utf-8")) if not link.startswith(("http:", "https:"))]
+    assert [link for link in links if not (page.parent / link).resolve().is_relative_to(DOCS)] == []
+
+
 def test_every_page_is_named_where_readers_begin() -> None:
-    begin = " ".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "README.md", *ROOT.glob("*.md")))
-    named = {Path(name).name for name in (*LINK.findall(begin), *FILE.findall(begin))}
-    assert named >= {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    pages = {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")} - {"README.md"}
+    assert set(LINK.findall((DOCS / "README.md").read_text(encoding="utf-8"))) >= pages
+    assert set(re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)) >= pages
+
+
+def test_folders_of_pages_are_small() -> None:
+    assert max(len(list(folder.iterdir())) for folder in (DOCS, *DOCS.glob("*_*"), DOCS / "reference", DOCS / "explanation")) <= 15
 
 
 def test_every_command_is_shown() -> None:
-    text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    text = (DOCS / "reference" / "commands.md").read_text(encoding="utf-8")
     assert {line.split()[0] for line in examples(text)} == set(PARSERS)
 
 
