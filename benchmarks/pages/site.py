@@ -13,7 +13,14 @@ from urllib.parse import unquote, urlsplit
 
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "site"
-RESOURCES = {"script": "src", "img": "src", "iframe": "src", "source": "src", "link": "href", "object": "data"}  # tag -> attribute
+RESOURCES = {
+    "script": "src",
+    "img": "src",
+    "iframe": "src",
+    "source": "src",
+    "link": "href",
+    "object": "data",
+}  # tag -> attribute
 
 
 class Links(HTMLParser):

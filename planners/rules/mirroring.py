@@ -7,7 +7,7 @@ from planners.rules.decision import Decision
 
 
 def choose_test_scales() -> Decision[tuple[float, ...]]:
-    """The image as it is: a mean over sizes costs three times the time, and scored lower even where sizes vary (`docs/explanation/evidence.md`)."""
+    """Return the image as it is: a mean over sizes takes three times as long and scored lower (`docs/explanation/evidence.md`)."""
     remedy = "`se_predict --scale-weights confidence` is there for images whose structures have other sizes than in training"
     return Decision((1.0,), f"No test-time scale ensembling: at the sizes of training it did not pay; {remedy}.")
 
