@@ -100,4 +100,4 @@ def choose_variants(model: Model, options: PredictionOptions) -> Variants:
         return Variants(options.mirror, asked or SEARCHED, by_confidence=True)
     if kept is not None and asked in (None, kept.scales) and options.scale_weights is None:
         return Variants(options.mirror, kept.scales, kept.weights)
-    return Variants(options.mirror, asked or model.network_plan.test_scales, options.scale_weights)
+    return Variants(options.mirror, asked or model.plan.network.test_scales, options.scale_weights)

@@ -157,7 +157,7 @@ class Predictor:
     def prepare(self, image: NDArray[np.float32], geometry: Geometry, where: str = "the image") -> Prepared:
         """The part of `segment` before the networks. Arguments and errors as there."""
         raise_faults(image_faults(where, image, self.description))
-        made = [preprocess(image, None, geometry, model.configuration, model.plan.orientation) for model in self.models]
+        made = [preprocess(image, None, geometry, model.plan.configuration, model.plan.orientation) for model in self.models]
         first = None if self._first_stage is None else self._first_stage.prepare(image, geometry, where)
         return Prepared(tuple(torch.from_numpy(one.image) for one in made), tuple(one.trace for one in made), first)
 
@@ -182,7 +182,7 @@ class Predictor:
         indices = to_class_indices(labels, self.description)
         images = []
         for image, trace, model in zip(prepared.images, prepared.traces, self.models, strict=True):
-            if model.configuration.previous is None:
+            if model.plan.configuration.previous is None:
                 images.append(image)
                 continue
             channels = cascade_channels(indices, trace, self.description)
@@ -194,7 +194,7 @@ class Predictor:
         model = self.models[position]
         onwards = resampling_matrices(trace.resampled_shape, trace.box.shape, LABEL_ORDER, trace.separate_axis)
         image = image.to(self.device)
-        return make_members(self.networks[position], image, model.network_plan, self._variants(position, image), onwards)
+        return make_members(self.networks[position], image, model.plan.network, self._variants(position, image), onwards)
 
     def _variants(self, position: int, image: Tensor) -> Variants:
         """In which one model sees an image; its weights may depend on the image."""
@@ -203,7 +203,7 @@ class Predictor:
         if not variants.by_confidence:
             return variants
         network = self.networks[position][0]
-        weights = confident_weights(network, image, model.network_plan, variants.scales, self._blending, self._capacity)
+        weights = confident_weights(network, image, model.plan.network, variants.scales, self._blending, self._capacity)
         return replace(variants, weights=weights)
 
 

@@ -110,7 +110,7 @@ def _tuple(value: Any) -> Any:
 
 
 def _plan_and_preprocess(command: PlanCommand) -> None:
-    from configs.folders import dataset_name
+    from configs.folders import DatasetFolder, dataset_name
     from configs.run_log import digest
     from planners.run import plan_and_preprocess
 
@@ -126,7 +126,8 @@ def _plan_and_preprocess(command: PlanCommand) -> None:
         progress=Bar(command.quiet),
         scheduler=command.scheduler,
     )
-    logging.getLogger(__name__).debug("%s: SHA-256 %s", folder / "plan.json", digest(folder / "plan.json"))
+    file = DatasetFolder(folder).plan
+    logging.getLogger(__name__).debug("%s: SHA-256 %s", file, digest(file))
     if not command.quiet:
         _print_plan(plan)
         print(f"\nThe plan and the preprocessed cases are in {command.work / plan.dataset.name}")

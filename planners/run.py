@@ -6,6 +6,7 @@ from pathlib import Path
 
 from configs.errors import Fault, InputError
 from configs.fingerprint import Fingerprint
+from configs.folders import DatasetFolder
 from configs.plan import Plan
 from configs.progress import Progress, Silent
 from planners.fingerprint.measure import make_fingerprint
@@ -60,16 +61,16 @@ def plan_and_preprocess(
     raw = scan_dataset(dataset)
     fingerprint = make_fingerprint(raw, choose_jobs(jobs, largest_case_bytes(raw), "Validating"), progress, scheduler)
     plan = make_plan(raw.description, fingerprint, options)
-    folder = Path(work) / raw.description.name
-    raw.description.write(folder / "dataset.json")
-    fingerprint.write(folder / "fingerprint.json")
-    write_fingerprint_table(folder / "fingerprint.csv", fingerprint)
-    plan.write(folder / "plan.json")
-    report = write_report(folder, raw, fingerprint, plan)
-    _logger.info("Wrote %s and %s", folder / "plan.json", report)
+    folder = DatasetFolder(Path(work) / raw.description.name)
+    raw.description.write(folder.description)
+    fingerprint.write(folder.fingerprint)
+    write_fingerprint_table(folder.fingerprint_table, fingerprint)
+    plan.write(folder.plan)
+    report = write_report(folder.path, raw, fingerprint, plan)
+    _logger.info("Wrote %s and %s", folder.plan, report)
     if not plan_only:
         for configuration in [name for name, planned in plan.configurations.items() if not planned.cases_of]:
-            store = folder / "preprocessed" / configuration
+            store = folder.prepared(configuration)
             fitting = choose_jobs(
                 jobs, _largest_prepared_bytes(fingerprint, plan, configuration), f"Preprocessing {configuration}"
             )

@@ -94,4 +94,4 @@ def load_weights(network: nn.Module, path: Path) -> None:
     network.load_state_dict(tensors)
 
 
-_REMEDY = "Use the weights together with the plan.json of the same model"
+_REMEDY = "Use the weights together with the plan of the same model"

@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--configuration", default="3d_fullres", help="configuration of the plan (default: %(default)s)")
     parser.add_argument("--fold", type=_fold, default=0, help="number of the fold, from 0, or all (default: %(default)s)")
     parser.add_argument("--tag", help="suffix of the model's name that distinguishes trainings with other settings")
-    settings = parser.add_argument_group("settings", "all settings are recorded in the model's training.json")
+    settings = parser.add_argument_group("settings", "all settings are recorded with the model")
     settings.add_argument("--preset", help="default, quick, or a JSON file of settings (default: default)")
     settings.add_argument("--epochs", type=int, help="number of epochs")
     settings.add_argument("--iterations", type=int, help="training steps per epoch")

@@ -208,7 +208,7 @@ class Trainer:
         if value is not None and not math.isnan(value) and (state.best is None or value > state.best):
             state.best = value
             if rank() == 0:
-                save_weights(parts.learner.kept, parts.job.place.folder.best_weights)
+                save_weights(parts.learner.kept, parts.job.fold.weights("best"))
 
     def _next_batch(self) -> Batch:
         try:
@@ -234,7 +234,7 @@ class Trainer:
         """Write the table, and from time to time the picture."""
         if not self._history.rows or rank() > 0:
             return
-        records = self._parts.job.place.folder.records
+        records = self._parts.job.fold.records
         self._history.write_table(records.log)
         if is_last or time.monotonic() - self._pictured > _PICTURE_SECONDS:
             self._history.write_picture(records.picture)

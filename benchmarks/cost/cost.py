@@ -29,7 +29,7 @@ from benchmarks.common.figures import svg_axes
 from benchmarks.common.rounds import Action, describe_device, median_ratio, peak_memory, resident_bytes, time_in_turn
 from benchmarks.common.tables import text_table, write_csv
 from configs.files import write_json
-from configs.plan import NetworkPlan, Plan
+from configs.plan import ModelPlan, NetworkPlan
 from configs.training import TrainingConfig
 from inference import PredictionOptions, Predictor
 from inference.device import choose_device
@@ -87,7 +87,7 @@ class Contender:
         device: where it runs.
     """
 
-    plan: Plan
+    plan: ModelPlan
     batch: int
     image: tuple[Path, ...]
     device: str
@@ -95,7 +95,7 @@ class Contender:
     @property
     def planned(self) -> NetworkPlan:
         """Patch, batch and network."""
-        return Model(self.plan, {}).network_plan
+        return self.plan.network
 
     def training_step(self) -> Action:
         """A step on random patches."""

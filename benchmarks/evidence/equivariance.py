@@ -137,7 +137,7 @@ def to_measure(arguments: argparse.Namespace) -> Iterator[tuple[Row, Callable[[]
 
 def name_of(model: TrainedModel) -> str:
     """Dataset and folder of a trained model, and the number of its scales where it has several."""
-    folder, group = model.folder.resolve(), model.planned.network.network.scale_group
+    folder, group = model.folder.resolve(), model.plan.network.network.scale_group
     scales = f", {group.number} scales" if group and group.number > 1 else ""
     return f"{folder.parents[1].name}, {folder.name}{scales}"
 
@@ -196,7 +196,7 @@ def on_images(
 def of_mean(model: TrainedModel, fold: str, number: int) -> dict[str, float]:
     """Errors of the mean over sizes of the image, on the validation cases of a fold."""
     loaded = load_model(model.folder, [fold])
-    planned, has_regions = loaded.network_plan, model.planned.dataset.has_regions
+    planned, has_regions = loaded.plan.network, model.plan.dataset.has_regions
     single = probabilities_of(loaded.networks[fold].eval(), has_regions, torch.device("cpu"))
     factors = [ENSEMBLE_STEP ** (index - (number - 1) / 2) for index in range(number)]
     function = partial(mean_over_sizes, single, factors, planned.network.total_stride)

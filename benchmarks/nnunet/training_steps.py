@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from configs.folders import Place, find_dataset
+from configs.folders import find_dataset
 from configs.plan import Plan
 from configs.progress import Silent
 from configs.training import TrainingConfig
@@ -54,9 +54,9 @@ def make(arguments: argparse.Namespace) -> Parts:
     folder = find_dataset(arguments.dataset, arguments.work)
     plan = Plan.read(folder.plan)
     adapted = plan.only("3d_fullres", arguments.network, adapt_plan(plan.network("3d_fullres", arguments.network), config))
-    split = choose_split(folder.splits, 0, CaseStore(folder.prepared(adapted)).identifiers())
+    split = choose_split(folder.splits, 0, CaseStore(folder.prepared_for(adapted)).identifiers())
     model = folder.model("3d_fullres", arguments.network, "benchmark")
-    job = Job(Place(folder, model, 0), split, adapted, config, choose_device(arguments.device), "")
+    job = Job(model.fold(0), split, adapted, config, choose_device(arguments.device), "")
     return make_parts(job, make_learner(job), TrainingState(), StopRequest(), Silent())
 
 

@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="export|import|onnx")
     export = actions.add_parser("export", help="write a model folder as one file, with checksums and a model card")
-    export.add_argument("model", type=Path, help="model folder, with plan.json and fold_*")
+    export.add_argument("model", type=Path, help="folder of a trained model")
     export.add_argument("-o", "--output", type=Path, help="output file; default: name of the model folder with .zip")
     export.add_argument("--folds", nargs="+", default=["all"], help="folds to export, such as 0 1; default: all trained folds")
     export.add_argument("--checkpoint", choices=("final", "best", "all"), default="final", help="weights; default: %(default)s")
@@ -120,16 +120,16 @@ def _bundle(command: BundleExport | BundleImport | BundleOnnx) -> None:
 
 
 def _export(command: BundleExport) -> None:
+    from configs.folders import CHECKPOINTS, ModelFolder
     from configs.run_log import digests
-    from inference.bundle.contents import EQUIVARIANCE
     from inference.bundle.export import export_bundle
     from inference.evaluation.equivariance import measure_equivariance
-    from inference.model import CHECKPOINTS, load_model
+    from inference.model import load_model
 
     _keep_log_of_model(command.model)
     if command.equivariance:
         checkpoint = command.checkpoint if command.checkpoint in CHECKPOINTS else CHECKPOINTS[0]
-        measure_equivariance(load_model(command.model, command.folds, checkpoint)).write(command.model / EQUIVARIANCE)
+        measure_equivariance(load_model(command.model, command.folds, checkpoint)).write(ModelFolder(command.model).equivariance)
     manifest = export_bundle(
         command.model, command.output, folds=command.folds, checkpoint=command.checkpoint, licence=command.licence
     )
@@ -164,6 +164,8 @@ def _onnx(command: BundleOnnx) -> None:
 
 def _keep_log_of_model(model: Path) -> None:
     """Keep the log in the model folder, not beside the output, which is made to be shared."""
-    plan = model / "plan.json"
+    from configs.folders import ModelFolder
+
+    plan = ModelFolder(model).plan
     if plan.is_file():
         keep_log(model, plan=[plan])

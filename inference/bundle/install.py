@@ -12,9 +12,11 @@ from pathlib import Path
 
 from configs.errors import Fault, InputError, raise_faults
 from configs.files import PARTIAL
-from inference.bundle.contents import PLAN, Manifest
+from configs.folders import PLAN
+from configs.plan import ModelPlan
+from inference.bundle.contents import Manifest
 from inference.bundle.verify import chunks, verify_bundle
-from inference.model import Model, load_model, read_plan
+from inference.model import load_model
 
 try:
     import fcntl
@@ -138,7 +140,7 @@ def _unpack(archive: zipfile.ZipFile, name: str, target: Path, checksum: str) ->
 def _try_out(folder: Path, manifest: Manifest) -> None:
     """Build the networks: tensors that are missing, unexpected or misshapen are named. A network of the user's own is left: its code
     is not in the bundle, and nothing that a bundle names is imported."""
-    named = Model(read_plan(folder / PLAN), {}).network_plan.network_class
+    named = ModelPlan.read(folder / PLAN).network.network_class
     if named is not None:
         _logger.warning("its network is code that is not in the bundle: predict with --network-class %s, if you trust it", named)
         return

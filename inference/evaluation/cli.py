@@ -91,10 +91,10 @@ def _parser() -> argparse.ArgumentParser:
         "-o",
         "--output",
         type=Path,
-        help="output JSON file, with a CSV file beside it; default: metrics.json in the folder of segmentations, or "
+        help="output JSON file, with a CSV file beside it; default: in the folder of segmentations, or "
         "scale_robustness.json in the model folder",
     )
-    add("--labels", type=Path, help="dataset.json or plan.json with the names of the labels; default: found beside the files")
+    add("--labels", type=Path, help="dataset description or plan with the names of the labels; default: found beside the files")
     model = parser.add_argument_group("a model at several sizes of the anatomy").add_argument
     model("-m", "--model", type=Path, help="model folder under WORK/DATASET/models")
     model("--scales", nargs="+", type=float, metavar="F", help="sizes of the anatomy; default: 0.6 0.8 1 1.25 1.6")
@@ -126,6 +126,7 @@ def _read(given: argparse.Namespace) -> EvaluateCommand | RobustnessCommand | Le
 
 def _read_folders(given: argparse.Namespace) -> EvaluateCommand:
     from configs.errors import Fault, collecting, raise_faults
+    from configs.folders import METRICS
     from inference.evaluation.label_files import load_description
 
     faults: list[Fault] = []
@@ -140,7 +141,7 @@ def _read_folders(given: argparse.Namespace) -> EvaluateCommand:
     with collecting(faults):
         description = load_description(given.labels) if given.labels else None
     raise_faults(faults)
-    output = given.output or given.predictions / "metrics.json"
+    output = given.output or given.predictions / METRICS
     tolerance = given.tolerance if given.surface else None
     return EvaluateCommand(given.predictions, given.references, output, description, tolerance, given.jobs, given.quiet)
 
@@ -229,9 +230,10 @@ def _learn_weights(command: LearnWeightsCommand) -> None:
 
 def _prepare_process(held_out: "HeldOut") -> None:
     """Keep freed memory for the next prediction, and a log in the model folder."""
+    from configs.folders import ModelFolder
     from se_unet.cpu.allocator import keep_freed_memory
 
     keep_freed_memory()
-    plan = held_out.model_folder / "plan.json"
+    plan = ModelFolder(held_out.model_folder).plan
     if plan.is_file():
         keep_log(held_out.model_folder, plan=[plan])

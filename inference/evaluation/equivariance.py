@@ -16,12 +16,13 @@ from torch import Tensor, nn
 
 from configs.errors import Fault, InputError, is_of_system
 from configs.files import Value
+from configs.folders import ALL, ModelFolder
 from configs.plan import NetworkPlan
 from configs.progress import Progress, Silent
 from inference.device import choose_device
 from inference.evaluation.robustness import validation_cases
 from inference.model import Model, find_weights, load_model
-from inference.report.trained import ALL, TrainedModel
+from inference.report.trained import TrainedModel
 from preprocessing.store import CaseStore, StoredCase
 from se_unet.equivariance import equivariance_error
 from se_unet.separable import apply_separable, gaussian_matrix, interpolation_matrix
@@ -55,9 +56,9 @@ def measure_equivariance(model: Model, factors: Sequence[float] | None = None) -
     Raises:
         InputError: a model for slices, or one whose strides do not divide 64.
     """
-    planned = model.network_plan
+    planned = model.plan.network
     stride = max(planned.network.total_stride)
-    if model.configuration.slice_axis is not None or any(_SIZE % length for length in planned.network.total_stride):
+    if model.plan.configuration.slice_axis is not None or any(_SIZE % length for length in planned.network.total_stride):
         problem = "its network is for slices, or its strides do not divide 64"
         raise InputError(Fault("--equivariance", problem, "Leave the option out"))
     group = planned.network.scale_group
@@ -119,7 +120,7 @@ class EquivarianceCurve(Value):
 
 def obstacle(model: TrainedModel) -> str | None:
     """Why the error of this model is not measured; None where it can be."""
-    configuration, planned = model.planned.configuration, model.planned.network
+    configuration, planned = model.plan.configuration, model.plan.network
     if configuration.slice_axis is not None:
         return "It is measured for networks of volumes, and this one sees single slices."
     if configuration.previous is not None:
@@ -227,10 +228,10 @@ def probabilities_of(network: nn.Module, has_regions: bool, device: torch.device
 def _measure(model: TrainedModel, fold: str, digest: str, device: torch.device, progress: Progress) -> EquivarianceCurve:
     loaded = load_model(model.folder, [fold])
     network = loaded.networks[fold].to(device).eval()
-    planned, stride = loaded.network_plan, loaded.network_plan.network.total_stride
+    planned, stride = loaded.plan.network, loaded.plan.network.network.total_stride
     shape, origin = seen_grid(planned)
     cases = validation_images(model, fold)
-    function = probabilities_of(network, model.planned.dataset.has_regions, device)
+    function = probabilities_of(network, model.plan.dataset.has_regions, device)
     on_cases = case_errors(function, list(cases.values()), shape, origin, FACTORS, progress) if cases else ()
     on_fields = []
     if not any(SIZE % step for step in stride):
@@ -265,8 +266,7 @@ def validation_images(model: TrainedModel, fold: str) -> dict[str, tuple[Tensor,
     """Some prepared validation cases with a voxel amid what is labelled; none where they are not there any more."""
     if fold == ALL:
         return {}
-    name, configuration = model.planned.configuration_name, model.planned.configuration
-    store = CaseStore(model.folder.resolve().parent.parent / "preprocessed" / (configuration.cases_of or name))
+    store = CaseStore(ModelFolder(model.folder).dataset.prepared_for(model.plan))
     try:
         chosen = validation_cases(model.folder, fold)[:CASES]
         return {case: _around_labels(store.read(case)) for case in chosen}

@@ -20,10 +20,12 @@ from numpy.typing import NDArray
 from configs.dataset import DatasetDescription
 from configs.errors import Fault, InputError
 from configs.files import Value, read_json, write_text
+from configs.folders import ModelFolder
+from configs.plan import ModelPlan
 from configs.progress import Progress, Silent
 from inference.engine.scaling import resample_image, scaled_shape
 from inference.evaluation.scores import score_case
-from inference.model import Model, load_model, read_plan
+from inference.model import Model, load_model
 from inference.options import CONFIDENCE, PredictionOptions
 from inference.predictor import Predictor
 from preprocessing.dataset.labels import to_class_indices
@@ -183,7 +185,7 @@ def validation_cases(model_folder: Path, fold: str) -> list[str]:
     Raises:
         InputError: there is none, or no such fold.
     """
-    path = _dataset_folder(model_folder) / "splits.json"
+    path = ModelFolder(model_folder).dataset.splits
     splits = read_json(path)
     if not fold.isdigit() or not isinstance(splits, list) or int(fold) >= len(splits):
         problem = f"{path} has no validation cases for it"
@@ -191,20 +193,19 @@ def validation_cases(model_folder: Path, fold: str) -> list[str]:
     return sorted(splits[int(fold)]["val"])
 
 
-def load_case(model_folder: Path, model: Model, fold: str, identifier: str) -> ValidationCase:
+def load_case(model_folder: Path, plan: ModelPlan, fold: str, identifier: str) -> ValidationCase:
     """A validation case from its original files.
 
     Raises:
         InputError: the files are not there any more, or cannot be used.
     """
-    name, configuration = next(iter(model.plan.configurations.items()))
-    store = CaseStore(_dataset_folder(model_folder) / "preprocessed" / (configuration.cases_of or name))
+    store = CaseStore(ModelFolder(model_folder).dataset.prepared_for(plan))
     properties = store.read(identifier).properties
     if properties.labels is None:
         raise InputError(Fault(f"case `{identifier}`", "it has no label file", "Add it and run se_plan_and_preprocess again"))
     image, geometry = read_image([Path(path) for path in properties.images])
     labels, _ = read_labels(Path(properties.labels))
-    return ValidationCase(identifier, fold, image, to_class_indices(labels, model.plan.dataset), geometry)
+    return ValidationCase(identifier, fold, image, to_class_indices(labels, plan.dataset), geometry)
 
 
 def stored_values(indices: NDArray[np.int16], description: DatasetDescription) -> NDArray[np.int32]:
@@ -228,17 +229,13 @@ def words_of(ensemble: Ensemble) -> str:
 def _work(
     folder: Path, names: dict[str, list[str]], scales: Sequence[float], ways: int
 ) -> Iterator[tuple[ValidationCase, float, int]]:
-    plan = Model(read_plan(folder / "plan.json"), {})
+    plan = ModelPlan.read(ModelFolder(folder).plan)
     for fold, cases in names.items():
         for name in cases:
             case = load_case(folder, plan, fold, name)
             for factor in scales:
                 for way in range(ways):
                     yield case, factor, way
-
-
-def _dataset_folder(model_folder: Path) -> Path:
-    return model_folder.resolve().parent.parent
 
 
 def _point(factor: float, ensemble: Ensemble, cases: list[dict[str, float | None]]) -> RobustnessPoint:

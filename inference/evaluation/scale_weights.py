@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.errors import Fault, InputError
+from configs.folders import ModelFolder
 from configs.progress import Progress, Silent
 from inference.engine.assemble import Wanted
 from inference.evaluation.robustness import HeldOut, load_case
-from inference.model import SCALES_FILE, ScaleEnsemble
+from inference.model import ScaleEnsemble
 
 VOXELS = 2000  # of each class and case
 ROUNDS = 200
@@ -29,7 +30,7 @@ def learn_scale_weights(held_out: HeldOut, scales: Sequence[float], progress: Pr
     cases = [(fold, case) for fold in whole.networks for case in held_out.cases(fold)]
     rows = []
     for fold, name in (progress or Silent()).track(cases, "Predicting at every scale", len(cases)):
-        case = load_case(held_out.model_folder, whole, fold, name)
+        case = load_case(held_out.model_folder, whole.plan, fold, name)
         chosen = _sample(case.indices, len(whole.plan.dataset.values))
         columns = []
         for factor in scales:
@@ -40,7 +41,7 @@ def learn_scale_weights(held_out: HeldOut, scales: Sequence[float], progress: Pr
             columns.append(found[(case.indices[chosen], *chosen)])
         rows.append(np.stack(columns, 1))
     ensemble = ScaleEnsemble(scales=tuple(scales), weights=mixture_weights(np.concatenate(rows)), cases=len(cases))
-    ensemble.write(held_out.model_folder / SCALES_FILE)
+    ensemble.write(ModelFolder(held_out.model_folder).scales)
     return ensemble
 
 

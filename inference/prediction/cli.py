@@ -28,7 +28,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("-i", "--input", type=Path, required=True, help="image file, folder of images, or list of cases (.json, .txt)")
     add("-o", "--output", type=Path, required=True, help="output folder; or output file, for one case")
-    add("-m", "--model", type=Path, nargs="+", default=[], help="model folder with plan.json and fold_*; several are averaged")
+    add("-m", "--model", type=Path, nargs="+", default=[], help="model folder; several are averaged")
     add("--selection", type=Path, metavar="FILE", help="file of se_select with models, folds, checkpoint and postprocessing")
     add("--folds", nargs="+", default=["all"], help="folds to average, such as 0 1; default: all trained folds")
     add("--checkpoint", choices=("final", "best"), default="final", help="kind of weights; default: %(default)s")
@@ -120,10 +120,11 @@ def _tuple(words: list[str] | None) -> tuple[str, ...] | None:
 
 
 def _predict(command: "PredictCommand") -> int:
+    from configs.folders import ModelFolder
     from inference.prediction.job import prepare_job, run_job
 
     job = prepare_job(command)
-    keep_log(job.folder, plan=[folder / "plan.json" for folder in command.models.folders])
+    keep_log(job.folder, plan=[ModelFolder(folder).plan for folder in command.models.folders])
     with _interruptible():
         failures = run_job(job, Bar(command.quiet))
     return _report(failures, job.cases, job.folder)

@@ -71,7 +71,7 @@ def estimate_prediction(predictor: Predictor, cases: Mapping[str, tuple[Path, ..
     tiles, seconds, largest = 0, 0.0, 0
     for model, networks in zip(predictor.models, predictor.networks, strict=True):
         variants = choose_variants(model, predictor.options)
-        reflections = 2 ** len(model.network_plan.mirror_axes) if predictor.options.mirror else 1
+        reflections = 2 ** len(model.plan.network.mirror_axes) if predictor.options.mirror else 1
         each = sum(_tiles(_planned_shape(one, model), variants.scales, model, predictor.options.step) for one in geometries)
         passes = len(networks) * reflections + variants.by_confidence  # the first network looks at each scale beforehand
         tiles += each * passes
@@ -93,18 +93,18 @@ def _geometries(cases: Iterable[tuple[Path, ...]]) -> Iterable[Geometry]:
 
 def _planned_shape(geometry: Geometry, model: Model) -> Shape:
     turned = find_orientation(geometry, model.plan.orientation).apply_geometry(geometry)
-    return resampled_shape(turned.shape, turned.spacing, model.configuration.grid_spacing(turned.spacing))
+    return resampled_shape(turned.shape, turned.spacing, model.plan.configuration.grid_spacing(turned.spacing))
 
 
 def _tiles(shape: Shape, scales: tuple[float, ...], model: Model, step: float) -> int:
-    patch = model.network_plan.patch_size
+    patch = model.plan.network.patch_size
     axes = [axis for axis, size in enumerate(patch) if size > 1]
     return sum(count_tiles(scaled_shape(shape, factor, axes), patch, step) for factor in scales)
 
 
 def _time_tile(model: Model, network: torch.nn.Module, device: torch.device) -> float:
     """Seconds of one tile."""
-    plan = model.network_plan
+    plan = model.plan.network
     tile = torch.zeros(1, plan.network.input_channels, *plan.patch_size, device=device)
     body = split_network(network).body
     seconds = 0.0
@@ -139,8 +139,8 @@ def _case_bytes(geometry: Geometry, predictor: Predictor, extras: Extras) -> int
 
 
 def _sums_bytes(shape: Shape, model: Model, members: int) -> int:
-    network = model.network_plan.network
+    network = model.plan.network.network
     channels = min(network.output_channels, network.features[0]) if network.family == "plain" else network.output_channels
-    _, padded = padding(shape, model.network_plan.patch_size)
-    values = channels * min(padded[0], model.network_plan.patch_size[0] + 32) * padded[1] * padded[2]
+    _, padded = padding(shape, model.plan.network.patch_size)
+    values = channels * min(padded[0], model.plan.network.patch_size[0] + 32) * padded[1] * padded[2]
     return values * (2 if 4 * values > HALF_ABOVE // members else 4)

@@ -115,5 +115,5 @@ def _describe(record: PredictionRecord, job: PredictionJob) -> str:
     parts = []
     for model, loaded in zip(record.models, job.predictor.models, strict=True):
         members = f"{len(model.folds)} fold(s) x {len(model.scales)} scale(s) x {2 ** len(model.mirror_axes)} reflection(s)"
-        parts.append(f"{members}, tiles of {' x '.join(map(str, loaded.network_plan.patch_size))}")
+        parts.append(f"{members}, tiles of {' x '.join(map(str, loaded.plan.network.patch_size))}")
     return f"{len(job.cases)} case(s) on {job.predictor.device}: {'; '.join(parts)}; step {record.step:g}"

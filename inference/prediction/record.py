@@ -64,7 +64,7 @@ def record_of(predictor: Predictor, folders: Sequence[Path], checkpoint: str, ex
                 folds=tuple(model.networks),
                 scales=variants.scales,
                 scale_weights=None if variants.by_confidence else variants.shares,
-                mirror_axes=model.network_plan.mirror_axes if variants.mirror else (),
+                mirror_axes=model.plan.network.mirror_axes if variants.mirror else (),
             )
         )
     return PredictionRecord(

@@ -15,6 +15,7 @@ from skimage.measure import approximate_polygon, find_contours
 
 from configs.dataset import DatasetDescription
 from configs.errors import Fault, InputError, is_of_system
+from configs.folders import ModelFolder
 from inference.report.numbers import shown_number
 from inference.report.scoring import notable, ranked
 from inference.report.trained import TrainedModel
@@ -240,9 +241,10 @@ def show_cases(model: TrainedModel, colours: Sequence[str], worst: int) -> list[
 
 
 def _with_pictures(shown: ShownCase, model: TrainedModel, colours: Sequence[str], with_viewer: bool) -> ShownCase:
-    description, plan = model.planned.dataset, model.planned.plan
-    prediction = model.folder / f"fold_{model.scores.fold_of[shown.identifier]}" / "validation" / f"{shown.identifier}.nii.gz"
-    dataset_folder = model.folder.resolve().parent.parent
+    description, plan = model.plan.dataset, model.plan
+    folder = ModelFolder(model.folder)
+    prediction = folder.fold(model.scores.fold_of[shown.identifier]).validation.segmentation(shown.identifier)
+    dataset_folder = folder.dataset.path
     case = load_segmented(dataset_folder, prediction, shown.identifier, description, plan.orientation)
     shown = replace(shown, montage=cut_slices(case, spread(case, MONTAGE), description, colours, close=True))
     if not with_viewer:
@@ -254,7 +256,7 @@ def _with_pictures(shown: ShownCase, model: TrainedModel, colours: Sequence[str]
 
 def slices_words(model: TrainedModel) -> str:
     """How to read the pictures."""
-    channel = model.planned.dataset.channels[0]
+    channel = model.plan.dataset.channels[0]
     sides = "X grows to the right" + (
         ", which is the patient's right, and the front is up" if _is_turned(model) else ", Y upwards"
     )
@@ -265,4 +267,4 @@ def slices_words(model: TrainedModel) -> str:
 
 
 def _is_turned(model: TrainedModel) -> bool:
-    return model.planned.plan.orientation == "canonical"
+    return model.plan.orientation == "canonical"

@@ -69,8 +69,9 @@ def _read(given: argparse.Namespace) -> ReportCommand:
 
 
 def _report(command: ReportCommand) -> None:
+    from configs.folders import ModelFolder
     from inference.report.run import find_models, is_model, write_report
 
     models = [command.folder] if is_model(command.folder) else find_models(command.folder)
-    keep_log(command.folder, plan=[model / "plan.json" for model in models])
+    keep_log(command.folder, plan=[ModelFolder(model).plan for model in models])
     print(write_report(command.folder, command.output, command.options, Bar(command.quiet)))

@@ -40,7 +40,7 @@ def overview_page(folder: Path, entries: Sequence[Entry], page: Path, faults: Se
     """
     datasets: dict[str, list[Entry]] = {}
     for entry in entries:
-        datasets.setdefault(entry.model.planned.dataset.name, []).append(entry)
+        datasets.setdefault(entry.model.plan.dataset.name, []).append(entry)
     return (
         page_environment(PACKAGE)
         .get_template("overview.html.j2")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from configs.errors import Fault, InputError, collecting, is_of_system, raise_faults
 from configs.files import list_folder, write_text
+from configs.folders import DatasetFolder, ModelFolder
 from configs.progress import Progress, Silent
 from inference.evaluation.equivariance import equivariance_curve, obstacle
 from inference.report.overview import Entry, overview_page
@@ -73,7 +74,8 @@ def write_report(
 
 def is_model(folder: Path) -> bool:
     """Whether this is one model's folder."""
-    return (folder / "plan.json").is_file() and not (folder / "models").is_dir() and bool(list_folder(folder, "fold_*"))
+    model = ModelFolder(folder)
+    return model.plan.is_file() and not DatasetFolder(folder).models and bool(model.folds())
 
 
 def find_models(folder: Path) -> list[Path]:

@@ -91,7 +91,7 @@ class Summary:
 
 def dice_table(model: TrainedModel) -> NDArray[np.float64]:
     """(cases, labels) Dice in the order of `model.scores.cases` and of the dataset's foreground labels; NaN where it is undefined."""
-    labels = model.planned.dataset.foreground
+    labels = model.plan.dataset.foreground
     rows = [[_value(scores, label) for label in labels] for scores in model.scores.cases.values()]
     return np.array(rows, dtype=float).reshape(len(rows), len(labels))
 
@@ -108,7 +108,7 @@ def by_label(model: TrainedModel) -> list[Summary]:
     """One summary for each foreground label or region."""
     table, cases = dice_table(model), list(model.scores.cases.values())
     summaries = []
-    for index, label in enumerate(model.planned.dataset.foreground):
+    for index, label in enumerate(model.plan.dataset.foreground):
         column = table[:, [index]]
         values = column[np.isfinite(column)]
         found = [scores[label] for scores in cases if label in scores]

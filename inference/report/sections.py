@@ -52,7 +52,7 @@ def results_section(model: TrainedModel, anchors: dict[str, str]) -> dict[str, A
     if not summaries:
         return content
     everything = overall(model)
-    listed = model.planned.dataset.foreground if len(summaries) <= _MOST_COLUMNS else ()
+    listed = model.plan.dataset.foreground if len(summaries) <= _MOST_COLUMNS else ()
     rows = dict(zip(model.scores.cases, dice_table(model), strict=True))
     return content | {
         "results_words": f"{counted(len(model.scores.cases), 'validation case')}, predicted as whole volumes by a fold that had not seen "
@@ -193,9 +193,9 @@ def _settings(model: TrainedModel) -> list[tuple[str, str]]:
 def plan_section(model: TrainedModel) -> dict[str, Any]:
     """Every decision with its reason, and the stages of the network."""
     return {
-        "configuration_name": model.planned.configuration_name,
-        "network_name": model.planned.network_name,
-        "configuration_reasons": sentences(model.planned.configuration.reasons),
-        "network_reasons": sentences(model.planned.network.reasons),
-        "stage_rows": stage_rows(model.planned.configuration, model.planned.network),
+        "configuration_name": model.plan.configuration_name,
+        "network_name": model.plan.network_name,
+        "configuration_reasons": sentences(model.plan.configuration.reasons),
+        "network_reasons": sentences(model.plan.network.reasons),
+        "stage_rows": stage_rows(model.plan.configuration, model.plan.network),
     }

@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("work", type=Path, metavar="WORK", help="folder of the dataset, such as se_work/Dataset001_Name")
     add("-o", "--output", type=Path, help="output file, an input of se_predict --selection; default: WORK/selection.json")
-    add("--folds", nargs="+", help="folds to compare, such as 0 1; default: all folds of splits.json")
+    add("--folds", nargs="+", help="folds to compare, such as 0 1; default: all folds")
     add(
         "--ensembles",
         type=int,
@@ -80,11 +80,12 @@ def _read(given: argparse.Namespace) -> SelectCommand:
 
 
 def _select(command: SelectCommand) -> None:
+    from configs.folders import DatasetFolder
     from inference.selection.candidates import find_dataset_folder
     from inference.selection.run import select
 
     dataset = find_dataset_folder(command.work)
-    keep_log(dataset, plan=sorted(dataset.glob("models/*/plan.json")))
+    keep_log(dataset, plan=[model.plan for model in DatasetFolder(dataset).models])
     path, selection = select(command.work, command.output, command.options, Bar(command.quiet))
     logger.debug("written to %s: %s", path, selection.command)
     if not command.quiet:

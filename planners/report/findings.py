@@ -94,7 +94,7 @@ def _absent_from_folds(fingerprint: Fingerprint, plan: Plan, folds: Sequence[Spl
         Finding(
             f"{counted(len(labels), 'label')} absent from {part} in {counted(len(without), 'fold')}",
             f"No {part} case of fold {named([str(index) for index in without])} holds {named(labels)}: {consequence[part]}. "
-            "Edit splits.json to spread the cases that hold it.",
+            "Edit the splits file to spread the cases that hold it.",
         )
         for (part, without), labels in lacking.items()
     ]
@@ -132,7 +132,7 @@ def _mirrored_sides(plan: Plan) -> list[Finding]:
         return []
     text = (
         f"{named([' / '.join(pair) for pair in pairs])} differ in their side only, and {named(mirrored)} mirrors the left-right "
-        "axis: it cannot tell the sides apart. Take that axis out of `mirror_axes` in plan.json."
+        "axis: it cannot tell the sides apart. Take that axis out of `mirror_axes` in the plan."
     )
     return [Finding("Left and right labels with mirroring on", text)]
 

@@ -9,6 +9,7 @@ import numpy as np
 from configs.errors import counted, times
 from configs.files import write_text
 from configs.fingerprint import Fingerprint
+from configs.folders import DatasetFolder
 from configs.plan import ConfigurationPlan, NetworkPlan, Plan
 from planners.report.distributions import geometry_figure, intensity_figure
 from planners.report.findings import CHECKS, find_all, named
@@ -30,7 +31,7 @@ def write_report(folder: Path, dataset: RawDataset, fingerprint: Fingerprint, pl
     Raises:
         InputError: the case or `splits.json` cannot be read.
     """
-    folds = find_splits(folder / "splits.json", list(fingerprint.cases))
+    folds = find_splits(DatasetFolder(folder).splits, list(fingerprint.cases))
     slices = load_slices(dataset, fingerprint, plan)
     write_text(folder / FILE, report_page(fingerprint, plan, folds, slices))
     return folder / FILE

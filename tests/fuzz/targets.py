@@ -161,11 +161,10 @@ def _plan_json(folder: Path) -> list[bytes]:
 
 def _read_plan(path: Path) -> None:
     """As the planner's plan and as a model's."""
-    from configs.plan import Plan
-    from inference.model import read_plan
+    from configs.plan import ModelPlan, Plan
 
     Plan.read(path)
-    read_plan(path)
+    ModelPlan.read(path)
 
 
 def _splits_json(folder: Path) -> list[bytes]:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from configs.plan import ModelPlan
 from inference import PredictionOptions, Predictor
 from inference.cascade import cascade_channels, find_first_stage
 from inference.model import Model
@@ -29,7 +30,7 @@ class Copying(nn.Module):
 def second_stage() -> Model:
     first = plan()
     configuration = first.configuration("3d_fullres").model_copy(update={"previous": "3d_lowres"})
-    return Model(first.model_copy(update={"configurations": {"3d_cascade_fullres": configuration}}), {"0": Copying()})
+    return Model(ModelPlan(first.model_copy(update={"configurations": {"3d_cascade_fullres": configuration}})), {"0": Copying()})
 
 
 def test_the_second_network_sees_the_first_ones_segmentation() -> None:

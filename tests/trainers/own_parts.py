@@ -53,4 +53,4 @@ class OwnTrainer(Trainer):
 
     def run(self) -> None:
         super().run()
-        (self._parts.job.place.folder.path / "note.txt").write_text("mine")
+        (self._parts.job.fold.path / "note.txt").write_text("mine")

@@ -87,7 +87,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[FoldFolder, int]
 
 def assert_as_unbroken(work: Path, unbroken: FoldFolder) -> None:
     fold = FoldFolder(work / "Balls" / "models" / "3d_fullres_baseline" / "fold_0")
-    for ours, theirs in ((fold.final_weights, unbroken.final_weights), (fold.best_weights, unbroken.best_weights)):
+    for ours, theirs in ((fold.final_weights, unbroken.final_weights), (fold.weights("best"), unbroken.weights("best"))):
         found, expected = load_file(ours), load_file(theirs)
         assert found.keys() == expected.keys()
         assert all(torch.equal(found[name], expected[name]) for name in found)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from configs.dataset import DatasetDescription
 from configs.errors import Fault, raise_faults
 from configs.files import replacing
-from configs.folders import ModelFolder
+from configs.folders import ALL, ModelFolder
 from configs.progress import Progress
 from inference.cascade import on_prepared_grid, one_hot
 from preprocessing.dataset.labels import to_class_indices
@@ -87,7 +87,7 @@ class PreviousStage:
 
 
 def _segmentations(first: ModelFolder, identifier: str) -> Iterator[Path]:
-    """Yield segmentations of a case by folds that did not train on it; fold `all` trained on every case."""
-    for path in sorted(first.path.glob(f"fold_*/validation/{identifier}.nii.gz")):
-        if path.parent.parent.name != "fold_all":
-            yield path
+    """Yield the segmentations of a case by the folds that did not train on it; `all` trained on every case."""
+    for fold in first.folds():
+        if fold.name != ALL and fold.validation.segmentation(identifier).is_file():
+            yield fold.validation.segmentation(identifier)

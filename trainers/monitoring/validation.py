@@ -12,7 +12,7 @@ from torch import nn
 from configs.dataset import DatasetDescription
 from configs.files import write_json
 from configs.folders import ValidationFolder
-from configs.plan import Plan
+from configs.plan import ModelPlan
 from configs.progress import Progress
 from inference import EvaluationResult, Predictor
 from inference.evaluation.scores import LabelScores, score_case, summarise
@@ -128,7 +128,7 @@ class VolumeCheck:
     def __init__(
         self,
         network: nn.Module,
-        plan: Plan,
+        plan: ModelPlan,
         store: CaseStore,
         cases: Sequence[str],
         device: torch.device,

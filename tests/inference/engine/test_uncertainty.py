@@ -6,6 +6,7 @@ import torch
 from scipy.stats import entropy as scipy_entropy
 from torch import nn
 
+from configs.plan import ModelPlan
 from inference import PredictionOptions, Predictor
 from inference.engine.assemble import Wanted
 from inference.engine.uncertainty import disagreement, entropy
@@ -32,7 +33,7 @@ def test_certain_and_ignorant() -> None:
 
 def uncertainty_of(*networks: nn.Module) -> tuple[float, float]:
     """Entropy and disagreement in the middle of an image."""
-    model = Model(plan(), {str(index): network.eval() for index, network in enumerate(networks)})
+    model = Model(ModelPlan(plan()), {str(index): network.eval() for index, network in enumerate(networks)})
     predictor = Predictor(model, "cpu", PredictionOptions(mirror=False, scales=(1.0,)))
     values = np.ones((1, 10, 12, 9), np.float32)
     values[:, 0] = 0

@@ -73,10 +73,10 @@ def test_cases_that_come_back_are_measured(tmp_path, monkeypatch) -> None:
 def test_networks_of_slices_are_left_out(tmp_path) -> None:
     model = read_trained(write_trained(tmp_path))
     assert obstacle(model) is None
-    network = model.planned.network
+    network = model.plan.network
     flat = network.network.model_copy(update={"strides": ((1, 1, 1), (1, 2, 2)), "kernels": ((1, 3, 3), (1, 3, 3))})
     network = network.model_copy(update={"network": flat, "patch_size": (1, 16, 16)})
-    plan = model.planned.plan.only("3d_fullres", "baseline", network)
+    plan = model.plan.whole.only("3d_fullres", "baseline", network).whole
     sliced = plan.configurations["3d_fullres"].model_copy(update={"slice_axis": 0})
     plan.model_copy(update={"configurations": {"2d": sliced}}).write(model.folder / "plan.json")
     assert "slices" in (obstacle(read_trained(model.folder)) or "")

@@ -54,7 +54,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def a_case(model: Path) -> ValidationCase:
-    return load_case(model, load_model(model), "0", "c0")
+    return load_case(model, load_model(model).plan, "0", "c0")
 
 
 def test_anatomy_grows_and_spacing_stays(model: Path) -> None:
