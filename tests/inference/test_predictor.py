@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from configs.dataset import DatasetDescription
 from configs.errors import InputError
+from configs.plan import ModelPlan
 from inference import PredictionOptions, Predictor
 from inference.engine.assemble import Wanted, decision_rule
 from inference.options import FAST
@@ -103,7 +104,7 @@ def test_simpleitk_keeps_its_geometry_to_the_bit() -> None:
 @pytest.mark.parametrize("policy", ["canonical", "as-stored"])
 def test_orientation_changes_nothing_for_a_network_without_one(policy: str) -> None:
     model = threshold_model()
-    model = type(model)(model.plan.model_copy(update={"orientation": policy}), model.networks)
+    model = type(model)(ModelPlan(model.plan.whole.model_copy(update={"orientation": policy})), model.networks)
     affine = oblique()
     affine[:3, :3] /= np.linalg.norm(affine[:3, :3], axis=0)
     result = Predictor(model, "cpu", PLAIN)(nib.Nifti1Image(image().T, affine))
@@ -118,7 +119,7 @@ def test_channels_in_whatever_form() -> None:
             first = x[:, :1]
             return torch.cat([torch.zeros_like(first), 20 * (first - 1), 20 * (2 * first - 3)], 1)
 
-    model = type(threshold_model())(plan(description), {"0": First()})
+    model = type(threshold_model())(ModelPlan(plan(description)), {"0": First()})
     predictor = Predictor(model, "cpu", PLAIN)
     values, other = image(), image(seed=1)
     arrays = [np.stack([values, other]), [values, other]]
@@ -173,7 +174,7 @@ def test_label_values_and_regions() -> None:
 def test_label_types_are_as_small_as_the_values_allow() -> None:
     for highest, kind in ((255, np.uint8), (256, np.int16), (40_000, np.int32)):
         description = DatasetDescription(name="toy", channels=("MR",), labels={"background": 0, "grey": 3, "bright": highest})
-        model = type(threshold_model())(plan(description), threshold_model().networks)
+        model = type(threshold_model())(ModelPlan(plan(description)), threshold_model().networks)
         assert Predictor(model, "cpu", PLAIN)(image(), spacing=(1, 1, 1)).dtype == kind
 
 
@@ -223,7 +224,7 @@ def test_model_folders_that_cannot_be_used(tmp_path: Path) -> None:
         Predictor.load(tmp_path)
     assert len(caught.value.faults) == 2  # no plan, no weights
     folder = write_model(tmp_path / "model")
-    with pytest.raises(InputError, match=r"fold_3: it holds no weights_final.safetensors \(folds with one: 0, 1\)"):
+    with pytest.raises(InputError, match=r"fold_3: it holds no final weights \(folds with these: 0, 1\)"):
         Predictor.load(folder, folds=[0, 3])
     with pytest.raises(InputError, match="weights_best"):
         Predictor.load(folder, checkpoint="best")

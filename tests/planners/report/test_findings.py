@@ -70,7 +70,7 @@ def test_left_and_right_with_mirroring():
     folds = usual_folds(fingerprint.cases)
     assert find_all(fingerprint, plan, folds) == []
     mirrored = plan.network("3d_fullres", "baseline").model_copy(update={"mirror_axes": (0, 2)})
-    (finding,) = find_all(fingerprint, plan.only("3d_fullres", "baseline", mirrored), folds)
+    (finding,) = find_all(fingerprint, plan.only("3d_fullres", "baseline", mirrored).whole, folds)
     assert finding.title == "Left and right labels with mirroring on"
     assert "kidney_left / kidney_right differ" in finding.text and "baseline in 3d_fullres mirrors" in finding.text
     del description
