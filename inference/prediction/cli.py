@@ -46,14 +46,14 @@ def _add_ensembling(parser: argparse.ArgumentParser) -> None:
         "--scales",
         nargs="+",
         metavar="plan|none|F",
-        help="scale factors to average; `plan`, the default: those in the model's scales.json, or else in its plan",
+        help="scale factors to average; `plan`, the default: those learned for the model, or else in its plan",
     )
     add(
         "--scale-weights",
         nargs="+",
         metavar="confidence|F",
         help="one weight for each of --scales; or `confidence`: weights for each image, over a wide range of scales unless --scales "
-        "is given; default: weights in scales.json for these scales, or else equal weights",
+        "is given; default: weights learned for these scales, or else equal weights",
     )
     add("--mirror", action=argparse.BooleanOptionalAction, help="average over mirror images; default: yes")
     add("--step-size", type=float, help="largest distance of neighbouring tiles as a share of the patch; default: 0.5")

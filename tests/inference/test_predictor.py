@@ -226,7 +226,7 @@ def test_model_folders_that_cannot_be_used(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "model")
     with pytest.raises(InputError, match=r"fold_3: it holds no final weights \(folds with these: 0, 1\)"):
         Predictor.load(folder, folds=[0, 3])
-    with pytest.raises(InputError, match="weights_best"):
+    with pytest.raises(InputError, match="no best weights"):
         Predictor.load(folder, checkpoint="best")
     with pytest.raises(InputError, match="Choose one of final, best"):
         Predictor.load(folder, checkpoint="latest")
