@@ -5,9 +5,9 @@ from typing import Any
 
 from configs.dataset import DatasetDescription
 from configs.errors import Fault, InputError, raise_faults
-from configs.files import read_json
+from configs.files import is_file, read_json
 from preprocessing.dataset.raw import find_cases
-from preprocessing.formats.endings import is_file, stem_of
+from preprocessing.formats.registry import stem_of
 
 LISTS = (".json", ".txt")
 

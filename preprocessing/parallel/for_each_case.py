@@ -21,6 +21,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from configs.errors import Fault, InputError
 from configs.progress import Progress
+from preprocessing.formats.registry import in_workers
 from preprocessing.parallel.markers import InFlight, Watch, end_with, marking
 
 InputT = TypeVar("InputT")
@@ -91,7 +92,7 @@ def for_each_case(
         InputError: all failures are due to the input, and all faults are listed; or the scheduler cannot be reached.
         RuntimeError: cases failed otherwise or were killed; each is named with its reason, and the others were yielded before.
     """
-    work = _Work(function, max(1, min(jobs, len(cases))), description)
+    work = _Work(in_workers(function), max(1, min(jobs, len(cases))), description)
     if scheduler is not None:
         results = _on_cluster(work, cases, scheduler)
     elif work.jobs == 1:
