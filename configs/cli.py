@@ -101,6 +101,11 @@ def print_faults(program: str, faults: list[str]) -> None:
         print(f"  - {fault}", file=sys.stderr)
 
 
+def add_image_format(parser: argparse.ArgumentParser) -> None:
+    """Add --image-format, which every command that reads images has; `preprocessing.use_format` takes its value."""
+    parser.add_argument("--image-format", metavar="MODULE:CLASS", help="custom image format; its code is imported and runs")
+
+
 def add_verbosity(parser: argparse.ArgumentParser, **settings: Any) -> None:
     """Add the options --verbose and --quiet.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from configs.cli import Bar, keep_log, run
+from configs.cli import Bar, add_image_format, keep_log, run
 
 if TYPE_CHECKING:
     from configs.plan import Plan
@@ -70,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--scale-step", type=float, metavar="F", help="ratio of neighbouring scales of se (default: 1.26)")
     add("--jobs", type=int, metavar="N", help="number of processes (default: one per processor if memory suffices)")
+    add_image_format(parser)
     add("--scheduler", metavar="ADDRESS", help="address of a Dask scheduler whose workers do the work, such as tcp://host:8786")
     add("--plan-only", action="store_true", help="stop after the plan")
     add("--overwrite", action="store_true", help="preprocess all cases again, also those that are up to date")
@@ -78,7 +79,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _read(given: argparse.Namespace) -> PlanCommand:
     from planners.options import PlanningOptions
+    from preprocessing.formats.registry import use_format
 
+    use_format(given.image_format)
     options: dict[str, Any] = {
         "networks": given.network,
         "configurations": given.configurations,

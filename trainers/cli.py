@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from configs.cli import Bar, keep_log, run
+from configs.cli import Bar, add_image_format, keep_log, run
 
 if TYPE_CHECKING:
     from configs.training import TrainingConfig
@@ -114,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
         modes.add_argument(option, dest="mode", action="store_const", const=mode, default="new", help=text)
     parser.add_argument("--group-by", metavar="FILE", help="CSV file of case,group: cases of a group stay in one fold")
     parser.add_argument("--preview", action="store_true", help="draw patches before and after augmentation (preview.png)")
+    add_image_format(parser)
     parser.add_argument("--device", help="device such as cuda:1 or cpu (default: the best available device)")
     parser.add_argument("--num-gpus", type=int, default=1, help="processes that share each batch (default: %(default)s)")
     return parser
@@ -128,6 +129,9 @@ def _fold(text: str) -> int | str:
 
 
 def _read(given: argparse.Namespace) -> TrainCommand:
+    from preprocessing.formats.registry import use_format
+
+    use_format(given.image_format)
     names = (*_SETTINGS, *(f"{part}_class" for part in _PARTS))
     settings = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
     return TrainCommand(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.cli import Bar, keep_log, run
+from configs.cli import Bar, add_image_format, keep_log, run
 
 if TYPE_CHECKING:
     from configs.dataset import DatasetDescription
@@ -114,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     model("--mirror", action=argparse.BooleanOptionalAction, default=True, help="average over mirror images; default: yes")
     model("--cases", type=int, metavar="N", help="largest number of validation cases per fold; default: all cases")
     model("--device", help="cpu, cuda, cuda:1 or mps; default: the best available device")
+    add_image_format(parser)
     parser.add_argument("--surface", action="store_true", help="also measure surface Dice and 95 %% Hausdorff distance")
     parser.add_argument("--tolerance", type=float, default=1.0, help="tolerance of the surface Dice in mm; default: %(default)s")
     parser.add_argument("--jobs", type=int, default=1, help="number of processes; default: %(default)s")
@@ -121,6 +122,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _read(given: argparse.Namespace) -> EvaluateCommand | RobustnessCommand | LearnWeightsCommand:
+    from preprocessing.formats.registry import use_format
+
+    use_format(given.image_format)
     return _read_folders(given) if given.model is None else _read_model(given)
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.cli import DONE, FAILED, Bar, keep_log, run
+from configs.cli import DONE, FAILED, Bar, add_image_format, keep_log, run
 
 if TYPE_CHECKING:
     from inference.prediction.command import PredictCommand
@@ -35,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--device", help="cpu, cuda, cuda:1 or mps; default: the best available device")
     add("--scheduler", metavar="ADDRESS", help="address of a Dask scheduler whose workers predict")
     add("--network-class", metavar="MODULE:CLASS", help="custom network class of the model; its code is imported and runs")
+    add_image_format(parser)
     _add_ensembling(parser)
     _add_outputs(parser)
     return parser
@@ -82,7 +83,9 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
 def _read(given: argparse.Namespace) -> "PredictCommand":
     from inference.prediction.command import GivenOptions, ModelChoice, PredictCommand, choose_models
     from inference.prediction.outputs import Extras
+    from preprocessing.formats.registry import use_format
 
+    use_format(given.image_format)
     folds = None if given.folds == ["all"] else tuple(given.folds)
     named = ModelChoice(tuple(given.model), folds, given.checkpoint, given.device, given.network_class)
     models, postprocessing = choose_models(named, given.selection)

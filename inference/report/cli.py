@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.cli import Bar, keep_log, run
+from configs.cli import Bar, add_image_format, keep_log, run
 
 if TYPE_CHECKING:
     from inference.report.run import ReportOptions
@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         default=True,
         help="measure the network's scale equivariance, once for its weights; default: yes",
     )
+    add_image_format(parser)
     add("--device", help="device of that measurement: cpu, cuda, cuda:1 or mps; default: the best available device")
     return parser
 
@@ -61,7 +62,9 @@ def _parser() -> argparse.ArgumentParser:
 def _read(given: argparse.Namespace) -> ReportCommand:
     from configs.errors import Fault, InputError
     from inference.report.run import ReportOptions
+    from preprocessing.formats.registry import use_format
 
+    use_format(given.image_format)
     if given.worst < 0:
         raise InputError(Fault(f"--worst {given.worst}", "the number must not be negative", "Give 0 or more"))
     options = ReportOptions(worst=given.worst, equivariance=given.equivariance, device=given.device)

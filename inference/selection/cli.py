@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.cli import Bar, keep_log, run
+from configs.cli import Bar, add_image_format, keep_log, run
 
 if TYPE_CHECKING:
     from inference.prediction.selection import Selection
@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--checkpoints", action="store_true", help="also compare the best checkpoints; predicts their validation cases")
     add("--no-postprocessing", action="store_true", help="do not search for postprocessing rules that remove small pieces")
+    add_image_format(parser)
     add("--device", help="device of predictions: cpu, cuda, cuda:1 or mps; default: the best available device")
     add("--jobs", type=int, default=1, help="number of processes for postprocessing; default: %(default)s")
     return parser
@@ -65,7 +66,9 @@ def _parser() -> argparse.ArgumentParser:
 def _read(given: argparse.Namespace) -> SelectCommand:
     from configs.errors import Fault, InputError
     from inference.selection.run import SelectionOptions
+    from preprocessing.formats.registry import use_format
 
+    use_format(given.image_format)
     if given.jobs < 1:
         raise InputError(Fault(f"--jobs {given.jobs}", "the number of processes must be at least 1", "Give 1 or more"))
     options = SelectionOptions(

@@ -18,17 +18,19 @@ _BUILT_IN = {
 _own: dict[str, tuple[str, ...]] = {}  # formats of the user; the last one that knows an ending comes first
 
 
-def use_format(name: str) -> None:
+def use_format(name: str | None) -> None:
     """Read and write files with a user's own format, in this process and in the workers that it starts.
 
     It replaces the built-in format of the same ending. Its module is imported, so its code runs: pass only names that the user gave.
 
     Args:
-        name: `package.module:Class` of a `Format`.
+        name: `package.module:Class` of a `Format`; None adds none.
 
     Raises:
         InputError: the class cannot be imported, or is not a `Format` with endings.
     """
+    if name is None:
+        return
     where = f"image format `{name}`"
     if not re.fullmatch(PATTERN, name):
         raise InputError(Fault(where, "the name must have the form MODULE:CLASS", "Write for example my_module:MyFormat"))

@@ -1,19 +1,19 @@
 """Formats are found by ending; a user's own one takes part in everything, but only where the user names it."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+import inference.evaluation.cli
+import inference.prediction.cli
+import planners.cli
 from configs.errors import InputError
 from configs.plan import Plan
-from inference import Predictor, evaluate
-from inference.prediction.predict_files import predict_cases
-from planners import PlanningOptions, plan_and_preprocess
 from preprocessing import Format, Geometry, open_dataset, read_image, read_labels, use_format, write_labels
-from preprocessing.dataset.raw import find_cases
 from preprocessing.formats import registry
 from preprocessing.formats.images import read_header, write_scalar
 from preprocessing.store import CaseStore
@@ -52,31 +52,46 @@ def test_every_built_in_format_is_one_and_states_its_endings() -> None:
         assert all(registry.format_of(Path(f"a{ending}")) is made for ending in endings)
 
 
-def test_an_own_format_is_planned_prepared_predicted_and_evaluated_as_nifti_is(tmp_path: Path) -> None:
-    """Arrays, plan and scores are those of the same dataset in NIfTI, with worker processes."""
-    options = PlanningOptions(networks=("baseline",), configurations=("3d_fullres",), patch_size=(8, 8, 8))
-    made = {}
-    for kind in ("nifti", "own"):
-        data = make_dataset(tmp_path / kind / "Toy", labels=dict(LABELS.labels))
+@pytest.fixture
+def toys(tmp_path: Path) -> dict[str, Path]:
+    """The same dataset in both formats: ending -> folder for it, with the same model."""
+    for ending in (".nii.gz", ".vox"):
+        data = make_dataset(tmp_path / ending / "Toy", labels=dict(LABELS.labels))
         for path in (data / "labelsTr").iterdir():
             save(path, np.array([0, 3, 7], np.uint8)[labels()])
-        data = convert(data) if kind == "own" else data
-        plan = plan_and_preprocess(data, tmp_path / kind / "work", options, jobs=2)
-        store = CaseStore(tmp_path / kind / "work/Toy/preprocessed/3d_fullres")
+        write_model(tmp_path / ending / "model", ("0",))
+    convert(tmp_path / ".vox/Toy")
+    registry._own.clear()
+    return {ending: tmp_path / ending for ending in (".nii.gz", ".vox")}
+
+
+def test_an_own_format_is_planned_prepared_predicted_and_evaluated_as_nifti_is(
+    toys: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the commands and in worker processes: arrays, segmentations and scores are the same."""
+    small = ("--network", "baseline", "--configurations", "3d_fullres", "--patch-size", "8", "8", "8")
+    found = []
+    for ending, folder in toys.items():
+        named = ("--image-format", OWN) if ending == ".vox" else ()
+        run, data, out = partial(run_command, monkeypatch, *named), folder / "Toy", folder / "out"
+        assert run(planners.cli.main, data, "--work", folder / "work", *small, "--jobs", "2") == 0
+        assert run(inference.prediction.cli.main, "-i", data / "imagesTr", "-o", out, "-m", folder / "model") == 0
+        assert run(inference.evaluation.cli.main, out, data / "labelsTr", "-o", folder / "scores.json", "--jobs", "2") == 0
+        store = CaseStore(folder / "work/Toy/preprocessed/3d_fullres")
         arrays = [np.asarray(getattr(store.read(case), part)[:]) for case in store.identifiers() for part in ("image", "labels")]
-        predictor = Predictor.load(write_model(tmp_path / kind / "model", ("0",)), device="cpu")
-        cases = find_cases(data / "imagesTr", LABELS)
-        ending = ".vox" if kind == "own" else ".nii.gz"
-        targets = {case: tmp_path / kind / f"out/{case}{ending}" for case in cases}
-        assert predict_cases(predictor, cases, targets) == {}
-        scores = evaluate(tmp_path / kind / "out", data / "labelsTr", plan.dataset, jobs=2)
-        made[kind] = plan, arrays, [read_labels(target)[0] for target in targets.values()], scores
-    (plan, arrays, segmented, scores), (own_plan, own_arrays, own_segmented, own_scores) = made.values()
-    assert isinstance(plan, Plan) and plan.configurations == own_plan.configurations
-    assert (
-        len(arrays) == 6 and all(map(np.array_equal, arrays, own_arrays)) and all(map(np.array_equal, segmented, own_segmented))
-    )
-    assert scores.means == own_scores.means and {score.dice for score in scores.cases["case_0"].values()} != {1.0}
+        arrays += [read_labels(folder / f"out/case_{case}{ending}")[0] for case in range(3)]
+        configurations = Plan.read(folder / "work/Toy/plan.json").configurations
+        found.append((arrays, configurations, (folder / "scores.csv").read_text()))
+    (arrays, configurations, scores), (own_arrays, own_configurations, own_scores) = found
+    assert len(arrays) == 9 and all(map(np.array_equal, arrays, own_arrays))
+    assert configurations == own_configurations and scores == own_scores
+
+
+def run_command(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    """Run the command whose function is among the words, with the other words."""
+    (main,) = (word for word in words if callable(word))
+    monkeypatch.setattr("sys.argv", ["se_command", *(str(word) for word in words if word is not main), "--quiet"])
+    return main()
 
 
 def test_an_own_format_goes_before_the_built_in_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
