@@ -218,13 +218,13 @@ def test_threads_share_a_predictor(tmp_path: Path) -> None:
 
 
 def test_model_folders_that_cannot_be_used(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="there is no such model folder"):
+    with pytest.raises(InputError, match="the model folder does not exist"):
         Predictor.load(tmp_path / "no")
     with pytest.raises(InputError) as caught:
         Predictor.load(tmp_path)
     assert len(caught.value.faults) == 2  # no plan, no weights
     folder = write_model(tmp_path / "model")
-    with pytest.raises(InputError, match=r"fold_3: it holds no final weights \(folds with these: 0, 1\)"):
+    with pytest.raises(InputError, match=r"fold_3: no final weights \(folds with these: 0, 1\)"):
         Predictor.load(folder, folds=[0, 3])
     with pytest.raises(InputError, match="no best weights"):
         Predictor.load(folder, checkpoint="best")

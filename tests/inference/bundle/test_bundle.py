@@ -115,7 +115,7 @@ def test_imported_model_is_exported_as_the_same_bundle(model, tmp_path):
 def test_folds_and_checkpoints_are_chosen(model, tmp_path):
     assert set(export_bundle(model, tmp_path / "one.zip", folds=[1]).weights()) == {("1", "final")}
     assert set(export_bundle(model, tmp_path / "all.zip", checkpoint="all").weights()) == {("0", "final"), ("1", "final")}
-    with pytest.raises(InputError, match="holds no best weights"):
+    with pytest.raises(InputError, match="no best weights"):
         export_bundle(model, tmp_path / "best.zip", folds=[0], checkpoint="best")
     assert not (tmp_path / "best.zip").exists()
 
