@@ -1,4 +1,4 @@
-"""Images to arrays and back: files, geometry, validation, cropping, normalisation, resampling, the store of prepared cases."""
+"""Preprocessing: image files, geometry, validation, normalisation, resampling, and the store of preprocessed cases."""
 
 from typing import TYPE_CHECKING
 
