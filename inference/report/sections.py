@@ -135,7 +135,7 @@ def equivariance_section(measured: Measured) -> dict[str, Any]:
         "For an equivariant network, enlarging the image and segmenting it gives the same as segmenting it and enlarging the result. The "
         "error is the mean squared difference divided by the variance of the result: 0 if they agree, about 1 if they are unrelated. It "
         f"was measured {' and '.join(where)} with the final weights of fold {curve.fold}, on {times(curve.shape)} voxels about the centre "
-        f"of the labels. The central {COMPARED:.0%} of each side are compared and the rest is a margin. Networks see beyond that margin, "
+        f"of the labels. The central {COMPARED:.0%} of each side is compared; the rest is a margin. Networks see beyond that margin, "
         "so the image border contributes to the error."
     )
     shown = {"validation cases, probabilities": curve.on_cases, "random fields, scores": curve.on_fields}
