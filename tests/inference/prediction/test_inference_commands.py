@@ -128,7 +128,7 @@ def test_all_faults_of_the_command_line_at_once(
             ("--fast", "--scale-weights", "confidence"),
             "--fast uses one scale, and confidence chooses among several. Remove one",
         ),
-        (("--scales", "none", "--scale-weights", "confidence"), "among several scales, and there is one: 1"),
+        (("--scales", "none", "--scale-weights", "confidence"), "needs several scales, not only 1"),
     ],
 )
 def test_wrong_options(run: Run, tmp_path: Path, model: Path, images: Path, capsys, arguments, message: str) -> None:  # type: ignore[no-untyped-def]

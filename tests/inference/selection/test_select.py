@@ -128,7 +128,7 @@ def test_predictions_are_kept_until_the_weights_change(work, monkeypatch, caplog
     add_model(work, "b", without_slices(4), seed=7)
     with caplog.at_level(logging.INFO, logger="inference"), pytest.raises(InputError):  # nothing is written by the stand-in
         select(work, options=options)
-    assert predicted_now == FOLDS["0"] and "a+b_final is of other weights" in caplog.text
+    assert predicted_now == FOLDS["0"] and "a+b_final has segmentations from other weights" in caplog.text
 
 
 def test_cases_that_cannot_be_predicted_are_named(work, monkeypatch):
@@ -166,7 +166,7 @@ def test_files_that_have_gone_are_named(work):
     with pytest.raises(InputError, match=r"case `case_1`: .*case_1.nii.gz is missing"):
         select(work)
     shutil.rmtree(work / "preprocessed")
-    with pytest.raises(InputError, match="case `case_0`: it is not in"):
+    with pytest.raises(InputError, match="case `case_0`: not in"):
         select(work)
 
 
