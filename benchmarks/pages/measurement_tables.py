@@ -46,7 +46,7 @@ def write_table(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
 def read_table(path: Path) -> list[Row]:
     """Read rows of nested values from a CSV file; the inverse of `write_table`, except that empty cells are left out."""
     table = pd.read_csv(path, dtype=object, keep_default_na=False)
-    return [_nested({name: cell for name, cell in row.items() if cell != ""}) for row in table.to_dict("records")]
+    return [_nested({str(name): cell for name, cell in row.items() if cell != ""}) for row in table.to_dict("records")]
 
 
 def _flat(row: Mapping[str, Any], prefix: str = "") -> Row:
