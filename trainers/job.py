@@ -18,7 +18,7 @@ from preprocessing.store import CaseStore
 from trainers.data.previous_stage import PreviousStage
 from trainers.optimisation.checkpoint import epochs_done
 
-_CHANGEABLE = {"workers", "loggers", "compile"}  # do not affect the result
+_CHANGEABLE = {"workers", "loggers", "compile"}  # affect only speed and logging
 _CHANGEABLE_ON_RESUME = {*_CHANGEABLE, "epochs"}  # the learning rate follows the new schedule from the next step
 
 
