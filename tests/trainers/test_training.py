@@ -201,7 +201,7 @@ def test_final_weights_without_a_checkpoint_are_kept(work: Path, config: Trainin
     (fold / "checkpoint_latest.pt").unlink()
     with pytest.raises(InputError, match="a finished training"):
         run(work, config)
-    with pytest.raises(InputError, match=r"final weights without checkpoint_latest.pt.*--validate-only"):
+    with pytest.raises(InputError, match=r"checkpoint_latest.pt is missing beside the final weights.*--validate-only"):
         run(work, config, resume=True)
     with pytest.raises(InputError, match="setting `seed`"):
         run(work, config.model_copy(update={"seed": 5}), fold=1)
