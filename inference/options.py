@@ -15,8 +15,8 @@ class PredictionOptions:
 
     Attributes:
         mirror: whether to average over reflections along the plan's mirror axes.
-        scales: factors of scale ensembling; None takes those saved with the model, or else the plan's; (1.0,) disables it.
-        scale_weights: weights of the given `scales`; None takes those saved with the model for these scales, or else equal weights;
+        scales: factors of scale ensembling; None leaves the choice to `choose_variants`; (1.0,) disables it.
+        scale_weights: weights of the given `scales`; None leaves the choice to `choose_variants`;
             `confidence` chooses weights for each image, see `inference.engine.confidence`.
         step: largest distance between neighbouring tiles, as a share of the patch, in (0, 1].
         tile_batch: tiles per forward pass; None chooses by device.
@@ -97,9 +97,17 @@ class Variants:
 
 
 def choose_variants(model: Model, options: PredictionOptions) -> Variants:
-    """Return the variants for a model: scales and weights from the options, else those saved with the model, else the plan's.
+    """Return the scales, weights and reflections of one model's prediction. Nothing else decides where they come from.
 
-    With weights by confidence, scales come from the options, else from `SEARCHED`.
+    The first of these sources that gives scales is used:
+
+    1. `options.scales`: `--scales` of se_predict, else 1 with `--fast`;
+    2. `SEARCHED`, if the weights are found by confidence;
+    3. `scales.json` in the model folder: scales and weights that se_evaluate learned;
+    4. `test_scales` of the plan.
+
+    The weights are `options.scale_weights`, else those of `scales.json` if they belong to these scales, else equal.
+    A file of se_select gives models and no scales.
     """
     asked, kept = options.scales, model.ensemble
     if options.scale_weights == CONFIDENCE:

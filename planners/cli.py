@@ -4,9 +4,9 @@ import argparse
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from configs.cli import Bar, add_image_format, keep_log, run
+from configs.cli import Bar, add_image_format, fill, keep_log, run
 
 if TYPE_CHECKING:
     from configs.plan import Plan
@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     add("dataset", type=Path, metavar="DATASET", help="folder in nnU-Net's raw layout, or a Decathlon task folder")
     add("--work", type=Path, default=Path("se_work"), help="output folder (default: se_work)")
     add("--gpu-memory", type=float, metavar="GB", help="GPU memory available for training, in GB (default: 8; small 4, large 24)")
-    add("--network", nargs="+", metavar="NAME", help="networks to plan: se, baseline (default: both)")
+    add("--network", dest="networks", nargs="+", metavar="NAME", help="networks to plan: se, baseline (default: both)")
     add(
         "--configurations",
         nargs="+",
@@ -82,34 +82,11 @@ def _read(given: argparse.Namespace) -> PlanCommand:
     from preprocessing.formats.registry import use_format
 
     use_format(given.image_format)
-    options: dict[str, Any] = {
-        "networks": given.network,
-        "configurations": given.configurations,
-        "size": given.size,
-        "gpu_memory": given.gpu_memory,
-        "spacing": given.spacing,
-        "patch_size": given.patch_size,
-        "num_scales": given.num_scales,
-        "scale_step": given.scale_step,
-    }
-    return PlanCommand(
-        dataset=given.dataset,
-        work=given.work,
-        options=PlanningOptions(**{name: _tuple(value) for name, value in options.items() if value is not None}),
-        jobs=given.jobs,
-        scheduler=given.scheduler,
-        plan_only=given.plan_only,
-        overwrite=given.overwrite,
-        quiet=given.quiet,
-    )
+    return fill(PlanCommand, given, options=fill(PlanningOptions, given))
 
 
 def _number_or_word(text: str) -> int | str:
     return int(text) if text.lstrip("-").isdecimal() else text
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _plan_and_preprocess(command: PlanCommand) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from configs.cli import Bar, add_image_format, keep_log, run
+from configs.cli import Bar, add_image_format, fill, keep_log, run
 
 if TYPE_CHECKING:
     from configs.training import TrainingConfig
@@ -48,8 +48,8 @@ class TrainCommand:
 
     Attributes:
         target: the fold to train.
-        preset: name or file of the settings; None takes `default`, or the recorded settings of a training that goes on.
         settings: settings that override the preset.
+        preset: name or file of the settings; None takes `default`, or the recorded settings of a training that goes on.
         mode: what to do with a fold that was trained before; `new` refuses it.
         group_by: CSV file of cases and groups, by which folds are made.
         preview: draw patches before and after augmentation.
@@ -59,8 +59,8 @@ class TrainCommand:
     """
 
     target: Target
-    preset: str | None
     settings: Mapping[str, object]
+    preset: str | None = None
     mode: Mode = "new"
     group_by: str | None = None
     preview: bool = False
@@ -134,17 +134,7 @@ def _read(given: argparse.Namespace) -> TrainCommand:
     use_format(given.image_format)
     names = (*_SETTINGS, *(f"{part}_class" for part in _PARTS))
     settings = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
-    return TrainCommand(
-        target=Target(given.dataset, given.work, given.network, given.configuration, given.fold, given.tag),
-        preset=given.preset,
-        settings=settings | _parse_settings(given.set),
-        mode=given.mode,
-        group_by=given.group_by,
-        preview=given.preview,
-        device=given.device,
-        num_gpus=given.num_gpus,
-        quiet=given.quiet,
-    )
+    return fill(TrainCommand, given, target=fill(Target, given), settings=settings | _parse_settings(given.set))
 
 
 def _parse_settings(texts: list[str]) -> dict[str, object]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.cli import Bar, add_image_format, keep_log, run
+from configs.cli import Bar, add_image_format, folds_of, keep_log, run
 
 if TYPE_CHECKING:
     from configs.dataset import DatasetDescription
@@ -166,8 +166,7 @@ def _read_model(given: argparse.Namespace) -> RobustnessCommand | LearnWeightsCo
     if given.cases is not None and given.cases < 1:
         faults.append(Fault("--cases", f"the number must be at least 1, not {given.cases}", "Give 1 or more"))
     raise_faults(faults)
-    folds = None if given.folds == ["all"] else tuple(given.folds)
-    held_out = HeldOut(given.model, folds, given.checkpoint, given.device, given.mirror, given.cases)
+    held_out = HeldOut(given.model, folds_of(given.folds), given.checkpoint, given.device, given.mirror, given.cases)
     if given.learn_weights:
         return LearnWeightsCommand(held_out, tuple(given.learn_weights), given.quiet)
     ensembles: list[Ensemble] = [(1.0,)]
@@ -178,13 +177,12 @@ def _read_model(given: argparse.Namespace) -> RobustnessCommand | LearnWeightsCo
 
 
 def _work(command: EvaluateCommand | RobustnessCommand | LearnWeightsCommand) -> None:
-    match command:
-        case EvaluateCommand():
-            _evaluate(command)
-        case RobustnessCommand():
-            _measure_robustness(command)
-        case LearnWeightsCommand():
-            _learn_weights(command)
+    if isinstance(command, EvaluateCommand):
+        _evaluate(command)
+    elif isinstance(command, RobustnessCommand):
+        _measure_robustness(command)
+    else:
+        _learn_weights(command)
 
 
 def _evaluate(command: EvaluateCommand) -> None:

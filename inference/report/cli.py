@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.cli import Bar, add_image_format, keep_log, run
+from configs.cli import Bar, add_image_format, fill, keep_log, run
 
 if TYPE_CHECKING:
     from inference.report.run import ReportOptions
@@ -17,14 +17,14 @@ class ReportCommand:
 
     Attributes:
         folder: folder of a model, of a dataset, or WORK.
-        output: page to write; None takes the default name in `folder`.
         options: what is measured and shown.
+        output: page to write; None takes the default name in `folder`.
         quiet: show warnings and errors only.
     """
 
     folder: Path
-    output: Path | None
     options: "ReportOptions"
+    output: Path | None = None
     quiet: bool = False
 
 
@@ -67,8 +67,7 @@ def _read(given: argparse.Namespace) -> ReportCommand:
     use_format(given.image_format)
     if given.worst < 0:
         raise InputError(Fault(f"--worst {given.worst}", "the number must not be negative", "Give 0 or more"))
-    options = ReportOptions(worst=given.worst, equivariance=given.equivariance, device=given.device)
-    return ReportCommand(given.folder, given.output, options, given.quiet)
+    return fill(ReportCommand, given, options=fill(ReportOptions, given))
 
 
 def _report(command: ReportCommand) -> None:
