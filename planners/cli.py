@@ -15,27 +15,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PlanCommand:
-    """What se_plan_and_preprocess is asked to do.
+    """What se_plan_and_preprocess is asked to do."""
 
-    Attributes:
-        dataset: folder of the dataset.
-        work: output folder, with one folder per dataset.
-        options: overrides of the planner's rules.
-        jobs: number of processes; None chooses it by processors and memory.
-        scheduler: address of the Dask scheduler whose workers do the work; None works on this machine.
-        plan_only: stop after the plan.
-        overwrite: preprocess all cases again.
-        quiet: show warnings and errors only.
-    """
-
-    dataset: Path
-    work: Path
-    options: "PlanningOptions"
-    jobs: int | None = None
-    scheduler: str | None = None
-    plan_only: bool = False
-    overwrite: bool = False
-    quiet: bool = False
+    dataset: Path  # folder of the dataset
+    work: Path  # output folder, with one folder per dataset
+    options: "PlanningOptions"  # overrides of the planner's rules
+    jobs: int | None = None  # number of processes; None chooses it by processors and memory
+    scheduler: str | None = None  # address of the Dask scheduler whose workers do the work; None works on this machine
+    plan_only: bool = False  # stop after the plan
+    overwrite: bool = False  # preprocess all cases again
+    quiet: bool = False  # show warnings and errors only
 
 
 def main() -> int:

@@ -23,50 +23,29 @@ Mode = Literal["new", "resume", "restart", "validate"]
 
 @dataclass(frozen=True)
 class Target:
-    """The fold to train.
+    """The fold to train."""
 
-    Attributes:
-        dataset: folder of the dataset, or its name under WORK.
-        work: folder of plans and models.
-        network: name of the network in the plan.
-        configuration: name of the configuration in the plan.
-        fold: number of the fold, or `all`.
-        tag: suffix of the model's name.
-    """
-
-    dataset: str
-    work: Path
-    network: str
-    configuration: str = "3d_fullres"
-    fold: int | str = 0
-    tag: str | None = None
+    dataset: str  # folder of the dataset, or its name under WORK
+    work: Path  # folder of plans and models
+    network: str  # name of the network in the plan
+    configuration: str = "3d_fullres"  # name of the configuration in the plan
+    fold: int | str = 0  # number of the fold, or `all`
+    tag: str | None = None  # suffix of the model's name
 
 
 @dataclass(frozen=True)
 class TrainCommand:
-    """What se_train is asked to do.
+    """What se_train is asked to do."""
 
-    Attributes:
-        target: the fold to train.
-        settings: settings that override the preset.
-        preset: name or file of the settings; None takes `default`, or the recorded settings of a training that goes on.
-        mode: what to do with a fold that was trained before; `new` refuses it.
-        group_by: CSV file of cases and groups, by which folds are made.
-        preview: draw patches before and after augmentation.
-        device: name of the device; None takes the best available one.
-        num_gpus: number of processes that share each batch.
-        quiet: show warnings and errors only.
-    """
-
-    target: Target
-    settings: Mapping[str, object]
-    preset: str | None = None
-    mode: Mode = "new"
-    group_by: str | None = None
-    preview: bool = False
-    device: str | None = None
-    num_gpus: int = 1
-    quiet: bool = False
+    target: Target  # the fold to train
+    settings: Mapping[str, object]  # settings that override the preset
+    preset: str | None = None  # name or file of settings; None: `default`, or what a training that goes on has recorded
+    mode: Mode = "new"  # what to do with a fold that was trained before; `new` refuses it
+    group_by: str | None = None  # CSV file of cases and groups, by which folds are made
+    preview: bool = False  # draw patches before and after augmentation
+    device: str | None = None  # name of the device; None takes the best available one
+    num_gpus: int = 1  # number of processes that share each batch
+    quiet: bool = False  # show warnings and errors only
 
 
 def main() -> int:

@@ -12,59 +12,35 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class BundleExport:
-    """What `se_bundle export` is asked to do.
+    """What `se_bundle export` is asked to do."""
 
-    Attributes:
-        model: model folder.
-        output: bundle to write.
-        folds: names of the folds to export; None takes every trained fold.
-        checkpoint: `final`, `best` or `all`.
-        licence: licence of the model, for its card.
-        equivariance: measure the network's scale equivariance first.
-        quiet: show warnings and errors only.
-    """
-
-    model: Path
-    output: Path
-    folds: tuple[str, ...] | None = None
-    checkpoint: str = "final"
-    licence: str | None = None
-    equivariance: bool = False
-    quiet: bool = False
+    model: Path  # model folder
+    output: Path  # bundle to write
+    folds: tuple[str, ...] | None = None  # names of the folds to export; None takes every trained fold
+    checkpoint: str = "final"  # `final`, `best` or `all`
+    licence: str | None = None  # licence of the model, for its card
+    equivariance: bool = False  # measure the network's scale equivariance first
+    quiet: bool = False  # show warnings and errors only
 
 
 @dataclass(frozen=True)
 class BundleImport:
-    """What `se_bundle import` is asked to do.
+    """What `se_bundle import` is asked to do."""
 
-    Attributes:
-        bundle: bundle to import.
-        output: new model folder.
-        quiet: show warnings and errors only.
-    """
-
-    bundle: Path
-    output: Path
-    quiet: bool = False
+    bundle: Path  # bundle to import
+    output: Path  # new model folder
+    quiet: bool = False  # show warnings and errors only
 
 
 @dataclass(frozen=True)
 class BundleOnnx:
-    """What `se_bundle onnx` is asked to do.
+    """What `se_bundle onnx` is asked to do."""
 
-    Attributes:
-        model: model folder.
-        output: ONNX file to write.
-        fold: name of the fold; None takes the first trained fold.
-        checkpoint: `final` or `best`.
-        quiet: show warnings and errors only.
-    """
-
-    model: Path
-    output: Path
-    fold: str | None = None
-    checkpoint: str = "final"
-    quiet: bool = False
+    model: Path  # model folder
+    output: Path  # ONNX file to write
+    fold: str | None = None  # name of the fold; None takes the first trained fold
+    checkpoint: str = "final"  # `final` or `best`
+    quiet: bool = False  # show warnings and errors only
 
 
 def main() -> int:

@@ -18,59 +18,35 @@ SIZES = (0.6, 0.8, 1.0, 1.25, 1.6)  # factors of the anatomy's size where none a
 
 @dataclass(frozen=True)
 class EvaluateCommand:
-    """What se_evaluate is asked to do with two folders.
+    """What se_evaluate is asked to do with two folders."""
 
-    Attributes:
-        predictions: folder of segmentations.
-        references: folder of reference label files.
-        output: JSON file to write, with a CSV file beside it.
-        description: names of the labels; None looks for them beside the files.
-        tolerance: tolerance of the surface Dice in mm; None does not measure surfaces.
-        jobs: number of processes.
-        quiet: show warnings and errors only.
-    """
-
-    predictions: Path
-    references: Path
-    output: Path
-    description: "DatasetDescription | None" = None
-    tolerance: float | None = None
-    jobs: int = 1
-    quiet: bool = False
+    predictions: Path  # folder of segmentations
+    references: Path  # folder of reference label files
+    output: Path  # JSON file to write, with a CSV file beside it
+    description: "DatasetDescription | None" = None  # names of the labels; None looks for them beside the files
+    tolerance: float | None = None  # tolerance of the surface Dice in mm; None does not measure surfaces
+    jobs: int = 1  # number of processes
+    quiet: bool = False  # show warnings and errors only
 
 
 @dataclass(frozen=True)
 class RobustnessCommand:
-    """What se_evaluate is asked to do with a model at several sizes of the anatomy.
+    """What se_evaluate is asked to do with a model at several sizes of the anatomy."""
 
-    Attributes:
-        held_out: the model and its validation cases.
-        output: JSON file to write, with a CSV file beside it.
-        sizes: factors of the anatomy's size.
-        ensembles: ways of test-time scale ensembling to compare.
-        quiet: show warnings and errors only.
-    """
-
-    held_out: "HeldOut"
-    output: Path
-    sizes: tuple[float, ...]
-    ensembles: "tuple[Ensemble, ...]"
-    quiet: bool = False
+    held_out: "HeldOut"  # the model and its validation cases
+    output: Path  # JSON file to write, with a CSV file beside it
+    sizes: tuple[float, ...]  # factors of the anatomy's size
+    ensembles: "tuple[Ensemble, ...]"  # ways of test-time scale ensembling to compare
+    quiet: bool = False  # show warnings and errors only
 
 
 @dataclass(frozen=True)
 class LearnWeightsCommand:
-    """What se_evaluate is asked to do with --learn-weights.
+    """What se_evaluate is asked to do with --learn-weights."""
 
-    Attributes:
-        held_out: the model and its validation cases.
-        scales: scale factors whose weights are learned.
-        quiet: show warnings and errors only.
-    """
-
-    held_out: "HeldOut"
-    scales: tuple[float, ...]
-    quiet: bool = False
+    held_out: "HeldOut"  # the model and its validation cases
+    scales: tuple[float, ...]  # scale factors whose weights are learned
+    quiet: bool = False  # show warnings and errors only
 
 
 def main() -> int:

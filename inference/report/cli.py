@@ -13,19 +13,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReportCommand:
-    """What se_report is asked to do.
+    """What se_report is asked to do."""
 
-    Attributes:
-        folder: folder of a model, of a dataset, or WORK.
-        options: what is measured and shown.
-        output: page to write; None takes the default name in `folder`.
-        quiet: show warnings and errors only.
-    """
-
-    folder: Path
-    options: "ReportOptions"
-    output: Path | None = None
-    quiet: bool = False
+    folder: Path  # folder of a model, of a dataset, or WORK
+    options: "ReportOptions"  # what is measured and shown
+    output: Path | None = None  # page to write; None takes the default name in `folder`
+    quiet: bool = False  # show warnings and errors only
 
 
 def main() -> int:

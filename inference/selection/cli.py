@@ -17,19 +17,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SelectCommand:
-    """What se_select is asked to do.
+    """What se_select is asked to do."""
 
-    Attributes:
-        work: folder of the dataset under WORK.
-        options: what is compared.
-        output: file to write; None takes `selection.json` in that folder.
-        quiet: show warnings and errors only.
-    """
-
-    work: Path
-    options: "SelectionOptions"
-    output: Path | None = None
-    quiet: bool = False
+    work: Path  # folder of the dataset under WORK
+    options: "SelectionOptions"  # what is compared
+    output: Path | None = None  # file to write; None takes `selection.json` in that folder
+    quiet: bool = False  # show warnings and errors only
 
 
 def main() -> int:
