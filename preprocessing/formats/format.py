@@ -12,7 +12,7 @@ from preprocessing.geometry.affine import Geometry
 
 @runtime_checkable
 class Format(Protocol):
-    """Read and write image files of some endings. A user's own format derives from this class (docs/extending.md).
+    """Read and write image files of some endings. A user's own format derives from this class (docs/how_to/extend.md).
 
     Arrays have the axes of the file reversed to (Z, Y, X) and are not reoriented. Affines are NIfTI's: (4, 4), from voxel indices
     (x, y, z) to RAS+ mm. Errors of type `InputError`, `configs.errors.DAMAGE` or `damage` become faults that name the file.

@@ -42,7 +42,7 @@ def use_format(name: str | None) -> None:
         raise InputError(Fault(where, problem, "Fix the class")) from error
     if not isinstance(endings, tuple) or not endings or not all(re.fullmatch(r"\.[a-z0-9.]+", str(each)) for each in endings):
         problem = "it is not a preprocessing.formats.format.Format with a tuple of endings such as ('.npz',)"
-        raise InputError(Fault(where, problem, "Derive the class from Format (docs/extending.md)"))
+        raise InputError(Fault(where, problem, "Derive the class from Format (docs/how_to/extend.md)"))
     _own[name] = endings
 
 
