@@ -52,14 +52,8 @@ class PredictionOptions:
 
 FAST = PredictionOptions(mirror=False, scales=(1.0,), step=0.75)
 
-
-SEARCHED = (
-    0.64,
-    0.8,
-    1.0,
-    1.25,
-    1.5625,
-)  # default factors for weights by confidence, for anatomy of 0.6 to 1.6 times its usual size
+# Default factors for weights by confidence, for anatomy of 0.6 to 1.6 times its usual size.
+SEARCHED = (0.64, 0.8, 1.0, 1.25, 1.5625)
 
 
 @dataclass(frozen=True)
