@@ -28,9 +28,7 @@ def find_first_stage(models: Sequence[Model], folders: Sequence[Path]) -> Path |
             place = folder.resolve()
             found.add(place.parent / f"{configuration.previous}{place.name.removeprefix(name)}")
     if len(found) > 1:
-        raise InputError(
-            Fault("models", f"the models have different first stages: {', '.join(map(str, sorted(found)))}", _REMEDY)
-        )
+        raise InputError(Fault("models", f"the first stages differ: {', '.join(map(str, sorted(found)))}", _REMEDY))
     for folder in found:
         if not ModelFolder(folder).plan.is_file():
             raise InputError(Fault(str(folder), "the first stage of the cascade is missing", _REMEDY))

@@ -34,9 +34,7 @@ class ScaleEnsemble(Value):
         if any(not factor > 0 for factor in self.scales):
             raise ValueError(f"scales must be positive, not {self.scales}")
         if len(self.weights) != len(self.scales) or any(weight < 0 for weight in self.weights) or not sum(self.weights) > 0:
-            raise ValueError(
-                f"each of the scales {self.scales} needs a nonnegative weight, not all of them 0, not {self.weights}"
-            )
+            raise ValueError(f"each of the scales {self.scales} needs a nonnegative weight, not all 0, not {self.weights}")
         return self
 
 
@@ -71,9 +69,7 @@ def load_model(
     """
     if not folder.is_dir():
         raise InputError(
-            Fault(
-                str(folder), "the model folder does not exist", "Give the folder that contains the plan and the folds of a model"
-            )
+            Fault(str(folder), "the model folder does not exist", "Give the folder with the plan and the folds of a model")
         )
     model = ModelFolder(folder)
     faults: list[Fault] = []

@@ -45,7 +45,7 @@ class PredictionOptions:
         if weights is not None and weights != CONFIDENCE:
             fitting = self.scales is not None and len(weights) == len(self.scales)
             if not fitting or any(weight < 0 for weight in weights) or not sum(weights) > 0:
-                raise ValueError(f"each of the scales {self.scales} needs a nonnegative weight, not all of them 0, not {weights}")
+                raise ValueError(f"each of the scales {self.scales} needs a nonnegative weight, not all 0, not {weights}")
         if self.tile_batch is not None and self.tile_batch < 1:
             raise ValueError(f"the tile batch must be at least 1, not {self.tile_batch}")
 
@@ -78,7 +78,7 @@ class Variants:
     def __post_init__(self) -> None:
         given = self._given
         if len(given) != len(self.scales) or any(weight < 0 for weight in given) or not sum(given) > 0:
-            raise ValueError(f"each of the scales {self.scales} needs a nonnegative weight, not all of them 0, not {given}")
+            raise ValueError(f"each of the scales {self.scales} needs a nonnegative weight, not all 0, not {given}")
 
     @property
     def shares(self) -> tuple[float, ...]:

@@ -101,6 +101,4 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise InputError(
-            Fault(str(path), f"the weights cannot be read ({error})", "Check the path, or train the fold")
-        ) from error
+        raise InputError(Fault(str(path), f"weights cannot be read ({error})", "Check the path, or train the fold")) from error

@@ -132,9 +132,7 @@ def _unpack(archive: zipfile.ZipFile, name: str, target: Path, checksum: str) ->
         copy.flush()
         os.fsync(copy.fileno())
     if digest.hexdigest() != checksum:
-        raise InputError(
-            Fault(name, "the bundle changed while it was read", "Import it again from a file that no process changes")
-        )
+        raise InputError(Fault(name, "the bundle changed while it was read", "Import it from a file that no process changes"))
 
 
 def _try_out(folder: Path, manifest: Manifest) -> None:
@@ -142,9 +140,7 @@ def _try_out(folder: Path, manifest: Manifest) -> None:
     because its code is not in the bundle and nothing that a bundle names is imported."""
     named = ModelPlan.read(folder / PLAN).network.network_class
     if named is not None:
-        _logger.warning(
-            "the bundle does not contain the code of its network; if you trust it, predict with --network-class %s", named
-        )
+        _logger.warning("the bundle lacks the code of its network; if you trust it, predict with --network-class %s", named)
         return
     checkpoints = {checkpoint for _, checkpoint in manifest.weights()}
     for checkpoint in sorted(checkpoints):

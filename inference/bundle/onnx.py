@@ -62,9 +62,7 @@ def export_network(model: str | Path, output: str | Path, fold: int | str | None
     named = ModelPlan.read(ModelFolder(model).plan).network.network_class
     if named is not None:
         remedy = "Export it with torch.onnx in code that imports it"
-        raise InputError(
-            Fault(str(model), f"the model uses the custom network class {named}, which is not imported here", remedy)
-        )
+        raise InputError(Fault(str(model), f"the model uses the network class {named}, which is not imported here", remedy))
     loaded = load_model(model, None if fold is None else [fold], checkpoint)
     name, network = next(iter(loaded.networks.items()))
     z, y, x = loaded.plan.network.patch_size

@@ -101,9 +101,7 @@ def blend(
     """
     total = sum(member.weight for member in members)
     if not total > 0 or any(member.weight < 0 for member in members):
-        raise ValueError(
-            f"the members' weights must be nonnegative and at least one positive, not {[one.weight for one in members]}"
-        )
+        raise ValueError(f"members need nonnegative weights, at least one positive, not {[one.weight for one in members]}")
     members = [member for member in members if member.weight > 0]
     resampled = [any(member.matrices[axis] is not None for member in members) for axis in range(3)]
     size = brick_shape(shape, classes, resampled, capacity.device.type, how.brick_values)

@@ -203,9 +203,7 @@ def load_case(model_folder: Path, plan: ModelPlan, fold: str, identifier: str) -
     store = CaseStore(ModelFolder(model_folder).dataset.prepared_for(plan))
     properties = store.read(identifier).properties
     if properties.labels is None:
-        raise InputError(
-            Fault(f"case `{identifier}`", "the case has no label file", "Add one and run se_plan_and_preprocess again")
-        )
+        raise InputError(Fault(f"case `{identifier}`", "no label file", "Add one and run se_plan_and_preprocess again"))
     image, geometry = read_image([Path(path) for path in properties.images])
     labels, _ = read_labels(Path(properties.labels))
     return ValidationCase(identifier, fold, image, to_class_indices(labels, plan.dataset), geometry)

@@ -257,9 +257,7 @@ def _with_pictures(shown: ShownCase, model: TrainedModel, colours: Sequence[str]
 def slices_words(model: TrainedModel) -> str:
     """Return a description of the slices."""
     channel = model.plan.dataset.channels[0]
-    sides = "X increases to the right" + (
-        ", which is the patient's right, and anterior is up" if _is_turned(model) else " and Y upwards"
-    )
+    sides = "X increases to the right" + (", the patient's right, and anterior is up" if _is_turned(model) else " and Y upwards")
     return (
         f"The slices across Z show channel {channel} from its 0.5th to its 99.5th percentile; {sides}. Small slices are cropped to the "
         f"labels. For the worst cases, all slices with labels can be viewed with the slider, or with the arrow keys on the slice."

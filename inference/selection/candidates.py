@@ -158,9 +158,7 @@ def _pool(model: ModelFolder, folds: Sequence[str]) -> Candidate:
     twice = [case for case, count in times.items() if count > 1]
     if twice:
         problem = f"{len(twice)} cases are validated by several folds, such as {twice[0]}"
-        raise InputError(
-            Fault(str(model.path), problem, "Compare one fold with --folds, since folds must not share validation cases")
-        )
+        raise InputError(Fault(str(model.path), problem, "Compare one fold with --folds: folds must not share cases"))
     cases = {case: scores for result in results.values() for case, scores in result.cases.items()}
     places = {case: model.fold(fold).validation.segmentation(case) for fold, result in results.items() for case in result.cases}
     by_fold = {fold: tuple(sorted(result.cases)) for fold, result in results.items()}

@@ -152,9 +152,7 @@ def _found_in_folders(folder: Path, description: DatasetDescription) -> tuple[di
             labels[stem_of(file)].append(file)
     faults += [_given_twice(case, files) for case, files in labels.items() if len(files) > 1]
     faults += [
-        Fault(
-            f"case `{case}`", f"the label file {files[0]} has no image", f"Add imagesTr/{case}_0000{ending} or remove the label"
-        )
+        Fault(f"case `{case}`", f"label file {files[0]} has no image", f"Add imagesTr/{case}_0000{ending} or remove the label")
         for case, files in labels.items()
         if case not in numbered and not grouping
     ]

@@ -130,9 +130,7 @@ def _in_processes(work: _Work, cases: Mapping[str, Any]) -> _Results:
                 in_flight = _after_death(watch, remaining)
                 deaths = 0 if in_flight else deaths + 1
                 if deaths == _MOST_DEATHS_BEFORE_A_CASE:
-                    raise RuntimeError(
-                        f"{work.description}: worker processes die before they start a case ({_exits(error)})"
-                    ) from error
+                    raise RuntimeError(f"{work.description}: workers die before they start a case ({_exits(error)})") from error
                 named = ", ".join(map(str, in_flight)) or "none"
                 _logger.warning(
                     "%s: a worker process was killed. Cases in flight, which will be tried again alone: %s",
