@@ -95,7 +95,7 @@ def read_trained(folder: Path) -> TrainedModel:
     model = ModelFolder(folder)
     if not model.plan.is_file():
         remedy = "Give a model folder such as se_work/DATASET/models/3d_fullres_se, or its parent folder"
-        raise InputError(Fault(str(folder), "not a model folder: plan.json is missing", remedy))
+        raise InputError(Fault(str(folder), f"not a model folder: {model.plan.name} is missing", remedy))
     notes: list[str] = []
     folds = [_read_fold(fold, notes) for fold in model.folds()]
     return TrainedModel(
