@@ -13,7 +13,7 @@ from planners.fingerprint.measure import make_fingerprint
 from planners.fingerprint.table import write_fingerprint_table
 from planners.options import PlanningOptions
 from planners.plan import make_plan
-from planners.report.page import write_report
+from planners.report.page import write_planning_report
 from preprocessing.dataset.raw import scan_dataset
 from preprocessing.dataset.validation import largest_case_bytes
 from preprocessing.geometry.resampled_grid import resampled_shape
@@ -66,7 +66,7 @@ def plan_and_preprocess(
     fingerprint.write(folder.fingerprint)
     write_fingerprint_table(folder.fingerprint_table, fingerprint)
     plan.write(folder.plan)
-    report = write_report(folder.path, raw, fingerprint, plan)
+    report = write_planning_report(folder.path, raw, fingerprint, plan)
     _logger.info("Wrote %s and %s", folder.plan, report)
     if not plan_only:
         for configuration in [name for name, planned in plan.configurations.items() if not planned.cases_of]:

@@ -44,7 +44,7 @@ class Transfer:
         return "\n".join(lines)
 
 
-def find_weights(source: str) -> Path:
+def find_initial_weights(source: str) -> Path:
     """Find the weights file of a source.
 
     Args:
@@ -77,7 +77,7 @@ def initialise(network: nn.Module, source: str) -> Transfer:
     Raises:
         InputError: there are no weights, they cannot be read, or none fits.
     """
-    path = find_weights(source)
+    path = find_initial_weights(source)
     tensors = _read(path)
     own = network.state_dict()
     fitting = {name: tensor for name, tensor in tensors.items() if name in own and own[name].shape == tensor.shape}

@@ -1,12 +1,10 @@
 """Tables for a terminal, and as CSV."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from configs.files import write_text
+from preprocessing.tables import write_table
 
 
 def text_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
@@ -29,9 +27,6 @@ def text_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) ->
 
 
 def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """The rows as CSV with the columns of the first one; whole file or none."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
+    """Write the rows as CSV with the columns of the first one; whole file or none."""
+    columns = list(rows[0]) if rows else []
+    write_table(path, columns, [[row.get(column) for column in columns] for row in rows])

@@ -27,7 +27,7 @@ from benchmarks.common.figures import svg_axes
 from benchmarks.common.tables import text_table, write_csv
 from benchmarks.cost.networks import NETWORKS, PLAIN, describe, equal_cost
 from configs.files import read_json, write_json
-from inference.engine.scaling import resample_image
+from inference.engine.scaling import scale_image
 from inference.evaluation.equivariance import (
     FACTORS,
     case_errors,
@@ -211,7 +211,7 @@ def mean_over_sizes(
     total = torch.zeros(())
     for factor in factors:
         shape = [max(step, round(size * factor / step) * step) for size, step in zip(image.shape[2:], stride, strict=True)]
-        answer = function(resample_image(image[0], (shape[0], shape[1], shape[2]))[None])
+        answer = function(scale_image(image[0], (shape[0], shape[1], shape[2]))[None])
         back = [spline_matrix(have, size, 1).float() for have, size in zip(shape, image.shape[2:], strict=True)]
         total = total + apply_separable(answer, back)
     return total / len(factors)

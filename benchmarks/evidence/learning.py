@@ -40,7 +40,7 @@ Cases = dict[str, tuple[Tensor, Tensor]]
 
 def build(name: str) -> nn.Module:
     """Network of a design's name: `plain`, or family + scales (`se4`, `pyramid3`) with options, as in `se4:step=1.3,width=4,gain=2`."""
-    options = options_of(name)
+    options = command_options_of(name)
     network = build_network(design(name))
     gain = float(options.get("gain", 1))
     for module in network.modules():
@@ -51,7 +51,7 @@ def build(name: str) -> nn.Module:
     return network
 
 
-def options_of(name: str) -> dict[str, str]:
+def command_options_of(name: str) -> dict[str, str]:
     """What stands behind the colon of a design's name."""
     _, _, tail = name.removesuffix("+scale").partition(":")
     return dict(option.split("=") for option in tail.split(",") if option)
@@ -59,7 +59,7 @@ def options_of(name: str) -> dict[str, str]:
 
 def design(name: str) -> NetworkConfig:
     """Description of the network of a design's name."""
-    options = options_of(name)
+    options = command_options_of(name)
     head = name.removesuffix("+scale").partition(":")[0]
     family = head.rstrip("0123456789")
     width = int(options.get("width", 8))

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 from math import prod
 
-Range = tuple[int, int]
+Extent = tuple[int, int]
 VALUES = {"cpu": 2**21, "cuda": 2**26}  # class scores per brick: a few copies fit a CPU's cache; enough to keep a GPU busy
 LONGEST = 64  # voxels along a resampled axis: short matrices cost less to multiply
 
@@ -33,12 +33,12 @@ def brick_shape(
     return sizes[0], sizes[1], sizes[2]
 
 
-def ranges(size: int, length: int) -> list[Range]:
+def ranges(size: int, length: int) -> list[Extent]:
     """Divide an axis of `size` voxels into ranges (start, stop) of at most `length` voxels."""
     return [(start, min(start + length, size)) for start in range(0, size, length)]
 
 
-def bricks(shape: Sequence[int], brick: Sequence[int]) -> Iterator[tuple[Range, Range, Range]]:
+def bricks(shape: Sequence[int], brick: Sequence[int]) -> Iterator[tuple[Extent, Extent, Extent]]:
     """Return an iterator over all bricks of a grid, ordered by Z, then Y, then X."""
     z, y, x = (ranges(size, length) for size, length in zip(shape, brick, strict=True))
     return product(z, y, x)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from configs.plan import NetworkPlan
 from configs.progress import Progress, Silent, ticking
-from inference.engine.bricks import Range, brick_shape, bricks, ranges
+from inference.engine.bricks import Extent, brick_shape, bricks, ranges
 from inference.engine.capacity import Capacity
 from inference.engine.heads import Scorer, identity, split_network
 from inference.engine.mirroring import Mirrored
@@ -133,7 +133,7 @@ class _Reader:
     def __init__(
         self,
         member: Member,
-        depths: Sequence[Range],
+        depths: Sequence[Extent],
         how: Blending,
         capacity: Capacity,
         half_above: int,
@@ -157,7 +157,7 @@ class _Reader:
             tick=tick,
         )
 
-    def read(self, place: tuple[Range, Range, Range]) -> Tensor:
+    def read(self, place: tuple[Extent, Extent, Extent]) -> Tensor:
         """Return (K, z, y, x) float32 probabilities or logits, whichever are averaged."""
         (along_z, z), (along_y, y), (along_x, x) = (self._needed(axis, part) for axis, part in enumerate(place))
         planes = self._sweep.planes(*z)
@@ -166,7 +166,7 @@ class _Reader:
             scores = probabilities_of(scores, self._regions)
         return apply_separable(scores, [along_z, along_y, along_x])
 
-    def _needed(self, axis: int, part: Range) -> tuple[Tensor | None, Range]:
+    def _needed(self, axis: int, part: Extent) -> tuple[Tensor | None, Extent]:
         """Return the part of the axis's matrix for a range of the target grid, and the range of the member's grid it needs."""
         matrix = self._matrices[axis]
         if matrix is None:
@@ -175,7 +175,7 @@ class _Reader:
         return rows, (columns.start, columns.stop)
 
 
-def _mean(readers: Sequence[_Reader], place: tuple[Range, Range, Range], total: float, how: Blending) -> Brick:
+def _mean(readers: Sequence[_Reader], place: tuple[Extent, Extent, Extent], total: float, how: Blending) -> Brick:
     mean: Tensor | None = None
     spread: Tensor | None = None
     for reader in readers:

@@ -45,7 +45,7 @@ class ScaledImage:
         return apply_separable(self._image[:, needed], [rows, *self._matrices[1:]])
 
 
-def resample_image(image: Tensor, shape: Shape) -> Tensor:
+def scale_image(image: Tensor, shape: Shape) -> Tensor:
     """Resample an image (C, Z, Y, X) to (C, *shape) as `ScaledImage` does, with the same dtype and device."""
     return ScaledImage(image, shape).planes(0, shape[0])
 

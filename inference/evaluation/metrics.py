@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cc3d
 import numpy as np
@@ -33,11 +34,8 @@ class SurfaceDistances:
             return float("nan")
         return float(max(np.percentile(self.to_reference, 95), np.percentile(self.to_prediction, 95)))
 
-    def surface_dice(self, tolerance: float) -> float:
-        """Share of both surfaces within `tolerance` mm of the other one (Nikolov et al. 2021), each voxel counting alike.
-
-        0 where one mask is empty, NaN where both are.
-        """
+    def dice_by_voxels(self, tolerance: float) -> float:
+        """Share of both surfaces' voxels within `tolerance` mm of the other one; 0 where one mask is empty, NaN where both are."""
         both = np.concatenate([self.to_reference, self.to_prediction])
         return float((both <= tolerance).mean()) if both.size else float("nan")
 
@@ -61,6 +59,49 @@ def surface_distances(predicted: Mask, reference: Mask, spacing: Sequence[float]
     surfaces = [_surface(mask[box]) for mask in (predicted, reference)]
     to_reference, to_prediction = (_distance_to(other, spacing)[surface] for surface, other in (surfaces, reversed(surfaces)))
     return SurfaceDistances(to_reference, to_prediction)
+
+
+def surface_dice(predicted: Mask, reference: Mask, spacing: Sequence[float], tolerance: float) -> float:
+    """Return the share of both surfaces' area that lies within `tolerance` mm of the other one (Nikolov et al. 2021).
+
+    A surface element lies wherever eight neighbouring voxels are not all alike, and has the area of its marching cubes triangles,
+    as in DeepMind's `surface-distance`, with which the values agree. 0 where one mask is empty, NaN where both are.
+
+    Args:
+        predicted, reference: (Z, Y, X), True inside, of one shape.
+        spacing: mm (Z, Y, X).
+        tolerance: mm.
+    """
+    box = _bounding_box(predicted | reference)
+    codes = [_neighbour_codes(mask[box]) for mask in (predicted, reference)]
+    surfaces = [(code > 0) & (code < 255) for code in codes]
+    areas = [_element_areas(tuple(spacing))[code[surface]] for code, surface in zip(codes, surfaces, strict=True)]
+    near = [_distance_to(other, spacing)[surface] <= tolerance for surface, other in (surfaces, reversed(surfaces))]
+    total = sum(float(area.sum()) for area in areas)
+    return sum(float(area[is_near].sum()) for area, is_near in zip(areas, near, strict=True)) / total if total else float("nan")
+
+
+def _neighbour_codes(mask: Mask) -> NDArray[np.uint8]:
+    """One bit for each of the eight voxels around each corner of the grid: (Z + 1, Y + 1, X + 1)."""
+    padded = np.pad(mask, 1).astype(np.uint8)
+    z, y, x = (size + 1 for size in mask.shape)
+    codes = np.zeros((z, y, x), np.uint8)
+    for bit, (i, j, k) in enumerate(np.ndindex(2, 2, 2)):
+        codes |= padded[i : i + z, j : j + y, k : k + x] << bit
+    return codes
+
+
+@lru_cache(maxsize=16)
+def _element_areas(spacing: tuple[float, ...]) -> NDArray[np.float64]:
+    """Area in mm^2 of a surface element for each neighbour code: the smaller of marching cubes' for the code and its complement."""
+    from skimage.measure import marching_cubes, mesh_surface_area  # takes long to load, and few need it
+
+    areas = np.zeros(256)
+    for code in range(1, 255):
+        corner = np.unpackbits(np.array([code], np.uint8), bitorder="little").reshape(2, 2, 2).astype(np.float32)
+        vertices, faces, _, _ = marching_cubes(corner, 0.5, spacing=spacing, method="lorensen")
+        areas[code] = mesh_surface_area(vertices, faces)
+    return np.minimum(areas, areas[::-1])
 
 
 def _surface(mask: Mask) -> Mask:

@@ -5,8 +5,6 @@ the factor, nothing is added around, and the resolution seems unchanged. Images 
 gain detail when they grow.
 """
 
-import csv
-import io
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,11 +17,11 @@ from numpy.typing import NDArray
 
 from configs.dataset import DatasetDescription
 from configs.errors import Fault, InputError
-from configs.files import Value, read_json, write_text
+from configs.files import Value, read_json
 from configs.folders import ModelFolder
 from configs.plan import ModelPlan
 from configs.progress import Progress, Silent
-from inference.engine.scaling import resample_image, scaled_shape
+from inference.engine.scaling import scale_image, scaled_shape
 from inference.evaluation.scores import score_case
 from inference.model import Model, load_model
 from inference.options import CONFIDENCE, PredictionOptions
@@ -34,6 +32,7 @@ from preprocessing.geometry.affine import Geometry
 from preprocessing.geometry.cropping import nonzero_mask
 from preprocessing.resample import resample_labels
 from preprocessing.store import CaseStore
+from preprocessing.tables import write_table
 
 Ensemble = tuple[float, ...] | Literal["confidence"]
 
@@ -64,15 +63,12 @@ class RobustnessResult(Value):
 
     def write_csv(self, path: Path) -> None:
         """Write a row for each point atomically; undefined scores are empty."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
         labels = list(self.points[0].dice) if self.points else []
-        writer.writerow(["scale", "ensemble", "mean_foreground_dice", *labels, "cases"])
-        for point in self.points:
-            writer.writerow(
-                [point.scale, words_of(point.ensemble), point.mean_foreground_dice, *point.dice.values(), point.cases]
-            )
-        write_text(path, text.getvalue())
+        write_table(
+            path,
+            ["scale", "ensemble", "mean_foreground_dice", *labels, "cases"],
+            [[one.scale, words_of(one.ensemble), one.mean_foreground_dice, *one.dice.values(), one.cases] for one in self.points],
+        )
 
 
 @dataclass(frozen=True)
@@ -124,7 +120,7 @@ class HeldOut:
 
     def predictor(self, whole: Model, fold: str, ensemble: Ensemble) -> Predictor:
         """Return a predictor of one fold with this scale ensemble; predictors share weights."""
-        return Predictor(Model(whole.plan, {fold: whole.networks[fold]}), self.device, options_of(ensemble, self.mirror))
+        return Predictor(Model(whole.plan, {fold: whole.networks[fold]}), self.device, ensemble_options(ensemble, self.mirror))
 
 
 def scale_robustness(
@@ -173,7 +169,7 @@ def rescale(case: ValidationCase, factor: float) -> tuple[NDArray[np.float32], N
     shape = scaled_shape(case.geometry.shape, factor)
     if shape == case.geometry.shape:
         return case.image, case.indices, case.geometry
-    resized = resample_image(torch.from_numpy(np.array(case.image)), shape)
+    resized = scale_image(torch.from_numpy(np.array(case.image)), shape)
     low, high = (torch.from_numpy(end(case.image, axis=(1, 2, 3), keepdims=True)) for end in (np.min, np.max))
     clamped = resized.clamp(low, high).numpy()
     clamped *= resample_labels(nonzero_mask(case.image).astype(np.int16), shape)
@@ -194,7 +190,7 @@ def validation_cases(model_folder: Path, fold: str) -> list[str]:
     return sorted(splits[int(fold)]["val"])
 
 
-def load_case(model_folder: Path, plan: ModelPlan, fold: str, identifier: str) -> ValidationCase:
+def load_validation_case(model_folder: Path, plan: ModelPlan, fold: str, identifier: str) -> ValidationCase:
     """Load a validation case from its original files.
 
     Raises:
@@ -215,7 +211,7 @@ def stored_values(indices: NDArray[np.int16], description: DatasetDescription) -
     return np.array([*description.values, *ignored], dtype=np.int32)[indices]
 
 
-def options_of(ensemble: Ensemble, mirror: bool) -> PredictionOptions:
+def ensemble_options(ensemble: Ensemble, mirror: bool) -> PredictionOptions:
     """Return the options of a prediction with this scale ensemble."""
     if ensemble == CONFIDENCE:
         return PredictionOptions(mirror=mirror, scale_weights=CONFIDENCE)
@@ -233,7 +229,7 @@ def _work(
     plan = ModelPlan.read(ModelFolder(folder).plan)
     for fold, cases in names.items():
         for name in cases:
-            case = load_case(folder, plan, fold, name)
+            case = load_validation_case(folder, plan, fold, name)
             for factor in scales:
                 for way in range(ways):
                     yield case, factor, way

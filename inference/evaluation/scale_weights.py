@@ -15,7 +15,7 @@ from configs.errors import Fault, InputError
 from configs.folders import ModelFolder
 from configs.progress import Progress, Silent
 from inference.engine.assemble import Wanted
-from inference.evaluation.robustness import HeldOut, load_case
+from inference.evaluation.robustness import HeldOut, load_validation_case
 from inference.model import ScaleEnsemble
 
 VOXELS = 2000  # per class and case
@@ -33,7 +33,7 @@ def learn_scale_weights(held_out: HeldOut, scales: Sequence[float], progress: Pr
     cases = [(fold, case) for fold in whole.networks for case in held_out.cases(fold)]
     rows = []
     for fold, name in (progress or Silent()).track(cases, "Predicting at every scale", len(cases)):
-        case = load_case(held_out.model_folder, whole.plan, fold, name)
+        case = load_validation_case(held_out.model_folder, whole.plan, fold, name)
         chosen = _sample(case.indices, len(whole.plan.dataset.values))
         columns = []
         for factor in scales:

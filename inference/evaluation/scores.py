@@ -1,7 +1,5 @@
 """Score one case and many, and count cases with undefined scores."""
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,9 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.dataset import DatasetDescription
-from configs.files import Value, write_text
-from inference.evaluation.metrics import confusion_matrix, detect_lesions, overlap, surface_distances
+from configs.files import Value
+from inference.evaluation.metrics import confusion_matrix, detect_lesions, overlap, surface_dice, surface_distances
 from preprocessing.dataset.labels import to_class_indices
+from preprocessing.tables import write_table
+
+_OF_SURFACES = ("surface_dice", "surface_dice_by_voxels", "hd95")
 
 
 class LabelScores(Value):
@@ -23,7 +24,8 @@ class LabelScores(Value):
         precision: None if nothing is predicted.
         recall, volume_error: None if the label is absent from the reference.
         predicted_volume, reference_volume: volumes in mm^3.
-        surface_dice: share of both surfaces within the tolerance; None if both are empty or it was not requested.
+        surface_dice: share of both surfaces' area within the tolerance; None if both are empty or it was not requested.
+        surface_dice_by_voxels: the same with equal weight for each surface voxel.
         hd95: 95 % Hausdorff distance in mm; None if prediction or reference is empty or it was not requested.
         lesion_f1: F1 score of detecting connected components, see `metrics.Detection`; None if there are none.
         lesions_detected, lesions_missed, lesions_false: numbers of components.
@@ -37,6 +39,7 @@ class LabelScores(Value):
     predicted_volume: float
     reference_volume: float
     surface_dice: float | None = None
+    surface_dice_by_voxels: float | None = None
     hd95: float | None = None
     lesion_f1: float | None = None
     lesions_detected: int | None = None
@@ -75,12 +78,12 @@ class EvaluationResult(Value):
 
     def write_csv(self, path: Path) -> None:
         """Write one row for each case and label; undefined scores are empty. Whole file or none."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["case", "label", *LabelScores.model_fields])
-        for case, labels in self.cases.items():
-            writer.writerows([case, label, *scores.model_dump().values()] for label, scores in labels.items())
-        write_text(path, text.getvalue())
+        rows = (
+            [case, label, *scores.model_dump().values()]
+            for case, labels in self.cases.items()
+            for label, scores in labels.items()
+        )
+        write_table(path, ["case", "label", *LabelScores.model_fields], rows)
 
 
 def score_case(
@@ -114,7 +117,11 @@ def score_case(
         lesions = detect_lesions(masks[0], masks[1])
         if tolerance is not None:
             distances = surface_distances(masks[0], masks[1], spacing)
-            surface = {"surface_dice": _defined(distances.surface_dice(tolerance)), "hd95": _defined(distances.hd95)}
+            surface = {
+                "surface_dice": _defined(surface_dice(masks[0], masks[1], spacing, tolerance)),
+                "surface_dice_by_voxels": _defined(distances.dice_by_voxels(tolerance)),
+                "hd95": _defined(distances.hd95),
+            }
         scores[name] = LabelScores(
             dice=_defined(counts.dice),
             iou=_defined(counts.iou),
@@ -135,7 +142,7 @@ def score_case(
 def summarise(cases: Mapping[str, dict[str, LabelScores]], tolerance: float | None = None) -> EvaluationResult:
     """Compute the means over cases."""
     labels = list(dict.fromkeys(label for scores in cases.values() for label in scores))
-    fields = [field for field in LabelScores.model_fields if tolerance is not None or field not in ("surface_dice", "hd95")]
+    fields = [field for field in LabelScores.model_fields if tolerance is not None or field not in _OF_SURFACES]
     means = {
         label: {field: _mean([getattr(scores[label], field) for scores in cases.values() if label in scores]) for field in fields}
         for label in labels

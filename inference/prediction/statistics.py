@@ -1,7 +1,5 @@
 """Measure each label of a segmentation: volume, position, intensity and components."""
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from scipy import ndimage
 from configs.dataset import DatasetDescription
 from configs.files import Value, write_text
 from preprocessing.geometry.affine import Geometry
+from preprocessing.tables import write_table
 
 GATHERED = "statistics.csv"
 _ENDING = "_statistics.csv"
@@ -83,8 +82,9 @@ def _measure(
     stops = [max(box[axis].stop for box in present) for axis in range(3)]
     box = tuple(slice(start, stop) for start, stop in zip(starts, stops, strict=True))
     mask = np.isin(labels[box], values)
-    voxels = int(mask.sum())
-    z, y, x = (float(np.average(np.arange(size), weights=mask.sum(_others(axis)))) for axis, size in enumerate(mask.shape))
+    measured = cc3d.statistics(mask.astype(np.uint8))
+    voxels = int(measured["voxel_counts"][1])
+    z, y, x = measured["centroids"][1]
     centre = geometry.matrix @ [x + starts[2], y + starts[1], z + starts[0], 1]
     pieces = cc3d.connected_components(mask, connectivity=26, return_N=True)[1]
     return LabelStatistics(
@@ -106,12 +106,8 @@ def _measure(
 
 def write_statistics(path: Path, cases: Mapping[str, Mapping[str, LabelStatistics]]) -> None:
     """Write one row for each case and label atomically; undefined values are empty."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["case", "label", *LabelStatistics.model_fields])
-    for case, measured in cases.items():
-        writer.writerows([case, label, *one.model_dump().values()] for label, one in measured.items())
-    write_text(path, text.getvalue())
+    rows = ([case, label, *one.model_dump().values()] for case, measured in cases.items() for label, one in measured.items())
+    write_table(path, ["case", "label", *LabelStatistics.model_fields], rows)
 
 
 def gather_statistics(folder: Path, cases: Iterable[str]) -> Path | None:
@@ -122,7 +118,3 @@ def gather_statistics(folder: Path, cases: Iterable[str]) -> Path | None:
     heading = texts[0].splitlines()[:1]
     write_text(folder / GATHERED, "\n".join([*heading, *(line for text in texts for line in text.splitlines()[1:])]) + "\n")
     return folder / GATHERED
-
-
-def _others(axis: int) -> tuple[int, ...]:
-    return tuple(other for other in range(3) if other != axis)

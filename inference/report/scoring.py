@@ -1,10 +1,11 @@
 """Scores of a model as rows of tables, and its best, median and worst cases."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import bootstrap
 
 from inference.evaluation.scores import LabelScores
 from inference.report.trained import TrainedModel
@@ -48,11 +49,16 @@ def bootstrap_interval(table: NDArray[np.float64], seed: int = 0) -> Interval | 
     cases = len(table)
     if cases < 2:
         return None
-    drawn = np.random.default_rng(seed).integers(cases, size=(DRAWS, cases))
-    counts = np.stack([np.bincount(draw, minlength=cases) for draw in drawn]).astype(float)
-    means = _means(table, counts)
-    low, high = np.nanquantile(means, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-    return Interval(float(low), float(high))
+
+    def means(drawn: NDArray[np.int_], axis: int) -> NDArray[np.float64]:
+        del axis  # the last one
+        counts = np.stack([np.bincount(draw, minlength=cases) for draw in drawn.reshape(-1, cases)]).astype(float)
+        return _means(table, counts).reshape(drawn.shape[:-1])
+
+    random = np.random.default_rng(seed)
+    settings: dict[str, Any] = {"n_resamples": DRAWS, "confidence_level": LEVEL, "method": "percentile", "random_state": random}
+    found = bootstrap((np.arange(cases),), means, vectorized=True, **settings).confidence_interval
+    return Interval(float(found.low), float(found.high))
 
 
 def _means(table: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float64]:

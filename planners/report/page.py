@@ -25,7 +25,7 @@ from preprocessing.pages.rendering import page_environment
 FILE = "report.html"
 
 
-def write_report(folder: Path, dataset: RawDataset, fingerprint: Fingerprint, plan: Plan) -> Path:
+def write_planning_report(folder: Path, dataset: RawDataset, fingerprint: Fingerprint, plan: Plan) -> Path:
     """Write `report.html` into the dataset's folder under WORK. One case is read, to draw the plan over it.
 
     Raises:

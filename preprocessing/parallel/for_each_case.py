@@ -13,6 +13,7 @@ import threading
 import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -171,14 +172,21 @@ def _after_death(watch: Watch, cases: Mapping[str, object]) -> list[InFlight]:
 
 def _on_cluster(work: _Work, cases: Mapping[str, Any], scheduler: str) -> _Results:
     """All cases on a Dask cluster, which gives a killed worker's cases to others by itself, a few times."""
-    from preprocessing.parallel.cluster import cluster_of
+    from preprocessing.parallel.cluster import SECONDS_FOR_WORKERS, connected
 
     remaining = dict.fromkeys(cases)
-    with cluster_of(scheduler) as parallel:
+    with connected(scheduler) as client:
+        from distributed import as_completed
+
         try:
-            for identifier, result in parallel(work.calls(cases, None)):
+            client.wait_for_workers(1, timeout=SECONDS_FOR_WORKERS)
+            futures = [client.submit(partial(call, *given), pure=False) for call, given, _ in work.calls(cases, None)]
+            for future in as_completed(futures, loop=client.loop):
+                identifier, result = future.result()
                 del remaining[identifier]
                 yield identifier, result
+                if work.stop.is_set():
+                    return
         except Exception as error:
             unfinished = ", ".join(f"`{identifier}`" for identifier in remaining)
             raise RuntimeError(

@@ -13,7 +13,7 @@ from se_unet.layers.basis import Orders, fitted_factors, fitted_taps, function_o
 
 Taps = Literal["factors", "fitted", "sampled"]
 BasisOrder = Literal[0, 1, 2, 3, "tensor"]
-Triple = tuple[float, float, float]
+AxisWidths = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class KernelFunctions:
 
 @lru_cache(maxsize=256)
 def kernel_functions(
-    sigmas: tuple[Triple, ...],
+    sigmas: tuple[AxisWidths, ...],
     active: tuple[bool, bool, bool],
     order: BasisOrder,
     taps: Taps = "factors",
@@ -69,7 +69,7 @@ def kernel_functions(
 
 
 def _factor_functions(
-    sigmas: Sequence[Triple], active: Sequence[bool], orders: Sequence[Orders]
+    sigmas: Sequence[AxisWidths], active: Sequence[bool], orders: Sequence[Orders]
 ) -> tuple[Tensor, tuple[Tensor | None, Tensor | None, Tensor | None]]:
     if any(n > 2 for triple in orders for n in triple):
         raise ValueError("three-tap stencils hold derivatives up to order 2 per axis; use fitted taps for higher orders")
@@ -83,7 +83,7 @@ def _factor_functions(
 
 
 def _tap_functions(
-    sigmas: Sequence[Triple], active: Sequence[bool], orders: Sequence[Orders], taps: Taps, size: int | None
+    sigmas: Sequence[AxisWidths], active: Sequence[bool], orders: Sequence[Orders], taps: Taps, size: int | None
 ) -> Tensor:
     function = fitted_taps if taps == "fitted" else sampled_taps
     highest = max(n for triple in orders for n in triple)

@@ -13,7 +13,7 @@ from se_unet import build_network
 from se_unet.weights import save_weights
 from tests.trainers.balls import tiny_plan
 from trainers import train
-from trainers.initial_weights import find_weights, initialise
+from trainers.initial_weights import find_initial_weights, initialise
 from trainers.monitoring.history import History
 
 
@@ -55,13 +55,13 @@ def test_weights_of_another_kind_are_refused(tmp_path: Path) -> None:
 
 def test_where_weights_are_looked_for(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no weights found"):
-        find_weights(str(tmp_path))
+        find_initial_weights(str(tmp_path))
     for fold in (0, 1):
         (tmp_path / f"fold_{fold}").mkdir()
         (tmp_path / f"fold_{fold}" / "weights_final.safetensors").write_bytes(b"")
     with pytest.raises(InputError, match="several folds"):
-        find_weights(str(tmp_path))
-    assert find_weights(str(tmp_path / "fold_1")) == tmp_path / "fold_1" / "weights_final.safetensors"
+        find_initial_weights(str(tmp_path))
+    assert find_initial_weights(str(tmp_path / "fold_1")) == tmp_path / "fold_1" / "weights_final.safetensors"
 
 
 def test_a_training_starts_from_them_and_resumes_without(

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from inference.cascade import one_hot
 from trainers.augmentation.on_device import Pending
 from trainers.augmentation.planned import Augmentation
-from trainers.augmentation.spatial import SpatialDraw, mirror, source_box, transform, transform_labels
+from trainers.augmentation.spatial import SpatialDraw, Triple, mirror, source_box, transform, transform_labels
 from trainers.data.device_draws import draw_for_device, gather_draws
 from trainers.data.disturbance import disturb
-from trainers.data.patches import PatchSampler, Place, Triple, read_image, read_labels, read_previous
+from trainers.data.patches import PatchSampler, Place, read_image, read_labels, read_previous
 
 Purpose = Literal["training", "validation"]
 Patch = tuple[NDArray[np.float32], NDArray[np.int16]]  # an image (C, Z, Y, X) and its labels (Z, Y, X)

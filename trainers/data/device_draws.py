@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from trainers.augmentation.on_device import IntensityDraw, Pending
 from trainers.augmentation.planned import Augmentation, PlannedAugmentation
-from trainers.augmentation.spatial import source_box
-from trainers.data.patches import PatchSampler, Place, Triple
+from trainers.augmentation.spatial import Triple, source_box
+from trainers.data.patches import PatchSampler, Place
 
 
 @dataclass(frozen=True)

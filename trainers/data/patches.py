@@ -14,9 +14,9 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from configs.dataset import DatasetDescription
+from trainers.augmentation.spatial import Triple
 from trainers.data.cases import TrainingCase
 
-Triple = tuple[int, int, int]
 _TRIES = 10  # attempts to find a patch with at least one voxel that is not ignored
 
 

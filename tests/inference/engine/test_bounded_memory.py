@@ -11,7 +11,7 @@ from inference.engine.bricks import brick_shape, bricks
 from inference.engine.capacity import Capacity
 from inference.engine.ensemble import Blending, Brick, Member, blend, make_members
 from inference.engine.heads import split_network
-from inference.engine.scaling import ScaledImage, resample_image
+from inference.engine.scaling import ScaledImage, scale_image
 from inference.engine.sliding_window import Sweep
 from inference.options import Variants
 from se_unet.builder import build_network
@@ -86,7 +86,7 @@ def test_the_mean_does_not_depend_on_the_bricks(values: int, average: str) -> No
     for factor, weight in zip(factors, weights, strict=True):
         shape = tuple(round(n * factor) for n in image.shape[1:])
         for network in networks:
-            scores = predict_volume(network, resample_image(image, shape), PATCH)  # type: ignore[arg-type]
+            scores = predict_volume(network, scale_image(image, shape), PATCH)  # type: ignore[arg-type]
             scores = scores.softmax(0) if average == "probabilities" else scores
             back = apply_separable(
                 scores, [spline_matrix(n, m, 1, torch.float32) for n, m in zip(shape, (22, 13, 9), strict=True)]
@@ -111,7 +111,7 @@ def test_averages_of_logits_and_of_probabilities_differ() -> None:
 def test_an_image_is_scaled_plane_by_plane() -> None:
     image = torch.randn(2, 30, 8, 9)
     for shape in ((20, 8, 12), (41, 5, 9), (30, 8, 9)):
-        whole, scaled = resample_image(image, shape), ScaledImage(image, shape)
+        whole, scaled = scale_image(image, shape), ScaledImage(image, shape)
         parts = [scaled.planes(first, min(first + 7, shape[0])) for first in range(0, shape[0], 7)]
         torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-5, rtol=1e-5)
 

@@ -8,7 +8,7 @@ from configs.network import NetworkConfig
 from configs.plan import NetworkPlan
 from inference.engine.ensemble import Blending
 from inference.engine.mirroring import Mirrored
-from inference.engine.scaling import resample_image, scaled_shape
+from inference.engine.scaling import scale_image, scaled_shape
 from inference.options import Variants
 from tests.inference.engine.whole import predict_ensemble, predict_volume
 
@@ -163,14 +163,14 @@ def test_a_resampled_smooth_image_is_the_same_image() -> None:
         wave = torch.cos(2 * torch.pi * position)
         return (wave[:, None, None] + wave[None, :, None] * wave[None, None, :])[None]
 
-    torch.testing.assert_close(resample_image(field(32), (40, 40, 40)), field(40), atol=0.02, rtol=0)
-    torch.testing.assert_close(resample_image(field(32), (26, 26, 26)), field(26), atol=0.02, rtol=0)
+    torch.testing.assert_close(scale_image(field(32), (40, 40, 40)), field(40), atol=0.02, rtol=0)
+    torch.testing.assert_close(scale_image(field(32), (26, 26, 26)), field(26), atol=0.02, rtol=0)
 
 
 def test_shrinking_removes_what_the_new_grid_cannot_hold() -> None:
     """Stripes of two voxels would turn into false wide stripes at half the size."""
     stripes = torch.cos(torch.pi * 0.9 * torch.arange(64))[None, None, None, :].expand(1, 4, 4, 64).contiguous()
-    blurred = resample_image(stripes, (4, 4, 22))
+    blurred = scale_image(stripes, (4, 4, 22))
     picked = stripes[..., 1::3]
     assert blurred.abs().max() < 0.12 < 0.9 < picked.abs().max()
 

@@ -5,10 +5,11 @@ import math
 import numpy as np
 import pytest
 import SimpleITK
+import surface_distance
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from inference.evaluation.metrics import Overlap, SurfaceDistances, confusion_matrix, overlap, surface_distances
+from inference.evaluation.metrics import Overlap, SurfaceDistances, confusion_matrix, overlap, surface_dice, surface_distances
 
 SPACING = (3.0, 1.0, 0.5)
 
@@ -98,7 +99,24 @@ def test_surfaces_agree_with_brute_force(seed: int) -> None:
     np.testing.assert_allclose(np.sort(measured.to_prediction), np.sort(back))
     assert measured.hd95 == pytest.approx(max(np.percentile(there, 95), np.percentile(back, 95)))
     within = (there <= 1.0).sum() + (back <= 1.0).sum()
-    assert measured.surface_dice(1.0) == pytest.approx(within / (len(there) + len(back)))
+    assert measured.dice_by_voxels(1.0) == pytest.approx(within / (len(there) + len(back)))
+
+
+@pytest.mark.filterwarnings("ignore")  # of the other implementation, which is older than its libraries
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), SPACING])
+@pytest.mark.parametrize("seed", range(3))
+def test_surface_dice_agrees_with_the_published_implementation(seed: int, spacing: tuple[float, float, float]) -> None:
+    """DeepMind's `surface-distance`, with masks that also touch the border of the image."""
+    predicted, reference = two_masks(seed)
+    for masks in ((predicted, reference), (predicted[3:8, 6:, 8:], reference[3:8, 6:, 8:])):
+        theirs = surface_distance.compute_surface_distances(masks[1], masks[0], spacing)
+        for tolerance in (0.0, 0.6, 1.0, 2.5):
+            expected = surface_distance.compute_surface_dice_at_tolerance(theirs, tolerance)
+            assert surface_dice(*masks, spacing, tolerance) == pytest.approx(expected, rel=1e-6)
+    by_voxels = surface_distances(predicted, reference, spacing).dice_by_voxels(1.0)
+    assert abs(surface_dice(predicted, reference, spacing, 1.0) - by_voxels) > 1e-3, (
+        "the control: counting voxels is another measure"
+    )
 
 
 def test_the_largest_distance_agrees_with_simpleitk() -> None:
@@ -118,15 +136,16 @@ def test_a_shift_is_measured_in_mm() -> None:
     mask[4:7, 4:7, 4:7] = True
     measured = surface_distances(np.roll(mask, 1, axis=0), mask, SPACING)
     assert measured.to_reference.max() == SPACING[0]
-    assert measured.surface_dice(SPACING[0]) == 1 > measured.surface_dice(SPACING[0] - 0.1)
+    assert measured.dice_by_voxels(SPACING[0]) == 1 > measured.dice_by_voxels(SPACING[0] - 0.1)
     same = surface_distances(mask, mask, SPACING)
-    assert same.hd95 == 0 and same.surface_dice(0) == 1
+    assert same.hd95 == 0 and same.dice_by_voxels(0) == 1
 
 
 def test_surfaces_of_nothing() -> None:
     empty, full = np.zeros((3, 3, 3), bool), np.ones((3, 3, 3), bool)
     both: SurfaceDistances = surface_distances(empty, empty, SPACING)
-    assert math.isnan(both.hd95) and math.isnan(both.surface_dice(1))
+    assert math.isnan(both.hd95) and math.isnan(both.dice_by_voxels(1))
+    assert math.isnan(surface_dice(empty, empty, SPACING, 1)) and surface_dice(empty, full, SPACING, 1e9) == 0
     for measured in (surface_distances(empty, full, SPACING), surface_distances(full, empty, SPACING)):
-        assert math.isnan(measured.hd95) and measured.surface_dice(1e9) == 0
+        assert math.isnan(measured.hd95) and measured.dice_by_voxels(1e9) == 0
     assert len(surface_distances(full, full, SPACING).to_reference) == 26

@@ -9,13 +9,13 @@ import torch
 
 from configs.files import write_json
 from configs.plan import Plan
-from inference.engine.scaling import resample_image, scaled_shape
+from inference.engine.scaling import scale_image, scaled_shape
 from inference.evaluation.cli import main as evaluate_main
 from inference.evaluation.robustness import (
     HeldOut,
     RobustnessResult,
     ValidationCase,
-    load_case,
+    load_validation_case,
     rescale,
     scale_robustness,
     stored_values,
@@ -54,7 +54,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def a_case(model: Path) -> ValidationCase:
-    return load_case(model, load_model(model).plan, "0", "c0")
+    return load_validation_case(model, load_model(model).plan, "0", "c0")
 
 
 def test_anatomy_grows_and_spacing_stays(model: Path) -> None:
@@ -76,7 +76,7 @@ def test_nothing_around_the_anatomy_stays_nothing() -> None:
     for factor in (0.7, 0.9, 1.5):
         rescaled, indices, _ = rescale(case, factor)
         assert ((rescaled != 0).all(0) == (indices == 1)).mean() > 0.98
-        rippled = resample_image(torch.from_numpy(image), scaled_shape((20, 20, 20), factor)).numpy()
+        rippled = scale_image(torch.from_numpy(image), scaled_shape((20, 20, 20), factor)).numpy()
         assert (rippled != 0).mean() > 1.5 * (rescaled != 0).mean()  # what splines alone leave
 
 

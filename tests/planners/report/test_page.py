@@ -8,7 +8,7 @@ import pytest
 
 from planners.fingerprint.measure import make_fingerprint
 from planners.plan import make_plan
-from planners.report.page import report_page, write_report
+from planners.report.page import report_page, write_planning_report
 from preprocessing.dataset.raw import open_dataset
 from preprocessing.dataset.splits import find_splits
 from tests.planners.report.datasets import case, describe, fingerprint_of, plan_of, sizes, slices_of, sound
@@ -139,9 +139,11 @@ def test_report_is_written_beside_the_plan(tmp_path):
     dataset = open_dataset(make_dataset(tmp_path / "data"))
     fingerprint = make_fingerprint(dataset)
     plan = make_plan(dataset.description, fingerprint)
-    path = write_report(tmp_path / "work", dataset, fingerprint, plan)
+    path = write_planning_report(tmp_path / "work", dataset, fingerprint, plan)
     first = path.read_bytes()
-    assert path.name == "report.html" and write_report(tmp_path / "work", dataset, fingerprint, plan).read_bytes() == first
+    assert (
+        path.name == "report.html" and write_planning_report(tmp_path / "work", dataset, fingerprint, plan).read_bytes() == first
+    )
     text = Page(first.decode()).text
     for network in plan.configurations["3d_fullres"].networks.values():
         assert all(sentence in text for sentence in network.reasons.values())
