@@ -1,6 +1,6 @@
 """Where files lie: the folders of planned datasets, of trained models and of their folds.
 
-This module alone knows the names. It reads and writes nothing but what `find_dataset` and `trained_folds` look up.
+This module alone spells the names. It writes nothing, and reads only which folders exist.
 
     WORK/DATASET/            dataset.json, fingerprint.json, fingerprint.csv, plan.json, splits.json, report.html
         preprocessed/        CONFIGURATION/: preprocessed cases

@@ -76,7 +76,7 @@ def test_onnx_is_checked_against_pytorch(tmp_path, monkeypatch, capsys):
     assert command(monkeypatch, "onnx", folder, "-o", tmp_path / "network.onnx", "--fold", "1") == 0
     assert "fold 1, any number of patches of 1 x 16 x 16 x 16; differs from PyTorch by at most" in capsys.readouterr().out
     assert {path.name for path in tmp_path.iterdir()} == {"toy", "network.onnx", "network.onnx.plan.json"}
-    assert Plan.read(tmp_path / "network.onnx.plan.json") == load_model(folder).plan
+    assert Plan.read(tmp_path / "network.onnx.plan.json") == load_model(folder).plan.whole
 
 
 def test_where_the_network_is_its_plan_is_too(tmp_path, monkeypatch):
