@@ -1,17 +1,16 @@
 """Scores of weights on whole volumes, and the trainer that takes them while it trains: for the last weights and for their average."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from benchmarks.long_runs import Record
 from configs.dataset import DatasetDescription
+from configs.files import read_json, write_json
 from configs.plan import Plan
 from inference import PredictionOptions, Predictor
 from inference.model import Model
@@ -46,6 +45,40 @@ class Scores:
     def mean(self) -> float:
         """Dice over the cases."""
         return float(np.mean(list(self.dice.values())))
+
+
+@dataclass
+class Record:
+    """What a run leaves, in a file that is written anew with each part.
+
+    Attributes:
+        path: of the file.
+        content: facts, `curve` (one entry for each epoch), and Dice of cases.
+    """
+
+    path: Path
+    content: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, path: Path) -> "Record":
+        """What is there already."""
+        return cls(path, read_json(path) if path.is_file() else {})
+
+    def put_point(self, step: int, values: Mapping[str, float]) -> None:
+        """Set values of the curve at a step, in place of former ones."""
+        curve = {point["step"]: point for point in self.content.get("curve", [])}
+        curve[step] = curve.get(step, {"step": step}) | dict(values)
+        self.put(curve=[curve[key] for key in sorted(curve)])
+
+    def put(self, **values: Any) -> None:
+        """Set values."""
+        self.content |= values
+        write_json(self.path, self.content)
+
+
+def scored(epoch: int, epochs: int) -> bool:
+    """Whether whole volumes are predicted after an epoch, counted from 1."""
+    return epoch % SCORED_EVERY == 0 or epoch == epochs
 
 
 def score(plan: Plan, network: nn.Module, cases: Mapping[str, CaseFiles]) -> Scores:
@@ -92,7 +125,7 @@ def test_cases(dataset: Path) -> dict[str, CaseFiles]:
 
 def put_scores(record: Record, step: int, scores: Mapping[str, Scores], last: bool) -> None:
     """Set a point of the curve, and the Dice of each case where it is the last one."""
-    values: dict[str, float | None] = {}
+    values: dict[str, float] = {}
     for kind, one in scores.items():
         values |= {f"dice_{kind}": one.mean, f"validation_loss_{kind}": one.loss}
     record.put_point(step, values)
@@ -115,7 +148,7 @@ class CurveTrainer(Trainer):
         record.put_point(step, {"training_loss": result.training_loss, "seconds": result.seconds})
         for kind, network in networks.items():
             save_weights(network, folder / f"weights_{kind}_{result.epoch:03d}.safetensors")
-        if result.epoch % SCORED_EVERY == 0 or result.epoch == epochs:
+        if scored(result.epoch, epochs):
             cases = {name: self._files(name) for name in job.split.validation}
             scores = {kind: score(job.plan, network, cases) for kind, network in networks.items()}
             put_scores(record, step, scores, last=result.epoch == epochs)
@@ -125,10 +158,3 @@ class CurveTrainer(Trainer):
         """The files that a prepared case was made from."""
         properties: Any = self._parts.job.store.read(identifier).properties
         return CaseFiles(tuple(map(Path, properties.images)), Path(properties.labels))
-
-
-def seal(record: Record, plan: Plan, networks: Mapping[str, nn.Module], cases: Mapping[str, CaseFiles]) -> None:
-    """Score the last weights on test cases, once, into the record."""
-    if "test" not in record.content:
-        with torch.no_grad():
-            record.put(test={kind: score(plan, network, cases).dice for kind, network in networks.items()})
