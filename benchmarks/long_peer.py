@@ -67,6 +67,7 @@ if __name__ == "__main__":
         trainer.load_checkpoint(str(latest))
         kept = torch.load(folder_of(trainer) / f"epoch_{trainer.current_epoch:03d}.pth", weights_only=True)
         trainer.average.load_state_dict(kept["state"])
+        np.random.seed([sizes["seed"], trainer.current_epoch])  # other patches than at the start
     if not (folder_of(trainer) / "checkpoint_final.pth").exists():
         trainer.run_training()
     os._exit(0)

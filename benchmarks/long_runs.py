@@ -23,11 +23,11 @@ from configs.network import NetworkConfig
 from configs.plan import Plan
 from configs.scales import ScaleGroup
 from configs.training import load_training_config
+from inference.model import make_network
 from planners import plan_and_preprocess
 from planners.options import PlanningOptions
 from preprocessing.dataset import open_dataset
 from se_unet.allocator import keep_freed_memory
-from se_unet.builder import build_network
 from se_unet.weights import load_weights
 from trainers import train
 from trainers.splits import make_splits
@@ -65,6 +65,9 @@ RECIPES: dict[str, dict[str, Any]] = {
     "slower": {"learning_rate": 3e-3, "schedule": "cosine", "warmup": 0.02},
     "decay": {"weight_decay": 0.1},
     "sgd": {"optimiser": "sgd"},
+    "no_mirror": {"mirror": False},  # turned end for end, an anterior part looks like a posterior one
+    "often": {"augmentation_class": "benchmarks.long_remedies:OftenTransformed"},
+    "smooth_first": {"network_class": "benchmarks.long_remedies:SmoothFirst"},
 }
 
 
@@ -162,8 +165,8 @@ def _train(run: Run, place: Place) -> dict[str, nn.Module]:
     config = load_training_config("quick", settings | RECIPES[run.recipe])
     tag = f"{run.recipe}_{run.steps}"
     train(folder.name, folder.parent, run.network, CONFIGURATION, 0, config, tag=tag, resume=True, device="cpu")
-    described = Plan.read(place.model(run) / "plan.json").network(CONFIGURATION, run.network).network
-    networks = {kind: build_network(described).eval() for kind in KINDS}
+    planned = Plan.read(place.model(run) / "plan.json").network(CONFIGURATION, run.network)
+    networks = {kind: make_network(planned, config.network_class).eval() for kind in KINDS}
     for kind, network in networks.items():
         load_weights(network, place.record(run).with_name(f"weights_{kind}_{EPOCHS:03d}.safetensors"))
     return networks

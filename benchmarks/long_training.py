@@ -45,7 +45,9 @@ QUEUE = (
         for run in (*(Run(name, 10, seed) for name in ("se", "baseline", "mixed")), Run(PEER, 10, seed, OWN))
     ),
     *(Run(network, 10, 0) for network in ("se_tensor", "mixed_two_widths", "se_narrow", "mixed_decoder", "se_decoder")),
-    *(Run(network, 10, 0, recipe) for recipe in ("cosine", "decay", "slower", "sgd") for network in ("se", "baseline")),
+    *(Run(network, 10, 0, recipe) for recipe in ("no_mirror", "often", "cosine", "decay") for network in ("se", "baseline")),
+    Run("se", 10, 0, "smooth_first"),
+    *(Run(network, 10, 0, recipe) for recipe in ("slower", "sgd") for network in ("se", "baseline")),
     *(Run(network, 112, 0) for network in ("plain",)),
     Run(PEER, 112, 0, OWN),
 )

@@ -10,13 +10,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks import long_tables, long_training
+from benchmarks.long_remedies import OftenTransformed, SmoothFirst
 from benchmarks.long_runs import NETWORKS, PEER, RECIPES, Place, Run, draw
 from benchmarks.long_scores import Record, loss_of
 from benchmarks.long_training import OWN, QUEUE, Queue
 from configs.dataset import DatasetDescription
+from configs.plan import ChannelNormalisation, NetworkPlan
+from configs.scales import ScaleGroup
 from configs.training import load_training_config
+from se_unet.mixed import MixedConvolution
+from tests.se_unet.networks import config
+from trainers.augmentation import make_augmentation
 
 CASES = [f"case{number:02d}" for number in range(12)]
 RUN = Run("se", 10, 0, steps=600)
@@ -125,6 +132,24 @@ def test_curves_are_drawn_alike_each_time(tmp_path: Path) -> None:
         long_tables.draw(points, tmp_path / name)
     text = (tmp_path / "one.svg").read_text(encoding="utf-8")
     assert "112 training cases" in text and text == (tmp_path / "two.svg").read_text(encoding="utf-8")
+
+
+def test_free_kernels_take_the_place_of_smooth_ones_in_the_coarser_stages_alone() -> None:
+    group = ScaleGroup(smallest_sigma=0.9)
+    network = SmoothFirst(config("se", (4, 4, 4, 4), scale_group=group, encoder_blocks=(1,) * 4, decoder_blocks=(1,) * 3))
+    kinds = [{type(part) for part in stage.modules()} for stage in network.encoder]
+    assert [MixedConvolution in kind for kind in kinds] == [False, False, True, True]
+    assert network(torch.zeros(1, 1, 8, 8, 8))[0].shape == (1, 3, 8, 8, 8)
+
+
+def test_patches_are_transformed_more_often_where_that_is_asked_for() -> None:
+    plan = NetworkPlan(network=config("plain"), patch_size=(16, 16, 16), batch_size=2)
+    scheme, settings = [ChannelNormalisation(channel="MR", scheme="zscore")], load_training_config("quick")
+    shares = []
+    for make in (make_augmentation, OftenTransformed):
+        augmentation, random = make(plan, scheme, settings), np.random.default_rng(0)
+        shares.append(np.mean([augmentation.draw_spatial(random).matrix is not None for _ in range(400)]))
+    assert 0.25 < shares[0] < 0.5 and shares[1] == pytest.approx(1 - (1 - 0.36) ** 3, abs=0.1)
 
 
 class Sleeping(Queue):
