@@ -2,12 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-MEASURING := benchmarks/layers.py benchmarks/networks.py $(wildcard benchmarks/measure_*.py)
-SOURCES := configs se_unet preprocessing planners inference trainers benchmarks tests
+MEASURING := benchmarks.cost.layers benchmarks.cost.networks
+SOURCES := configs se_unet preprocessing planners inference trainers benchmarks tests docs/examples
 # Files of tests run side by side, one thread each; a file stays together, as its tests share fixtures.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile
 
-.PHONY: help setup demo test quick check bench evidence faults fuzz minimum audit licences
+.PHONY: help setup demo test quick check bench evidence faults fuzz minimum audit licences docs
 .DEFAULT_GOAL := help
 
 help:
@@ -22,7 +22,8 @@ help:
 	@echo "             GUIDED='NIfTI NRRD': some readers for three minutes each, guided by coverage; needs atheris"
 	@echo "make minimum PYTHON=python3.10   quick tests with the lowest versions that are admitted (downloads some GB into .venv-minimum)"
 	@echo "make audit   known vulnerabilities of the tested versions (asks PyPI)"
-	@echo "make licences   write the licences of what is installed into docs/licences.md"
+	@echo "make licences   write the licences of what is installed into docs/reference/licences.md"
+	@echo "make docs    build the documentation's site in ./site"
 	@echo "make setup   only install into .venv"
 
 setup: $(READY)
@@ -37,7 +38,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 demo: $(READY)
-	$(BIN)/python -m benchmarks.demo
+	$(BIN)/python -m benchmarks.demo.demo
 
 test: $(READY)
 	$(PYTEST)
@@ -52,20 +53,25 @@ check: $(READY)
 
 bench: $(READY)
 	set -e; for program in $(MEASURING); do \
-		$(BIN)/python -m "benchmarks.$$(basename "$$program" .py)"; \
+		$(BIN)/python -m "$$program"; \
 	done
 
 evidence: $(READY)
-	$(BIN)/python -m benchmarks.evidence $(DATASET) evidence_output $(WHOLE)
+	$(BIN)/python -m benchmarks.evidence.evidence $(DATASET) evidence_output $(WHOLE)
 
 faults: $(READY)
-	$(BIN)/python -m benchmarks.faults
+	$(BIN)/python -m tests.faults
 
 fuzz: $(READY)
-	$(BIN)/python -m benchmarks.fuzz $(if $(GUIDED),--guided $(GUIDED))
+	$(BIN)/python -m tests.fuzz $(if $(GUIDED),--guided $(GUIDED))
 
 licences: $(READY)
-	$(BIN)/python -m benchmarks.licences
+	$(BIN)/python -m benchmarks.pages.licences
+
+# The site's tools need Python 3.11 or later.
+docs: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/python -m benchmarks.pages.site
 
 # An environment of its own; PyTorch of this age comes with CUDA. What old libraries warn of is their own affair.
 minimum:

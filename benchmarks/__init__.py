@@ -1,1 +1,1 @@
-"""Programs that show and measure: the demo and its phantoms, and `measure_*.py`, each of which prints one table."""
+"""Programs that show, measure and compare; each folder is one subject."""

@@ -1,4 +1,4 @@
-"""What every command shares: exit codes, one line per fault, logging, progress bars."""
+"""What all commands share: exit codes, one line per fault, logging, progress bars."""
 
 import argparse
 import logging
@@ -12,31 +12,45 @@ if TYPE_CHECKING:
     from configs.run_log import RunLog
 
 T = TypeVar("T")
+Command = TypeVar("Command")
 _PACKAGES = ("configs", "se_unet", "preprocessing", "planners", "inference", "trainers")
-_logs: list["RunLog"] = []  # of the run: one, or none
+_logs: list["RunLog"] = []  # the log of the current run, if it keeps one
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
-def run(command: Callable[[argparse.Namespace], int | None], parser: argparse.ArgumentParser) -> int:
-    """Parse the command line and run the command. Returns the exit code: 0 done, 2 wrong input, 1 anything else."""
+def run(
+    parser: argparse.ArgumentParser,
+    read: Callable[[argparse.Namespace], Command],
+    work: Callable[[Command], int | None],
+) -> int:
+    """Parse the command line once and do what it asks for.
+
+    Args:
+        parser: parser of the command line, without --verbose and --quiet.
+        read: conversion of the parsed words to a typed command; nothing else sees the words. It raises `InputError` for wrong ones.
+        work: the work itself; returns an exit code, or None for success.
+
+    Returns:
+        The exit code: 0 for success, 2 for wrong input, 130 for an interruption, 1 for any other failure.
+    """
     add_verbosity(parser)
-    arguments = parser.parse_args()
-    start_logging(arguments)
+    given = parser.parse_args()
+    _start_logging(parser.prog, given.verbose, given.quiet)
     code = FAILED
     try:
-        code = _outcome(command, arguments, parser.prog)
+        code = _exit_code(lambda: work(read(given)), parser.prog)
     finally:
         while _logs:
             _end_log(_logs.pop(), code)
     return code
 
 
-def _outcome(command: Callable[[argparse.Namespace], int | None], arguments: argparse.Namespace, program: str) -> int:
-    """The command's exit code, with errors told."""
-    from configs.errors import InputError  # pydantic-free, but `configs` is imported only when work starts
+def _exit_code(work: Callable[[], int | None], program: str) -> int:
+    """Do the work, print errors, and return the exit code."""
+    from configs.errors import InputError  # keeps `--help` fast
 
     try:
-        return command(arguments) or DONE
+        return work() or DONE
     except InputError as error:
         faults = [str(fault) for fault in error.faults]
         print_faults(program, faults)
@@ -56,16 +70,18 @@ def _outcome(command: Callable[[argparse.Namespace], int | None], arguments: arg
         return FAILED
 
 
-def keep_log(folder: Path, **details: str) -> None:
-    """Keep a log file of this run in `folder`, from when the work has made it; see `configs.run_log`.
+def keep_log(folder: Path, *, seeds: str | None = None, **inputs: Iterable[Path]) -> None:
+    """Keep a log file of this run in `folder` as soon as that folder exists; see `configs.run_log`.
 
     Args:
-        folder: of what the run makes.
-        details: noted at the top.
+        folder: folder of the run's results.
+        seeds: random seeds of the run; None if it draws no random numbers.
+        inputs: kind of input, such as `plan`, and its files; their checksums go into the log's heading.
     """
-    from configs.run_log import RunLog
+    from configs.run_log import UNSEEDED, RunLog, digests
 
-    log = RunLog(folder, sys.argv, details)
+    details = {kind: digests(files) for kind, files in inputs.items()}
+    log = RunLog(folder, sys.argv, details | {"seeds": seeds or UNSEEDED})
     _logs.append(log)
     for name in _PACKAGES:
         logging.getLogger(name).addHandler(log)
@@ -78,7 +94,7 @@ def _end_log(log: "RunLog", code: int) -> None:
 
 
 def print_faults(program: str, faults: list[str]) -> None:
-    """Write one line per fault to standard error."""
+    """Print one line per fault to standard error."""
     heading = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
     print(f"{program}: {heading} in the input", file=sys.stderr)
     for fault in faults:
@@ -86,49 +102,42 @@ def print_faults(program: str, faults: list[str]) -> None:
 
 
 def add_verbosity(parser: argparse.ArgumentParser, **settings: Any) -> None:
-    """Add --verbose and --quiet, which every command has.
+    """Add the options --verbose and --quiet.
 
     Args:
-        parser: of the command; or of one of its actions, with `default=argparse.SUPPRESS`, so that they may stand on either side
-            of the action's name.
-        settings: of both options.
+        parser: parser of a command; or of a sub-command, with `default=argparse.SUPPRESS`, so that users may write the options before
+            or after the name of the sub-command.
+        settings: further settings of both options.
     """
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--verbose", action="store_true", help="show details and tracebacks", **settings)
     choice.add_argument("--quiet", action="store_true", help="show warnings and errors only", **settings)
 
 
-def start_logging(arguments: argparse.Namespace) -> None:
-    """Send log records to standard error, as many as are wanted there; and all of them to a log file, where one is kept."""
-    level = logging.DEBUG if arguments.verbose else logging.WARNING if arguments.quiet else logging.INFO
+def _start_logging(program: str, verbose: bool, quiet: bool) -> None:
+    """Send log records of the wanted levels to standard error; a log file gets all of them."""
+    level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr:
             handler.setLevel(level)
-    for name in _PACKAGES:
+    for name in (*_PACKAGES, program) if verbose else _PACKAGES:
         logging.getLogger(name).setLevel(logging.DEBUG)
-    if arguments.verbose:
-        logging.getLogger(arguments_program()).setLevel(logging.DEBUG)
-
-
-def arguments_program() -> str:
-    """Name of the running command."""
-    return Path(sys.argv[0]).name
 
 
 class Bar:
-    """Progress on standard error: a bar with the time left in a terminal, plain lines elsewhere."""
+    """Progress on standard error: a bar with the remaining time in a terminal, plain lines elsewhere."""
 
     def __init__(self, quiet: bool = False):
         self._quiet = quiet
         self._note = ""
 
     def note(self, text: str) -> None:
-        """Show a short text beside the bar."""
+        """Show a short text beside the bar, such as the current loss."""
         self._note = text
 
     def track(self, items: Iterable[T], description: str, total: int) -> Iterator[T]:
-        """Yield the items, showing how many of `total` are done and how long the rest may take."""
+        """Yield the items and show how many of `total` are done and the remaining time."""
         if self._quiet:
             yield from items
         elif sys.stderr.isatty():

@@ -5,7 +5,28 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from configs.files import Value
-from configs.scales import ScaleGroup
+
+
+class ScaleGroup(Value):
+    """A truncated, sampled dilation group: scales `smallest_sigma * step**k`, k = 0 .. number - 1, ascending.
+
+    Equivariance is approximate: the group is sampled in steps and cut off at both ends, where it is weakest.
+
+    Attributes:
+        smallest_sigma: width of the smallest Gaussian in mm, at the finest level of the network.
+        step: ratio of neighbouring scales.
+        number: how many scales; 1 is the smooth network without a group.
+    """
+
+    smallest_sigma: float = Field(gt=0)
+    step: float = Field(default=2 ** (1 / 3), gt=1, le=4)
+    number: int = Field(default=1, ge=1, le=16)
+
+    @property
+    def sigmas(self) -> tuple[float, ...]:
+        """Widths in mm at the finest level, ascending."""
+        return tuple(self.smallest_sigma * self.step**k for k in range(self.number))
+
 
 Axes = tuple[int, int, int]
 Family = Literal["plain", "se", "mixed", "pyramid", "wimmer2023", "wimmer2023_baseline"]
@@ -21,7 +42,7 @@ class NetworkConfig(Value):
 
     Attributes:
         family: `plain` (ordinary convolutions), `se` (scale-equivariant), `mixed` (part of the channels blurred), `pyramid` (one network
-            at several resolutions), or a published network, described by `configs.published`.
+            at several resolutions), or a published network, described by `se_unet.published.descriptions`.
         block: `plain` stacks of convolutions or `residual` encoder blocks.
         input_channels: channels of the image.
         output_channels: classes, or regions.

@@ -1,5 +1,7 @@
 """The plan: every decision that preprocessing, training and prediction need, each with its reason."""
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -11,6 +13,7 @@ from configs.fingerprint import IntensityStatistics, Shape, Spacing
 from configs.named_parts import PATTERN
 from configs.network import NetworkConfig
 
+Orientation = Literal["canonical", "as-stored"]
 Normalisation = Literal["ct", "zscore", "zscore_in_mask", "rescale", "none"]
 NETWORKS = ("se", "baseline")
 
@@ -136,7 +139,7 @@ class Plan(Value):
 
     version: Literal[1] = 1
     dataset: DatasetDescription
-    orientation: Literal["canonical", "as-stored"] = "canonical"
+    orientation: Orientation = "canonical"
     configurations: dict[str, ConfigurationPlan] = Field(min_length=1)
 
     def configuration(self, name: str) -> ConfigurationPlan:
@@ -152,11 +155,79 @@ class Plan(Value):
             raise InputError(_unknown("network", network, networks))
         return networks[network]
 
-    def only(self, configuration: str, network: str, replacement: NetworkPlan | None = None) -> "Plan":
-        """The plan of one model: one configuration with one network (which may be replaced)."""
+    def only(self, configuration: str, network: str, replacement: NetworkPlan | None = None) -> "ModelPlan":
+        """Return the plan of one model: one configuration with one network, which `replacement` may replace."""
         kept = replacement or self.network(configuration, network)
         chosen = self.configuration(configuration).model_copy(update={"networks": {network: kept}})
-        return self.model_copy(update={"configurations": {configuration: chosen}})
+        return ModelPlan(self.model_copy(update={"configurations": {configuration: chosen}}))
+
+
+@dataclass(frozen=True)
+class ModelPlan:
+    """Plan of one model: exactly one configuration with one network.
+
+    Attributes:
+        whole: the plan as its file states it.
+
+    Raises:
+        ValueError: the plan holds more than one network, or none.
+    """
+
+    whole: Plan
+
+    def __post_init__(self) -> None:
+        counts = [len(configuration.networks) for configuration in self.whole.configurations.values()]
+        if counts != [1]:
+            raise ValueError(f"{sum(counts)} networks in {len(counts)} configurations, but a model has one network")
+
+    @classmethod
+    def read(cls, path: Path) -> "ModelPlan":
+        """Read the plan file of a model.
+
+        Raises:
+            InputError: the file cannot be read, or does not hold exactly one network.
+        """
+        plan = Plan.read(path)
+        try:
+            return cls(plan)
+        except ValueError as error:
+            raise InputError(
+                Fault(str(path), f"it plans {error}", "Give the folder of one model, such as models/3d_fullres_se")
+            ) from error
+
+    def write(self, path: Path) -> None:
+        """Write the plan file."""
+        self.whole.write(path)
+
+    @property
+    def dataset(self) -> DatasetDescription:
+        """Channels and labels."""
+        return self.whole.dataset
+
+    @property
+    def orientation(self) -> Orientation:
+        """Orientation of images inside the software; see `Plan`."""
+        return self.whole.orientation
+
+    @property
+    def configuration_name(self) -> str:
+        """Name of the configuration, such as `3d_fullres`."""
+        return next(iter(self.whole.configurations))
+
+    @property
+    def configuration(self) -> ConfigurationPlan:
+        """How images are prepared."""
+        return self.whole.configurations[self.configuration_name]
+
+    @property
+    def network_name(self) -> str:
+        """Name of the network, such as `se`."""
+        return next(iter(self.configuration.networks))
+
+    @property
+    def network(self) -> NetworkPlan:
+        """The network with its patch, batch and test-time settings."""
+        return self.configuration.networks[self.network_name]
 
 
 def _unknown(kind: str, name: str, known: dict[str, ConfigurationPlan] | dict[str, NetworkPlan]) -> Fault:

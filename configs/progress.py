@@ -1,7 +1,9 @@
 """How library code tells that long work goes on, without printing."""
 
-from collections.abc import Iterable, Iterator
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import repeat
+from typing import Protocol, TypeVar, cast
 
 T = TypeVar("T")
 
@@ -29,3 +31,19 @@ class Silent:
     def note(self, text: str) -> None:
         """Ignore the text."""
         del text
+
+
+@contextmanager
+def ticking(progress: Progress, title: str, total: int) -> Iterator[Callable[[], object]]:
+    """Yield a function to be called for each piece done; the progress closes with the block."""
+    steps = progress.track(repeat(None, total), title, total)
+
+    def tick() -> None:
+        next(steps, None)
+
+    try:
+        yield tick
+        next(steps, None)  # a bar counts a piece when the next one is asked for
+    finally:
+        if hasattr(steps, "close"):
+            cast(Generator, steps).close()

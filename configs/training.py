@@ -13,7 +13,7 @@ from configs.named_parts import PATTERN
 
 
 class TrainingConfig(Value):
-    """How a network is trained. The defaults are nnU-Net's recipe (see `docs/training.md`).
+    """How a network is trained. The defaults are nnU-Net's recipe (see `docs/explanation/training.md`).
 
     Attributes:
         epochs, iterations: an epoch is this many steps.

@@ -1,31 +1,55 @@
-"""Plan and weights to segmentation: sliding window, test-time ensembling, metrics. Never imports a trainer.
+"""Plan and weights to segmentation: sliding window, test-time ensembling, metrics. Never imports a trainer."""
 
-`Predictor.load(model_folder)(image, spacing)` segments one image in memory, `predict_cases` segments files, `evaluate` compares
-folders. These names are imported when first used, so that the commands can answer `--help` at once.
-"""
+from typing import TYPE_CHECKING
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from configs.exports import import_on_use
 
 if TYPE_CHECKING:
-    from inference.evaluation import evaluate
+    from inference.bundle.export import export_bundle
+    from inference.bundle.install import import_bundle
+    from inference.bundle.onnx import export_network
+    from inference.engine.assemble import Segmentation, Wanted
+    from inference.evaluation.evaluate import evaluate
+    from inference.evaluation.scores import EvaluationResult
     from inference.options import PredictionOptions
-    from inference.prediction import predict_cases
+    from inference.prediction.predict_files import predict_cases
     from inference.predictor import Predictor
-    from inference.scores import EvaluationResult
+    from inference.report.run import ReportOptions, write_report
+    from inference.selection.run import SelectionOptions, select
 
-__all__ = ["EvaluationResult", "PredictionOptions", "Predictor", "evaluate", "predict_cases"]
+__all__ = [
+    "EvaluationResult",
+    "PredictionOptions",
+    "Predictor",
+    "ReportOptions",
+    "Segmentation",
+    "SelectionOptions",
+    "Wanted",
+    "evaluate",
+    "export_bundle",
+    "export_network",
+    "import_bundle",
+    "predict_cases",
+    "select",
+    "write_report",
+]
 
-_HOMES = {
-    "EvaluationResult": "inference.scores",
-    "PredictionOptions": "inference.options",
-    "Predictor": "inference.predictor",
-    "evaluate": "inference.evaluation",
-    "predict_cases": "inference.prediction",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__ = import_on_use(
+    __name__,
+    {
+        "EvaluationResult": "inference.evaluation.scores",
+        "PredictionOptions": "inference.options",
+        "Predictor": "inference.predictor",
+        "ReportOptions": "inference.report.run",
+        "Segmentation": "inference.engine.assemble",
+        "SelectionOptions": "inference.selection.run",
+        "Wanted": "inference.engine.assemble",
+        "evaluate": "inference.evaluation.evaluate",
+        "export_bundle": "inference.bundle.export",
+        "export_network": "inference.bundle.onnx",
+        "import_bundle": "inference.bundle.install",
+        "predict_cases": "inference.prediction.predict_files",
+        "select": "inference.selection.run",
+        "write_report": "inference.report.run",
+    },
+)

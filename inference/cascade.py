@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from configs.dataset import DatasetDescription
 from configs.errors import Fault, InputError
+from configs.folders import ModelFolder
 from inference.model import Model
 from preprocessing.pipeline import Trace
 from preprocessing.resample import resample_labels
@@ -21,7 +22,7 @@ def find_first_stage(models: Sequence[Model], folders: Sequence[Path]) -> Path |
     """
     found = set()
     for model, folder in zip(models, folders, strict=True):
-        name, configuration = next(iter(model.plan.configurations.items()))
+        name, configuration = model.plan.configuration_name, model.plan.configuration
         if configuration.previous is not None:
             # what follows the configuration's name: network and tag
             place = folder.resolve()
@@ -29,7 +30,7 @@ def find_first_stage(models: Sequence[Model], folders: Sequence[Path]) -> Path |
     if len(found) > 1:
         raise InputError(Fault("models", f"they have different first stages: {', '.join(map(str, sorted(found)))}", _REMEDY))
     for folder in found:
-        if not (folder / "plan.json").is_file():
+        if not ModelFolder(folder).plan.is_file():
             raise InputError(Fault(str(folder), "the first stage of the cascade is not there", _REMEDY))
         return folder
     return None
@@ -50,7 +51,7 @@ def cascade_channels(indices: NDArray[np.int16], trace: Trace, description: Data
 
 
 def on_prepared_grid(indices: NDArray[np.int16], trace: Trace) -> NDArray[np.int16]:
-    """Class indices (Z, Y, X) on the grid of the stored image, on that of the prepared one: the inverse of `pipeline.restore_labels`."""
+    """Bring class indices (Z, Y, X) from the grid of the stored image to that of the prepared one."""
     cropped = np.ascontiguousarray(trace.box.crop(trace.orientation.apply(indices)), dtype=np.int16)
     return resample_labels(cropped, trace.resampled_shape, trace.separate_axis)
 

@@ -8,14 +8,12 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from configs.errors import Fault, InputError, collecting, raise_faults
-from configs.files import Value, list_folder
+from configs.files import Value
+from configs.folders import CHECKPOINTS, ModelFolder
 from configs.named_parts import import_part
-from configs.plan import ConfigurationPlan, NetworkPlan, Plan
+from configs.plan import ModelPlan, NetworkPlan
 from se_unet.builder import build_network
 from se_unet.weights import load_weights
-
-CHECKPOINTS = ("final", "best")
-SCALES_FILE = "scales.json"
 
 
 class ScaleEnsemble(Value):
@@ -45,24 +43,14 @@ class Model:
     """Everything that prediction needs.
 
     Attributes:
-        plan: of exactly one configuration with one network.
+        plan: plan of the model.
         networks: fold name -> network with its weights, in evaluation mode, on the CPU.
         ensemble: scales with learned weights, or None.
     """
 
-    plan: Plan
+    plan: ModelPlan
     networks: dict[str, nn.Module]
     ensemble: ScaleEnsemble | None = None
-
-    @property
-    def configuration(self) -> ConfigurationPlan:
-        """How images are prepared."""
-        return next(iter(self.plan.configurations.values()))
-
-    @property
-    def network_plan(self) -> NetworkPlan:
-        """Patch size, mirror axes, test scales."""
-        return next(iter(self.configuration.networks.values()))
 
 
 def load_model(
@@ -80,17 +68,20 @@ def load_model(
         InputError: the folder or what should be in it is missing or unusable; every fault is listed.
     """
     if not folder.is_dir():
-        raise InputError(Fault(str(folder), "there is no such model folder", "Give the folder that holds plan.json and fold_0"))
+        raise InputError(
+            Fault(str(folder), "there is no such model folder", "Give the folder that holds the plan and the folds of a model")
+        )
+    model = ModelFolder(folder)
     faults: list[Fault] = []
     with collecting(faults):
         weights = find_weights(folder, folds, checkpoint)
     with collecting(faults):
-        plan = read_plan(folder / "plan.json")
+        plan = ModelPlan.read(model.plan)
     ensemble = None
     with collecting(faults):
-        ensemble = ScaleEnsemble.read(folder / SCALES_FILE) if (folder / SCALES_FILE).is_file() else None
+        ensemble = ScaleEnsemble.read(model.scales) if model.scales.is_file() else None
     raise_faults(faults)
-    return Model(plan, _load_networks(Model(plan, {}).network_plan, weights, network_class), ensemble)
+    return Model(plan, _load_networks(plan.network, weights, network_class), ensemble)
 
 
 def load_models(
@@ -126,38 +117,19 @@ def load_models(
 _ALIKE = "Models of one ensemble must be trained for the same channels and labels"
 
 
-def read_plan(path: Path) -> Plan:
-    """The plan of a model.
-
-    Raises:
-        InputError: it cannot be read, or holds more than one network.
-    """
-    plan = Plan.read(path)
-    counts = [len(configuration.networks) for configuration in plan.configurations.values()]
-    if counts != [1]:
-        problem = f"it plans {sum(counts)} networks in {len(counts)} configurations, and a trained model has one network"
-        raise InputError(Fault(str(path), problem, "Give a model's own folder, such as models/3d_fullres_se"))
-    return plan
-
-
 def find_weights(folder: Path, folds: Sequence[int | str] | None, checkpoint: str) -> dict[str, Path]:
     """Fold name -> its weights file. Arguments and errors as of `load_model`."""
     if checkpoint not in CHECKPOINTS:
         raise InputError(Fault(f"checkpoint `{checkpoint}`", "there is no such kind", f"Choose one of {', '.join(CHECKPOINTS)}"))
-    file = f"weights_{checkpoint}.safetensors"
-    trained = {path.name.removeprefix("fold_"): path / file for path in list_folder(folder, "fold_*") if (path / file).is_file()}
-    if folds is None:
-        if not trained:
-            raise InputError(
-                Fault(str(folder), f"no fold_* in it holds {file}", "Train a fold first, or choose the other checkpoint")
-            )
-        return trained
-    wanted = [str(fold) for fold in folds]
-    found = ", ".join(trained) or "none"
+    model = ModelFolder(folder)
+    trained = {fold.name: fold.weights(checkpoint) for fold in model.folds() if fold.weights(checkpoint).is_file()}
+    if folds is None and not trained:
+        problem, remedy = f"it holds no {checkpoint} weights", "Train a fold first, or choose the other checkpoint"
+        raise InputError(Fault(str(folder), problem, remedy))
+    wanted = list(trained) if folds is None else [str(fold) for fold in folds]
+    problem = f"it holds no {checkpoint} weights (folds with these: {', '.join(trained) or 'none'})"
     raise_faults(
-        Fault(str(folder / f"fold_{fold}"), f"it holds no {file} (folds with one: {found})", "Train this fold or choose another")
-        for fold in wanted
-        if fold not in trained
+        Fault(str(model.fold(fold).path), problem, "Train this fold or choose another") for fold in wanted if fold not in trained
     )
     return {fold: trained[fold] for fold in wanted}
 

@@ -13,23 +13,21 @@ from torch import Tensor
 from configs.dataset import DatasetDescription
 from configs.errors import raise_faults
 from configs.progress import Progress
-from inference.capacity import Capacity
 from inference.cascade import cascade_channels, find_first_stage
-from inference.confidence import confident_weights
-from inference.cpu_layers import for_cpu
 from inference.device import choose_device
-from inference.ensemble import Blending, Member
-from inference.members import make_members, predict_ensemble
+from inference.engine.assemble import Segmentation, Wanted, collect
+from inference.engine.capacity import Capacity
+from inference.engine.confidence import confident_weights
+from inference.engine.ensemble import Blending, Member, make_members
 from inference.model import Model, load_models
-from inference.options import PredictionOptions
-from inference.segmentation import Segmentation, Wanted, collect
-from inference.variants import Variants, choose_variants
+from inference.options import PredictionOptions, Variants, choose_variants
 from inference.volumes import open_volume
-from preprocessing.geometry import Geometry
-from preprocessing.labels import to_class_indices
+from preprocessing.dataset.labels import to_class_indices
+from preprocessing.dataset.validation import image_faults
+from preprocessing.geometry.affine import Geometry
 from preprocessing.pipeline import Trace, preprocess
 from preprocessing.resample import LABEL_ORDER, resampling_matrices
-from preprocessing.validation import image_faults
+from se_unet.cpu.layers import for_cpu
 
 
 @dataclass(frozen=True)
@@ -159,7 +157,7 @@ class Predictor:
     def prepare(self, image: NDArray[np.float32], geometry: Geometry, where: str = "the image") -> Prepared:
         """The part of `segment` before the networks. Arguments and errors as there."""
         raise_faults(image_faults(where, image, self.description))
-        made = [preprocess(image, None, geometry, model.configuration, model.plan.orientation) for model in self.models]
+        made = [preprocess(image, None, geometry, model.plan.configuration, model.plan.orientation) for model in self.models]
         first = None if self._first_stage is None else self._first_stage.prepare(image, geometry, where)
         return Prepared(tuple(torch.from_numpy(one.image) for one in made), tuple(one.trace for one in made), first)
 
@@ -176,28 +174,6 @@ class Predictor:
         trace, how = prepared.traces[0], self._blending
         return collect(members, trace, self.description, wanted or Wanted(), how, self._capacity, progress)
 
-    def probabilities(self, image: Tensor, progress: Progress | None = None) -> Tensor:
-        """Class probabilities of an image that is preprocessed for the first model, by that model, all of them in memory.
-
-        Args:
-            image: (C, Z, Y, X) float32 at the planned spacing, normalised.
-            progress: shows the tiles done.
-
-        Returns:
-            (K, Z, Y, X) float32 on the predictor's device.
-        """
-        model, image = self.models[0], image.to(self.device)
-        return predict_ensemble(
-            self.networks[0],
-            image,
-            model.network_plan,
-            self._variants(0, image),
-            how=self._blending,
-            tile_batch=self._capacity.tile_batch,
-            device=self.device,
-            progress=progress,
-        )
-
     def _with_first_stage(self, prepared: Prepared) -> list[Tensor]:
         """The images, with the first stage's segmentation as further channels for the models of a second stage."""
         if self._first_stage is None or prepared.first_stage is None:
@@ -206,7 +182,7 @@ class Predictor:
         indices = to_class_indices(labels, self.description)
         images = []
         for image, trace, model in zip(prepared.images, prepared.traces, self.models, strict=True):
-            if model.configuration.previous is None:
+            if model.plan.configuration.previous is None:
                 images.append(image)
                 continue
             channels = cascade_channels(indices, trace, self.description)
@@ -218,7 +194,7 @@ class Predictor:
         model = self.models[position]
         onwards = resampling_matrices(trace.resampled_shape, trace.box.shape, LABEL_ORDER, trace.separate_axis)
         image = image.to(self.device)
-        return make_members(self.networks[position], image, model.network_plan, self._variants(position, image), onwards)
+        return make_members(self.networks[position], image, model.plan.network, self._variants(position, image), onwards)
 
     def _variants(self, position: int, image: Tensor) -> Variants:
         """In which one model sees an image; its weights may depend on the image."""
@@ -227,7 +203,7 @@ class Predictor:
         if not variants.by_confidence:
             return variants
         network = self.networks[position][0]
-        weights = confident_weights(network, image, model.network_plan, variants.scales, self._blending, self._capacity)
+        weights = confident_weights(network, image, model.plan.network, variants.scales, self._blending, self._capacity)
         return replace(variants, weights=weights)
 
 

@@ -1,4 +1,4 @@
-"""Images in memory, of whatever library: to an array with its geometry, and segmentations back to the same kind."""
+"""Convert in-memory images of several libraries to arrays with geometry, and segmentations back to the same library."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ import numpy as np
 import SimpleITK
 from numpy.typing import NDArray
 
-from preprocessing.geometry import Geometry
-from preprocessing.itk_files import affine_of
-from preprocessing.nifti_files import geometry_header
+from preprocessing.formats.itk_files import affine_of
+from preprocessing.formats.nifti_files import geometry_header
+from preprocessing.geometry.affine import Geometry
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,9 @@ class Volume:
     """An image ready for preprocessing.
 
     Attributes:
-        image: (C, Z, Y, X) float32 as stored.
-        geometry: of it.
-        wrap: from label values (Z, Y, X) of an integer type to the kind of image that came in.
+        image: image (C, Z, Y, X) float32 as given.
+        geometry: geometry of the image.
+        wrap: function that converts label values (Z, Y, X) of an integer type to the input's kind of image.
     """
 
     image: NDArray[np.float32]
@@ -30,17 +30,17 @@ class Volume:
 
 
 def open_volume(image: Any, spacing: Sequence[float] | None = None) -> Volume:
-    """Take in an image, or a list of images that are the channels of one.
+    """Convert an image, or a list of images that are channels of one image.
 
     Args:
-        image: a NumPy array (Z, Y, X) or (C, Z, Y, X); a nibabel image of three axes, or four with channels last; a SimpleITK
-            image of three axes, of scalars or of vectors.
-        spacing: mm (Z, Y, X), for arrays only. Arrays are taken to lie in canonical orientation: X grows to the right, Y to the
-            front, Z upwards.
+        image: a NumPy array (Z, Y, X) or (C, Z, Y, X); a nibabel image with three axes, or four with channels last; or a SimpleITK
+            image with three axes, of scalars or vectors.
+        spacing: spacing (Z, Y, X) in mm, for arrays only. Arrays must be in canonical orientation: X increases to the right, Y to
+            anterior, Z to superior.
 
     Raises:
-        TypeError: another kind of image.
-        ValueError: a spacing that is missing or superfluous, or another number of axes, or channels on different grids.
+        TypeError: the image has an unsupported type.
+        ValueError: the spacing is missing or superfluous, the number of axes is wrong, or the channels differ in shape.
     """
     channels = list(image) if isinstance(image, (list, tuple)) else [image]
     if not channels:
@@ -57,7 +57,7 @@ def _open_one(image: Any, spacing: Sequence[float] | None) -> Volume:
     if isinstance(image, np.ndarray):
         return _open_array(image, spacing)
     if spacing is not None:
-        raise ValueError("a spacing goes with an array only: images know their own")
+        raise ValueError("only arrays take a spacing; other images have their own")
     if isinstance(image, nib.spatialimages.SpatialImage):
         return _open_nibabel(image)
     if isinstance(image, SimpleITK.Image):
@@ -83,7 +83,7 @@ def _open_nibabel(image: nib.spatialimages.SpatialImage) -> Volume:
     def wrap(labels: NDArray[np.integer]) -> nib.Nifti1Image:
         if not isinstance(image, nib.Nifti1Image):
             return nib.Nifti1Image(labels.T, image.affine)
-        # nibabel leaves sform and qform of a header as they are where the affine is theirs
+        # nibabel keeps sform and qform of a header whose affine is unchanged
         return type(image)(labels.T, image.affine, geometry_header(image.header, labels.dtype))
 
     return Volume(_as_float(channels), Geometry.from_affine(channels.shape[1:], image.affine), wrap)

@@ -1,17 +1,23 @@
 """Data to decisions: fingerprint, plan, and the command that plans and preprocesses."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from configs.exports import import_on_use
 
 if TYPE_CHECKING:
+    from planners.options import PlanningOptions
+    from planners.plan import make_plan
+    from planners.rules.memory import training_bytes
     from planners.run import plan_and_preprocess
 
-__all__ = ["plan_and_preprocess"]
+__all__ = ["PlanningOptions", "make_plan", "plan_and_preprocess", "training_bytes"]
 
-
-def __getattr__(name: str) -> Any:
-    """Import `plan_and_preprocess` when it is first used: the command answers `--help` without numpy and torch."""
-    if name == "plan_and_preprocess":
-        from importlib import import_module
-
-        return import_module("planners.run").plan_and_preprocess
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = import_on_use(
+    __name__,
+    {
+        "PlanningOptions": "planners.options",
+        "make_plan": "planners.plan",
+        "plan_and_preprocess": "planners.run",
+        "training_bytes": "planners.rules.memory",
+    },
+)

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,85 +10,95 @@ from configs.cli import Bar, keep_log, run
 
 if TYPE_CHECKING:
     from configs.plan import Plan
+    from planners.options import PlanningOptions
+
+
+@dataclass(frozen=True)
+class PlanCommand:
+    """What se_plan_and_preprocess is asked to do.
+
+    Attributes:
+        dataset: folder of the dataset.
+        work: output folder, with one folder per dataset.
+        options: overrides of the planner's rules.
+        jobs: number of processes; None chooses it by processors and memory.
+        scheduler: address of the Dask scheduler whose workers do the work; None works on this machine.
+        plan_only: stop after the plan.
+        overwrite: preprocess all cases again.
+        quiet: show warnings and errors only.
+    """
+
+    dataset: Path
+    work: Path
+    options: "PlanningOptions"
+    jobs: int | None = None
+    scheduler: str | None = None
+    plan_only: bool = False
+    overwrite: bool = False
+    quiet: bool = False
 
 
 def main() -> int:
-    """Run the command. Returns its exit code."""
-    return run(_plan_and_preprocess, _parser())
+    """Run se_plan_and_preprocess and return its exit code."""
+    return run(_parser(), _read, _plan_and_preprocess)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="se_plan_and_preprocess",
-        description="Check a dataset, measure it, plan its networks, and prepare its cases for training.",
+        description="Check a dataset, measure it, plan its networks, and preprocess its cases for training.",
     )
-    parser.add_argument("dataset", type=Path, metavar="DATASET", help="folder in nnU-Net's raw layout or a Decathlon task folder")
-    parser.add_argument("--work", type=Path, default=Path("se_work"), help="folder for all that is made (default: se_work)")
-    parser.add_argument("--gpu-memory", type=float, metavar="GB", help="that training may take (default: 8; small 4, large 24)")
-    parser.add_argument("--network", nargs="+", metavar="NAME", help="networks to plan: se, baseline (default: both)")
-    parser.add_argument(
+    add = parser.add_argument
+    add("dataset", type=Path, metavar="DATASET", help="folder in nnU-Net's raw layout, or a Decathlon task folder")
+    add("--work", type=Path, default=Path("se_work"), help="output folder (default: se_work)")
+    add("--gpu-memory", type=float, metavar="GB", help="GPU memory available for training, in GB (default: 8; small 4, large 24)")
+    add("--network", nargs="+", metavar="NAME", help="networks to plan: se, baseline (default: both)")
+    add(
         "--configurations",
         nargs="+",
         metavar="NAME",
-        help="2d, 3d_lowres, 3d_fullres, 3d_cascade_fullres (default: all that suit)",
+        help="configurations to plan: 2d, 3d_lowres, 3d_fullres, 3d_cascade_fullres (default: all that suit the dataset)",
     )
-    parser.add_argument(
-        "--size", metavar="NAME", help="of the networks: small, medium, large with residual encoders (default: medium)"
-    )
-    parser.add_argument(
-        "--spacing", nargs=3, type=float, metavar=("Z", "Y", "X"), help="mm of the grid, instead of the planned one"
-    )
-    parser.add_argument("--patch-size", nargs=3, type=int, metavar=("Z", "Y", "X"), help="voxels, instead of the planned patch")
-    parser.add_argument(
+    add("--size", metavar="NAME", help="size of the networks: small, medium, large with residual encoders (default: medium)")
+    add("--spacing", nargs=3, type=float, metavar=("Z", "Y", "X"), help="voxel spacing in mm (default: planned)")
+    add("--patch-size", nargs=3, type=int, metavar=("Z", "Y", "X"), help="patch size in voxels (default: planned)")
+    add(
         "--num-scales",
         type=_number_or_word,
         metavar="N|spread",
-        help="size of the scale group of se, or `spread`: by the spread of structure sizes (default: 1, no group)",
+        help="size of the scale group of se; `spread` chooses it by the spread of structure sizes (default: 1, no group)",
     )
-    parser.add_argument("--scale-step", type=float, metavar="F", help="ratio of neighbouring scales of se (default: 1.26)")
-    parser.add_argument("--jobs", type=int, metavar="N", help="processes (default: one for each processor, if memory suffices)")
-    parser.add_argument(
-        "--scheduler", metavar="ADDRESS", help="work on the Dask cluster of this scheduler, such as tcp://host:8786"
-    )
-    parser.add_argument("--plan-only", action="store_true", help="stop after the plan")
-    parser.add_argument("--overwrite", action="store_true", help="prepare all cases anew, even those that are up to date")
+    add("--scale-step", type=float, metavar="F", help="ratio of neighbouring scales of se (default: 1.26)")
+    add("--jobs", type=int, metavar="N", help="number of processes (default: one per processor if memory suffices)")
+    add("--scheduler", metavar="ADDRESS", help="address of a Dask scheduler whose workers do the work, such as tcp://host:8786")
+    add("--plan-only", action="store_true", help="stop after the plan")
+    add("--overwrite", action="store_true", help="preprocess all cases again, also those that are up to date")
     return parser
 
 
-def _plan_and_preprocess(arguments: argparse.Namespace) -> None:
-    from configs.run_log import UNSEEDED, digest
+def _read(given: argparse.Namespace) -> PlanCommand:
     from planners.options import PlanningOptions
-    from planners.run import plan_and_preprocess
-    from preprocessing.description import dataset_name
 
-    folder = arguments.work / dataset_name(arguments.dataset)
-    keep_log(folder, seeds=UNSEEDED)
-
-    given: dict[str, Any] = {
-        "networks": arguments.network,
-        "configurations": arguments.configurations,
-        "size": arguments.size,
-        "gpu_memory": arguments.gpu_memory,
-        "spacing": arguments.spacing,
-        "patch_size": arguments.patch_size,
-        "num_scales": arguments.num_scales,
-        "scale_step": arguments.scale_step,
+    options: dict[str, Any] = {
+        "networks": given.network,
+        "configurations": given.configurations,
+        "size": given.size,
+        "gpu_memory": given.gpu_memory,
+        "spacing": given.spacing,
+        "patch_size": given.patch_size,
+        "num_scales": given.num_scales,
+        "scale_step": given.scale_step,
     }
-    options = PlanningOptions(**{name: _tuple(value) for name, value in given.items() if value is not None})
-    plan = plan_and_preprocess(
-        arguments.dataset,
-        arguments.work,
-        options,
-        jobs=arguments.jobs,
-        plan_only=arguments.plan_only,
-        overwrite=arguments.overwrite,
-        progress=Bar(arguments.quiet),
-        scheduler=arguments.scheduler,
+    return PlanCommand(
+        dataset=given.dataset,
+        work=given.work,
+        options=PlanningOptions(**{name: _tuple(value) for name, value in options.items() if value is not None}),
+        jobs=given.jobs,
+        scheduler=given.scheduler,
+        plan_only=given.plan_only,
+        overwrite=given.overwrite,
+        quiet=given.quiet,
     )
-    logging.getLogger(__name__).debug("%s: SHA-256 %s", folder / "plan.json", digest(folder / "plan.json"))
-    if not arguments.quiet:
-        _print_plan(plan)
-        print(f"\nPlan and cases are in {arguments.work / plan.dataset.name}")
 
 
 def _number_or_word(text: str) -> int | str:
@@ -96,6 +107,30 @@ def _number_or_word(text: str) -> int | str:
 
 def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
+
+
+def _plan_and_preprocess(command: PlanCommand) -> None:
+    from configs.folders import DatasetFolder, dataset_name
+    from configs.run_log import digest
+    from planners.run import plan_and_preprocess
+
+    folder = command.work / dataset_name(command.dataset)
+    keep_log(folder)
+    plan = plan_and_preprocess(
+        command.dataset,
+        command.work,
+        command.options,
+        jobs=command.jobs,
+        plan_only=command.plan_only,
+        overwrite=command.overwrite,
+        progress=Bar(command.quiet),
+        scheduler=command.scheduler,
+    )
+    file = DatasetFolder(folder).plan
+    logging.getLogger(__name__).debug("%s: SHA-256 %s", file, digest(file))
+    if not command.quiet:
+        _print_plan(plan)
+        print(f"\nThe plan and the preprocessed cases are in {command.work / plan.dataset.name}")
 
 
 def _print_plan(plan: "Plan") -> None:

@@ -7,9 +7,8 @@ from typing import Literal
 from configs.errors import Fault, raise_faults
 from configs.fingerprint import Shape, Spacing
 from configs.plan import NETWORKS
-from planners.skeleton import SIZES, Size
-
-CONFIGURATIONS = ("2d", "3d_lowres", "3d_fullres", "3d_cascade_fullres")
+from planners.rules.configurations import CONFIGURATIONS
+from planners.rules.skeleton import SIZES, Size
 
 
 @dataclass(frozen=True)

@@ -4,26 +4,23 @@ from dataclasses import dataclass
 from functools import partial
 
 from configs.dataset import DatasetDescription
+from configs.errors import times
 from configs.fingerprint import Fingerprint
-from configs.network import NetworkConfig
+from configs.network import NetworkConfig, ScaleGroup
 from configs.plan import ChannelNormalisation, ConfigurationPlan, NetworkPlan, Plan
-from configs.scales import ScaleGroup
-from configs.wording import times
-from planners.baseline_network import baseline_network
-from planners.budget import FeatureBudget
-from planners.configurations import Resolution, choose_resolutions
-from planners.decision import Decision
-from planners.ensembling import choose_test_scales
-from planners.grid import check_spacing, choose_spacing, median_relative_size, median_shape, whole_voxels
-from planners.measured_budget import choose_measured_sampling
-from planners.mirroring import choose_mirror_axes
-from planners.normalisation import choose_normalisation
 from planners.options import PlanningOptions
-from planners.patch import Grid, Sampling, choose_sampling
-from planners.receptive_field import judge_depth
-from planners.scale_group import check_width, choose_scale_group, widest_spread
-from planners.se_network import features_reason, se_feature_values, se_features, se_network
-from planners.topology import Topology
+from planners.rules.budget import FeatureBudget
+from planners.rules.configurations import Resolution, choose_resolutions
+from planners.rules.decision import Decision
+from planners.rules.grid import check_spacing, choose_spacing, median_relative_size, median_shape, whole_voxels
+from planners.rules.measured_budget import choose_measured_sampling
+from planners.rules.mirroring import choose_mirror_axes, choose_test_scales
+from planners.rules.normalisation import choose_normalisation
+from planners.rules.patch import Grid, Sampling, choose_sampling
+from planners.rules.scale_group import check_width, choose_scale_group, widest_spread
+from planners.rules.se_network import features_reason, judge_depth, se_feature_values, se_features, se_network
+from planners.rules.skeleton import baseline_network
+from planners.rules.topology import Topology
 
 
 @dataclass(frozen=True)

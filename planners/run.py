@@ -6,25 +6,26 @@ from pathlib import Path
 
 from configs.errors import Fault, InputError
 from configs.fingerprint import Fingerprint
+from configs.folders import DatasetFolder
 from configs.plan import Plan
 from configs.progress import Progress, Silent
-from planners.fingerprint import make_fingerprint
-from planners.fingerprint_table import write_fingerprint_table
+from planners.fingerprint.measure import make_fingerprint
+from planners.fingerprint.table import write_fingerprint_table
 from planners.options import PlanningOptions
 from planners.plan import make_plan
 from planners.report.page import write_report
-from preprocessing.dataset import scan_dataset
-from preprocessing.memory import case_bytes, choose_jobs
-from preprocessing.resampled_grid import resampled_shape
+from preprocessing.dataset.raw import scan_dataset
+from preprocessing.dataset.validation import largest_case_bytes
+from preprocessing.geometry.resampled_grid import resampled_shape
+from preprocessing.parallel.memory import case_bytes, choose_jobs
 from preprocessing.run import preprocess_dataset
-from preprocessing.validation import largest_case_bytes
 
 _logger = logging.getLogger(__name__)
 
 
 def plan_and_preprocess(
-    dataset: Path,
-    work: Path = Path("se_work"),
+    dataset: str | Path,
+    work: str | Path = "se_work",
     options: PlanningOptions | None = None,
     *,
     jobs: int | None = None,
@@ -57,19 +58,19 @@ def plan_and_preprocess(
     progress = progress or Silent()
     if scheduler is not None:
         dataset, work = Path(dataset).resolve(), Path(work).resolve()
-    raw = scan_dataset(Path(dataset))
+    raw = scan_dataset(dataset)
     fingerprint = make_fingerprint(raw, choose_jobs(jobs, largest_case_bytes(raw), "Validating"), progress, scheduler)
     plan = make_plan(raw.description, fingerprint, options)
-    folder = Path(work) / raw.description.name
-    raw.description.write(folder / "dataset.json")
-    fingerprint.write(folder / "fingerprint.json")
-    write_fingerprint_table(folder / "fingerprint.csv", fingerprint)
-    plan.write(folder / "plan.json")
-    report = write_report(folder, raw, fingerprint, plan)
-    _logger.info("Wrote %s and %s", folder / "plan.json", report)
+    folder = DatasetFolder(Path(work) / raw.description.name)
+    raw.description.write(folder.description)
+    fingerprint.write(folder.fingerprint)
+    write_fingerprint_table(folder.fingerprint_table, fingerprint)
+    plan.write(folder.plan)
+    report = write_report(folder.path, raw, fingerprint, plan)
+    _logger.info("Wrote %s and %s", folder.plan, report)
     if not plan_only:
         for configuration in [name for name, planned in plan.configurations.items() if not planned.cases_of]:
-            store = folder / "preprocessed" / configuration
+            store = folder.prepared(configuration)
             fitting = choose_jobs(
                 jobs, _largest_prepared_bytes(fingerprint, plan, configuration), f"Preprocessing {configuration}"
             )

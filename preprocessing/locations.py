@@ -1,11 +1,11 @@
-"""Where each class lies, for patches that are centred on it."""
+"""Find voxels of each class, on which training patches are centred."""
 
 import zlib
 
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocessing.parts import PART, parts
+from preprocessing.geometry.cropping import PART, parts
 from preprocessing.store import ClassLocations
 
 MOST_LOCATIONS = 10_000
@@ -14,23 +14,23 @@ MOST_LOCATIONS = 10_000
 def find_class_locations(
     labels: NDArray[np.int16], identifier: str, most: int = MOST_LOCATIONS, part: int = PART
 ) -> ClassLocations:
-    """Voxels of each class above the background, at most `most` of each, drawn at random but the same for the same case.
+    """Return voxels of each foreground class, at most `most` each, drawn at random but reproducibly for each case.
 
-    Memory does not grow with the volume: which voxels of a class are kept is drawn from their number alone, and they are looked up
+    Memory use does not grow with the volume: the kept voxels of a class are drawn by rank, given their number, and then looked up
     part by part.
 
     Args:
-        labels: (Z, Y, X) class indices.
-        identifier: of the case; seeds the draw.
-        most: kept voxels of each class.
-        part: voxels that are looked at together.
+        labels: class indices (Z, Y, X).
+        identifier: case identifier, which seeds the draw.
+        most: maximum number of voxels to keep per class.
+        part: number of voxels to process together.
 
     Returns:
-        Class index -> (n, 3) voxels in (Z, Y, X); classes that do not occur are left out.
+        Voxel indices (n, 3) in the order (Z, Y, X) for each class index that occurs.
     """
     random = np.random.default_rng(zlib.crc32(identifier.encode()))
     flat = labels.reshape(-1)
-    kept: dict[int, NDArray[np.int64]] = {}  # class -> which of its voxels, ascending
+    kept: dict[int, NDArray[np.int64]] = {}  # class -> ascending ranks of the kept voxels
     for index, count in enumerate(_counts(flat, part)):
         if index and count:
             kept[index] = np.arange(count) if count <= most else np.sort(random.choice(count, most, replace=False))
@@ -49,7 +49,7 @@ def find_class_locations(
 
 
 def _counts(flat: NDArray[np.int16], part: int) -> NDArray[np.int64]:
-    """Voxels of each class index from 0 on."""
+    """Return the number of voxels of each class index, from 0."""
     classes = int(flat.max(initial=0)) + 1
     counts = np.zeros(classes, dtype=np.int64)
     for place in parts(len(flat), part):
@@ -58,7 +58,7 @@ def _counts(flat: NDArray[np.int16], part: int) -> NDArray[np.int64]:
 
 
 def _by_class(flat: NDArray[np.int16]) -> list[tuple[int, NDArray[np.int64]]]:
-    """The classes above 0 in the array, each with its places in it, ascending."""
+    """Return each foreground class of the array with its ascending positions."""
     foreground = np.flatnonzero(flat)
     classes = flat[foreground]
     if not classes.size:

@@ -1,4 +1,4 @@
-"""Intensities of each channel brought to a common range, by the scheme that the plan chose."""
+"""Normalise the intensities of each channel by the planned scheme."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.plan import ChannelNormalisation
-from preprocessing.cropping import nonzero_mask
-from preprocessing.parts import PART, parts
+from preprocessing.geometry.cropping import PART, nonzero_mask, parts
 
 _SMALLEST_STD = 1e-8
 _Mask = NDArray[np.bool_] | None
@@ -18,17 +17,17 @@ def normalise(image: NDArray[np.float32], schemes: Sequence[ChannelNormalisation
     """Normalise each channel.
 
     Args:
-        image: (C, Z, Y, X), cropped to its nonzero box.
-        schemes: one for each channel.
+        image: image (C, Z, Y, X), cropped to its nonzero box.
+        schemes: scheme of each channel.
 
     Returns:
         A new array (C, Z, Y, X) float32.
 
     Raises:
-        ValueError: another number of channels.
+        ValueError: the number of schemes differs from the number of channels, or scheme `ct` lacks its statistics.
     """
     if len(schemes) != len(image):
-        raise ValueError(f"an image of {len(image)} channels cannot be normalised as {len(schemes)}")
+        raise ValueError(f"the image has {len(image)} channels, but {len(schemes)} are planned")
     mask = nonzero_mask(image) if any(scheme.scheme == "zscore_in_mask" for scheme in schemes) else None
     result = np.empty(image.shape, dtype=np.float32)
     for channel, scheme, target in zip(image, schemes, result, strict=True):
@@ -36,7 +35,7 @@ def normalise(image: NDArray[np.float32], schemes: Sequence[ChannelNormalisation
     return result
 
 
-# Each writes into its last argument and works there: a copy of a whole volume may be gigabytes.
+# Each function writes into its last argument without a copy, since a volume may take gigabytes.
 
 
 def _ct(channel: NDArray, scheme: ChannelNormalisation, mask: _Mask, target: NDArray[np.float32]) -> None:
@@ -71,14 +70,14 @@ def _none(channel: NDArray, scheme: ChannelNormalisation, mask: _Mask, target: N
 
 
 def _standardise(channel: NDArray, values: NDArray, target: NDArray[np.float32]) -> None:
-    """(channel - mean) / std, both of `values`."""
+    """Write (channel - mean) / std into `target`, with mean and std of `values`."""
     mean = float(values.mean(dtype=np.float64))
     np.subtract(channel, np.float32(mean), out=target)
     target /= np.float32(max(_standard_deviation(values, mean, PART), _SMALLEST_STD))
 
 
 def _standard_deviation(values: NDArray, mean: float, part: int) -> float:
-    """In float64, of which there is only a part at a time."""
+    """Return the standard deviation, computed in float64 part by part to save memory."""
     length = max(1, part // math.prod(values.shape[1:]))
     squares = (np.square(values[place].astype(np.float64) - mean).sum() for place in parts(len(values), length))
     return math.sqrt(math.fsum(squares) / values.size)

@@ -1,11 +1,9 @@
-"""From an image as stored to what a network sees, and from a network's scores back to the image's own grid.
+"""From an image as stored to the network's input: orientation, crop to nonzero, normalisation, resampling.
 
-orientation -> crop to nonzero -> normalise -> resample          and back:  resample -> paste -> orientation
+`inference.engine.assemble` has the way back.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,28 +12,25 @@ from pydantic import model_validator
 from configs.files import Value
 from configs.fingerprint import Shape, Spacing
 from configs.plan import ConfigurationPlan
-from preprocessing.cropping import Box, nonzero_box
-from preprocessing.geometry import Affine, Geometry
+from preprocessing.geometry.affine import Affine, Geometry
+from preprocessing.geometry.cropping import Box, nonzero_box
+from preprocessing.geometry.orientation import Orientation, Policy, find_orientation
+from preprocessing.geometry.resampled_grid import find_separate_axis, resampled_shape
 from preprocessing.normalise import normalise
-from preprocessing.orientation import Orientation, Policy, find_orientation
-from preprocessing.resampled_grid import find_separate_axis, resampled_shape
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class Trace(Value):
-    """What preprocessing did to the geometry of one image: enough for the exact inverse.
+    """Record of what preprocessing did to the geometry of one image, sufficient for the exact inverse.
 
     Attributes:
-        stored_shape: voxels (Z, Y, X) of the file.
-        stored_affine: of the file; maps voxel indices (x, y, z) to RAS+ mm.
+        stored_shape: shape (Z, Y, X) of the stored image in voxels.
+        stored_affine: affine of the stored image, from voxel indices (x, y, z) to RAS+ mm.
         orientation: how the stored array was turned.
-        box: kept part of the turned array.
-        spacing: of the turned array, mm (Z, Y, X).
-        resampled_shape: voxels (Z, Y, X) at the planned spacing.
-        resampled_spacing: the planned spacing, mm (Z, Y, X).
-        separate_axis: axis of the turned array resampled by nearest neighbours.
+        box: box of the turned array that was kept.
+        spacing: spacing (Z, Y, X) of the turned array in mm.
+        resampled_shape: shape (Z, Y, X) at the planned spacing in voxels.
+        resampled_spacing: planned spacing (Z, Y, X) in mm.
+        separate_axis: axis of the turned array resampled by nearest neighbours, or None.
     """
 
     stored_shape: Shape
@@ -54,18 +49,18 @@ class Trace(Value):
 
     @property
     def geometry(self) -> Geometry:
-        """Geometry of the image as stored."""
+        """Geometry of the stored image."""
         return Geometry.from_affine(self.stored_shape, self.stored_affine)
 
 
 @dataclass(frozen=True)
 class Preprocessed:
-    """What a network sees.
+    """Preprocessed arrays of one image.
 
     Attributes:
-        image: (C, Z, Y, X) float32 at the planned spacing, in canonical orientation, normalised.
-        labels: (Z, Y, X) int16 class indices on the same grid, or None.
-        trace: the way back.
+        image: normalised image (C, Z, Y, X) float32 in canonical orientation at the planned spacing.
+        labels: class indices (Z, Y, X) int16 on the same grid, or None.
+        trace: geometry trace, which leads back to the stored image.
     """
 
     image: NDArray[np.float32]
@@ -80,20 +75,20 @@ def preprocess(
     configuration: ConfigurationPlan,
     orientation: Policy = "canonical",
 ) -> Preprocessed:
-    """Prepare one image as the plan says.
+    """Preprocess one image as planned.
 
     Args:
-        image: (C, Z, Y, X) float32 as stored.
-        labels: (Z, Y, X) class indices as stored, or None.
-        geometry: of both.
-        configuration: spacing and normalisation.
-        orientation: the plan's policy.
+        image: stored image (C, Z, Y, X) float32.
+        labels: stored class indices (Z, Y, X), or None.
+        geometry: geometry shared by image and labels.
+        configuration: plan of a configuration, with spacing and normalisation.
+        orientation: orientation policy of the plan.
 
     Raises:
-        ValueError: another number of channels than planned, or arrays that do not fit the geometry.
+        ValueError: the number of channels differs from the plan, or an array's shape from the geometry.
     """
     if image.shape[1:] != geometry.shape or (labels is not None and labels.shape != geometry.shape):
-        raise ValueError(f"image {image.shape} and labels must lie on the grid {geometry.shape}")
+        raise ValueError(f"image {image.shape} and labels must have the shape {geometry.shape}")
     turn = find_orientation(geometry, orientation)
     turned = turn.apply(image)
     spacing = turn.apply_geometry(geometry).spacing
@@ -113,67 +108,12 @@ def preprocess(
     return _resample(normalise(box.crop(turned), configuration.normalisation), cropped, trace)
 
 
-def restore_labels(labels: NDArray[np.int16], trace: Trace) -> NDArray[np.int16]:
-    """Bring class indices (Z, Y, X) at the planned spacing back to the grid of the stored image; background outside the crop.
-
-    Raises:
-        ValueError: the labels do not have the trace's shape.
-    """
-    _check_shape(labels.shape, trace)
-    if trace.box.shape != trace.resampled_shape:
-        from preprocessing.resample import resample_labels
-
-        labels = resample_labels(labels, trace.box.shape, trace.separate_axis)
-    return _uncrop(labels, trace, 0)
-
-
-def restore_scores(
-    scores: "Tensor", trace: Trace, decide: "Callable[[Tensor], Tensor] | None" = None, fill: float = 0
-) -> NDArray:
-    """Bring class scores at the planned spacing back to the grid of the stored image, deciding there.
-
-    Args:
-        scores: (K, Z, Y, X) on any device.
-        trace: of the image.
-        decide: from scores (K, z, Y, X) of a slab to (z, Y, X) or (N, z, Y, X), voxel by voxel; None takes the class
-            with the highest score.
-        fill: value outside the crop.
-
-    Returns:
-        The decisions on the stored grid: (Z, Y, X) or (N, Z, Y, X).
-
-    Raises:
-        ValueError: the scores do not have the trace's shape.
-    """
-    from preprocessing.resample import resample_scores
-
-    _check_shape(tuple(scores.shape[1:]), trace)
-    decided = resample_scores(scores, trace.box.shape, trace.separate_axis, decide or highest_score)
-    return _uncrop(decided.numpy(), trace, fill)
-
-
-def highest_score(scores: "Tensor") -> "Tensor":
-    """Class index with the highest score: (K, Z, Y, X) to (Z, Y, X) int16."""
-    return scores.argmax(0).short()
-
-
 def _resample(image: NDArray[np.float32], labels: NDArray[np.int16] | None, trace: Trace) -> Preprocessed:
     if trace.box.shape == trace.resampled_shape:
         return Preprocessed(image, labels, trace)
-    from preprocessing.resample import resample_image, resample_labels  # torch takes seconds to load in every process
+    from preprocessing.resample import resample_image, resample_labels  # torch takes seconds to load in each process
 
     image = resample_image(image, trace.resampled_shape, trace.separate_axis)
     if labels is not None:
         labels = resample_labels(labels, trace.resampled_shape, trace.separate_axis)
     return Preprocessed(image, labels, trace)
-
-
-def _uncrop(content: NDArray, trace: Trace, fill: float) -> NDArray:
-    turned_shape = tuple(trace.stored_shape[axis] for axis in trace.orientation.axes)
-    whole = trace.box.paste(content, (turned_shape[0], turned_shape[1], turned_shape[2]), fill)
-    return np.ascontiguousarray(trace.orientation.invert(whole))
-
-
-def _check_shape(shape: tuple[int, ...], trace: Trace) -> None:
-    if shape != trace.resampled_shape:
-        raise ValueError(f"shape {shape} is not that of the preprocessed image, {trace.resampled_shape}")

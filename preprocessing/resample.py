@@ -1,13 +1,14 @@
-"""Images, labels and class scores from one grid to another of the same extent.
+"""Resampling of images and labels to another grid of the same extent.
 
-Resampling is a separable linear operator: each axis is one matrix product (`se_unet.separable.spline_matrix`). Where slices are
-thick, the coarse axis is resampled by the nearest neighbour and the others slice by slice, as interpolating across thick slices
-would invent anatomy.
+Resampling is a separable linear operator: each axis is one matrix product (`se_unet.separable.spline_matrix`). If slices are thick,
+the coarse axis is resampled by nearest neighbours and the others slice by slice, since interpolation across thick slices would
+invent anatomy.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,12 +17,87 @@ from scipy import ndimage
 from torch import Tensor
 
 from configs.fingerprint import Shape
-from preprocessing.banded import apply_banded, nonzero_extent
 from se_unet.separable import apply_separable, spline_matrix
+
+_ROWS = 32  # per block: enough for fast products, few enough to skip most inputs
+
+
+class Block(NamedTuple):
+    """Rows of a matrix: the outputs `rows` are `weights` (rows, columns) times the inputs `columns`."""
+
+    rows: slice
+    columns: slice
+    weights: Tensor
+
+
+def blocks_of(matrix: Tensor) -> list[Block]:
+    """Divide a matrix (outputs, inputs) into blocks of rows without the inputs whose weights are 0."""
+    blocks = []
+    for start in range(0, len(matrix), _ROWS):
+        rows = matrix[start : start + _ROWS]
+        columns = nonzero_extent(rows.any(dim=0))
+        blocks.append(Block(slice(start, start + len(rows)), columns, rows[:, columns].contiguous()))
+    return blocks
+
+
+def nonzero_extent(mask: Tensor) -> slice:
+    """Return the slice from the first to the last true element, empty if there are none."""
+    found = mask.nonzero()
+    return slice(int(found[0]), int(found[-1]) + 1) if len(found) else slice(0, 0)
+
+
+def apply_banded(volume: Tensor, matrices: Sequence[Tensor | None]) -> Tensor:
+    """Apply one matrix (outputs, inputs) to each axis of a volume (Z, Y, X) on a CPU; None keeps an axis.
+
+    The first axis is resampled last if it grows, so that memory holds at most one intermediate volume, no larger than the result.
+    """
+    across, *in_plane = matrices
+    if across is None:
+        return _in_plane(volume, in_plane)
+    if across.shape[0] < across.shape[1]:
+        return _in_plane(_across(volume, across), in_plane)
+    return _across(_in_plane(volume, in_plane), across)
+
+
+def _across(volume: Tensor, matrix: Tensor) -> Tensor:
+    """Resample along Z, all columns at once."""
+    result = volume.new_empty(len(matrix), *volume.shape[1:])
+    _multiply_left(blocks_of(matrix), volume.reshape(len(volume), -1), result.view(len(matrix), -1))
+    return result
+
+
+def _in_plane(volume: Tensor, matrices: Sequence[Tensor | None]) -> Tensor:
+    """Resample along Y and X, slice by slice."""
+    left, right = (None if matrix is None else blocks_of(matrix) for matrix in matrices)
+    if left is None and right is None:
+        return volume
+    height, width = (size if matrix is None else len(matrix) for size, matrix in zip(volume.shape[1:], matrices, strict=True))
+    result = volume.new_empty(len(volume), height, width)
+    between = volume.new_empty(height, volume.shape[2])
+    for source, target in zip(volume, result, strict=True):
+        if left is None:
+            _multiply_right(right or [], source, target)
+        elif right is None:
+            _multiply_left(left, source, target)
+        else:
+            _multiply_left(left, source, between)
+            _multiply_right(right, between, target)
+    return result
+
+
+def _multiply_left(blocks: Sequence[Block], source: Tensor, target: Tensor) -> None:
+    for block in blocks:
+        torch.mm(block.weights, source[block.columns], out=target[block.rows])
+
+
+def _multiply_right(blocks: Sequence[Block], source: Tensor, target: Tensor) -> None:
+    for block in blocks:
+        torch.mm(source[:, block.columns], block.weights.T, out=target[:, block.rows])
+
 
 Matrices = tuple[Tensor | None, Tensor | None, Tensor | None]
 IMAGE_ORDER, LABEL_ORDER = 3, 1
-_NEGLIGIBLE = 1e-8  # the weights of an output add up to 1; smaller ones are beyond float32, and slow where they are denormal
+_NEGLIGIBLE = 1e-8  # an output's weights sum to 1; smaller ones do not count in float32, and denormal ones are slow
 _SLAB_VOXELS = 2**21
 _CPU = torch.device("cpu")
 
@@ -29,7 +105,7 @@ _CPU = torch.device("cpu")
 def resampling_matrices(
     shape: Sequence[int], new_shape: Sequence[int], order: int, separate_axis: int | None, device: torch.device = _CPU
 ) -> Matrices:
-    """One float32 matrix for each of (Z, Y, X); None where an axis keeps its length."""
+    """Return one float32 matrix for each of (Z, Y, X); None for an axis that keeps its length."""
 
     def matrix(axis: int) -> Tensor | None:
         if shape[axis] == new_shape[axis]:
@@ -46,7 +122,7 @@ def _resampling_matrix(n_in: int, n_out: int, order: int) -> Tensor:
 
 
 def apply_matrices(volume: Tensor, matrices: Matrices) -> Tensor:
-    """Apply one matrix to each of the last three axes of (..., Z, Y, X); None leaves an axis as it is."""
+    """Apply one matrix to each of the last three axes of (..., Z, Y, X); None keeps an axis."""
     if volume.device != _CPU or volume.dtype != torch.float32:
         return apply_separable(volume, matrices)
     if volume.ndim == 3:
@@ -57,16 +133,16 @@ def apply_matrices(volume: Tensor, matrices: Matrices) -> Tensor:
 def resample_image(
     image: NDArray[np.float32], new_shape: Shape, separate_axis: int | None = None, device: torch.device = _CPU
 ) -> NDArray[np.float32]:
-    """Resample by cubic splines, held within each channel's range.
+    """Resample by cubic splines, clamped to each channel's range.
 
     Args:
-        image: (C, Z, Y, X).
-        new_shape: (Z, Y, X).
-        separate_axis: axis of (Z, Y, X) that takes nearest neighbours.
-        device: to work on, channel by channel.
+        image: image (C, Z, Y, X).
+        new_shape: new shape (Z, Y, X).
+        separate_axis: axis of (Z, Y, X) resampled by nearest neighbours, or None.
+        device: device to compute on, channel by channel.
 
     Returns:
-        (C, *new_shape) float32.
+        The image (C, *new_shape) float32.
     """
     if image.shape[1:] == new_shape:
         return image
@@ -82,19 +158,19 @@ def resample_image(
 def resample_labels(
     labels: NDArray[np.int16], new_shape: Shape, separate_axis: int | None = None, slab_voxels: int = _SLAB_VOXELS
 ) -> NDArray[np.int16]:
-    """Resample each class's indicator linearly; the class with the largest share wins, the lower index where two tie.
+    """Resample each class's indicator linearly; the class with the largest share wins, the lower index of a tie.
 
-    Slab by slab, only the best share so far and the sum of all are held, and each class but the background is resampled within
-    its own box: the background has the rest. So there are never all classes at once.
+    To save memory, the result is computed slab by slab. Only the largest share so far and the sum of all shares are kept, and each
+    foreground class is resampled within its bounding box; the background has the remaining share.
 
     Args:
-        labels: (Z, Y, X) class indices.
-        new_shape: (Z, Y, X).
-        separate_axis: axis of (Z, Y, X) that takes nearest neighbours.
-        slab_voxels: about how many voxels a slab has.
+        labels: class indices (Z, Y, X).
+        new_shape: new shape (Z, Y, X).
+        separate_axis: axis of (Z, Y, X) resampled by nearest neighbours, or None.
+        slab_voxels: approximate number of voxels in a slab.
 
     Returns:
-        (Z, Y, X) int16.
+        Class indices (*new_shape) int16.
     """
     if labels.shape == new_shape:
         return labels
@@ -107,7 +183,7 @@ def resample_labels(
 
 
 def _fill_with_winners(winner: NDArray[np.int16], labels: NDArray[np.int16], matrices: Matrices) -> None:
-    """Write the winning class into a slab that is 0."""
+    """Write the winning classes into a slab of zeros."""
     best, total = np.zeros(winner.shape, dtype=np.float32), np.zeros(winner.shape, dtype=np.float32)
     for index, box in enumerate(ndimage.find_objects(labels), start=1):
         if box is None:
@@ -122,36 +198,8 @@ def _fill_with_winners(winner: NDArray[np.int16], labels: NDArray[np.int16], mat
     winner[best <= 1 - total] = 0
 
 
-def resample_scores(
-    scores: Tensor,
-    new_shape: Shape,
-    separate_axis: int | None,
-    decide: Callable[[Tensor], Tensor],
-    slab_voxels: int = _SLAB_VOXELS,
-) -> Tensor:
-    """Resample class scores linearly and decide, slab by slab: all classes at full size are never in memory at once.
-
-    Args:
-        scores: (K, Z, Y, X), on any device.
-        new_shape: (Z, Y, X).
-        separate_axis: axis of (Z, Y, X) that takes nearest neighbours.
-        decide: from scores (K, z, Y, X) of a slab to (z, Y, X) or (N, z, Y, X), voxel by voxel.
-        slab_voxels: about how many voxels a slab has.
-
-    Returns:
-        The decisions on the new grid: (Z, Y, X) or (N, Z, Y, X), on the CPU.
-    """
-    matrices = resampling_matrices(scores.shape[1:], new_shape, LABEL_ORDER, separate_axis, scores.device)
-    along_z, *in_plane = (None if matrix is None else matrix.to(scores.dtype) for matrix in matrices)
-    slabs = []
-    for start, stop in _slabs(new_shape, slab_voxels):
-        rows, needed = _rows(along_z, start, stop)
-        slabs.append(decide(apply_matrices(scores[:, needed], (rows, in_plane[0], in_plane[1]))).cpu())
-    return torch.cat(slabs, dim=-3)
-
-
 def _part(matrix: Tensor | None, extent: slice) -> tuple[Tensor | None, slice]:
-    """The rows of a matrix that inputs in `extent` reach, with only these inputs' columns."""
+    """Return the rows of a matrix that depend on inputs in `extent`, restricted to these inputs' columns, and these rows."""
     if matrix is None:
         return None, extent
     columns = matrix[:, extent]
@@ -160,7 +208,7 @@ def _part(matrix: Tensor | None, extent: slice) -> tuple[Tensor | None, slice]:
 
 
 def _rows(matrix: Tensor | None, start: int, stop: int) -> tuple[Tensor | None, slice]:
-    """Some rows of a matrix, with only the inputs' columns that they need."""
+    """Return some rows of a matrix, restricted to the columns they need, and these columns."""
     if matrix is None:
         return None, slice(start, stop)
     rows = matrix[start:stop]
@@ -169,7 +217,7 @@ def _rows(matrix: Tensor | None, start: int, stop: int) -> tuple[Tensor | None, 
 
 
 def _slabs(shape: Shape, voxels: int) -> Iterator[tuple[int, int]]:
-    """Where slabs of whole planes with about so many voxels start and stop."""
+    """Yield start and stop of slabs of whole planes with about this many voxels."""
     thickness = max(1, voxels // math.prod(shape[1:]))
     for start in range(0, shape[0], thickness):
         yield start, min(start + thickness, shape[0])

@@ -1,4 +1,4 @@
-"""Preprocess all cases of a dataset, several at a time; a rerun does what is missing or stale."""
+"""Preprocess all cases of a dataset in parallel; a rerun processes only missing or stale cases."""
 
 import hashlib
 import json
@@ -10,15 +10,15 @@ from pathlib import Path
 from configs.fingerprint import Shape
 from configs.plan import Plan
 from configs.progress import Progress, Silent
-from preprocessing.case import load_case
-from preprocessing.dataset import CaseFiles, RawDataset
-from preprocessing.images import companions
+from preprocessing.dataset.case import load_case
+from preprocessing.dataset.raw import CaseFiles, RawDataset
+from preprocessing.formats.images import companions
 from preprocessing.locations import find_class_locations
-from preprocessing.parallel import for_each_case
+from preprocessing.parallel.for_each_case import for_each_case
 from preprocessing.pipeline import Preprocessed, preprocess
 from preprocessing.store import CaseStore
 
-CODE_VERSION = 2  # raised whenever the same input and plan give other arrays
+CODE_VERSION = 2  # incremented when equal inputs and plans give different arrays
 _KEY_SETTINGS = {"spacing", "normalisation", "separate_axis_ratio", "slice_axis"}
 _PART_BYTES = 2**20
 _logger = logging.getLogger(__name__)
@@ -34,21 +34,21 @@ def preprocess_dataset(
     overwrite: bool = False,
     scheduler: str | None = None,
 ) -> CaseStore:
-    """Write every case of the dataset into the store in `folder`; cases that are no longer in the dataset are removed.
+    """Preprocess every case of the dataset into a store, and remove cases that are no longer in the dataset.
 
     Args:
-        dataset: validated.
-        plan: spacing, normalisation and orientation.
-        configuration: which of the plan's.
-        folder: of the store.
-        jobs: processes.
-        progress: shown for each case.
-        overwrite: make cases anew even if they are up to date.
-        scheduler: address of a Dask scheduler, whose workers then do the work; they must see the dataset and `folder`.
+        dataset: validated dataset.
+        plan: plan with spacing, normalisation and orientation.
+        configuration: name of the configuration.
+        folder: folder of the store.
+        jobs: number of processes.
+        progress: progress display over the cases.
+        overwrite: whether to process cases again that are up to date.
+        scheduler: address of a Dask scheduler whose workers do the work; they must have access to the dataset and `folder`.
 
     Raises:
-        InputError: the plan has no such configuration, or files of some cases cannot be used (all are listed).
-        RuntimeError: some cases failed; each is named with its reason, the others are done.
+        InputError: the plan lacks the configuration, or files of some cases cannot be used; all of them are listed.
+        RuntimeError: some cases failed; all of them are listed with reasons, the others are complete.
     """
     plan.configuration(configuration)
     store = CaseStore(folder)
@@ -63,7 +63,7 @@ def preprocess_dataset(
 
 
 def staleness_key(files: CaseFiles, plan: Plan, configuration: str) -> str:
-    """A digest of the content of a case's files and of all settings that its arrays depend on."""
+    """Return a digest of the content of a case's files and of all settings that its arrays depend on."""
     named = [*files.images, *([files.labels] if files.labels else [])]
     paths = [path for one in named for path in (one, *companions(one))]
     settings = plan.configuration(configuration).model_dump(mode="json", include=_KEY_SETTINGS)
@@ -81,7 +81,7 @@ def _digest(path: Path) -> str:
 
 
 def _preprocess_case(identifier: str, files: CaseFiles, plan: Plan, configuration: str, folder: Path, overwrite: bool) -> bool:
-    """Make the case unless it is there and up to date. Returns whether it was made."""
+    """Preprocess the case unless it is up to date, and return whether this was done."""
     store, key = CaseStore(folder), staleness_key(files, plan, configuration)
     if store.is_current(identifier, key) and not overwrite:
         return False
@@ -99,12 +99,12 @@ def _preprocess_case(identifier: str, files: CaseFiles, plan: Plan, configuratio
 
 
 def _prepare(identifier: str, files: CaseFiles, plan: Plan, configuration: str) -> Preprocessed:
-    """The case as a network sees it; what was read is let go."""
+    """Load and preprocess a case; the loaded arrays are freed on return."""
     raw = load_case(identifier, files, plan.dataset)
     return preprocess(raw.image, raw.labels, raw.geometry, plan.configuration(configuration), plan.orientation)
 
 
 def _smallest_patch(plan: Plan, configuration: str) -> Shape:
-    """It decides how arrays are cut into blocks."""
+    """Return the smallest patch of the configuration's networks, which determines the compressed blocks."""
     patches = [network.patch_size for network in plan.configuration(configuration).networks.values()]
     return min(patches, key=math.prod, default=(64, 64, 64))

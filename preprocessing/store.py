@@ -1,7 +1,7 @@
-"""Preprocessed cases on disk: compressed in blocks, so that a patch is read without its volume.
+"""Store of preprocessed cases: arrays compressed in blocks, so that a patch is read without the whole volume.
 
-For each case: `<case>.b2nd` (image), `<case>_labels.b2nd`, `<case>_locations.b2nd` (where each class lies) and `<case>.json`,
-which is written last: a case without it is not there.
+Each case has `<case>.b2nd` (image), `<case>_labels.b2nd`, `<case>_locations.b2nd` (voxels of each class) and `<case>.json`, which
+is written last: a case without it is incomplete.
 """
 
 import math
@@ -15,26 +15,26 @@ from pydantic import Field
 
 from configs.errors import Fault, InputError, fault_of
 from configs.files import PARTIAL, Value, list_folder, raise_if_full, replacing
-from preprocessing.formats import STORE_SUFFIXES
+from preprocessing.formats.endings import STORE_SUFFIXES
 from preprocessing.pipeline import Preprocessed, Trace
 
 _BLOCK_BYTES = 128 * 1024
 _CHUNK_BYTES = 6 * 1024 * 1024
-_LAYERS_AT = 91  # bytes into a file: number and names of its metalayers
-_ARRAY_ALONE = b"\xde\x00\x01\xa4b2nd"  # one, of an array
+_LAYERS_AT = 91  # offset in bytes of the number and names of a file's metalayers
+_ARRAY_ALONE = b"\xde\x00\x01\xa4b2nd"  # a single metalayer, for an array
 
 ClassLocations = dict[int, NDArray[np.int32]]
 
 
 class CaseProperties(Value):
-    """What is known of a preprocessed case besides its arrays.
+    """Properties of a preprocessed case besides its arrays.
 
     Attributes:
-        key: of the inputs and settings it was made from; another key means that it is stale.
-        trace: the way back to the stored image.
-        images: the image files it was made from.
-        labels: its label file, or None.
-        class_counts: class index -> voxels kept in `class_locations`, in the order in which they lie there.
+        key: digest of the inputs and settings; the case is stale if they have another.
+        trace: geometry trace, which leads back to the stored image.
+        images: paths to the image files.
+        labels: path to the label file, or None.
+        class_counts: number of voxels in `class_locations` of each class index, in storage order.
     """
 
     key: str
@@ -45,7 +45,7 @@ class CaseProperties(Value):
 
 
 class StoredCase:
-    """One preprocessed case. Arrays are opened when first used and read in the blocks that a slice touches."""
+    """One preprocessed case. Arrays are opened on first use; slicing reads only the blocks it touches."""
 
     def __init__(self, folder: Path, identifier: str):
         self.identifier = identifier
@@ -53,22 +53,22 @@ class StoredCase:
 
     @cached_property
     def image(self) -> blosc2.NDArray:
-        """(C, Z, Y, X) float32; slicing gives a numpy array."""
+        """Image (C, Z, Y, X) float32; slicing returns a NumPy array."""
         return _open(self._folder / f"{self.identifier}.b2nd")
 
     @cached_property
     def labels(self) -> blosc2.NDArray:
-        """(Z, Y, X) int16 class indices; slicing gives a numpy array. Cases without labels have none: `InputError`."""
+        """Class indices (Z, Y, X) int16; slicing returns a NumPy array. Raises `InputError` for a case without labels."""
         return _open(self._folder / f"{self.identifier}_labels.b2nd")
 
     @cached_property
     def properties(self) -> CaseProperties:
-        """Trace, source files and key."""
+        """Trace, source files and key of the case."""
         return CaseProperties.read(self._folder / f"{self.identifier}.json")
 
     @cached_property
     def class_locations(self) -> ClassLocations:
-        """Class index -> voxels (n, 3) of that class in (Z, Y, X), at most as many as were kept. Background is left out."""
+        """Voxel indices (n, 3) in the order (Z, Y, X) kept for each foreground class index."""
         counts = self.properties.class_counts
         if not counts:
             return {}
@@ -84,14 +84,14 @@ class CaseStore:
         self.folder = Path(folder)
 
     def identifiers(self) -> list[str]:
-        """Names of the complete cases, sorted."""
+        """Return the sorted identifiers of the complete cases."""
         names = (path.name for path in list_folder(self.folder, "*.json"))
         return sorted(name.removesuffix(".json") for name in names if not name.startswith("."))
 
     def read(self, identifier: str) -> StoredCase:
-        """Raises `InputError` where the case is not there."""
+        """Return a case, or raise `InputError` if it is missing or incomplete."""
         if not self._is_whole(identifier):
-            raise InputError(Fault(f"case `{identifier}`", f"{self.folder} does not hold it", "Run se_plan_and_preprocess"))
+            raise InputError(Fault(f"case `{identifier}`", f"not in {self.folder}", "Run se_plan_and_preprocess"))
         return StoredCase(self.folder, identifier)
 
     def write(
@@ -105,14 +105,14 @@ class CaseStore:
         labels: str | None = None,
         patch_size: tuple[int, int, int] = (64, 64, 64),
     ) -> None:
-        """Write a case: it is complete or absent, whatever happens in between.
+        """Write a case so that it is complete or absent, even after an interruption.
 
         Args:
-            identifier: name of the case.
+            identifier: case identifier.
             case: arrays and trace.
-            class_locations: class index -> voxels (n, 3).
-            key, images, labels: see `CaseProperties`.
-            patch_size: typical patch (Z, Y, X), for the shape of the compressed blocks.
+            class_locations: voxel indices (n, 3) of each class index.
+            key, images, labels: values for `CaseProperties`.
+            patch_size: typical patch size (Z, Y, X), which determines the shape of the compressed blocks.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._json(identifier).unlink(missing_ok=True)
@@ -126,22 +126,22 @@ class CaseStore:
         properties.write(self._json(identifier))
 
     def is_current(self, identifier: str, key: str) -> bool:
-        """True where the case is complete and was made with this key."""
+        """Return whether the case is complete and has this key."""
         if not self._is_whole(identifier):
             return False
         try:
             return self.read(identifier).properties.key == key
-        except InputError:  # a file of an older version, or a damaged one: to be made anew
+        except InputError:  # of an older version or damaged, so it is regenerated
             return False
 
     def remove(self, identifier: str) -> None:
-        """Delete a case, its completeness first."""
+        """Delete a case, first of all the file that marks it as complete."""
         self._json(identifier).unlink(missing_ok=True)
         for suffix in ("", *STORE_SUFFIXES):
             (self.folder / f"{identifier}{suffix}.b2nd").unlink(missing_ok=True)
 
     def remove_partial_files(self) -> None:
-        """Delete what killed processes left half-written. Not to be called while others write."""
+        """Delete partial files of killed processes. Do not call this while other processes write."""
         for path in self.folder.glob(f"{PARTIAL}*"):
             path.unlink(missing_ok=True)
 
@@ -162,22 +162,22 @@ def _open(path: Path) -> blosc2.NDArray:
 
 
 def _raise_if_recipe(path: Path) -> None:
-    """Refuse files with more than an array before blosc2 opens them: versions before 4.14.1 run the functions that a file may hold.
+    """Refuse files with more than an array before blosc2 opens them: versions before 4.14.1 run functions stored in a file.
 
-    Metalayers, which tell recipes, stand in a file's header: https://www.blosc.org/c-blosc2/format/cframe_format.html.
+    The header lists the metalayers, see https://www.blosc.org/c-blosc2/format/cframe_format.html.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is another file, or holds more than an array.
+        ValueError: the file does not hold exactly one array.
     """
     with path.open("rb") as file:
         header = file.read(_LAYERS_AT + len(_ARRAY_ALONE))
     if header[_LAYERS_AT:] != _ARRAY_ALONE:
-        raise ValueError("it holds no array, or more than that")
+        raise ValueError("the file does not hold exactly one array")
 
 
 def _write_array(path: Path, array: NDArray, patch: tuple[int, ...]) -> None:
-    """Write in chunks of about a patch and blocks that fit a core's cache."""
+    """Write an array in chunks of about a patch, and blocks that fit a core's cache."""
     chunks = _fit(array.shape, patch, _CHUNK_BYTES // array.itemsize)
     blocks = _fit(array.shape, chunks, _BLOCK_BYTES // array.itemsize)
     cparams = {"codec": blosc2.Codec.LZ4, "clevel": 5, "filters": [blosc2.Filter.SHUFFLE], "nthreads": 1}
@@ -186,12 +186,12 @@ def _write_array(path: Path, array: NDArray, patch: tuple[int, ...]) -> None:
         try:
             blosc2.asarray(content, urlpath=str(temporary), mode="w", chunks=chunks, blocks=blocks, cparams=cparams)
         except RuntimeError:
-            raise_if_full(temporary, content.nbytes)  # the library does not say why it cannot write
+            raise_if_full(temporary, content.nbytes)  # blosc2 does not say why it cannot write
             raise
 
 
 def _fit(shape: tuple[int, ...], wanted: tuple[int, ...], limit: int) -> tuple[int, ...]:
-    """Halve the longest axis of `wanted` until it has at most `limit` voxels, within `shape`."""
+    """Return `wanted` within `shape`, with its longest axis halved until it has at most `limit` voxels."""
     sizes = [max(1, min(size, want)) for size, want in zip(shape, wanted, strict=True)]
     while math.prod(sizes) > limit:
         longest = sizes.index(max(sizes))

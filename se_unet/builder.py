@@ -4,7 +4,7 @@ from torch import nn
 
 from configs.network import NetworkConfig
 from se_unet.families import MixedFamily, PlainFamily, ScaleFamily
-from se_unet.published import build_published
+from se_unet.published.building import build_published
 from se_unet.pyramid import Pyramid
 from se_unet.unet import UNet
 

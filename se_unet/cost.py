@@ -2,16 +2,12 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
-
-from configs.network import NetworkConfig
-from se_unet.builder import build_network
 
 Shape = Sequence[int]
 
@@ -51,25 +47,6 @@ def activation_bytes(module: nn.Module, shape: Shape) -> int:
         total = sum(storage.nbytes() for storage in kept - own)
     del output  # it holds the saved tensors, and with them their storages, until they are counted
     return total
-
-
-def activation_bytes_per_scale(config: NetworkConfig, shape: Shape) -> tuple[int, ...]:
-    """Bytes that each scale adds to what `activation_bytes` counts of a network in training, the smallest scale first.
-
-    The first entry holds what does not belong to a scale; a network without scales has it alone.
-
-    Args:
-        config: of the network.
-        shape: of the image, (B, C, Z, Y, X).
-    """
-    group = config.scale_group
-    if group is None:
-        return (activation_bytes(build_network(config), shape),)
-    totals = [0]
-    for number in range(1, group.number + 1):
-        fewer = config.model_copy(update={"scale_group": group.model_copy(update={"number": number})})
-        totals.append(activation_bytes(build_network(fewer), shape))
-    return tuple(larger - smaller for smaller, larger in pairwise(totals))
 
 
 def _on_shapes(module: nn.Module) -> nn.Module:

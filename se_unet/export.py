@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from configs.files import replacing
-from se_unet.convolution import ScaleConvolution
+from se_unet.layers.convolution import ScaleConvolution
 
 
 def export_onnx(network: nn.Module, path: Path, shape: Sequence[int]) -> None:

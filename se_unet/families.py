@@ -6,15 +6,15 @@ A U-Net's skeleton asks a family for its parts; nothing else in it depends on th
 from collections.abc import Sequence
 from typing import Protocol
 
-from torch import Tensor, nn
+from torch import nn
 
 from configs.network import NetworkConfig
-from se_unet.convolution import GroupConvolution, LiftingConvolution
-from se_unet.head import ScaleHead
-from se_unet.instance_norm import InstanceNorm
-from se_unet.mixed import MixedConvolution
-from se_unet.pointwise import PointwiseConvolution, ScaleMixing
-from se_unet.sampling import InterpolateUp, LowPassDown, lowpass_widths
+from se_unet.layers.convolution import GroupConvolution, LiftingConvolution
+from se_unet.layers.head import ScaleHead
+from se_unet.layers.instance_norm import InstanceNorm
+from se_unet.layers.mixed import MixedConvolution
+from se_unet.layers.pointwise import PointwiseConvolution, ScaleMixing
+from se_unet.layers.sampling import InterpolateUp, LowPassDown, lowpass_widths
 
 SLOPE = 0.01  # of the leaky rectifier, as in nnU-Net
 
@@ -174,7 +174,7 @@ class MixedFamily(ScaleFamily):
         return LowPassDown((WIDEST_LOWPASS,), self._config.strides[stage], self._config.border)
 
 
-WIDEST_LOWPASS, NARROWEST_LOWPASS = 1.4, 0.8  # voxels of the finer grid; see docs/scale_equivariance.md
+WIDEST_LOWPASS, NARROWEST_LOWPASS = 1.4, 0.8  # voxels of the finer grid; see docs/explanation/scale_equivariance.md
 
 
 def stage_spacing(config: NetworkConfig, stage: int) -> tuple[float, float, float]:
@@ -195,8 +195,3 @@ def _initialised(convolution: nn.Conv3d | nn.ConvTranspose3d) -> nn.Module:
     if convolution.bias is not None:
         nn.init.zeros_(convolution.bias)
     return convolution
-
-
-def count_scales(features: Tensor) -> int:
-    """Scales of a map: 1 for ordinary features (B, C, Z, Y, X)."""
-    return features.shape[2] if features.ndim == 6 else 1

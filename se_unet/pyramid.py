@@ -8,11 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from configs.network import NetworkConfig
-from se_unet.dropout import draw_kept_scales
 from se_unet.families import ScaleFamily
-from se_unet.head import project
-from se_unet.precision import full_precision
-from se_unet.separable import apply_separable, gaussian_matrix, interpolation_matrix, keep
+from se_unet.layers.head import draw_kept_scales, project
+from se_unet.separable import apply_separable, full_precision, gaussian_matrix, interpolation_matrix, keep
 from se_unet.unet import UNet
 
 

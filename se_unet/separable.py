@@ -6,12 +6,19 @@ axes are (Z, Y, X). Matrix products run at the full rate of CPUs and GPUs, where
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache, wraps
 from typing import ParamSpec
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Inside, autocast does nothing. The device `meta`, on which nothing is computed, knows no autocast."""
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
+
 
 P = ParamSpec("P")
 REACH = 6  # voxels beyond the border up to which a cubic spline is followed

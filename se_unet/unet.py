@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from configs.network import NetworkConfig
 from se_unet.families import SLOPE, Family
-from se_unet.instance_norm import InstanceNorm
+from se_unet.layers.instance_norm import InstanceNorm
 
 
 class ConvolutionBlock(nn.Sequential):

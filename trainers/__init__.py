@@ -1,17 +1,24 @@
 """Prepared cases and a plan to weights: patches, augmentation, loss, the loop, checkpoints, validation."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from configs.exports import import_on_use
 
 if TYPE_CHECKING:
+    from trainers.augmentation.planned import Augmentation
+    from trainers.augmentation.spatial import SpatialDraw
+    from trainers.loop import Parts, Trainer
     from trainers.run import train
 
-__all__ = ["train"]
+__all__ = ["Augmentation", "Parts", "SpatialDraw", "Trainer", "train"]
 
-
-def __getattr__(name: str) -> Any:
-    """Import `train` when it is first used: the command answers `--help` without numpy and torch."""
-    if name == "train":
-        from importlib import import_module
-
-        return import_module("trainers.run").train
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = import_on_use(
+    __name__,
+    {
+        "Augmentation": "trainers.augmentation.planned",
+        "Parts": "trainers.loop",
+        "SpatialDraw": "trainers.augmentation.spatial",
+        "Trainer": "trainers.loop",
+        "train": "trainers.run",
+    },
+)

@@ -8,33 +8,32 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from configs.progress import Progress
 from inference.model import make_network
-from trainers.augmentation import make_augmentation
-from trainers.batches import BatchMaker, Schedule
-from trainers.cases import open_cases
-from trainers.checkpoint import CheckpointKeeper, TrainingState
-from trainers.compilation import compiled
-from trainers.distributed import rank, share_gradients, share_of
+from trainers.augmentation.planned import make_augmentation
+from trainers.data.batches import BatchMaker, Schedule
+from trainers.data.cases import open_cases
+from trainers.data.loading import BatchStream, choose_workers
+from trainers.data.patches import PatchSampler, sampled_groups
 from trainers.initial_weights import initialise
 from trainers.interruption import StopRequest
 from trainers.job import Job
-from trainers.learner import Learner
-from trainers.loading import BatchStream, choose_workers
-from trainers.loggers import Logger, make_loggers
 from trainers.loop import Parts
-from trainers.loss import make_loss
-from trainers.optimisation import make_optimiser
-from trainers.patches import PatchSampler, sampled_groups
-from trainers.precision import Precision
-from trainers.step import TrainingStep
-from trainers.volume_check import VolumeCheck, chosen_cases
+from trainers.monitoring.loggers import Logger, make_loggers
+from trainers.monitoring.validation import VolumeCheck, chosen_cases
+from trainers.optimisation.checkpoint import CheckpointKeeper, Learner, TrainingState
+from trainers.optimisation.compilation import compiled
+from trainers.optimisation.distributed import rank, share_gradients, share_of
+from trainers.optimisation.loss import make_loss
+from trainers.optimisation.optimiser import make_optimiser
+from trainers.optimisation.precision import Precision
+from trainers.optimisation.step import TrainingStep
 
 
 def make_learner(job: Job) -> Learner:
     """A network with fresh weights, or with those of another model, and what it learns with."""
     config = job.config
     torch.manual_seed(config.seed)  # the same weights in every process
-    network = make_network(job.planned, config.network_class)
-    if config.init_weights and not job.place.folder.checkpoint.is_file():
+    network = make_network(job.plan.network, config.network_class)
+    if config.init_weights and not job.fold.checkpoint.is_file():
         initialise(network, config.init_weights)
     network.to(job.device)
     torch.manual_seed(config.seed + rank())
@@ -42,14 +41,14 @@ def make_learner(job: Job) -> Learner:
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
     optimiser = make_optimiser(network.parameters(), config)
     precision = Precision(job.device, config.mixed_precision)
-    keeper = CheckpointKeeper(job.place.folder.checkpoint, network, optimiser, precision, average)
+    keeper = CheckpointKeeper(job.fold.checkpoint, network, optimiser, precision, average)
     return Learner(network, average, optimiser, precision, keeper)
 
 
 def make_parts(job: Job, learner: Learner, state: TrainingState, stop: StopRequest, progress: Progress) -> Parts:
     """Everything that the loop calls."""
     config = job.config
-    loss = make_loss(job.plan.dataset, job.planned.batch_dice, config.loss_class).to(job.device)
+    loss = make_loss(job.plan.dataset, job.plan.network.batch_dice, config.loss_class).to(job.device)
     schedule = Schedule(config.epochs, config.iterations, config.validate_every, config.validation_iterations)
     workers = choose_workers(job.device) if config.workers is None else config.workers
     maker = make_batches(job, progress)
@@ -73,7 +72,7 @@ def make_parts(job: Job, learner: Learner, state: TrainingState, stop: StopReque
 
 def make_batches(job: Job, progress: Progress) -> BatchMaker:
     """Cases, samplers and augmentation of a job."""
-    config, planned, description = job.config, job.planned, job.plan.dataset
+    config, planned, description = job.config, job.plan.network, job.plan.dataset
     # Where there are no cases to validate on, the estimate uses those of training, so that the best epoch is still defined.
     held_out = job.split.validation or job.split.training
     cases = open_cases(job.store, sorted({*job.split.training, *held_out}), progress, previous=job.previous)
@@ -90,7 +89,7 @@ def make_batches(job: Job, progress: Progress) -> BatchMaker:
         )
         for names in (job.split.training, held_out)
     )
-    augmentation = make_augmentation(planned, job.configuration.normalisation, config)
+    augmentation = make_augmentation(planned, job.plan.configuration.normalisation, config)
     channels = description.cascade_channels if job.previous else 0
     # A user's own augmentation, and the disturbances of a cascade, are NumPy's.
     on_device = config.augment_on == "device" and config.augmentation_class is None and not channels
@@ -99,11 +98,11 @@ def make_batches(job: Job, progress: Progress) -> BatchMaker:
 
 def opening(job: Job, state: TrainingState, network: nn.Module) -> str:
     """One line that tells what is trained, for the log."""
-    place, planned = job.place, job.planned
+    planned = job.plan.network
     parameters = sum(parameter.numel() for parameter in network.parameters())
     start = f"going on at epoch {state.epoch + 1}" if state.epoch or state.losses else "from the start"
     return (
-        f"{place.model.path.name}, fold {place.fold}: {len(job.split.training)} training and {len(job.split.validation)} validation "
+        f"{job.fold.model.path.name}, fold {job.fold.name}: {len(job.split.training)} training and {len(job.split.validation)} validation "
         f"cases, {parameters:,} parameters, patch {' x '.join(map(str, planned.patch_size))}, batch {planned.batch_size}, "
         f"{job.config.epochs} epochs of {job.config.iterations} steps, on {job.device} ({os.cpu_count()} cores), {start}"
     )
@@ -113,15 +112,15 @@ def _compiled(job: Job, learner: Learner) -> nn.Module:
     wanted = job.config.compile == "on" or (job.config.compile == "auto" and job.device.type == "cuda")
     if not wanted:
         return learner.network
-    positions = len(share_of(job.planned.batch_size)) // job.config.accumulate or 1
-    shape = (positions, job.planned.network.input_channels, *job.planned.patch_size)
+    positions = len(share_of(job.plan.network.batch_size)) // job.config.accumulate or 1
+    shape = (positions, job.plan.network.network.input_channels, *job.plan.network.patch_size)
     return compiled(learner.network, torch.zeros(shape, device=job.device), learner.precision)
 
 
 def _loggers(job: Job) -> list[Logger]:
     if rank() > 0:
         return []
-    return make_loggers(job.config.loggers, job.place.folder.path, str(job.place), job.config.model_dump(mode="json"))
+    return make_loggers(job.config.loggers, job.fold.path, str(job.fold), job.config.model_dump(mode="json"))
 
 
 def _volume_check(job: Job, learner: Learner) -> VolumeCheck | None:

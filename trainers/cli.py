@@ -4,64 +4,117 @@ import argparse
 import logging
 import os
 import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from configs.cli import Bar, keep_log, run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from configs.training import TrainingConfig
 
 
 _PARTS = ("network", "loss", "augmentation", "trainer")
+_SETTINGS = ("epochs", "iterations", "learning_rate", "batch_size", "seed", "workers", "init_weights", "deterministic", "loggers")
+Mode = Literal["new", "resume", "restart", "validate"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """The fold to train.
+
+    Attributes:
+        dataset: folder of the dataset, or its name under WORK.
+        work: folder of plans and models.
+        network: name of the network in the plan.
+        configuration: name of the configuration in the plan.
+        fold: number of the fold, or `all`.
+        tag: suffix of the model's name.
+    """
+
+    dataset: str
+    work: Path
+    network: str
+    configuration: str = "3d_fullres"
+    fold: int | str = 0
+    tag: str | None = None
+
+
+@dataclass(frozen=True)
+class TrainCommand:
+    """What se_train is asked to do.
+
+    Attributes:
+        target: the fold to train.
+        preset: name or file of the settings; None takes `default`, or the recorded settings of a training that goes on.
+        settings: settings that override the preset.
+        mode: what to do with a fold that was trained before; `new` refuses it.
+        group_by: CSV file of cases and groups, by which folds are made.
+        preview: draw patches before and after augmentation.
+        device: name of the device; None takes the best available one.
+        num_gpus: number of processes that share each batch.
+        quiet: show warnings and errors only.
+    """
+
+    target: Target
+    preset: str | None
+    settings: Mapping[str, object]
+    mode: Mode = "new"
+    group_by: str | None = None
+    preview: bool = False
+    device: str | None = None
+    num_gpus: int = 1
+    quiet: bool = False
 
 
 def main() -> int:
-    """Train one fold of a network."""
-    return run(_train, _parser())
+    """Run se_train and return its exit code."""
+    return run(_parser(), _read, _train)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="se_train",
         description="Train one fold of a planned network and validate it on whole volumes. "
-        "Ctrl-C or SIGTERM saves the state after the current step; --resume goes on from there.",
+        "Ctrl-C or SIGTERM saves the state after the current step; --resume continues from there.",
     )
-    parser.add_argument("dataset", metavar="DATASET", help="the dataset's folder, or its name under WORK")
-    parser.add_argument("--work", default="se_work", help="where plans and models are kept (default: %(default)s)")
-    parser.add_argument("--network", required=True, help="se, baseline, or another network of the plan")
-    parser.add_argument("--configuration", default="3d_fullres", help="of the plan (default: %(default)s)")
-    parser.add_argument("--fold", type=_fold, default=0, help="0, 1, ... or all (default: %(default)s)")
-    parser.add_argument("--tag", help="added to the model's name, to tell trainings with other settings apart")
-    settings = parser.add_argument_group("settings", "all of them are kept in the model's training.json")
+    parser.add_argument("dataset", metavar="DATASET", help="folder of the dataset, or its name under WORK")
+    parser.add_argument("--work", type=Path, default=Path("se_work"), help="folder of plans and models (default: %(default)s)")
+    parser.add_argument("--network", required=True, help="network of the plan: se, baseline or another name")
+    parser.add_argument("--configuration", default="3d_fullres", help="configuration of the plan (default: %(default)s)")
+    parser.add_argument("--fold", type=_fold, default=0, help="number of the fold, from 0, or all (default: %(default)s)")
+    parser.add_argument("--tag", help="suffix of the model's name that distinguishes trainings with other settings")
+    settings = parser.add_argument_group("settings", "all settings are recorded with the model")
     settings.add_argument("--preset", help="default, quick, or a JSON file of settings (default: default)")
-    settings.add_argument("--epochs", type=int)
-    settings.add_argument("--iterations", type=int, help="steps of an epoch")
+    settings.add_argument("--epochs", type=int, help="number of epochs")
+    settings.add_argument("--iterations", type=int, help="training steps per epoch")
     settings.add_argument("--lr", type=float, dest="learning_rate", help="initial learning rate")
-    settings.add_argument("--batch-size", type=int)
-    settings.add_argument("--seed", type=int)
+    settings.add_argument("--batch-size", type=int, help="patches per training step")
+    settings.add_argument("--seed", type=int, help="random seed")
     settings.add_argument("--workers", "--jobs", type=int, help="processes that load data; 0 loads in the main process")
     settings.add_argument(
-        "--init-weights", metavar="MODEL", help="start from a model of ours or a checkpoint of nnU-Net, as far as it fits"
+        "--init-weights", metavar="MODEL", help="model folder or nnU-Net checkpoint whose matching weights are the initial ones"
     )
-    settings.add_argument("--deterministic", action="store_true", default=None, help="the same numbers each time, on GPUs too")
-    settings.add_argument("--logger", dest="loggers", nargs="+", help="tensorboard, mlflow, wandb: besides log.csv")
+    settings.add_argument("--deterministic", action="store_true", default=None, help="reproducible results on GPUs too")
+    settings.add_argument("--logger", dest="loggers", nargs="+", help="loggers besides log.csv: tensorboard, mlflow, wandb")
     settings.add_argument(
         "--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="any other setting, such as momentum=0.95"
     )
-    parts = parser.add_argument_group("parts of your own", "named MODULE:CLASS; the module is imported (see docs/training.md)")
+    parts = parser.add_argument_group("custom parts", "named MODULE:CLASS and imported (see docs/how_to/extend.md)")
     for part in _PARTS:
-        parts.add_argument(f"--{part}-class", metavar="MODULE:CLASS")
-    existing = parser.add_mutually_exclusive_group()
-    existing.add_argument("--resume", action="store_true", help="go on from the last checkpoint, with its settings")
-    existing.add_argument("--restart", action="store_true", help="delete what this fold has and train anew")
-    existing.add_argument("--validate-only", action="store_true", help="score the final weights again")
-    parser.add_argument("--group-by", metavar="FILE", help="CSV of case,group: cases of a group stay in one fold")
+        parts.add_argument(f"--{part}-class", metavar="MODULE:CLASS", help=f"custom {part} class")
+    modes = parser.add_mutually_exclusive_group()
+    for option, mode, text in (
+        ("--resume", "resume", "continue from the last checkpoint, with its settings"),
+        ("--restart", "restart", "delete what this fold has and train it again"),
+        ("--validate-only", "validate", "validate the final weights again"),
+    ):
+        modes.add_argument(option, dest="mode", action="store_const", const=mode, default="new", help=text)
+    parser.add_argument("--group-by", metavar="FILE", help="CSV file of case,group: cases of a group stay in one fold")
     parser.add_argument("--preview", action="store_true", help="draw patches before and after augmentation (preview.png)")
-    parser.add_argument("--device", help="such as cuda:1 or cpu (default: the best there is)")
+    parser.add_argument("--device", help="device such as cuda:1 or cpu (default: the best available device)")
     parser.add_argument("--num-gpus", type=int, default=1, help="processes that share each batch (default: %(default)s)")
     return parser
 
@@ -74,114 +127,123 @@ def _fold(text: str) -> int | str:
     return int(text)
 
 
-def _train(arguments: argparse.Namespace) -> int:
-    from pathlib import Path
-
-    from configs.run_log import digests
-    from trainers.folders import find_dataset
-    from trainers.interruption import TrainingInterruptedError
-    from trainers.settings import resolve_config
-
-    if arguments.num_gpus > 1 and "LOCAL_RANK" not in os.environ:
-        return _start_processes(arguments)
-    sys.path.insert(0, "")  # parts of your own may lie in the working directory, as with `python -m`
-    work = Path(arguments.work)
-    dataset = find_dataset(arguments.dataset, work)
-    model = dataset.model(arguments.configuration, arguments.network, arguments.tag)
-    goes_on = arguments.resume or arguments.validate_only
-    config = resolve_config(model, arguments.preset, _overrides(arguments), goes_on)
-    if os.environ.get("RANK", "0") == "0":
-        keep_log(model.fold(arguments.fold).path, plan=digests([dataset.plan]), seeds=f"{config.seed}")
-    try:
-        with _processes(arguments) as device:
-            folder = _run(arguments, config, device)
-    except TrainingInterruptedError as interruption:
-        print(f"se_train: {interruption}", file=sys.stderr)
-        return 128 + interruption.signal_number  # the shell's convention
-    if os.environ.get("RANK", "0") == "0":
-        print(folder)
-    return 0
-
-
-def _run(arguments: argparse.Namespace, config: "TrainingConfig", device: str | None) -> "Path":
-    from se_unet.allocator import keep_freed_memory
-    from trainers.run import train
-
-    keep_freed_memory()
-    return train(
-        arguments.dataset,
-        arguments.work,
-        arguments.network,
-        arguments.configuration,
-        arguments.fold,
-        config,
-        tag=arguments.tag,
-        resume=arguments.resume,
-        restart=arguments.restart,
-        validate_only=arguments.validate_only,
-        preview=arguments.preview,
-        group_by=arguments.group_by,
-        device=device,
-        progress=Bar(arguments.quiet),
-        resume_hint=f"Go on with: {_resume_command(sys.argv[1:])}",
+def _read(given: argparse.Namespace) -> TrainCommand:
+    names = (*_SETTINGS, *(f"{part}_class" for part in _PARTS))
+    settings = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
+    return TrainCommand(
+        target=Target(given.dataset, given.work, given.network, given.configuration, given.fold, given.tag),
+        preset=given.preset,
+        settings=settings | _parse_settings(given.set),
+        mode=given.mode,
+        group_by=given.group_by,
+        preview=given.preview,
+        device=given.device,
+        num_gpus=given.num_gpus,
+        quiet=given.quiet,
     )
 
 
-def _start_processes(arguments: argparse.Namespace) -> int:
-    """Run this command once for each GPU, through torchrun, which hands signals on and ends all when one fails."""
-    program = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={arguments.num_gpus}"]
-    line = [*program, "-m", "trainers.cli", *sys.argv[1:]]
-    os.execv(sys.executable, line)
-
-
-@contextmanager
-def _processes(arguments: argparse.Namespace) -> "Iterator[str | None]":
-    """Join the processes that torchrun has started, if it has. Gives this one's device."""
-    if "LOCAL_RANK" not in os.environ:
-        yield arguments.device
-        return
-    import torch
-    from torch import distributed
-
-    local, on_gpu = int(os.environ["LOCAL_RANK"]), torch.cuda.is_available() and arguments.device != "cpu"
-    device = f"cuda:{local}" if on_gpu else "cpu"
-    if on_gpu:
-        torch.cuda.set_device(local)
-    if int(os.environ["RANK"]) > 0:
-        arguments.quiet = True  # the first process speaks for all
-        logging.getLogger("trainers").setLevel(logging.WARNING)
-    distributed.init_process_group("nccl" if on_gpu else "gloo")
-    try:
-        yield device
-    finally:
-        distributed.destroy_process_group()
-
-
-def _overrides(arguments: argparse.Namespace) -> dict[str, object]:
-    """Settings given by options, then those given by --set. Raises `InputError` for what is no KEY=VALUE."""
+def _parse_settings(texts: list[str]) -> dict[str, object]:
+    """Return the settings given by --set. Raise `InputError` for a text without `=`."""
     import json
 
     from configs.errors import Fault, raise_faults
 
     raise_faults(
-        Fault(f"--set {text}", "it is no KEY=VALUE", "Write for example --set momentum=0.95")
-        for text in arguments.set
+        Fault(f"--set {text}", "not in the form KEY=VALUE", "Write for example --set momentum=0.95")
+        for text in texts
         if "=" not in text
     )
-    names = ["epochs", "iterations", "learning_rate", "batch_size", "seed", "workers", "init_weights", "deterministic", "loggers"]
-    names += [f"{part}_class" for part in _PARTS]
-    given: dict[str, object] = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
-    for text in arguments.set:
-        key, _, value = text.partition("=")
+    found: dict[str, object] = {}
+    for key, _, value in (text.partition("=") for text in texts):
         try:
-            given[key.strip()] = json.loads(value)
+            found[key.strip()] = json.loads(value)
         except json.JSONDecodeError:
-            given[key.strip()] = value
-    return given
+            found[key.strip()] = value
+    return found
+
+
+def _train(command: TrainCommand) -> int:
+    from configs.folders import find_dataset
+    from trainers.interruption import TrainingInterruptedError
+    from trainers.job import resolve_config
+
+    if command.num_gpus > 1 and "LOCAL_RANK" not in os.environ:
+        return _start_processes(command.num_gpus)
+    sys.path.insert(0, "")  # custom parts may lie in the working directory, as with `python -m`
+    target, is_first = command.target, os.environ.get("RANK", "0") == "0"
+    dataset = find_dataset(target.dataset, target.work)
+    model = dataset.model(target.configuration, target.network, target.tag)
+    config = resolve_config(model, command.preset, command.settings, command.mode in ("resume", "validate"))
+    if is_first:
+        keep_log(model.fold(target.fold).path, plan=[dataset.plan], seeds=f"{config.seed}")
+    try:
+        with _joined_processes(command) as joined:
+            folder = _run(joined, config)
+    except TrainingInterruptedError as interruption:
+        print(f"se_train: {interruption}", file=sys.stderr)
+        return 128 + interruption.signal_number  # the shell's convention
+    if is_first:
+        print(folder)
+    return 0
+
+
+def _run(command: TrainCommand, config: "TrainingConfig") -> Path:
+    from se_unet.cpu.allocator import keep_freed_memory
+    from trainers.run import train
+
+    keep_freed_memory()
+    target = command.target
+    return train(
+        target.dataset,
+        target.work,
+        target.network,
+        target.configuration,
+        target.fold,
+        config,
+        tag=target.tag,
+        resume=command.mode == "resume",
+        restart=command.mode == "restart",
+        validate_only=command.mode == "validate",
+        preview=command.preview,
+        group_by=command.group_by,
+        device=command.device,
+        progress=Bar(command.quiet),
+        resume_hint=f"Go on with: {_resume_command(sys.argv[1:])}",
+    )
+
+
+def _start_processes(number: int) -> int:
+    """Run this command once per GPU with torchrun, which passes signals on and ends all processes when one fails."""
+    program = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={number}"]
+    line = [*program, "-m", "trainers.cli", *sys.argv[1:]]
+    os.execv(sys.executable, line)
+
+
+@contextmanager
+def _joined_processes(command: TrainCommand) -> Iterator[TrainCommand]:
+    """Join the processes that torchrun started, if it started this one, and yield the command as this process runs it."""
+    if "LOCAL_RANK" not in os.environ:
+        yield command
+        return
+    import torch
+    from torch import distributed
+
+    local, on_gpu = int(os.environ["LOCAL_RANK"]), torch.cuda.is_available() and command.device != "cpu"
+    if on_gpu:
+        torch.cuda.set_device(local)
+    is_silent = int(os.environ["RANK"]) > 0  # the first process reports for all
+    if is_silent:
+        logging.getLogger("trainers").setLevel(logging.WARNING)
+    distributed.init_process_group("nccl" if on_gpu else "gloo")
+    try:
+        yield replace(command, device=f"cuda:{local}" if on_gpu else "cpu", quiet=command.quiet or is_silent)
+    finally:
+        distributed.destroy_process_group()
 
 
 def _resume_command(arguments: list[str]) -> str:
-    """The command line that goes on: the same, with --resume."""
+    """Return the same command line with --resume."""
     import shlex
 
     kept = [argument for argument in arguments if argument not in ("--restart", "--resume")]

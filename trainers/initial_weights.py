@@ -9,10 +9,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from configs.errors import Fault, InputError
-from inference.nnunet_checkpoint import read_nnunet_checkpoint
+from configs.folders import FoldFolder, ModelFolder
+from se_unet.nnunet import read_nnunet_checkpoint
 
 logger = logging.getLogger(__name__)
 _MOST_NAMED = 20
+
+_NNUNET = "checkpoint_final.pth"  # nnU-Net's weights at the end of a training
 
 
 @dataclass(frozen=True)
@@ -54,12 +57,13 @@ def find_weights(source: str) -> Path:
     path = Path(source)
     where, remedy = (
         f"--init-weights {source}",
-        "Give a model's or a fold's folder, a .safetensors file, or nnU-Net's checkpoint_final.pth",
+        f"Give a model's or a fold's folder, a .safetensors file, or nnU-Net's {_NNUNET}",
     )
     if path.is_file():
         return path
-    found = sorted({*path.glob("weights_final.safetensors"), *path.glob("fold_*/weights_final.safetensors")})
-    found = found or sorted({*path.glob("checkpoint_final.pth"), *path.glob("fold_*/checkpoint_final.pth")})
+    folders = [FoldFolder(path), *ModelFolder(path).folds()]
+    found = [folder.final_weights for folder in folders if folder.final_weights.is_file()]
+    found = found or [folder.path / _NNUNET for folder in folders if (folder.path / _NNUNET).is_file()]
     if not found:
         raise InputError(Fault(where, "there are no weights", remedy))
     if len(found) > 1:

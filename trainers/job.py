@@ -1,18 +1,97 @@
 """What is to be trained, decided, and what is checked before anything is written."""
 
+import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from configs.errors import Fault, InputError
-from configs.plan import ConfigurationPlan, NetworkPlan, Plan
-from configs.training import TrainingConfig
+from configs.errors import Fault, InputError, raise_faults
+from configs.files import PARTIAL
+from configs.folders import CHECKPOINTS, FoldFolder, ModelFolder
+from configs.network import NetworkConfig
+from configs.plan import ModelPlan, NetworkPlan
+from configs.training import TrainingConfig, load_training_config
+from preprocessing.dataset.splits import Split
 from preprocessing.store import CaseStore
-from trainers.checkpoint import epochs_done
-from trainers.folders import FoldFolder, Place
-from trainers.previous_stage import PreviousStage
-from trainers.settings import check_settings
-from trainers.splits import Split
+from trainers.data.previous_stage import PreviousStage
+from trainers.optimisation.checkpoint import epochs_done
+
+_CHANGEABLE = {"workers", "loggers", "compile"}  # how fast the same training runs, and who watches
+_CHANGEABLE_ON_RESUME = {*_CHANGEABLE, "epochs"}  # the rate follows the new schedule from the next step on
+
+
+def resolve_config(model: ModelFolder, preset: str | None, overrides: Mapping[str, Any], resume: bool) -> TrainingConfig:
+    """Settings of a run: those of the preset with overrides; on `resume` without a preset, the recorded ones with overrides.
+
+    Raises:
+        InputError: no such preset or setting.
+    """
+    if resume and preset is None and model.settings.is_file():
+        return load_training_config(str(model.settings), dict(overrides))
+    return load_training_config(preset or "default", dict(overrides))
+
+
+def adapt_plan(planned: NetworkPlan, config: TrainingConfig) -> NetworkPlan:
+    """The network as it will be trained: the plan's, with what the settings change.
+
+    Features of all stages change in proportion to the first. Without mirroring in training there is none in prediction.
+    """
+    first = planned.network.features[0]
+    base = config.base_features or first
+    network = NetworkConfig.model_validate(
+        planned.network.model_dump()
+        | {
+            "features": tuple(max(1, round(features * base / first)) for features in planned.network.features),
+            "deep_supervision": planned.network.deep_supervision and config.deep_supervision,
+            "checkpointing": planned.network.checkpointing if config.checkpointing is None else config.checkpointing,
+        }
+    )
+    changes = {
+        "network": network,
+        "batch_size": config.batch_size or planned.batch_size,
+        "mirror_axes": planned.mirror_axes if config.mirror else (),
+        "network_class": config.network_class,
+    }
+    return planned.model_copy(update=changes)
+
+
+def check_settings(fold: FoldFolder, config: TrainingConfig, plan_changed: bool, resume: bool) -> None:
+    """One model has one plan and one set of settings: refuse others where a fold was already trained with them.
+
+    Args:
+        fold: folder of the fold to be trained.
+        config: its settings.
+        plan_changed: whether the plan differs from the recorded one.
+        resume: whether the fold itself goes on with what it has.
+
+    Raises:
+        InputError: settings that differ; all of them are listed.
+    """
+    trained = [other.name for other in fold.model.folds() if other != fold and other.is_started]
+    goes_on = resume and fold.checkpoint.is_file()
+    model = fold.model
+    if not model.settings.is_file() or not (trained or goes_on):
+        return
+    where, remedy = _conflict(model, trained, goes_on)
+    recorded = load_training_config(str(model.settings)).model_dump()
+    free = _CHANGEABLE_ON_RESUME if goes_on else _CHANGEABLE
+    faults = [
+        Fault(f"setting `{name}`", f"{value} differs from {recorded[name]}, with which {where}", remedy)
+        for name, value in config.model_dump().items()
+        if name not in free and value != recorded[name]
+    ]
+    if plan_changed and not faults:
+        faults.append(Fault(str(model.plan), f"the dataset's plan differs from the one with which {where}", remedy))
+    raise_faults(faults)
+
+
+def _conflict(model: ModelFolder, trained: list[str], goes_on: bool) -> tuple[str, str]:
+    if goes_on:
+        return "the fold was trained so far", "Resume with the same settings, or train anew with --restart"
+    remedy = f"Use the same settings, give another --tag, or delete {model.path}"
+    return f"fold {', '.join(trained)} of this model was trained", remedy
 
 
 @dataclass(frozen=True)
@@ -20,43 +99,33 @@ class Job:
     """One fold of one model, decided: nothing has been written yet.
 
     Attributes:
-        place: the fold's, where it will lie.
+        fold: folder of the fold.
         split: its cases.
-        plan: one configuration with one network, as it will be trained.
+        plan: plan of the model as it will be trained.
         config: settings.
         device: of the network.
         resume_hint: how to go on after an interruption.
     """
 
-    place: Place
+    fold: FoldFolder
     split: Split
-    plan: Plan
+    plan: ModelPlan
     config: TrainingConfig
     device: torch.device
     resume_hint: str
 
     @property
-    def configuration(self) -> ConfigurationPlan:
-        """How the data were prepared."""
-        return next(iter(self.plan.configurations.values()))
-
-    @property
-    def planned(self) -> NetworkPlan:
-        """The network as it will be trained."""
-        return next(iter(self.configuration.networks.values()))
-
-    @property
     def previous(self) -> PreviousStage | None:
         """What the second network of a cascade sees of the first; None in other configurations."""
-        if self.configuration.previous is None:
+        if self.plan.configuration.previous is None:
             return None
-        folder = self.place.dataset.path / "preprocessed" / f"{self.place.model.path.name}_previous"
+        folder = self.fold.model.dataset.prepared(f"{self.fold.model.path.name}_previous")
         return PreviousStage(folder, self.plan.dataset.cascade_channels)
 
     @property
     def store(self) -> CaseStore:
         """The prepared cases."""
-        return self.place.dataset.store(self.plan)
+        return CaseStore(self.fold.model.dataset.prepared_for(self.plan))
 
 
 def prepare(job: Job, resume: bool, restart: bool) -> None:
@@ -65,7 +134,7 @@ def prepare(job: Job, resume: bool, restart: bool) -> None:
     Raises:
         InputError: the fold holds a training, and neither `resume` nor `restart` is given, or its settings differ.
     """
-    folder, model = job.place.folder, job.place.model
+    folder, model = job.fold, job.fold.model
     if resume and restart:
         raise InputError(Fault("--resume and --restart", "they contradict each other", "Give one of them"))
     if folder.is_started and not (resume or restart):
@@ -76,13 +145,30 @@ def prepare(job: Job, resume: bool, restart: bool) -> None:
     if resume and folder.final_weights.is_file() and not folder.checkpoint.is_file():
         problem = f"it holds final weights without {folder.checkpoint.name}, so the training cannot go on"
         raise InputError(Fault(str(folder.path), problem, "Score them with --validate-only, or train anew with --restart"))
-    plan_changed = model.plan.is_file() and Plan.read(model.plan) != job.plan
-    check_settings(model, job.place.fold, job.config, plan_changed, resume)
+    plan_changed = model.plan.is_file() and ModelPlan.read(model.plan) != job.plan
+    check_settings(folder, job.config, plan_changed, resume)
     if restart:
-        folder.clear()
-    folder.tidy()
+        _delete_training(folder)
+    _delete_partial_files(folder)
     job.plan.write(model.plan)
     job.config.write(model.settings)
+
+
+def _delete_partial_files(folder: FoldFolder) -> None:
+    """Delete what a killed process left half written."""
+    for place in (folder.path, folder.validation.path):
+        for file in place.glob(f"{PARTIAL}*"):
+            file.unlink(missing_ok=True)
+
+
+def _delete_training(folder: FoldFolder) -> None:
+    """Delete what a training wrote into a fold's folder; other files stay."""
+    records = folder.records
+    weights = [folder.weights(checkpoint) for checkpoint in CHECKPOINTS]
+    for file in (*weights, folder.checkpoint, records.log, records.picture, records.preview):
+        file.unlink(missing_ok=True)
+    if folder.validation.path.is_dir():
+        shutil.rmtree(folder.validation.path)
 
 
 def require_weights(folder: FoldFolder) -> None:

@@ -10,22 +10,21 @@ import torch
 from torch import Tensor, nn
 
 from configs.progress import Progress
-from inference.peak_memory import peak_memory
+from inference.device import peak_memory
 from se_unet.weights import save_weights
-from trainers.batches import Batch, LoadingError, Schedule
-from trainers.checkpoint import TrainingState
-from trainers.device_augmentation import finish
-from trainers.distributed import any_has, mean_of, rank, wait_for_all
-from trainers.history import EpochRecord, History
+from trainers.augmentation.on_device import finish
+from trainers.data.batches import Batch, LoadingError, Schedule
+from trainers.data.loading import BatchStream
 from trainers.interruption import StopRequest
 from trainers.job import Job
-from trainers.learner import Learner
-from trainers.loading import BatchStream
-from trainers.loggers import Logger
-from trainers.optimisation import learning_rate, set_learning_rate
-from trainers.progress_note import ProgressNote
-from trainers.pseudo_dice import PseudoDice, mean_of_defined
-from trainers.step import TrainingStep, explained_memory
+from trainers.monitoring.history import EpochRecord, History
+from trainers.monitoring.loggers import Logger
+from trainers.monitoring.progress_note import ProgressNote
+from trainers.monitoring.pseudo_dice import PseudoDice, mean_of_defined
+from trainers.optimisation.checkpoint import Learner, TrainingState
+from trainers.optimisation.distributed import any_has, mean_of, rank, wait_for_all
+from trainers.optimisation.optimiser import learning_rate, set_learning_rate
+from trainers.optimisation.step import TrainingStep, explained_memory
 
 logger = logging.getLogger(__name__)
 
@@ -209,7 +208,7 @@ class Trainer:
         if value is not None and not math.isnan(value) and (state.best is None or value > state.best):
             state.best = value
             if rank() == 0:
-                save_weights(parts.learner.kept, parts.job.place.folder.best_weights)
+                save_weights(parts.learner.kept, parts.job.fold.weights("best"))
 
     def _next_batch(self) -> Batch:
         try:
@@ -235,7 +234,7 @@ class Trainer:
         """Write the table, and from time to time the picture."""
         if not self._history.rows or rank() > 0:
             return
-        records = self._parts.job.place.folder.records
+        records = self._parts.job.fold.records
         self._history.write_table(records.log)
         if is_last or time.monotonic() - self._pictured > _PICTURE_SECONDS:
             self._history.write_picture(records.picture)

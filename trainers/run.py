@@ -7,30 +7,30 @@ from pathlib import Path
 
 import torch
 
+from configs.folders import find_dataset
 from configs.named_parts import import_part
 from configs.plan import Plan
 from configs.progress import Progress, Silent
 from configs.training import TrainingConfig
 from inference import Predictor
 from inference.device import choose_device
+from preprocessing.dataset.splits import choose_split
+from preprocessing.store import CaseStore
 from se_unet.weights import save_weights
 from trainers.building import make_batches, make_learner, make_parts, opening
-from trainers.checkpoint import TrainingState
-from trainers.distributed import rank, wait_for_all
-from trainers.folders import Place, find_dataset
 from trainers.interruption import Stoppable, StopRequest
-from trainers.job import Job, prepare, require_weights
+from trainers.job import Job, adapt_plan, prepare, require_weights
 from trainers.loop import Trainer
-from trainers.settings import adapt_plan
-from trainers.splits import choose_split
-from trainers.validation import table_of, validate_fold
+from trainers.monitoring.validation import table_of, validate_fold
+from trainers.optimisation.checkpoint import TrainingState
+from trainers.optimisation.distributed import rank, wait_for_all
 
 logger = logging.getLogger(__name__)
 
 
 def train(
     dataset: str | Path,
-    work: Path | str = "se_work",
+    work: str | Path = "se_work",
     network: str = "se",
     configuration: str = "3d_fullres",
     fold: int | str = 0,
@@ -41,7 +41,7 @@ def train(
     restart: bool = False,
     validate_only: bool = False,
     preview: bool = False,
-    group_by: Path | str | None = None,
+    group_by: str | Path | None = None,
     device: str | torch.device | None = None,
     progress: Progress | None = None,
     resume_hint: str = "Call train again with resume=True to go on.",
@@ -84,26 +84,26 @@ def train(
     model = folder.model(configuration, network, tag)
     with _first_process_first():
         groups = None if group_by is None else Path(group_by)
-        split = choose_split(folder.splits, fold, folder.store(adapted).identifiers(), groups)
-    job = Job(Place(folder, model, fold), split, adapted, config, choose_device(device), resume_hint)
+        split = choose_split(folder.splits, fold, CaseStore(folder.prepared_for(adapted)).identifiers(), groups)
+    job = Job(model.fold(fold), split, adapted, config, choose_device(device), resume_hint)
     progress = progress or Silent()
     with StopRequest() as stop:
         with _first_process_first():
             _prepare_previous(job, network, tag, progress)
         if validate_only:
-            require_weights(job.place.folder)
+            require_weights(job.fold)
         else:
             _fit(job, stop, progress, resume, restart, preview)
-        if rank() == 0 and (validate_only or not (resume and job.place.folder.validation.metrics.is_file())):
+        if rank() == 0 and (validate_only or not (resume and job.fold.validation.metrics.is_file())):
             _validate(job, stop, progress)
-    return job.place.folder.path
+    return job.fold.path
 
 
 def _prepare_previous(job: Job, network: str, tag: str | None, progress: Progress) -> None:
     """For the second network of a cascade, what the first one gave; the first one has the same tag, or none."""
-    if job.previous is None or job.configuration.previous is None:
+    if job.previous is None or job.plan.configuration.previous is None:
         return
-    candidates = [job.place.dataset.model(job.configuration.previous, network, each) for each in (tag, None)]
+    candidates = [job.fold.model.dataset.model(job.plan.configuration.previous, network, each) for each in (tag, None)]
     first = next((model for model in candidates if model.path.is_dir()), candidates[-1])
     cases = sorted({*job.split.training, *job.split.validation})
     job.previous.prepare(first, job.store, cases, job.plan.dataset, progress)
@@ -121,7 +121,7 @@ def _first_process_first() -> Iterator[None]:
 
 def _fit(job: Job, stop: StopRequest, progress: Progress, resume: bool, restart: bool, preview: bool) -> None:
     """Train from the fold's checkpoint, or from the start, to the end."""
-    config, folder = job.config, job.place.folder
+    config, folder = job.config, job.fold
     if rank() == 0:
         prepare(job, resume, restart)
     wait_for_all()
@@ -129,7 +129,7 @@ def _fit(job: Job, stop: StopRequest, progress: Progress, resume: bool, restart:
     learner = make_learner(job)
     state = learner.keeper.load() if folder.checkpoint.is_file() else TrainingState()
     if state.epoch >= config.epochs and folder.final_weights.is_file():
-        logger.info("fold %s has all %d epochs", job.place.fold, config.epochs)
+        logger.info("fold %s has all %d epochs", job.fold.name, config.epochs)
         return
     folder.validation.metrics.unlink(missing_ok=True)
     logger.info(opening(job, state, learner.network))
@@ -158,21 +158,21 @@ def _set_algorithms(deterministic: bool) -> None:
 
 
 def _preview(job: Job, progress: Progress) -> None:
-    from trainers.preview import write_preview  # matplotlib is slow to import
+    from trainers.monitoring.preview import write_preview  # matplotlib is slow to import
 
-    path = job.place.folder.records.preview
-    write_preview(make_batches(job, progress), path, job.planned.batch_size)
+    path = job.fold.records.preview
+    write_preview(make_batches(job, progress), path, job.plan.network.batch_size)
     logger.info("patches before and after augmentation: %s", path)
 
 
 def _validate(job: Job, stop: StopRequest, progress: Progress) -> None:
-    fold = job.place.fold
+    fold = job.fold.name
     if not job.split.validation:
         logger.info("fold %s has no validation cases", fold)
         return
-    predictor = Predictor.load(job.place.model.path, job.device, folds=[fold], network_class=job.config.network_class)
+    predictor = Predictor.load(job.fold.model.path, job.device, folds=[fold], network_class=job.config.network_class)
     progress.note("")
     unfinished = f"the training is finished, its validation is not. {job.resume_hint}"
     cases, tiles = Stoppable(progress, stop, unfinished), Stoppable(Silent(), stop, unfinished)
-    result = validate_fold(predictor, job.store, job.split.validation, job.place.folder.validation, cases, tiles, job.previous)
+    result = validate_fold(predictor, job.store, job.split.validation, job.fold.validation, cases, tiles, job.previous)
     logger.info("validation of fold %s on whole volumes:\n%s", fold, table_of(result, job.plan.dataset))

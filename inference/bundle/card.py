@@ -8,18 +8,16 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from configs.errors import InputError, is_of_system
-from configs.plan import Plan
+from configs.folders import ALL, ModelFolder
+from configs.plan import ModelPlan
 from configs.training import TrainingConfig
-from inference.bundle.contents import EQUIVARIANCE, TRAINING
-from inference.bundle.equivariance import EquivarianceReport
-from inference.model import Model
-from inference.scores import EvaluationResult, summarise
+from inference.evaluation.equivariance import EquivarianceReport
+from inference.evaluation.scores import EvaluationResult, summarise
 
 _MARKDOWN = re.compile(r"([\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")  # within a line; HTML is escaped by the template
-_ALL = "all"  # the fold that trains on every case
 
 
-def model_card(model: Path, plan: Plan, folds: Sequence[str], licence: str | None) -> str:
+def model_card(model: Path, plan: ModelPlan, folds: Sequence[str], licence: str | None) -> str:
     """The card as Markdown. All that comes from names and options is text in it: neither HTML nor Markdown.
 
     Args:
@@ -38,21 +36,14 @@ def model_card(model: Path, plan: Plan, folds: Sequence[str], licence: str | Non
     )
     environment.filters["text"] = as_text
     environment.filters["figures"] = lambda lengths: " x ".join(f"{length:.4g}" for length in lengths)
-    name, configuration = next(iter(plan.configurations.items()))
-    network, planned = next(iter(configuration.networks.items()))
-    training, equivariance = model / TRAINING, model / EQUIVARIANCE
+    folder = ModelFolder(model)
     return environment.get_template("model_card.md.j2").render(
         plan=plan,
-        dataset=plan.dataset,
-        configuration_name=name,
-        configuration=configuration,
-        network_name=network,
-        planned=planned,
         folds=list(dict.fromkeys(folds)),
         validation=_validation(model, folds),
-        training=TrainingConfig.read(training) if training.is_file() else None,
-        batch_size=Model(plan, {}).network_plan.batch_size,
-        equivariance=EquivarianceReport.read(equivariance) if equivariance.is_file() else None,
+        training=TrainingConfig.read(folder.settings) if folder.settings.is_file() else None,
+        batch_size=plan.network.batch_size,
+        equivariance=EquivarianceReport.read(folder.equivariance) if folder.equivariance.is_file() else None,
         licence=licence,
         zip=zip,
     )
@@ -67,8 +58,8 @@ def _validation(model: Path, folds: Sequence[str]) -> dict[str, Any] | None:
     """Dice of the folds together, each case counting once; None where none was validated on cases that it did not train on."""
     results: dict[str, EvaluationResult] = {}
     for fold in dict.fromkeys(folds):
-        path = model / f"fold_{fold}" / "validation" / "metrics.json"
-        if fold != _ALL and path.is_file():
+        path = ModelFolder(model).fold(fold).validation.metrics
+        if fold != ALL and path.is_file():
             try:
                 results[fold] = EvaluationResult.read(path)
             except InputError as error:  # of another version: a card without it is better than none

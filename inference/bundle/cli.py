@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 from configs.cli import add_verbosity, keep_log, run
@@ -9,90 +10,162 @@ from configs.cli import add_verbosity, keep_log, run
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class BundleExport:
+    """What `se_bundle export` is asked to do.
+
+    Attributes:
+        model: model folder.
+        output: bundle to write.
+        folds: names of the folds to export; None takes every trained fold.
+        checkpoint: `final`, `best` or `all`.
+        licence: licence of the model, for its card.
+        equivariance: measure the network's scale equivariance first.
+        quiet: show warnings and errors only.
+    """
+
+    model: Path
+    output: Path
+    folds: tuple[str, ...] | None = None
+    checkpoint: str = "final"
+    licence: str | None = None
+    equivariance: bool = False
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class BundleImport:
+    """What `se_bundle import` is asked to do.
+
+    Attributes:
+        bundle: bundle to import.
+        folder: new model folder.
+        quiet: show warnings and errors only.
+    """
+
+    bundle: Path
+    folder: Path
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class BundleOnnx:
+    """What `se_bundle onnx` is asked to do.
+
+    Attributes:
+        model: model folder.
+        output: ONNX file to write.
+        fold: name of the fold; None takes the first trained fold.
+        checkpoint: `final` or `best`.
+        quiet: show warnings and errors only.
+    """
+
+    model: Path
+    output: Path
+    fold: str | None = None
+    checkpoint: str = "final"
+    quiet: bool = False
+
+
 def main() -> int:
-    """Run se_bundle. Returns the exit code."""
-    return run(_bundle, _parser())
+    """Run se_bundle and return its exit code."""
+    return run(_parser(), _read, _bundle)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="se_bundle", description="A trained model as one file to share, and its network as ONNX."
+        prog="se_bundle", description="Share a trained model as one file, or export its network as ONNX."
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="export|import|onnx")
     export = actions.add_parser("export", help="write a model folder as one file, with checksums and a model card")
-    export.add_argument("model", type=Path, help="a model folder, with plan.json and fold_*")
-    export.add_argument("-o", "--output", type=Path, help="file to write; default: the folder's name with .zip")
-    export.add_argument("--folds", nargs="+", default=["all"], help="folds to take, such as 0 1; default: all that are trained")
+    export.add_argument("model", type=Path, help="folder of a trained model")
+    export.add_argument("-o", "--output", type=Path, help="output file; default: name of the model folder with .zip")
+    export.add_argument("--folds", nargs="+", default=["all"], help="folds to export, such as 0 1; default: all trained folds")
     export.add_argument("--checkpoint", choices=("final", "best", "all"), default="final", help="weights; default: %(default)s")
-    export.add_argument("--licence", help="of the model, for its card, such as CC-BY-4.0")
+    export.add_argument("--licence", help="licence of the model for its card, such as CC-BY-4.0")
     export.add_argument("--equivariance", action="store_true", help="measure the network's scale equivariance for the card first")
     bring = actions.add_parser("import", help="check such a file and unpack it into a new model folder")
     bring.add_argument("bundle", type=Path, help="file to import")
-    bring.add_argument("-o", "--output", type=Path, help="folder to make; default: the file's name without .zip")
-    onnx = actions.add_parser("onnx", help="write one fold's network as ONNX, compared with PyTorch")
-    onnx.add_argument("model", type=Path, help="a model folder")
-    onnx.add_argument("-o", "--output", type=Path, required=True, help="file to write")
-    onnx.add_argument("--fold", help="default: the first that is trained")
+    bring.add_argument("-o", "--output", type=Path, help="new model folder; default: name of the file without .zip")
+    onnx = actions.add_parser("onnx", help="write one fold's network as ONNX and compare it with PyTorch")
+    onnx.add_argument("model", type=Path, help="model folder")
+    onnx.add_argument("-o", "--output", type=Path, required=True, help="output file")
+    onnx.add_argument("--fold", help="fold to export; default: the first trained fold")
     onnx.add_argument("--checkpoint", choices=("final", "best"), default="final", help="weights; default: %(default)s")
     for action in (export, bring, onnx):
         add_verbosity(action, default=argparse.SUPPRESS)
     return parser
 
 
-def _bundle(arguments: argparse.Namespace) -> None:
-    {"export": _export, "import": _import, "onnx": _onnx}[arguments.action](arguments)
+def _read(given: argparse.Namespace) -> BundleExport | BundleImport | BundleOnnx:
+    if given.action == "export":
+        output = given.output or Path(f"{given.model.resolve().name}.zip")
+        folds = None if given.folds == ["all"] else tuple(given.folds)
+        return BundleExport(given.model, output, folds, given.checkpoint, given.licence, given.equivariance, given.quiet)
+    if given.action == "import":
+        name = given.bundle.name.removesuffix(".zip")
+        folder = given.output or Path(name if name != given.bundle.name else f"{name}_model")
+        return BundleImport(given.bundle, folder, given.quiet)
+    return BundleOnnx(given.model, given.output, given.fold, given.checkpoint, given.quiet)
 
 
-def _export(arguments: argparse.Namespace) -> None:
+def _bundle(command: BundleExport | BundleImport | BundleOnnx) -> None:
+    match command:
+        case BundleExport():
+            _export(command)
+        case BundleImport():
+            _import(command)
+        case BundleOnnx():
+            _onnx(command)
+
+
+def _export(command: BundleExport) -> None:
+    from configs.folders import CHECKPOINTS, ModelFolder
     from configs.run_log import digests
-    from inference.bundle.contents import EQUIVARIANCE
-    from inference.bundle.equivariance import measure_equivariance
     from inference.bundle.export import export_bundle
-    from inference.model import CHECKPOINTS, load_model
+    from inference.evaluation.equivariance import measure_equivariance
+    from inference.model import load_model
 
-    _keep_log_of_model(arguments.model)
-    output = arguments.output or Path(f"{arguments.model.resolve().name}.zip")
-    folds = None if arguments.folds == ["all"] else arguments.folds
-    if arguments.equivariance:
-        checkpoint = arguments.checkpoint if arguments.checkpoint in CHECKPOINTS else CHECKPOINTS[0]
-        measure_equivariance(load_model(arguments.model, folds, checkpoint)).write(arguments.model / EQUIVARIANCE)
-    options = {"folds": folds, "checkpoint": arguments.checkpoint, "licence": arguments.licence}
-    manifest = export_bundle(arguments.model, output, **options)
-    logger.debug("written: %s", digests([output]))
-    if not arguments.quiet:
-        print(f"{output}: {len(manifest.weights())} weights files, {output.stat().st_size / 1e6:.1f} MB")
+    _keep_log_of_model(command.model)
+    if command.equivariance:
+        checkpoint = command.checkpoint if command.checkpoint in CHECKPOINTS else CHECKPOINTS[0]
+        measure_equivariance(load_model(command.model, command.folds, checkpoint)).write(ModelFolder(command.model).equivariance)
+    manifest = export_bundle(
+        command.model, command.output, folds=command.folds, checkpoint=command.checkpoint, licence=command.licence
+    )
+    logger.debug("written: %s", digests([command.output]))
+    if not command.quiet:
+        print(f"{command.output}: {len(manifest.weights())} weights files, {command.output.stat().st_size / 1e6:.1f} MB")
 
 
-def _import(arguments: argparse.Namespace) -> None:
-    from configs.run_log import UNSEEDED, digests
+def _import(command: BundleImport) -> None:
     from inference.bundle.install import import_bundle
 
-    name = arguments.bundle.name.removesuffix(".zip")
-    folder = arguments.output or Path(name if name != arguments.bundle.name else f"{name}_model")
-    if not folder.exists():  # one that is there is refused, and left as it is
-        keep_log(folder, bundle=digests([arguments.bundle]), seeds=UNSEEDED)
-    manifest = import_bundle(arguments.bundle, folder)
-    if not arguments.quiet:
-        print(f"{folder}: {len(manifest.weights())} weights files, checked. Read {folder / 'model_card.md'} before use")
+    if not command.folder.exists():  # an existing folder is refused and left as it is
+        keep_log(command.folder, bundle=[command.bundle])
+    manifest = import_bundle(command.bundle, command.folder)
+    if not command.quiet:
+        card = command.folder / "model_card.md"
+        print(f"{command.folder}: {len(manifest.weights())} weights files, checked. Read {card} before use")
 
 
-def _onnx(arguments: argparse.Namespace) -> None:
+def _onnx(command: BundleOnnx) -> None:
     from configs.run_log import digests
     from inference.bundle.onnx import export_network
 
-    _keep_log_of_model(arguments.model)
-    report = export_network(arguments.model, arguments.output, arguments.fold, arguments.checkpoint)
-    logger.debug("written: %s", digests([arguments.output]))
-    if not arguments.quiet:
+    _keep_log_of_model(command.model)
+    report = export_network(command.model, command.output, command.fold, command.checkpoint)
+    logger.debug("written: %s", digests([command.output]))
+    if not command.quiet:
         shape = " x ".join(map(str, report.shape))
         agreement = f"differs from PyTorch by at most {report.difference:.2g} in scores of up to {report.largest:.2g}"
-        print(f"{arguments.output}: fold {report.fold}, any number of patches of {shape}; {agreement}")
+        print(f"{command.output}: fold {report.fold}, any number of patches of {shape}; {agreement}")
 
 
 def _keep_log_of_model(model: Path) -> None:
-    """Beside the model and not beside what is written, which is there to be given away."""
-    from configs.run_log import UNSEEDED, digests
+    """Keep the log in the model folder, not beside the output, which is made to be shared."""
+    from configs.folders import ModelFolder
 
-    plan = model / "plan.json"
+    plan = ModelFolder(model).plan
     if plan.is_file():
-        keep_log(model, plan=digests([plan]), seeds=UNSEEDED)
+        keep_log(model, plan=[plan])

@@ -1,21 +1,19 @@
 """What a bundle may hold: files of a model folder by name, listed with sizes and checksums in a manifest."""
 
-import re
 from typing import Literal
 
 from pydantic import Field
 
 from configs.files import Value
+from configs.folders import DATASET, EQUIVARIANCE, PLAN, SCALES, SETTINGS, parse_weights_name
 
 MANIFEST = "manifest.json"
 CARD = "model_card.md"
-PLAN, TRAINING, SCALES, DATASET, EQUIVARIANCE = "plan.json", "training.json", "scales.json", "dataset.json", "equivariance.json"
 
 MOST_FILES = 1000
 MOST_TEXT_BYTES = 16 * 1024 * 1024  # of a JSON file, the card, or the header of a weights file
 
-_WEIGHTS = re.compile(r"fold_(?P<fold>[0-9A-Za-z]{1,32})/weights_(?P<checkpoint>final|best)\.safetensors")
-_TEXTS = frozenset({PLAN, TRAINING, SCALES, DATASET, EQUIVARIANCE, CARD})
+_TEXTS = frozenset({PLAN, SETTINGS, SCALES, DATASET, EQUIVARIANCE, CARD})
 
 
 class BundledFile(Value):
@@ -39,19 +37,14 @@ class Manifest(Value):
 
     def weights(self) -> dict[tuple[str, str], str]:
         """(fold, checkpoint) -> name of the file."""
-        return {(match["fold"], match["checkpoint"]): name for name in self.files if (match := _WEIGHTS.fullmatch(name))}
+        return {key: name for name in self.files if (key := parse_weights_name(name))}
 
 
 def is_weights(name: str) -> bool:
     """Whether a file of this name holds weights."""
-    return _WEIGHTS.fullmatch(name) is not None
+    return parse_weights_name(name) is not None
 
 
 def is_allowed(name: str) -> bool:
     """Whether a bundle may hold a file of this name besides the manifest."""
     return name in _TEXTS or is_weights(name)
-
-
-def weights_name(fold: str, checkpoint: str) -> str:
-    """Name of a weights file, in a bundle as in a model folder."""
-    return f"fold_{fold}/weights_{checkpoint}.safetensors"

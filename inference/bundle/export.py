@@ -7,29 +7,20 @@ from pathlib import Path
 
 from configs.errors import Fault, InputError
 from configs.files import replacing
+from configs.folders import CHECKPOINTS, DATASET, EQUIVARIANCE, PLAN, SCALES, SETTINGS, weights_in_model
+from configs.plan import ModelPlan
 from inference.bundle.card import model_card
-from inference.bundle.contents import (
-    CARD,
-    DATASET,
-    EQUIVARIANCE,
-    MANIFEST,
-    PLAN,
-    SCALES,
-    TRAINING,
-    BundledFile,
-    Manifest,
-    weights_name,
-)
+from inference.bundle.contents import CARD, MANIFEST, BundledFile, Manifest
 from inference.bundle.verify import chunks, verify_bundle
-from inference.model import CHECKPOINTS, find_weights, read_plan
+from inference.model import find_weights
 
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # one time for all: the same model gives the same bundle
 _MODE = 0o100644 << 16
 
 
 def export_bundle(
-    model: Path,
-    output: Path,
+    model: str | Path,
+    output: str | Path,
     *,
     folds: Sequence[int | str] | None = None,
     checkpoint: str = "final",
@@ -50,17 +41,22 @@ def export_bundle(
     Raises:
         InputError: the folder or what should be in it is missing or unusable.
     """
-    plan = read_plan(model / PLAN)
+    model = Path(model)
+    plan = ModelPlan.read(model / PLAN)
     weights = _chosen_weights(model, folds, checkpoint)
     given = model / CARD
     if given.is_file() and licence is None:
         card = given.read_bytes()
     else:
         card = model_card(model, plan, [fold for fold, _ in weights], licence).encode()
-    texts = {PLAN: _text(plan.model_dump_json(indent=2)), DATASET: _text(plan.dataset.model_dump_json(indent=2)), CARD: card}
-    texts |= {name: (model / name).read_bytes() for name in (TRAINING, SCALES, EQUIVARIANCE) if (model / name).is_file()}
-    with replacing(output) as temporary:
-        manifest = _write(temporary, texts, {weights_name(*key): path for key, path in weights.items()})
+    texts = {
+        PLAN: _text(plan.whole.model_dump_json(indent=2)),
+        DATASET: _text(plan.dataset.model_dump_json(indent=2)),
+        CARD: card,
+    }
+    texts |= {name: (model / name).read_bytes() for name in (SETTINGS, SCALES, EQUIVARIANCE) if (model / name).is_file()}
+    with replacing(Path(output)) as temporary:
+        manifest = _write(temporary, texts, {weights_in_model(*key): path for key, path in weights.items()})
         verify_bundle(temporary)
     return manifest
 
@@ -76,7 +72,7 @@ def _chosen_weights(model: Path, folds: Sequence[int | str] | None, checkpoint: 
         except InputError:  # this kind is not there for all of them
             continue
     if not found:
-        raise InputError(Fault(str(model), "no fold_* in it holds weights of the chosen folds", "Train a fold first"))
+        raise InputError(Fault(str(model), "it holds no weights of the chosen folds", "Train a fold first"))
     return found
 
 

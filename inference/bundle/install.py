@@ -4,19 +4,97 @@ import hashlib
 import logging
 import os
 import shutil
+import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from configs.errors import Fault, InputError, raise_faults
-from inference.bundle.contents import PLAN, Manifest
-from inference.bundle.unpacking import folder_in_use, remove_leftovers
+from configs.files import PARTIAL
+from configs.folders import PLAN
+from configs.plan import ModelPlan
+from inference.bundle.contents import Manifest
 from inference.bundle.verify import chunks, verify_bundle
-from inference.model import Model, load_model, read_plan
+from inference.model import load_model
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
+
+@contextmanager
+def folder_in_use(target: Path) -> Iterator[Path]:
+    """A new temporary folder beside `target`, for what will be renamed to it; it is removed at the end where it is still there.
+
+    See `remove_leftovers` for what a process that is killed leaves. An `OSError` of the block names `target` where it named no file.
+    """
+    temporary, lock = _make(target)
+    try:
+        yield temporary
+    except OSError as error:
+        if error.errno is not None and error.filename is None:  # a full disk names no file by itself
+            error.filename = str(target)
+        raise
+    finally:
+        # The first error counts, not that of a disk on which nothing can be deleted.
+        shutil.rmtree(temporary, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def remove_leftovers(target: Path) -> None:
+    """Remove temporary folders for this target whose process is not there any more."""
+    for folder in target.parent.glob(f"{_prefix(target)}*"):
+        if folder.is_symlink() or not folder.is_dir():
+            continue
+        lock = _lock(folder)
+        if lock is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)
+
+
+def _make(target: Path) -> tuple[Path, int | None]:
+    """The folder, and its lock where there are locks."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_prefix(target), dir=target.parent))
+        lock = _lock(folder)
+        if lock is None or _is_same(folder, lock):
+            return folder, lock
+        os.close(lock)  # taken for a leftover before it was locked
+
+
+def _prefix(target: Path) -> str:
+    """Of all folders for one target, short whatever its name."""
+    return f"{PARTIAL}{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:12]}-"
+
+
+def _lock(folder: Path) -> int | None:
+    """An open descriptor that holds the folder's lock; None where another process has it, or where there are no locks."""
+    if fcntl is None:
+        return None
+    descriptor = None
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        if descriptor is not None:
+            os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _is_same(folder: Path, descriptor: int) -> bool:
+    with suppress(OSError):
+        return os.path.samestat(folder.stat(), os.fstat(descriptor))
+    return False
+
 
 _logger = logging.getLogger(__name__)
 
 
-def import_bundle(path: Path, folder: Path) -> Manifest:
+def import_bundle(path: str | Path, folder: str | Path) -> Manifest:
     """Check a bundle and unpack it into a new model folder, whole or not at all.
 
     Files go into a temporary folder beside it, are compared with the checksums once more on the way, and every network is built and
@@ -25,6 +103,7 @@ def import_bundle(path: Path, folder: Path) -> Manifest:
     Raises:
         InputError: the folder exists, there is too little space, or the bundle is not what it should be.
     """
+    path, folder = Path(path), Path(folder)
     if folder.exists() or folder.is_symlink():
         raise InputError(Fault(str(folder), "it exists", "Name a new folder with -o, or remove this one"))
     manifest = verify_bundle(path)
@@ -61,7 +140,7 @@ def _unpack(archive: zipfile.ZipFile, name: str, target: Path, checksum: str) ->
 def _try_out(folder: Path, manifest: Manifest) -> None:
     """Build the networks: tensors that are missing, unexpected or misshapen are named. A network of the user's own is left: its code
     is not in the bundle, and nothing that a bundle names is imported."""
-    named = Model(read_plan(folder / PLAN), {}).network_plan.network_class
+    named = ModelPlan.read(folder / PLAN).network.network_class
     if named is not None:
         _logger.warning("its network is code that is not in the bundle: predict with --network-class %s, if you trust it", named)
         return

@@ -11,7 +11,9 @@ from torch import nn
 
 from configs.errors import Fault, InputError, raise_faults
 from configs.files import replacing
-from inference.model import Model, load_model, read_plan
+from configs.folders import PLAN, ModelFolder
+from configs.plan import ModelPlan
+from inference.model import load_model
 from se_unet.export import export_onnx
 
 _LIMIT = 1e-4  # of the largest class score, at least of 1
@@ -36,7 +38,7 @@ class OnnxReport:
     largest: float
 
 
-def export_network(model: Path, output: Path, fold: int | str | None = None, checkpoint: str = "final") -> OnnxReport:
+def export_network(model: str | Path, output: str | Path, fold: int | str | None = None, checkpoint: str = "final") -> OnnxReport:
     """Write one fold's network: `image` (B, C, Z, Y, X) -> `logits` (B, K, Z, Y, X), float32, any B, patches of the planned size.
 
     `<output>.plan.json` beside it says how images are prepared and what the classes mean.
@@ -51,19 +53,20 @@ def export_network(model: Path, output: Path, fold: int | str | None = None, che
         InputError: the model cannot be used, its network is a user's own, or packages are missing.
         RuntimeError: onnxruntime gives other numbers than PyTorch; nothing is written.
     """
+    model, output = Path(model), Path(output)
     raise_faults(
         Fault(f"package `{name}`", "it is not installed", "Install se-unet[onnx]")
         for name in _NEEDED
         if importlib.util.find_spec(name) is None
     )
-    named = Model(read_plan(model / "plan.json"), {}).network_plan.network_class
+    named = ModelPlan.read(ModelFolder(model).plan).network.network_class
     if named is not None:
         remedy = "Export it with torch.onnx in code that imports it"
         raise InputError(Fault(str(model), f"its network is code of its own ({named}), which is not imported here", remedy))
     loaded = load_model(model, None if fold is None else [fold], checkpoint)
     name, network = next(iter(loaded.networks.items()))
-    z, y, x = loaded.network_plan.patch_size
-    shape = (loaded.network_plan.network.input_channels, z, y, x)
+    z, y, x = loaded.plan.network.patch_size
+    shape = (loaded.plan.network.network.input_channels, z, y, x)
     with replacing(output) as temporary:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what the exporter says of its own insides
@@ -72,7 +75,7 @@ def export_network(model: Path, output: Path, fold: int | str | None = None, che
         limit = _LIMIT * max(1.0, largest)
         if not difference <= limit:
             raise RuntimeError(f"onnxruntime differs from PyTorch by {difference:.3g}, and at most {limit:.3g} is taken")
-        loaded.plan.write(output.with_name(f"{output.name}.plan.json"))  # first: where the network is, its plan is too
+        loaded.plan.write(output.with_name(f"{output.name}.{PLAN}"))  # first: where the network is, its plan is too
     return OnnxReport(name, shape, difference, largest)
 
 

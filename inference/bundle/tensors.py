@@ -2,9 +2,37 @@
 
 import json
 import math
+from collections.abc import Mapping
 from typing import Any, BinaryIO
 
+from configs.plan import NetworkPlan
 from inference.bundle.contents import MOST_TEXT_BYTES
+
+_KERNEL_SHARE = 64  # weights may be fewer than kernel values by this: kernels of `se` are sums of few basis functions
+_WIDEST_SIGMA = 100.0  # voxels
+
+
+def implausible(planned: NetworkPlan, tensors: Mapping[str, tuple[int, ...]]) -> str | None:
+    """The first reason why these tensors cannot be the planned network's, or None.
+
+    A network that passes takes memory in proportion to the weights file, so that it can be built to compare tensor by tensor.
+    """
+    network = planned.network
+    numbers = sum(math.prod(shape) for shape in tensors.values())
+    blocks = sum(network.encoder_blocks) + sum(network.decoder_blocks)
+    if blocks > len(tensors):
+        return f"the plan has {blocks} blocks and the file {len(tensors)} tensors"
+    channels = (network.input_channels, *network.features)
+    kernels = [math.prod(kernel) for kernel in network.kernels]
+    values = sum(before * after * kernel for before, after, kernel in zip(channels, channels[1:], kernels, strict=False))
+    values += network.output_channels * network.features[0]
+    if values > _KERNEL_SHARE * numbers:
+        return f"the plan's kernels have {values} values and the file {numbers} numbers"
+    group = network.scale_group
+    if group is not None and not group.sigmas[-1] / min(network.spacing) <= _WIDEST_SIGMA:
+        return f"the widest kernel has a sigma of {group.sigmas[-1] / min(network.spacing):.3g} voxels"
+    return None
+
 
 _BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 

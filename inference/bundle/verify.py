@@ -14,33 +14,20 @@ from pydantic import ValidationError
 from configs.dataset import DatasetDescription
 from configs.errors import DAMAGE, Fault, InputError, raise_faults
 from configs.files import Value
-from configs.plan import Plan
+from configs.folders import DATASET, EQUIVARIANCE, PLAN, SCALES, SETTINGS
+from configs.plan import ModelPlan, Plan
 from configs.training import TrainingConfig
-from inference.bundle.contents import (
-    CARD,
-    DATASET,
-    EQUIVARIANCE,
-    MANIFEST,
-    MOST_FILES,
-    MOST_TEXT_BYTES,
-    PLAN,
-    SCALES,
-    TRAINING,
-    Manifest,
-    is_allowed,
-    is_weights,
-)
-from inference.bundle.equivariance import EquivarianceReport
-from inference.bundle.plausible import implausible
-from inference.bundle.tensors import tensor_shapes
-from inference.model import Model, ScaleEnsemble
+from inference.bundle.contents import CARD, MANIFEST, MOST_FILES, MOST_TEXT_BYTES, Manifest, is_allowed, is_weights
+from inference.bundle.tensors import implausible, tensor_shapes
+from inference.evaluation.equivariance import EquivarianceReport
+from inference.model import ScaleEnsemble
 
 _CHUNK = 1024 * 1024
 _REMEDY = "Do not use it; get the bundle again from a source that you trust"
 _ENCRYPTED = 0x1
 _KINDS: dict[str, type[Value]] = {
     PLAN: Plan,
-    TRAINING: TrainingConfig,
+    SETTINGS: TrainingConfig,
     SCALES: ScaleEnsemble,
     DATASET: DatasetDescription,
     EQUIVARIANCE: EquivarianceReport,
@@ -173,15 +160,16 @@ def _content_faults(path: Path, archive: zipfile.ZipFile, manifest: Manifest) ->
     plan = read.get(PLAN)
     if not isinstance(plan, Plan):
         return faults
-    counts = [len(configuration.networks) for configuration in plan.configurations.values()]
-    if counts != [1]:
-        return [*faults, _fault(path, f"{PLAN!r} plans {sum(counts)} networks, and a model has one")]
+    try:
+        model_plan = ModelPlan(plan)
+    except ValueError as error:
+        return [*faults, _fault(path, f"{PLAN!r} plans {error}")]
     if DATASET in read and read[DATASET] != plan.dataset:
         faults.append(_fault(path, f"{DATASET!r} is not the dataset of {PLAN!r}"))
-    return faults + _weights_faults(path, archive, manifest, plan)
+    return faults + _weights_faults(path, archive, manifest, model_plan)
 
 
-def _weights_faults(path: Path, archive: zipfile.ZipFile, manifest: Manifest, plan: Plan) -> list[Fault]:
+def _weights_faults(path: Path, archive: zipfile.ZipFile, manifest: Manifest, plan: ModelPlan) -> list[Fault]:
     faults = []
     for name in manifest.weights().values():
         with archive.open(name) as stream:
@@ -190,7 +178,7 @@ def _weights_faults(path: Path, archive: zipfile.ZipFile, manifest: Manifest, pl
             except ValueError as error:
                 faults.append(_fault(path, f"{name!r} holds no weights: {_first_line(error)}"))
                 continue
-        problem = implausible(Model(plan, {}).network_plan, shapes)
+        problem = implausible(plan.network, shapes)
         if problem:
             faults.append(_fault(path, f"{name!r} does not belong to {PLAN!r}: {problem}"))
     return faults

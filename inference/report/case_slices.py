@@ -2,8 +2,9 @@
 
 import base64
 import io
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,15 @@ from PIL import Image
 from skimage.measure import approximate_polygon, find_contours
 
 from configs.dataset import DatasetDescription
-from configs.errors import Fault, InputError
-from inference.selection.sources import find_sources
-from preprocessing.images import read_image, read_labels
-from preprocessing.labels import to_class_indices
-from preprocessing.orientation import Policy, find_orientation
+from configs.errors import Fault, InputError, is_of_system
+from configs.folders import ModelFolder
+from inference.report.numbers import shown_number
+from inference.report.scoring import notable, ranked
+from inference.report.trained import TrainedModel
+from inference.selection.candidates import find_sources
+from preprocessing.dataset.labels import to_class_indices
+from preprocessing.formats.images import read_image, read_labels
+from preprocessing.geometry.orientation import Policy, find_orientation
 
 _MOST_PIXELS = 384  # along a side
 _PHOTO = 128 * 128  # pixels above which a slice is stored as JPEG
@@ -195,3 +200,71 @@ def _path(mask: NDArray[np.bool_]) -> Markup:
         turns = " ".join(f"{x} {y}" for x, y in steps.tolist())
         rings.append(f"M{corners[0, 0]} {corners[0, 1]}l{turns}z")
     return Markup("".join(rings))
+
+
+_logger = logging.getLogger(__name__)
+MONTAGE = 6  # slices
+VIEWER = 64  # slices at most
+_AROUND = 3  # slices of a viewer beyond the labels
+
+
+@dataclass(frozen=True)
+class ShownCase:
+    """A case with its pictures, or why there are none."""
+
+    identifier: str
+    anchor: str
+    why: str
+    dice: str
+    problem: str = ""
+    montage: Sequence[Slice] = ()
+    viewer: Sequence[Slice] = ()
+    start: int = 0
+
+
+def show_cases(model: TrainedModel, colours: Sequence[str], worst: int) -> list[ShownCase]:
+    """The worst cases, the median one and the best, from their files; a colour for each label."""
+    dice, chosen = dict(ranked(model)), notable(model, max(1, worst))
+    viewed = [case for case, why in chosen.items() if why.startswith(("worst", "the worst"))][:worst]
+    shown = []
+    for number, (case, why) in enumerate(chosen.items(), start=1):
+        plain = ShownCase(case, f"case-{number}", why, shown_number(dice[case]))
+        try:
+            shown.append(_with_pictures(plain, model, colours, case in viewed))
+        except InputError as error:
+            if is_of_system(error):
+                raise
+            problem = " ".join(str(fault) for fault in error.faults)
+            _logger.warning("left out of the report, pictures of case `%s`: %s", case, problem)
+            shown.append(replace(plain, problem=problem))
+    return shown
+
+
+def _with_pictures(shown: ShownCase, model: TrainedModel, colours: Sequence[str], with_viewer: bool) -> ShownCase:
+    description, plan = model.plan.dataset, model.plan
+    folder = ModelFolder(model.folder)
+    prediction = folder.fold(model.scores.fold_of[shown.identifier]).validation.segmentation(shown.identifier)
+    dataset_folder = folder.dataset.path
+    case = load_segmented(dataset_folder, prediction, shown.identifier, description, plan.orientation)
+    shown = replace(shown, montage=cut_slices(case, spread(case, MONTAGE), description, colours, close=True))
+    if not with_viewer:
+        return shown
+    positions = spread(case, VIEWER, _AROUND)
+    fullest = int(case.occupied[positions].sum(axis=(1, 2)).argmax())
+    return replace(shown, viewer=cut_slices(case, positions, description, colours, close=False), start=fullest)
+
+
+def slices_words(model: TrainedModel) -> str:
+    """How to read the pictures."""
+    channel = model.plan.dataset.channels[0]
+    sides = "X grows to the right" + (
+        ", which is the patient's right, and the front is up" if _is_turned(model) else ", Y upwards"
+    )
+    return (
+        f"Channel {channel}, from its 0.5th to its 99.5th percentile; slices across Z, {sides}. Small pictures show the surroundings "
+        f"of the labels. Of the worst cases all slices with labels are here: move the slider, or press the arrow keys on the picture."
+    )
+
+
+def _is_turned(model: TrainedModel) -> bool:
+    return model.plan.orientation == "canonical"

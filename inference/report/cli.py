@@ -1,49 +1,77 @@
 """The command se_report."""
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from configs.cli import Bar, keep_log, run
 
+if TYPE_CHECKING:
+    from inference.report.run import ReportOptions
+
+
+@dataclass(frozen=True)
+class ReportCommand:
+    """What se_report is asked to do.
+
+    Attributes:
+        folder: folder of a model, of a dataset, or WORK.
+        output: page to write; None takes the default name in `folder`.
+        options: what is measured and shown.
+        quiet: show warnings and errors only.
+    """
+
+    folder: Path
+    output: Path | None
+    options: "ReportOptions"
+    quiet: bool = False
+
 
 def main() -> int:
-    """Run se_report. Returns the exit code."""
-    return run(_report, _parser())
+    """Run se_report and return its exit code."""
+    return run(_parser(), _read, _report)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="se_report",
         description="Write a page on a trained model: plan, training, scores with intervals, best and worst cases, sizes. "
-        "For a folder of several models, also a page that sets them side by side.",
+        "For a folder of several models, also write a page that compares them.",
     )
     add = parser.add_argument
     add(
         "folder",
         type=Path,
         metavar="MODEL_OR_WORK",
-        help="such as se_work/DATASET/models/3d_fullres_se, se_work/DATASET or se_work",
+        help="folder such as se_work/DATASET/models/3d_fullres_se, se_work/DATASET or se_work",
     )
     add("-o", "--output", type=Path, help="page to write; default: report.html in a model's folder, models.html in another")
-    add("--worst", type=int, default=3, metavar="N", help="worst cases with all their slices; default: %(default)s")
+    add("--worst", type=int, default=3, metavar="N", help="number of worst cases shown with all slices; default: %(default)s")
     add(
         "--equivariance",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="measure how scale-equivariant the network is, once for its weights; default: yes",
+        help="measure the network's scale equivariance, once for its weights; default: yes",
     )
-    add("--device", help="for that: cpu, cuda, cuda:1, mps; default: the best there is")
+    add("--device", help="device of that measurement: cpu, cuda, cuda:1 or mps; default: the best available device")
     return parser
 
 
-def _report(arguments: argparse.Namespace) -> None:
+def _read(given: argparse.Namespace) -> ReportCommand:
     from configs.errors import Fault, InputError
-    from configs.run_log import UNSEEDED, digests
-    from inference.report.run import ReportOptions, find_models, is_model, write_report
+    from inference.report.run import ReportOptions
 
-    if arguments.worst < 0:
-        raise InputError(Fault(f"--worst {arguments.worst}", "the number must not be negative", "Give 0 or more"))
-    models = [arguments.folder] if is_model(arguments.folder) else find_models(arguments.folder)
-    keep_log(arguments.folder, plan=digests(model / "plan.json" for model in models), seeds=UNSEEDED)
-    options = ReportOptions(worst=arguments.worst, equivariance=arguments.equivariance, device=arguments.device)
-    print(write_report(arguments.folder, arguments.output, options, Bar(arguments.quiet)))
+    if given.worst < 0:
+        raise InputError(Fault(f"--worst {given.worst}", "the number must not be negative", "Give 0 or more"))
+    options = ReportOptions(worst=given.worst, equivariance=given.equivariance, device=given.device)
+    return ReportCommand(given.folder, given.output, options, given.quiet)
+
+
+def _report(command: ReportCommand) -> None:
+    from configs.folders import ModelFolder
+    from inference.report.run import find_models, is_model, write_report
+
+    models = [command.folder] if is_model(command.folder) else find_models(command.folder)
+    keep_log(command.folder, plan=[ModelFolder(model).plan for model in models])
+    print(write_report(command.folder, command.output, command.options, Bar(command.quiet)))

@@ -1,4 +1,4 @@
-"""The figures of a report, in the colours of the page."""
+"""Draw the figures of a report in the colours of the page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from inference.report.equivariance import EquivarianceCurve
+from inference.evaluation.equivariance import EquivarianceCurve
+from inference.evaluation.robustness import RobustnessResult, words_of
 from inference.report.scoring import Summary
 from inference.report.trained import Fold
-from inference.robustness import RobustnessResult, words_of
 from preprocessing.pages.figures import BLUE, GREEN, INK, ORANGE, draw, only_vertical_grid, shortened
 
 _STYLES = tuple((colour, dash) for dash, colour in product(("-", (0, (5, 2)), (0, (1.5, 1.5))), (BLUE, ORANGE, GREEN)))
 MOST_LINES = len(_STYLES)
 _GOLDEN = 0.618034
-_FEW_EPOCHS = 40  # up to which each epoch is marked
+_FEW_EPOCHS = 40  # up to this number, each epoch has a marker
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Line:
 
 
 def dice_figure(summaries: Sequence[Summary], name: str = "dice", *, first_is_all: bool = False) -> Markup:
-    """A row of dots for each summary, one for each case, with the mean and its interval below; the first row may stand apart."""
+    """Draw a row per summary: a dot per case, with the mean and its interval below. The first row may have its own colour."""
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
@@ -54,7 +54,7 @@ def dice_figure(summaries: Sequence[Summary], name: str = "dice", *, first_is_al
 
 
 def training_figure(folds: Sequence[Fold]) -> Markup | None:
-    """Loss and Dice on validation patches over epochs, for each fold; None where there is no log."""
+    """Draw loss and Dice on validation patches over the epochs of each fold; return None if there is no log."""
     logged = [fold for fold in folds if len(fold.log)][:3]
     if not logged:
         return None
@@ -79,7 +79,7 @@ def training_figure(folds: Sequence[Fold]) -> Markup | None:
 
 
 def robustness_figure(results: dict[str, RobustnessResult], name: str = "robustness", *, with_names: bool = False) -> Markup:
-    """Mean foreground Dice over sizes of the anatomy, a line for each model (named on demand) and way of ensembling."""
+    """Draw mean foreground Dice over sizes of the anatomy, a line for each model (named if requested) and ensemble."""
     lines = []
     for model, result in results.items():
         for way in dict.fromkeys(point.ensemble for point in result.points):
@@ -93,14 +93,14 @@ def robustness_figure(results: dict[str, RobustnessResult], name: str = "robustn
         axes = figure.subplots()
         _over_factors(axes, lines)
         axes.set_ylim(0, 1)
-        axes.set_xlabel("size of the anatomy, times its own")
+        axes.set_xlabel("size of the anatomy, relative to the original")
         axes.set_ylabel("mean foreground Dice")
 
     return draw(name, 2.6, paint)
 
 
 def equivariance_figure(curves: dict[str, EquivarianceCurve], name: str = "equivariance", *, one_of_each: bool = False) -> Markup:
-    """Errors over factors, on cases and on random fields; or one line for each model, under its name."""
+    """Draw equivariance errors over factors, on cases and on random fields, or one line for each model with its name."""
     lines = []
     for model, curve in curves.items():
         shown = {"validation cases": curve.on_cases, "random fields": curve.on_fields}
@@ -115,7 +115,7 @@ def equivariance_figure(curves: dict[str, EquivarianceCurve], name: str = "equiv
         axes = figure.subplots()
         _over_factors(axes, lines)
         axes.set_ylim(0, max(0.02, 1.15 * max(max(line.y) for line in lines)))
-        axes.set_xlabel("enlargement")
+        axes.set_xlabel("enlargement factor")
         axes.set_ylabel("equivariance error")
 
     return draw(name, 2.4, paint)
@@ -133,7 +133,7 @@ def _column(log: pd.DataFrame, column: str, name: str) -> Line:
 
 
 def _curves(axes: Axes, lines: Sequence[Line], folds: int) -> None:
-    """Pairs of lines, a colour for each fold where there are several; what has no points is left out."""
+    """Draw pairs of lines, in one colour per fold if there are several folds; lines without points are omitted."""
     for index, line in enumerate(lines):
         if not line.x:
             continue

@@ -9,15 +9,12 @@ from urllib.parse import quote
 
 import numpy as np
 
-from configs.errors import Fault
-from configs.wording import counted
-from inference.report.bootstrap import Interval, bootstrap_interval, mean_of_means
-from inference.report.equivariance import EquivarianceCurve
+from configs.errors import Fault, counted
+from inference.evaluation.equivariance import EquivarianceCurve
 from inference.report.figures import MOST_LINES, dice_figure, equivariance_figure, robustness_figure
-from inference.report.numbers import in_time, shown_interval, shown_number
+from inference.report.numbers import in_time, shown_interval, shown_number, timing_of
 from inference.report.page import PACKAGE, size_of
-from inference.report.scoring import Summary, dice_table, overall, ranked
-from inference.report.timing import timing_of
+from inference.report.scoring import Interval, Summary, bootstrap_interval, dice_table, mean_of_means, overall, ranked
 from inference.report.trained import TrainedModel
 from preprocessing.pages.figures import Picture, in_figures
 from preprocessing.pages.rendering import page_environment
@@ -43,7 +40,7 @@ def overview_page(folder: Path, entries: Sequence[Entry], page: Path, faults: Se
     """
     datasets: dict[str, list[Entry]] = {}
     for entry in entries:
-        datasets.setdefault(entry.model.planned.dataset.name, []).append(entry)
+        datasets.setdefault(entry.model.plan.dataset.name, []).append(entry)
     return (
         page_environment(PACKAGE)
         .get_template("overview.html.j2")

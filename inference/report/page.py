@@ -5,10 +5,11 @@ from importlib import resources
 
 from markupsafe import Markup
 
-from configs.wording import counted, times
+from configs.errors import counted, times
+from inference.evaluation.equivariance import EquivarianceCurve
 from inference.model import make_network
-from inference.report.equivariance import EquivarianceCurve
-from inference.report.numbers import in_thousands, in_time, shown_interval, shown_number
+from inference.report.case_slices import show_cases, slices_words
+from inference.report.numbers import in_thousands, in_time, shown_interval, shown_number, timing_of
 from inference.report.scoring import overall, ranked
 from inference.report.sections import (
     Measured,
@@ -18,8 +19,6 @@ from inference.report.sections import (
     robustness_section,
     training_section,
 )
-from inference.report.shown_cases import show_cases, slices_words
-from inference.report.timing import timing_of
 from inference.report.trained import TrainedModel
 from preprocessing.pages.figures import in_figures, label_colours
 from preprocessing.pages.rendering import page_environment, script_source
@@ -45,15 +44,15 @@ def model_page(model: TrainedModel, measured: Measured, worst: int = 3) -> str:
         worst: number of worst cases with all their slices.
     """
     script = Markup(resources.files(PACKAGE).joinpath("templates/viewer.js").read_text(encoding="utf-8"))
-    colours = label_colours(len(model.planned.dataset.foreground))
+    colours = label_colours(len(model.plan.dataset.foreground))
     shown = show_cases(model, colours, worst)
     content = {
         "name": model.name,
-        "dataset": model.planned.dataset.name,
+        "dataset": model.plan.dataset.name,
         "summary": _summary(model),
         "tiles": _tiles(model, measured.equivariance),
         "notes": _notes(model),
-        "legend": list(zip(model.planned.dataset.foreground, colours, strict=True)),
+        "legend": list(zip(model.plan.dataset.foreground, colours, strict=True)),
         "shown_cases": shown,
         "slices_words": slices_words(model),
         "script": script,
@@ -66,7 +65,7 @@ def model_page(model: TrainedModel, measured: Measured, worst: int = 3) -> str:
 
 def size_of(model: TrainedModel) -> Size:
     """Counted on the planned network with fresh weights; nothing where it is a user's own."""
-    planned = model.planned.network
+    planned = model.plan.network
     if planned.network_class is not None:
         return Size(None, None)
     network = make_network(planned).eval()
@@ -75,11 +74,11 @@ def size_of(model: TrainedModel) -> Size:
 
 
 def _summary(model: TrainedModel) -> str:
-    planned, group = model.planned.network, model.planned.network.network.scale_group
+    planned, group = model.plan.network, model.plan.network.network.scale_group
     scales = "" if group is None else f" with {counted(group.number, 'scale')}"
     return (
-        f"Network {model.planned.network_name}{scales}, configuration {model.planned.configuration_name}: patches of "
-        f"{times(planned.patch_size)} voxels at {times(model.planned.configuration.spacing)} mm (Z Y X). "
+        f"Network {model.plan.network_name}{scales}, configuration {model.plan.configuration_name}: patches of "
+        f"{times(planned.patch_size)} voxels at {times(model.plan.configuration.spacing)} mm (Z Y X). "
         f"Folds: {', '.join(fold.name for fold in model.folds) or 'none'}."
     )
 

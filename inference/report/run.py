@@ -6,8 +6,9 @@ from pathlib import Path
 
 from configs.errors import Fault, InputError, collecting, is_of_system, raise_faults
 from configs.files import list_folder, write_text
+from configs.folders import DatasetFolder, ModelFolder
 from configs.progress import Progress, Silent
-from inference.report.equivariance import equivariance_curve, obstacle
+from inference.evaluation.equivariance import equivariance_curve, obstacle
 from inference.report.overview import Entry, overview_page
 from inference.report.page import model_page
 from inference.report.sections import Measured
@@ -33,7 +34,7 @@ class ReportOptions:
 
 
 def write_report(
-    folder: Path, output: Path | None = None, options: ReportOptions | None = None, progress: Progress | None = None
+    folder: str | Path, output: str | Path | None = None, options: ReportOptions | None = None, progress: Progress | None = None
 ) -> Path:
     """Write the page of a model, `report.html` in its folder; or, for a folder above, the pages of all its models and `models.html`.
 
@@ -52,12 +53,12 @@ def write_report(
         InputError: there is no model, its plan cannot be read, or the system cannot read something that is there. Of several models, the
             others have their pages by then, and `models.html` names those that are left out.
     """
-    options, progress = options or ReportOptions(), progress or Silent()
+    options, progress, folder = options or ReportOptions(), progress or Silent(), Path(folder)
     if is_model(folder):
-        page = output or folder / MODEL_PAGE
+        page = Path(output or folder / MODEL_PAGE)
         _write_model(read_trained(folder), page, options, progress)
         return page
-    page = output or folder / OVERVIEW_PAGE
+    page = Path(output or folder / OVERVIEW_PAGE)
     entries, faults = [], list[Fault]()
     for path in find_models(folder):
         with collecting(faults):
@@ -73,7 +74,8 @@ def write_report(
 
 def is_model(folder: Path) -> bool:
     """Whether this is one model's folder."""
-    return (folder / "plan.json").is_file() and not (folder / "models").is_dir() and bool(list_folder(folder, "fold_*"))
+    model = ModelFolder(folder)
+    return model.plan.is_file() and not DatasetFolder(folder).models and bool(model.folds())
 
 
 def find_models(folder: Path) -> list[Path]:

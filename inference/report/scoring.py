@@ -1,13 +1,69 @@
 """The scores of a model as rows of tables, and its best, median and worst cases."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.report.bootstrap import Interval, bootstrap_interval, mean_of_means
+from inference.evaluation.scores import LabelScores
 from inference.report.trained import TrainedModel
-from inference.scores import LabelScores
+
+LEVEL = 0.95
+DRAWS = 4000
+
+
+class Interval(NamedTuple):
+    """Where a mean lies with 95 % confidence."""
+
+    low: float
+    high: float
+
+
+def mean_of_means(table: NDArray[np.float64]) -> float:
+    """Mean over columns of each column's mean over rows. NaN entries are left out, and columns without any entry.
+
+    Args:
+        table: (cases, labels).
+
+    Returns:
+        NaN where nothing is defined.
+    """
+    return float(_means(table, np.ones((1, len(table))))[0])
+
+
+def bootstrap_interval(table: NDArray[np.float64], seed: int = 0) -> Interval | None:
+    """The percentile interval of `mean_of_means` over draws of the cases, with replacement (Efron 1979).
+
+    A case is drawn with all its labels, so that labels of a case may depend on each other. The same table gives the same interval.
+
+    Args:
+        table: (cases, labels), NaN where a score is undefined.
+        seed: of the draws.
+
+    Returns:
+        None where fewer than two cases have a defined score.
+    """
+    table = table[np.isfinite(table).any(axis=1)]
+    cases = len(table)
+    if cases < 2:
+        return None
+    drawn = np.random.default_rng(seed).integers(cases, size=(DRAWS, cases))
+    counts = np.stack([np.bincount(draw, minlength=cases) for draw in drawn]).astype(float)
+    means = _means(table, counts)
+    low, high = np.nanquantile(means, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    return Interval(float(low), float(high))
+
+
+def _means(table: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`mean_of_means` for each row of `counts`: how often each case occurs."""
+    defined = np.isfinite(table)
+    number = counts @ defined
+    total = counts @ np.where(defined, table, 0.0)
+    by_label = np.divide(total, number, out=np.zeros_like(total), where=number > 0)
+    labels = (number > 0).sum(axis=1)
+    return np.divide(by_label.sum(axis=1), labels, out=np.full(len(counts), np.nan), where=labels > 0)
+
 
 _MEANS = ("iou", "precision", "recall", "volume_error", "surface_dice", "hd95", "lesion_f1")
 
@@ -35,7 +91,7 @@ class Summary:
 
 def dice_table(model: TrainedModel) -> NDArray[np.float64]:
     """(cases, labels) Dice in the order of `model.scores.cases` and of the dataset's foreground labels; NaN where it is undefined."""
-    labels = model.planned.dataset.foreground
+    labels = model.plan.dataset.foreground
     rows = [[_value(scores, label) for label in labels] for scores in model.scores.cases.values()]
     return np.array(rows, dtype=float).reshape(len(rows), len(labels))
 
@@ -52,7 +108,7 @@ def by_label(model: TrainedModel) -> list[Summary]:
     """One summary for each foreground label or region."""
     table, cases = dice_table(model), list(model.scores.cases.values())
     summaries = []
-    for index, label in enumerate(model.planned.dataset.foreground):
+    for index, label in enumerate(model.plan.dataset.foreground):
         column = table[:, [index]]
         values = column[np.isfinite(column)]
         found = [scores[label] for scores in cases if label in scores]

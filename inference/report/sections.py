@@ -7,15 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from configs.errors import counted, times
 from configs.training import TrainingConfig
-from configs.wording import counted, times
-from inference.report.equivariance import COMPARED, EquivarianceCurve
+from inference.evaluation.equivariance import COMPARED, EquivarianceCurve
+from inference.evaluation.robustness import words_of
 from inference.report.figures import dice_figure, equivariance_figure, robustness_figure, training_figure
-from inference.report.numbers import in_bytes, in_time, shown_interval, shown_number
+from inference.report.numbers import in_bytes, in_time, shown_interval, shown_number, timing_of
 from inference.report.scoring import Summary, by_label, dice_table, overall, ranked
-from inference.report.timing import timing_of
 from inference.report.trained import TrainedModel
-from inference.robustness import words_of
 from preprocessing.pages.figures import Picture
 from preprocessing.pages.plan_tables import sentences, stage_rows
 
@@ -53,7 +52,7 @@ def results_section(model: TrainedModel, anchors: dict[str, str]) -> dict[str, A
     if not summaries:
         return content
     everything = overall(model)
-    listed = model.planned.dataset.foreground if len(summaries) <= _MOST_COLUMNS else ()
+    listed = model.plan.dataset.foreground if len(summaries) <= _MOST_COLUMNS else ()
     rows = dict(zip(model.scores.cases, dice_table(model), strict=True))
     return content | {
         "results_words": f"{counted(len(model.scores.cases), 'validation case')}, predicted as whole volumes by a fold that had not seen "
@@ -194,9 +193,9 @@ def _settings(model: TrainedModel) -> list[tuple[str, str]]:
 def plan_section(model: TrainedModel) -> dict[str, Any]:
     """Every decision with its reason, and the stages of the network."""
     return {
-        "configuration_name": model.planned.configuration_name,
-        "network_name": model.planned.network_name,
-        "configuration_reasons": sentences(model.planned.configuration.reasons),
-        "network_reasons": sentences(model.planned.network.reasons),
-        "stage_rows": stage_rows(model.planned.configuration, model.planned.network),
+        "configuration_name": model.plan.configuration_name,
+        "network_name": model.plan.network_name,
+        "configuration_reasons": sentences(model.plan.configuration.reasons),
+        "network_reasons": sentences(model.plan.network.reasons),
+        "stage_rows": stage_rows(model.plan.configuration, model.plan.network),
     }

@@ -7,17 +7,12 @@ from typing import TypeVar
 
 import pandas as pd
 
-from configs.dataset import DatasetDescription
 from configs.errors import Fault, InputError, fault_of, is_of_system
-from configs.files import list_folder
-from configs.plan import ConfigurationPlan, NetworkPlan, Plan
+from configs.folders import ALL, CHECKPOINTS, FoldFolder, ModelFolder
+from configs.plan import ModelPlan
 from configs.training import TrainingConfig
-from inference.model import Model, read_plan
-from inference.robustness import RobustnessResult
-from inference.scores import EvaluationResult, LabelScores
-
-ALL = "all"  # the fold that trains on every case, and validates on cases that it knows
-ROBUSTNESS = "scale_robustness.json"
+from inference.evaluation.robustness import RobustnessResult
+from inference.evaluation.scores import EvaluationResult, LabelScores
 
 T = TypeVar("T")
 
@@ -35,38 +30,6 @@ class Fold:
     name: str
     log: pd.DataFrame
     result: EvaluationResult | None
-
-
-@dataclass(frozen=True)
-class Planned:
-    """The plan of one configuration with one network, by parts."""
-
-    plan: Plan
-
-    @property
-    def dataset(self) -> DatasetDescription:
-        """Channels and labels."""
-        return self.plan.dataset
-
-    @property
-    def configuration_name(self) -> str:
-        """Such as `3d_fullres`."""
-        return next(iter(self.plan.configurations))
-
-    @property
-    def configuration(self) -> ConfigurationPlan:
-        """How images are prepared."""
-        return Model(self.plan, {}).configuration
-
-    @property
-    def network_name(self) -> str:
-        """Such as `se`."""
-        return next(iter(self.configuration.networks))
-
-    @property
-    def network(self) -> NetworkPlan:
-        """The network with its patch."""
-        return Model(self.plan, {}).network_plan
 
 
 @dataclass(frozen=True)
@@ -95,7 +58,7 @@ class TrainedModel:
 
     Attributes:
         folder: of the model.
-        planned: its plan.
+        plan: plan of the model.
         training: settings, or None.
         folds: those with a log, scores or weights.
         robustness: what `se_evaluate -m MODEL --scales` wrote, or None.
@@ -103,7 +66,7 @@ class TrainedModel:
     """
 
     folder: Path
-    planned: Planned
+    plan: ModelPlan
     training: TrainingConfig | None
     folds: tuple[Fold, ...]
     robustness: RobustnessResult | None
@@ -129,29 +92,28 @@ def read_trained(folder: Path) -> TrainedModel:
     Raises:
         InputError: it is no model's folder, or its plan cannot be read, or the system cannot read something that is there.
     """
-    if not (folder / "plan.json").is_file():
+    model = ModelFolder(folder)
+    if not model.plan.is_file():
         remedy = "Give a model's folder, such as se_work/DATASET/models/3d_fullres_se, or the folder above"
-        raise InputError(Fault(str(folder), "it is no model's folder: it holds no plan.json", remedy))
-    plan = read_plan(folder / "plan.json")
+        raise InputError(Fault(str(folder), "not the folder of a model: it holds no plan", remedy))
     notes: list[str] = []
-    found = sorted(list_folder(folder, "fold_*"), key=lambda path: (len(path.name), path.name))
-    folds = [_read_fold(path, notes) for path in found if path.is_dir()]
+    folds = [_read_fold(fold, notes) for fold in model.folds()]
     return TrainedModel(
         folder=folder,
-        planned=Planned(plan),
-        training=_read(folder / "training.json", TrainingConfig.read, notes),
+        plan=ModelPlan.read(model.plan),
+        training=_read(model.settings, TrainingConfig.read, notes),
         folds=tuple(fold for fold in folds if fold is not None),
-        robustness=_read(folder / ROBUSTNESS, RobustnessResult.read, notes),
+        robustness=_read(model.robustness, RobustnessResult.read, notes),
         notes=tuple(notes),
     )
 
 
-def _read_fold(path: Path, notes: list[str]) -> Fold | None:
-    log = _read(path / "log.csv", _read_log, notes)
-    result = _read(path / "validation" / "metrics.json", EvaluationResult.read, notes)
-    if log is None and result is None and not list_folder(path, "weights_*.safetensors"):
+def _read_fold(folder: FoldFolder, notes: list[str]) -> Fold | None:
+    log = _read(folder.records.log, _read_log, notes)
+    result = _read(folder.validation.metrics, EvaluationResult.read, notes)
+    if log is None and result is None and not any(folder.weights(checkpoint).is_file() for checkpoint in CHECKPOINTS):
         return None
-    return Fold(path.name.removeprefix("fold_"), pd.DataFrame() if log is None else log, result)
+    return Fold(folder.name, pd.DataFrame() if log is None else log, result)
 
 
 def _read_log(path: Path) -> pd.DataFrame:

@@ -1,14 +1,51 @@
 """Models of a dataset that were validated on the same cases."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from configs.errors import Fault, InputError, collecting, raise_faults
 from configs.files import list_folder, read_json
-from inference.model import CHECKPOINTS
-from inference.scores import EvaluationResult, LabelScores, summarise
+from configs.folders import ALL, CHECKPOINTS, DatasetFolder, ModelFolder
+from inference.evaluation.scores import EvaluationResult, LabelScores, summarise
+from preprocessing.store import CaseStore
+
+
+@dataclass(frozen=True)
+class Source:
+    """Files of one case: its images, one for each channel or one with all of them, and its reference labels."""
+
+    images: tuple[Path, ...]
+    labels: Path
+
+
+def find_sources(dataset: Path, cases: Iterable[str]) -> dict[str, Source]:
+    """The files that the prepared cases were made from.
+
+    Raises:
+        InputError: a case is not prepared any more, or its files have gone; every fault is listed.
+    """
+    stores = [CaseStore(path) for path in list_folder(dataset / "preprocessed", "*") if path.is_dir()]
+    sources, faults = {}, []
+    for case in cases:
+        store = next((store for store in stores if (store.folder / f"{case}.json").is_file()), None)
+        if store is None:
+            faults.append(Fault(f"case `{case}`", f"it is not in {dataset / 'preprocessed'}", "Run se_plan_and_preprocess"))
+            continue
+        properties = store.read(case).properties
+        if properties.labels is None:
+            faults.append(Fault(f"case `{case}`", "it has no label file", "Add it and run se_plan_and_preprocess"))
+            continue
+        source = Source(tuple(Path(image) for image in properties.images), Path(properties.labels))
+        gone = [path for path in (*source.images, source.labels) if not path.is_file()]
+        faults += [Fault(f"case `{case}`", f"its file {path} has gone", "Bring it back") for path in gone]
+        sources[case] = source
+    raise_faults(faults)
+    if not sources:
+        raise InputError(Fault(str(dataset), "there are no cases", "Run se_plan_and_preprocess"))
+    return sources
+
 
 FINAL = CHECKPOINTS[0]  # what training validates
 
@@ -71,16 +108,11 @@ def wanted_folds(dataset: Path, folds: Sequence[int | str] | None) -> list[str]:
     """The folds that count: those asked for, or all of `splits.json`."""
     if folds is not None:
         return [str(fold) for fold in folds]
-    splits = dataset / "splits.json"
-    if splits.is_file():
-        return [str(fold) for fold in range(len(read_json(splits)))]
-    validated = [
-        fold
-        for model in list_folder(dataset / "models", "*")
-        for fold in list_folder(model, "fold_*")
-        if (fold / "validation" / "metrics.json").is_file()
-    ]
-    return sorted({fold.name.removeprefix("fold_") for fold in validated} - {"all"})
+    planned = DatasetFolder(dataset)
+    if planned.splits.is_file():
+        return [str(fold) for fold in range(len(read_json(planned.splits)))]
+    folders = [fold for model in planned.models for fold in model.folds()]
+    return sorted({fold.name for fold in folders if fold.validation.metrics.is_file()} - {ALL})
 
 
 def find_candidates(dataset: Path, folds: Sequence[str]) -> tuple[list[Candidate], list[str]]:
@@ -91,10 +123,10 @@ def find_candidates(dataset: Path, folds: Sequence[str]) -> tuple[list[Candidate
     """
     complete, left_out = [], []
     faults: list[Fault] = []
-    for model in (path for path in list_folder(dataset / "models", "*") if (path / "plan.json").is_file()):
-        missing = [fold for fold in folds if not _metrics(model, fold).is_file()]
+    for model in DatasetFolder(dataset).models:
+        missing = [fold for fold in folds if not model.fold(fold).validation.metrics.is_file()]
         if missing:
-            left_out.append(f"{model.name}: fold {', '.join(missing)} not validated")
+            left_out.append(f"{model.path.name}: fold {', '.join(missing)} not validated")
             continue
         with collecting(faults):
             complete.append(_pool(model, folds))
@@ -115,23 +147,19 @@ def on_common_cases(candidates: Sequence[Candidate]) -> tuple[list[Candidate], i
     everything = set.union(*(set(candidate.cases) for candidate in candidates))
     if not common:
         problem = "the models have no validation case in common"
-        raise InputError(Fault("the models", problem, "Train them with the same splits.json"))
+        raise InputError(Fault("the models", problem, "Train them with the same folds"))
     kept = [candidate.only(common) for candidate in candidates]
     return sorted(kept, key=lambda candidate: -candidate.dice), len(everything - common)
 
 
-def _metrics(model: Path, fold: str) -> Path:
-    return model / f"fold_{fold}" / "validation" / "metrics.json"
-
-
-def _pool(model: Path, folds: Sequence[str]) -> Candidate:
-    results = {fold: EvaluationResult.read(_metrics(model, fold)) for fold in folds}
+def _pool(model: ModelFolder, folds: Sequence[str]) -> Candidate:
+    results = {fold: EvaluationResult.read(model.fold(fold).validation.metrics) for fold in folds}
     times = Counter(case for result in results.values() for case in result.cases)
     twice = [case for case, count in times.items() if count > 1]
     if twice:
         problem = f"{len(twice)} cases are validated by several folds, such as {twice[0]}"
-        raise InputError(Fault(str(model), problem, "Folds must not share validation cases: compare one fold with --folds"))
+        raise InputError(Fault(str(model.path), problem, "Folds must not share validation cases: compare one fold with --folds"))
     cases = {case: scores for result in results.values() for case, scores in result.cases.items()}
-    places = {case: _metrics(model, fold).parent / f"{case}.nii.gz" for fold, result in results.items() for case in result.cases}
+    places = {case: model.fold(fold).validation.segmentation(case) for fold, result in results.items() for case in result.cases}
     by_fold = {fold: tuple(sorted(result.cases)) for fold, result in results.items()}
-    return Candidate((model,), FINAL, by_fold, cases, places)
+    return Candidate((model.path,), FINAL, by_fold, cases, places)

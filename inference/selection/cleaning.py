@@ -1,7 +1,7 @@
-"""Which postprocessing helps: judged on the validation cases of the winner, label by label.
+"""Choose the postprocessing that improves the winner's validation cases, label by label.
 
-Each label's pieces are counted once: their volumes, and how much of each the reference confirms. From these numbers the Dice under any rule
-follows without touching a voxel again.
+The connected components of each label are counted once, with their volumes and their overlap with the reference. The Dice under any
+rule follows from these numbers without reading the segmentations again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,25 +14,25 @@ from numpy.typing import NDArray
 
 from configs.dataset import DatasetDescription
 from configs.progress import Progress
-from inference.postprocessing import Rule, pieces
-from inference.selection.sources import Source
-from preprocessing.images import read_labels
-from preprocessing.parallel import for_each_case
+from inference.prediction.postprocessing import Rule, pieces
+from inference.selection.candidates import Source
+from preprocessing.formats.images import read_labels
+from preprocessing.parallel.for_each_case import for_each_case
 
-_SHARES = (0.1, 0.25, 0.5, 0.75)  # of the smallest structure in any reference, as smallest volumes to try
+_SHARES = (0.1, 0.25, 0.5, 0.75)  # of the smallest structure in any reference, to try as smallest volumes
 _LEAST_GAIN = 1e-4  # of mean Dice
 
 
 @dataclass(frozen=True)
 class LabelPieces:
-    """Pieces of one label in one predicted case.
+    """Connected components of one label in one predicted case.
 
     Attributes:
-        volumes: mm^3 of each piece.
-        voxels: of each, ignored ones left out.
-        confirmed: of these, voxels that the reference gives the label too.
-        reference: voxels of the label in the reference.
-        smallest_reference: mm^3 of the smallest piece there; None where there is none.
+        volumes: volume of each component in mm^3.
+        voxels: number of voxels of each component that are not ignored.
+        confirmed: number of these voxels that have the label in the reference.
+        reference: number of voxels of the label in the reference.
+        smallest_reference: volume of the smallest component in the reference in mm^3; None if there is none.
     """
 
     volumes: NDArray[np.float64]
@@ -42,7 +42,7 @@ class LabelPieces:
     smallest_reference: float | None
 
     def dice(self, rule: Rule) -> float:
-        """Under a rule; 1 where the label is in neither, so that a false piece that is taken away counts as a gain."""
+        """Return the Dice under a rule; 1 if the label is absent from both, so that removing a false component counts as a gain."""
         kept = rule.kept(self.volumes)
         total = int(self.voxels[kept].sum()) + self.reference
         return 2 * int(self.confirmed[kept].sum()) / total if total else 1.0
@@ -50,11 +50,11 @@ class LabelPieces:
 
 @dataclass(frozen=True)
 class Gain:
-    """What a rule does to a label's Dice.
+    """Effect of a rule on a label's Dice.
 
     Attributes:
-        before, after: means over the cases.
-        better, worse: cases that gain and lose.
+        before, after: mean over the cases.
+        better, worse: number of cases that gain and lose.
     """
 
     before: float
@@ -64,7 +64,7 @@ class Gain:
 
     @property
     def is_worth_it(self) -> bool:
-        """A higher mean, and more cases that gain than lose."""
+        """Whether the mean is higher, and more cases gain than lose."""
         return self.after >= self.before + _LEAST_GAIN and self.better > self.worse
 
 
@@ -75,10 +75,9 @@ def choose_rules(
     jobs: int,
     progress: Progress,
 ) -> tuple[dict[str, Rule], dict[str, Gain]]:
-    """For each label the rule with the highest mean Dice, where it is worth it, and its gain.
+    """Return for each label the rule with the highest mean Dice, if it is worth it, and its gain.
 
-    A rule takes away voxels of its own label, which become background: no other label can lose by it. Regions overlap, so they get
-    no rules.
+    A rule turns voxels of its own label into background, so no other label can lose by it. Regions overlap, so they get no rules.
     """
     if description.has_regions:
         return {}, {}
@@ -94,7 +93,7 @@ def choose_rules(
 
 
 def best_rule(cases: Sequence[LabelPieces]) -> tuple[Rule, Gain]:
-    """The rule with the highest mean Dice among those tried that are worth it, the gentlest of equals; else one that does nothing."""
+    """Return the rule with the highest mean Dice if it is worth it, the gentlest of a tie; otherwise a rule that does nothing."""
     plain = np.array([case.dice(Rule()) for case in cases])
     best, gain = Rule(), Gain(float(plain.mean()), float(plain.mean()), 0, 0)
     sizes = [case.smallest_reference for case in cases if case.smallest_reference is not None]
@@ -110,7 +109,7 @@ def best_rule(cases: Sequence[LabelPieces]) -> tuple[Rule, Gain]:
 def count_pieces(
     predicted: NDArray[np.integer], reference: NDArray[np.integer], voxel_volume: float, description: DatasetDescription
 ) -> dict[str, LabelPieces]:
-    """Pieces of each label of a segmentation, against its reference; both are label values (Z, Y, X)."""
+    """Return the components of each label, given segmentation and reference as label values (Z, Y, X)."""
     considered = np.ones(reference.shape, bool) if description.ignore_value is None else reference != description.ignore_value
     found = {}
     for name in description.foreground:

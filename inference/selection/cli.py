@@ -2,31 +2,50 @@
 
 import argparse
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs.cli import Bar, keep_log, run
 
 if TYPE_CHECKING:
-    from inference.selection.record import Selection
+    from inference.prediction.selection import Selection
+    from inference.selection.run import SelectionOptions
 
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class SelectCommand:
+    """What se_select is asked to do.
+
+    Attributes:
+        work: folder of the dataset under WORK.
+        output: file to write; None takes `selection.json` in that folder.
+        options: what is compared.
+        quiet: show warnings and errors only.
+    """
+
+    work: Path
+    output: Path | None
+    options: "SelectionOptions"
+    quiet: bool = False
+
+
 def main() -> int:
-    """Run se_select. Returns the exit code."""
-    return run(_select, _parser())
+    """Run se_select and return its exit code."""
+    return run(_parser(), _read, _select)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="se_select",
-        description="Compare what was cross-validated and choose what to predict with: by mean Dice over all cases.",
+        description="Compare cross-validated models by mean Dice over all cases, and choose which of them to predict with.",
     )
     add = parser.add_argument
-    add("work", type=Path, metavar="WORK", help="the dataset's folder, such as se_work/Dataset001_Name")
-    add("-o", "--output", type=Path, help="file to write, which se_predict --selection follows; default: WORK/selection.json")
-    add("--folds", nargs="+", help="folds to compare, such as 0 1; default: all of splits.json")
+    add("work", type=Path, metavar="WORK", help="folder of the dataset, such as se_work/Dataset001_Name")
+    add("-o", "--output", type=Path, help="output file, an input of se_predict --selection; default: WORK/selection.json")
+    add("--folds", nargs="+", help="folds to compare, such as 0 1; default: all folds")
     add(
         "--ensembles",
         type=int,
@@ -34,43 +53,49 @@ def _parser() -> argparse.ArgumentParser:
         const=3,
         default=0,
         metavar="N",
-        help="average pairs of the N best models (3); predicts",
+        help="also compare averages of pairs of the N best models (N: 3); predicts their validation cases",
     )
-    add("--checkpoints", action="store_true", help="also compare the best checkpoints; predicts")
-    add("--no-postprocessing", action="store_true", help="do not look for small pieces to take away")
-    add("--device", help="for predictions: cpu, cuda, cuda:1, mps; default: the best there is")
-    add("--jobs", type=int, default=1, help="processes for postprocessing; default: %(default)s")
+    add("--checkpoints", action="store_true", help="also compare the best checkpoints; predicts their validation cases")
+    add("--no-postprocessing", action="store_true", help="do not search for postprocessing rules that remove small pieces")
+    add("--device", help="device of predictions: cpu, cuda, cuda:1 or mps; default: the best available device")
+    add("--jobs", type=int, default=1, help="number of processes for postprocessing; default: %(default)s")
     return parser
 
 
-def _select(arguments: argparse.Namespace) -> None:
+def _read(given: argparse.Namespace) -> SelectCommand:
     from configs.errors import Fault, InputError
-    from configs.run_log import UNSEEDED, digests
-    from inference.selection.candidates import find_dataset_folder
-    from inference.selection.run import SelectionOptions, select
+    from inference.selection.run import SelectionOptions
 
-    if arguments.jobs < 1:
-        raise InputError(Fault(f"--jobs {arguments.jobs}", "there must be at least one process", "Give 1 or more"))
-    dataset = find_dataset_folder(arguments.work)
-    keep_log(dataset, plan=digests(sorted(dataset.glob("models/*/plan.json"))), seeds=UNSEEDED)
+    if given.jobs < 1:
+        raise InputError(Fault(f"--jobs {given.jobs}", "the number of processes must be at least 1", "Give 1 or more"))
     options = SelectionOptions(
-        folds=None if arguments.folds is None else tuple(arguments.folds),
-        ensembles=arguments.ensembles,
-        checkpoints=arguments.checkpoints,
-        postprocessing=not arguments.no_postprocessing,
-        device=arguments.device,
-        jobs=arguments.jobs,
+        folds=None if given.folds is None else tuple(given.folds),
+        ensembles=given.ensembles,
+        checkpoints=given.checkpoints,
+        postprocessing=not given.no_postprocessing,
+        device=given.device,
+        jobs=given.jobs,
     )
-    path, selection = select(arguments.work, arguments.output, options, Bar(arguments.quiet))
+    return SelectCommand(given.work, given.output, options, given.quiet)
+
+
+def _select(command: SelectCommand) -> None:
+    from configs.folders import DatasetFolder
+    from inference.selection.candidates import find_dataset_folder
+    from inference.selection.run import select
+
+    dataset = find_dataset_folder(command.work)
+    keep_log(dataset, plan=[model.plan for model in DatasetFolder(dataset).models])
+    path, selection = select(command.work, command.output, command.options, Bar(command.quiet))
     logger.debug("written to %s: %s", path, selection.command)
-    if not arguments.quiet:
+    if not command.quiet:
         _print(path, selection)
 
 
 def _print(path: Path, selection: "Selection") -> None:
     width = max(len(candidate.name) for candidate in selection.candidates)
     print(f"Mean foreground Dice over {selection.cases} validation cases of fold {', '.join(selection.folds)}\n")
-    print(f"  {'candidate':<{width}}    Dice   behind the chosen one, mean and standard error")
+    print(f"  {'candidate':<{width}}    Dice   Dice below the chosen one, mean and standard error")
     for candidate in selection.candidates:
         error = "" if candidate.error is None else f" +- {candidate.error:.4f}"
         print(f"  {candidate.name:<{width}}  {candidate.dice:.4f}   {candidate.behind:.4f}{error}")
@@ -78,7 +103,7 @@ def _print(path: Path, selection: "Selection") -> None:
         print(f"  left out: {reason}")
     for label, rule in selection.postprocessing.rules.items():
         gain = selection.gains[label]
-        what = "its largest piece alone" if rule.only_largest else f"pieces of at least {rule.smallest_volume:.3g} mm3"
+        what = "only its largest piece" if rule.only_largest else f"pieces of at least {rule.smallest_volume:.3g} mm3"
         print(
             f"\nOf {label} keep {what}: Dice {gain.before:.4f} to {gain.after:.4f}, {gain.better} cases better, {gain.worse} worse"
         )

@@ -7,15 +7,16 @@ from pathlib import Path
 
 from configs.dataset import DatasetDescription
 from configs.files import read_json, write_json
+from configs.folders import ModelFolder
+from configs.plan import ModelPlan
 from configs.progress import Progress
 from configs.run_log import digest
-from inference.model import find_weights, read_plan
-from inference.prediction import plan_outputs, predict_cases
+from inference.evaluation.scores import LabelScores, score_case
+from inference.model import find_weights
+from inference.prediction.predict_files import plan_outputs, predict_cases
 from inference.predictor import Predictor
-from inference.scores import LabelScores, score_case
-from inference.selection.candidates import Candidate
-from inference.selection.sources import Source
-from preprocessing.images import read_labels
+from inference.selection.candidates import Candidate, Source
+from preprocessing.formats.images import read_labels
 
 _KEY = "weights.json"
 _logger = logging.getLogger(__name__)
@@ -46,11 +47,11 @@ def predict_candidate(
         RuntimeError: cases that cannot be predicted.
     """
     _drop_stale(folder, models, checkpoint, list(folds))
-    description = read_plan(models[0] / "plan.json").dataset
+    description = ModelPlan.read(ModelFolder(models[0]).plan).dataset
     cases: dict[str, dict[str, LabelScores]] = {}
     segmentations: dict[str, Path] = {}
     for fold, names in folds.items():
-        outputs = plan_outputs({case: sources[case].images for case in names}, folder / f"fold_{fold}")
+        outputs = plan_outputs({case: sources[case].images for case in names}, ModelFolder(folder).fold(fold).path)
         missing = {case: sources[case].images for case in names if not outputs[case].is_file()}
         if missing:
             failures = predict_cases(

@@ -10,21 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs.errors import Fault, InputError
+from configs.folders import CHECKPOINTS, ModelFolder
+from configs.plan import ModelPlan
 from configs.progress import Progress, Silent
-from inference.model import CHECKPOINTS, Model, find_weights, read_plan
-from inference.postprocessing import Postprocessing, Rule
+from inference.model import find_weights
+from inference.prediction.postprocessing import Postprocessing, Rule
+from inference.prediction.selection import FILE, RuleGain, ScoredCandidate, Selection, relative_to_file
 from inference.selection.candidates import (
     FINAL,
     Candidate,
     find_candidates,
     find_dataset_folder,
+    find_sources,
     on_common_cases,
     wanted_folds,
 )
 from inference.selection.cleaning import Gain, choose_rules
 from inference.selection.predicted import predict_candidate
-from inference.selection.record import FILE, RuleGain, ScoredCandidate, Selection, relative_to_file
-from inference.selection.sources import find_sources
 
 _logger = logging.getLogger(__name__)
 _TIE = 1e-4  # of mean Dice: an average of models must be better by more than this, as it costs more
@@ -52,7 +54,7 @@ class SelectionOptions:
 
 
 def select(
-    work: Path, output: Path | None = None, options: SelectionOptions | None = None, progress: Progress | None = None
+    work: str | Path, output: str | Path | None = None, options: SelectionOptions | None = None, progress: Progress | None = None
 ) -> tuple[Path, Selection]:
     """Choose configuration, network, checkpoint, ensemble and postprocessing by mean foreground Dice over all validation cases.
 
@@ -80,10 +82,10 @@ def select(
     rules: dict[str, Rule] = {}
     gains: dict[str, Gain] = {}
     if options.postprocessing:
-        description = read_plan(chosen.models[0] / "plan.json").dataset
+        description = ModelPlan.read(ModelFolder(chosen.models[0]).plan).dataset
         sources = find_sources(dataset, chosen.cases)
         rules, gains = choose_rules(chosen.segmentations, sources, description, options.jobs, progress)
-    path = output or dataset / FILE
+    path = Path(output or dataset / FILE)
     selection = Selection(
         models=relative_to_file(chosen.models, path),
         folds=tuple(folds),
@@ -128,10 +130,10 @@ def _can_be_predicted(parts: Sequence[Candidate], checkpoint: str, folds: Sequen
             find_weights(model, list(folds), checkpoint)
         except InputError as error:
             reason = str(error.faults[0])
-        only = Model(read_plan(model / "plan.json"), {})
-        if only.configuration.previous is not None:
+        plan = ModelPlan.read(ModelFolder(model).plan)
+        if plan.configuration.previous is not None:
             reason = f"{model.name} needs the segmentation of another model"
-        if only.network_plan.network_class is not None:
+        if plan.network.network_class is not None:
             reason = f"{model.name} has a network of its own, which is not imported here"
     if any(part.folds != parts[0].folds for part in parts):
         reason = "the folds of its models are not the same"

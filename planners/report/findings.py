@@ -6,12 +6,11 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from configs.errors import Fault
+from configs.errors import Fault, counted, times
 from configs.fingerprint import Fingerprint
 from configs.plan import ConfigurationPlan, Plan
-from configs.wording import counted, times
-from planners.mirroring import side_pairs
-from planners.report.folds import Fold
+from planners.rules.mirroring import side_pairs
+from preprocessing.dataset.splits import Split
 
 _FEWEST_VOXELS = 27  # a cube of three voxels, the reach of one kernel
 _LEFT_RIGHT = 2  # of (Z, Y, X) in canonical orientation
@@ -43,7 +42,7 @@ CHECKS = (
 )
 
 
-def find_all(fingerprint: Fingerprint, plan: Plan, folds: Sequence[Fold]) -> list[Finding]:
+def find_all(fingerprint: Fingerprint, plan: Plan, folds: Sequence[Split]) -> list[Finding]:
     """All findings."""
     findings = [
         *_never_present(fingerprint, plan),
@@ -79,7 +78,7 @@ def _never_present(fingerprint: Fingerprint, plan: Plan) -> list[Finding]:
     return [Finding(f"{counted(len(absent), 'label')} never present", text)]
 
 
-def _absent_from_folds(fingerprint: Fingerprint, plan: Plan, folds: Sequence[Fold]) -> list[Finding]:
+def _absent_from_folds(fingerprint: Fingerprint, plan: Plan, folds: Sequence[Split]) -> list[Finding]:
     if not folds:
         text = "One case cannot be split into training and validation. Train with --fold all; there is no cross-validation then."
         return [Finding("No folds", text)]
@@ -87,7 +86,7 @@ def _absent_from_folds(fingerprint: Fingerprint, plan: Plan, folds: Sequence[Fol
     for label in plan.dataset.foreground:
         present = _present(fingerprint, label)
         for part in ("training", "validation"):
-            without = tuple(index for index, fold in enumerate(folds) if not present & getattr(fold, part))
+            without = tuple(index for index, fold in enumerate(folds) if present.isdisjoint(getattr(fold, part)))
             if present and without:
                 lacking.setdefault((part, without), []).append(label)
     consequence = {"training": "these folds cannot learn it", "validation": "these folds cannot judge it"}
@@ -95,7 +94,7 @@ def _absent_from_folds(fingerprint: Fingerprint, plan: Plan, folds: Sequence[Fol
         Finding(
             f"{counted(len(labels), 'label')} absent from {part} in {counted(len(without), 'fold')}",
             f"No {part} case of fold {named([str(index) for index in without])} holds {named(labels)}: {consequence[part]}. "
-            "Edit splits.json to spread the cases that hold it.",
+            "Edit the splits file to spread the cases that hold it.",
         )
         for (part, without), labels in lacking.items()
     ]
@@ -133,7 +132,7 @@ def _mirrored_sides(plan: Plan) -> list[Finding]:
         return []
     text = (
         f"{named([' / '.join(pair) for pair in pairs])} differ in their side only, and {named(mirrored)} mirrors the left-right "
-        "axis: it cannot tell the sides apart. Take that axis out of `mirror_axes` in plan.json."
+        "axis: it cannot tell the sides apart. Take that axis out of `mirror_axes` in the plan."
     )
     return [Finding("Left and right labels with mirroring on", text)]
 

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from configs.fingerprint import CaseFingerprint, Fingerprint, Spacing
 from configs.plan import Plan
-from preprocessing.case import load_case
-from preprocessing.cropping import nonzero_box
-from preprocessing.dataset import RawDataset
-from preprocessing.orientation import find_orientation
+from preprocessing.dataset.case import load_case
+from preprocessing.dataset.raw import RawDataset
+from preprocessing.geometry.cropping import nonzero_box
+from preprocessing.geometry.orientation import find_orientation
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,18 @@ from pathlib import Path
 
 import numpy as np
 
+from configs.errors import counted, times
 from configs.files import write_text
 from configs.fingerprint import Fingerprint
+from configs.folders import DatasetFolder
 from configs.plan import ConfigurationPlan, NetworkPlan, Plan
-from configs.wording import counted, times
 from planners.report.distributions import geometry_figure, intensity_figure
 from planners.report.findings import CHECKS, find_all, named
-from planners.report.folds import Fold, find_folds
 from planners.report.median_case import Slices, load_slices
 from planners.report.patch_figure import patch_figure
 from planners.report.structures import diameters, label_figure, scale_figure, volumes, widest_label
-from preprocessing.dataset import RawDataset
+from preprocessing.dataset.raw import RawDataset
+from preprocessing.dataset.splits import Split, find_splits
 from preprocessing.pages.figures import Picture, in_figures, label_colours
 from preprocessing.pages.plan_tables import sentences, stage_rows
 from preprocessing.pages.rendering import page_environment
@@ -30,13 +31,13 @@ def write_report(folder: Path, dataset: RawDataset, fingerprint: Fingerprint, pl
     Raises:
         InputError: the case or `splits.json` cannot be read.
     """
-    folds = find_folds(folder / "splits.json", list(fingerprint.cases))
+    folds = find_splits(DatasetFolder(folder).splits, list(fingerprint.cases))
     slices = load_slices(dataset, fingerprint, plan)
     write_text(folder / FILE, report_page(fingerprint, plan, folds, slices))
     return folder / FILE
 
 
-def report_page(fingerprint: Fingerprint, plan: Plan, folds: Sequence[Fold], slices: Slices) -> str:
+def report_page(fingerprint: Fingerprint, plan: Plan, folds: Sequence[Split], slices: Slices) -> str:
     """The page as HTML. The same input gives the same text."""
     return (
         page_environment("planners.report")

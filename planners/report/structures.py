@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from configs.fingerprint import Fingerprint
-from configs.scales import ScaleGroup
+from configs.network import ScaleGroup
 from planners.report.distributions import fit_values, strip
 from preprocessing.pages.figures import (
     BLUE,

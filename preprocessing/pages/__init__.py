@@ -1,1 +1,1 @@
-"""What reports share: one look of page, figures as inline SVG, slices with outlines. Below all packages that write a report."""
+"""Shared parts of the HTML reports: page style, figures as inline SVG, and tables of a plan."""

@@ -1,4 +1,4 @@
-"""Figures as inline SVG: text stays text, colours follow the page's theme, and the same figure gives the same bytes."""
+"""Figures as inline SVG: text stays text, colours follow the page's theme, and equal figures give equal bytes."""
 
 import io
 import re
@@ -15,11 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import ArrayLike
 
-# Drawn in colours that no figure would use otherwise; the page has light and dark ones for each.
+# Placeholder colours that no figure would use otherwise; the page replaces them by those of its light or dark theme.
 INK, SOFT, LINE, BLUE, ORANGE, GREEN = (f"#0a0b{index:02x}" for index in range(6))
 _THEME = {INK: "--ink", SOFT: "--soft", LINE: "--line", BLUE: "--blue", ORANGE: "--orange", GREEN: "--green"}
 
-# On grey images, alike in both themes: bright for eight labels, hues in turn for more.
+# Colours for grey images, equal in both themes: eight distinct ones, or evenly spread hues for more labels.
 _DISTINCT = ("#ffe14d", "#4dd2ff", "#ff6b6b", "#5be37d", "#ff9df0", "#b39dff", "#00b894", "#d4a373")
 
 WIDTH = 7.6  # inches
@@ -27,7 +27,7 @@ _WIDE = 30
 _SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.size": 8,
-    "text.parse_math": False,  # names are text, also with dollar signs
+    "text.parse_math": False,  # names with dollar signs are plain text
     "axes.edgecolor": SOFT,
     "axes.labelcolor": INK,
     "axes.titlecolor": INK,
@@ -62,12 +62,12 @@ _GROUP_NAMES = re.compile(r' id="[A-Za-z0-9.]+_\d+"')
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure with its words.
+    """A figure with its texts.
 
     Attributes:
-        svg: of the figure.
-        alternative: what it shows, for those who do not see it.
-        caption: how to read it.
+        svg: `<svg>` element.
+        alternative: alternative text that describes the figure.
+        caption: caption that explains how to read it.
     """
 
     svg: Markup
@@ -76,23 +76,23 @@ class Picture:
 
 
 def draw(name: str, height: float, paint: Callable[[Figure], None]) -> Markup:
-    """A figure as an `<svg>` element for a page.
+    """Draw a figure as an `<svg>` element for a page.
 
     Args:
-        name: of the figure on its page; it keeps the identifiers of several figures apart.
-        height: inches, to a width of `WIDTH`.
-        paint: draws into the figure.
+        name: name of the figure, which keeps the identifiers of several figures on a page distinct.
+        height: height in inches; the width is `WIDTH`.
+        paint: function that draws into the figure.
     """
     with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": name}):
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         paint(figure)
         text = io.StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    return Markup(_embedded(text.getvalue()))  # matplotlib has escaped all text in it
+    return Markup(_embedded(text.getvalue()))  # matplotlib has escaped all text
 
 
 def label_colours(number: int) -> list[str]:
-    """A colour for each of so many labels, to draw on grey images."""
+    """Return this many colours, for labels drawn on grey images."""
     if number <= len(_DISTINCT):
         return list(_DISTINCT[:number])
     hues = matplotlib.colormaps["hsv"]
@@ -100,18 +100,18 @@ def label_colours(number: int) -> list[str]:
 
 
 def shortened(name: str, most: int = 26) -> str:
-    """A name that fits beside a chart."""
+    """Return a name truncated to fit beside a chart."""
     return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def scale_for(values: ArrayLike) -> str:
-    """`log` where positive values span more than a factor of 30, else `linear`."""
+    """Return `log` if all values are positive and span more than a factor of 30, else `linear`."""
     values = np.asarray(values, dtype=float)
     return "log" if values.min() > 0 and values.max() > _WIDE * values.min() else "linear"
 
 
 def plain_ticks(axis: Axis, decades: float = 0.0) -> None:
-    """Few ticks in plain numbers; `decades` that a logarithmic axis spans."""
+    """Set few ticks in plain numbers; `decades` is the span of a logarithmic axis."""
     if axis.get_scale() == "log":
         axis.set_major_locator(LogLocator(subs=(1.0,) if decades > 2.5 else (1.0, 3.0) if decades > 1.3 else (1.0, 2.0, 5.0)))
         axis.set_minor_formatter(NullFormatter())
@@ -121,22 +121,22 @@ def plain_ticks(axis: Axis, decades: float = 0.0) -> None:
 
 
 def in_figures(value: float, digits: int = 3) -> str:
-    """A number in so many significant figures, all of them where it has more before the point."""
+    """Format a number with this many significant digits, without rounding its integer part."""
     return f"{value:,.0f}" if abs(value) >= 10**digits else f"{value:,.{digits}g}"
 
 
 def only_horizontal_grid(axes: Axes) -> None:
-    """Lines for the values of the vertical axis alone."""
+    """Draw grid lines only for the values of the vertical axis."""
     axes.grid(visible=False, axis="x")
 
 
 def only_vertical_grid(axes: Axes) -> None:
-    """Lines for the values of the horizontal axis alone."""
+    """Draw grid lines only for the values of the horizontal axis."""
     axes.grid(visible=False, axis="y")
 
 
 def _embedded(svg: str) -> str:
-    """Without what belongs to a file of its own: prolog, metadata, size, style for all elements, names of groups."""
+    """Remove what only a separate file needs: prolog, metadata, size, global style and group names."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<style[^>]*>.*?</style>", "", svg, flags=re.DOTALL)

@@ -1,16 +1,16 @@
-"""A plan as rows of tables."""
+"""Rows of a plan's tables."""
 
+from configs.errors import times
 from configs.plan import ConfigurationPlan, NetworkPlan
-from configs.wording import times
 
 
 def sentences(reasons: dict[str, str]) -> list[tuple[str, str]]:
-    """Decisions in words with their reasons."""
+    """Return pairs of a decision in words and its reason."""
     return [(decision.replace("_", " ").capitalize(), sentence) for decision, sentence in reasons.items()]
 
 
 def stage_rows(configuration: ConfigurationPlan, planned: NetworkPlan) -> list[dict[str, str]]:
-    """One row for each stage of a network, the finest first."""
+    """Return one row for each stage of a network, finest first."""
     network = planned.network
     grid, spacing = list(planned.patch_size), list(configuration.spacing)
     rows = []

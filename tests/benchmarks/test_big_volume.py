@@ -9,7 +9,7 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("memory of processes is read as on Linux", allow_module_level=True)
 
-from benchmarks import big_volume
+from benchmarks.cost import big_volume
 
 
 @pytest.mark.slow

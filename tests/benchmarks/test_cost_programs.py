@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import cost, equivariance
-from benchmarks.phantoms import write_phantoms
+from benchmarks.cost import cost
+from benchmarks.demo.phantoms import write_phantoms
+from benchmarks.evidence import equivariance
 from configs.files import read_json
-from inference.report.equivariance import case_errors
+from inference.evaluation.equivariance import case_errors
 from se_unet.equivariance import PlaneWaves
 
 ROOT = Path(__file__).parents[2]
@@ -43,9 +44,7 @@ def test_memory_that_is_not_told_is_left_out(tmp_path: Path) -> None:
 
 def test_resident_memory_grows_with_what_is_held() -> None:
     """In a process of its own: one that keeps freed memory may hold the array already."""
-    program = (
-        "from benchmarks.rounds import resident_bytes as now; before = now(); held = bytearray(2**26); print(*before, *now())"
-    )
+    program = "from benchmarks.common.rounds import resident_bytes as now; before = now(); held = bytearray(2**26); print(*before, *now())"
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT).stdout.split()
     if "None" in told:
         pytest.skip("this system does not tell")

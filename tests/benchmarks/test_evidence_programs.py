@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import docs_tables, evidence, few_cases, scale_robustness
-from benchmarks.conditions import Condition, draw
-from benchmarks.learning_results import columns_of, rows_of
+from benchmarks.evidence import evidence, few_cases, scale_robustness
+from benchmarks.evidence.conditions import Condition, draw
+from benchmarks.evidence.learning_results import columns_of, rows_of
+from benchmarks.pages import docs_tables
 
 CASES = [f"case{number}" for number in range(8)]
 
@@ -51,7 +52,12 @@ def test_each_program_of_the_evidence_takes_its_arguments(
     whole: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     programs = evidence.programs(Path("data"), Path("output"), whole, Path("python"))
-    assert {words[0] for words in programs} == {"few_cases", "scale_robustness", "cost", "equivariance"}
+    assert {words[0] for words in programs} == {
+        "evidence.few_cases",
+        "evidence.scale_robustness",
+        "cost.cost",
+        "evidence.equivariance",
+    }
     for name, *words in programs:
         monkeypatch.setattr("sys.argv", [name, *words, "--no-such-option"])
         with pytest.raises(SystemExit):
@@ -77,7 +83,7 @@ def test_ways_of_ensembling_stand_beside_each_other() -> None:
 @pytest.mark.parametrize("page", docs_tables.PAGES, ids=lambda page: page.name)
 def test_tables_in_the_docs_are_those_that_were_measured(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    assert docs_tables.filled(text) == text, "run `python -m benchmarks.docs_tables`"
+    assert docs_tables.filled(text) == text, "run `python -m benchmarks.pages.docs_tables`"
 
 
 def test_a_figure_that_was_not_measured_is_seen() -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from benchmarks.load import Memory, draw, summarise, work_on
+from benchmarks.cost.load import Memory, draw, summarise, work_on
 
 
 def test_every_case_of_every_stage_is_noted(tmp_path: Path) -> None:

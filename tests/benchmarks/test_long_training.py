@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import long_tables, long_training
-from benchmarks.long_remedies import OftenTransformed, SmoothFirst
-from benchmarks.long_runs import NETWORKS, PEER, RECIPES, Place, Run, draw
-from benchmarks.long_scores import Record, loss_of
-from benchmarks.long_training import OWN, QUEUE, Queue
+from benchmarks.evidence import long_tables, long_training
+from benchmarks.evidence.long_remedies import OftenTransformed, SmoothFirst
+from benchmarks.evidence.long_runs import NETWORKS, PEER, RECIPES, Place, Run, draw
+from benchmarks.evidence.long_scores import Record, loss_of
+from benchmarks.evidence.long_training import OWN, QUEUE, Queue
 from configs.dataset import DatasetDescription
+from configs.network import ScaleGroup
 from configs.plan import ChannelNormalisation, NetworkPlan
-from configs.scales import ScaleGroup
 from configs.training import load_training_config
-from se_unet.mixed import MixedConvolution
+from se_unet.layers.mixed import MixedConvolution
 from tests.se_unet.networks import config
-from trainers.augmentation import make_augmentation
+from trainers.augmentation.planned import make_augmentation
 
 CASES = [f"case{number:02d}" for number in range(12)]
 RUN = Run("se", 10, 0, steps=600)

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import layers, networks, prediction_memory
-from benchmarks.rounds import median_ratio, time_in_turn
-from benchmarks.tables import text_table
+from benchmarks.common.rounds import median_ratio, time_in_turn
+from benchmarks.common.tables import text_table
+from benchmarks.cost import layers, networks, prediction_memory
 from configs.files import read_json
 from se_unet import build_network
 from se_unet.cost import multiply_adds

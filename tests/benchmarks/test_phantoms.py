@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from benchmarks.phantoms import GOLDEN_RATIO, LABELS, SIZE_RANGE, THICK_SLICES, make_phantom, write_phantoms
+from benchmarks.demo.phantoms import GOLDEN_RATIO, LABELS, SIZE_RANGE, THICK_SLICES, make_phantom, write_phantoms
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from benchmarks import preprocessing_speed, resampling
-from preprocessing.dataset import open_dataset
-from preprocessing.validation import validate
+from benchmarks.cost import resampling
+from benchmarks.nnunet import preprocessing_speed
+from preprocessing.dataset.raw import open_dataset
+from tests.preprocessing.datasets import validate
 
 SMALL, LARGER = (12, 14, 16), (18, 15, 20)
 

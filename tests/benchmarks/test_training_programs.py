@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import training_parity, training_speed, training_steps
-from benchmarks.peer_training import Stepper
+from benchmarks.nnunet import training_parity, training_speed, training_steps
+from benchmarks.nnunet.peer_training import Stepper
 from tests.trainers.balls import write_work
 
 PROGRAM = """

@@ -12,7 +12,7 @@ from configs.errors import InputError
 from configs.plan import Plan
 from inference.bundle.contents import MANIFEST
 from inference.bundle.install import import_bundle
-from preprocessing.dataset import scan_dataset
+from preprocessing.dataset.raw import scan_dataset
 from tests.inference.models import plan
 
 steadily = settings(

@@ -13,13 +13,13 @@ from configs.progress import Silent
 def exit_code(monkeypatch: pytest.MonkeyPatch, outcome: BaseException | int | None, *arguments: str) -> int:
     """Run a command that ends with `outcome`, raised or returned."""
 
-    def command(_: argparse.Namespace) -> int | None:
+    def work(_: None) -> int | None:
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome
 
     monkeypatch.setattr(sys, "argv", ["se_nothing", *arguments])
-    return run(command, argparse.ArgumentParser("se_nothing"))
+    return run(argparse.ArgumentParser("se_nothing"), lambda _: None, work)
 
 
 def test_done(monkeypatch: pytest.MonkeyPatch) -> None:

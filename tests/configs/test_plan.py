@@ -11,10 +11,9 @@ from configs.dataset import DatasetDescription
 from configs.errors import InputError
 from configs.files import read_json, write_json
 from configs.fingerprint import IntensityStatistics
-from configs.network import NetworkConfig
-from configs.plan import ChannelNormalisation, ConfigurationPlan, NetworkPlan, Plan
-from configs.published import wimmer2023, wimmer2023_baseline
-from configs.scales import ScaleGroup
+from configs.network import NetworkConfig, ScaleGroup
+from configs.plan import ChannelNormalisation, ConfigurationPlan, ModelPlan, NetworkPlan, Plan
+from se_unet.published.descriptions import wimmer2023, wimmer2023_baseline
 
 NETWORK: dict[str, Any] = {
     "family": "plain",
@@ -77,16 +76,29 @@ def test_nested_faults_are_told_with_their_place(tmp_path: Path) -> None:
 def test_only_keeps_one_network_of_one_configuration() -> None:
     plan = make_plan()
     model = plan.only("3d_fullres", "se")
-    assert list(model.configurations) == ["3d_fullres"]
-    assert model.network("3d_fullres", "se") == plan.network("3d_fullres", "se")
-    assert list(model.configuration("3d_fullres").networks) == ["se"]
+    assert (model.configuration_name, model.network_name) == ("3d_fullres", "se")
+    assert list(model.whole.configurations) == ["3d_fullres"]
+    assert model.network == plan.network("3d_fullres", "se")
+    assert list(model.configuration.networks) == ["se"]
+    assert (model.dataset, model.orientation) == (plan.dataset, plan.orientation)
     assert plan == make_plan()
 
 
 def test_only_takes_a_replacement() -> None:
     plan = make_plan()
     smaller = plan.network("3d_fullres", "se").model_copy(update={"batch_size": 1})
-    assert plan.only("3d_fullres", "se", smaller).network("3d_fullres", "se") == smaller
+    assert plan.only("3d_fullres", "se", smaller).network == smaller
+
+
+def test_a_model_has_one_network(tmp_path: Path) -> None:
+    plan, path = make_plan(), tmp_path / "plan.json"
+    with pytest.raises(ValueError, match="2 configurations, but a model has one network"):
+        ModelPlan(plan)
+    plan.write(path)
+    with pytest.raises(InputError, match="a model has one network"):
+        ModelPlan.read(path)
+    plan.only("3d_fullres", "se").write(path)
+    assert ModelPlan.read(path) == plan.only("3d_fullres", "se")
 
 
 def test_unknown_names_are_told_with_the_known_ones() -> None:

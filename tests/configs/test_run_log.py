@@ -30,8 +30,8 @@ def run(
 ) -> tuple[int, list[str]]:
     """A command that makes the folder and works there. Returns its exit code and the lines of its log."""
 
-    def command(_: argparse.Namespace) -> int:
-        cli.keep_log(folder, plan="plan.json, SHA-256 abc", seeds="7")
+    def work(_: None) -> int:
+        cli.keep_log(folder, plan=[Path("plan.json")], seeds="7")
         LOGGER.info("before there is a folder")
         if isinstance(outcome, InputError) and not refuses_late:
             raise outcome
@@ -44,7 +44,7 @@ def run(
     monkeypatch.setattr(sys, "argv", ["/usr/bin/se_nothing", "a b", *options])
     parser = argparse.ArgumentParser("se_nothing")
     parser.add_argument("dataset")
-    code = cli.run(command, parser)
+    code = cli.run(parser, lambda _: None, work)
     found = list(folder.glob("logs/se_nothing_*.log"))
     assert len(found) <= 1 and not cli._logs
     return code, found[0].read_text(encoding="utf-8").splitlines() if found else []
@@ -57,7 +57,7 @@ def test_it_tells_what_ran_where_and_how_it_ended(tmp_path: Path, monkeypatch: p
     assert heading["command"] == "se_nothing 'a b' --quiet"
     assert f"Python {sys.version.split()[0]}" in heading["versions"] and "torch 2." in heading["versions"]
     assert "cores" in heading["machine"] and "GiB of memory" in heading["machine"]
-    assert heading["plan"] == "plan.json, SHA-256 abc" and heading["seeds"] == "7"
+    assert heading["plan"] == "plan.json, SHA-256 not there" and heading["seeds"] == "7"
     assert lines[7].endswith("INFO planners.anything: before there is a folder"), "what was told early is there, --quiet or not"
     assert lines[8].endswith("DEBUG planners.anything: a detail")
     assert lines[9].startswith("ended with 0 after ") and len(lines) == 10

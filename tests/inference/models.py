@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from configs.dataset import DatasetDescription
 from configs.network import NetworkConfig
-from configs.plan import ChannelNormalisation, ConfigurationPlan, NetworkPlan, Plan
+from configs.plan import ChannelNormalisation, ConfigurationPlan, ModelPlan, NetworkPlan, Plan
 from inference.model import Model
 from se_unet.builder import build_network
 from se_unet.weights import save_weights
@@ -17,7 +17,8 @@ LABELS = DatasetDescription(name="toy", channels=("MR",), labels={"background": 
 
 def many_classes(number: int) -> DatasetDescription:
     """A dataset with that many classes, background included."""
-    labels = {"background": 0} | {f"organ_{value}": value for value in range(1, number)}
+    labels: dict[str, int | tuple[int, ...]] = {"background": 0}
+    labels.update({f"organ_{value}": value for value in range(1, number)})
     return DatasetDescription(name="many", channels=("CT",), labels=labels)
 
 
@@ -54,7 +55,7 @@ def plan(
 
 def threshold_model(spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Model:
     """A model of `Thresholds`, on images that are not normalised."""
-    return Model(plan(spacing=spacing), {"0": Thresholds()})
+    return Model(ModelPlan(plan(spacing=spacing)), {"0": Thresholds()})
 
 
 def write_model(folder: Path, folds: tuple[str, ...] = ("0", "1")) -> Path:

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from configs.plan import ModelPlan
 from inference import PredictionOptions, Predictor
 from inference.cascade import cascade_channels, find_first_stage
 from inference.model import Model
-from preprocessing.geometry import Geometry
+from preprocessing.geometry.affine import Geometry
 from preprocessing.pipeline import preprocess
 from tests.inference.models import LABELS, plan, threshold_model
 from tests.inference.test_predictor import expected, image
@@ -29,7 +30,7 @@ class Copying(nn.Module):
 def second_stage() -> Model:
     first = plan()
     configuration = first.configuration("3d_fullres").model_copy(update={"previous": "3d_lowres"})
-    return Model(first.model_copy(update={"configurations": {"3d_cascade_fullres": configuration}}), {"0": Copying()})
+    return Model(ModelPlan(first.model_copy(update={"configurations": {"3d_cascade_fullres": configuration}})), {"0": Copying()})
 
 
 def test_the_second_network_sees_the_first_ones_segmentation() -> None:

@@ -8,12 +8,12 @@ from scipy import ndimage
 
 from configs.dataset import DatasetDescription
 from configs.fingerprint import CaseFingerprint, LabelSizes
-from planners.fingerprint import _foreground, make_fingerprint, measure_case
-from planners.fingerprint_table import fingerprint_table, write_fingerprint_table
-from planners.sizes import _component_voxels, label_sizes, size_spreads
-from preprocessing.case import Case
-from preprocessing.dataset import open_dataset
-from preprocessing.geometry import Geometry
+from planners.fingerprint.measure import _foreground, make_fingerprint, measure_case
+from planners.fingerprint.sizes import _component_voxels, label_sizes, size_spreads
+from planners.fingerprint.table import fingerprint_table, write_fingerprint_table
+from preprocessing.dataset.case import Case
+from preprocessing.dataset.raw import open_dataset
+from preprocessing.geometry.affine import Geometry
 from tests.preprocessing.datasets import LABELS, SHAPE, affine, image, labels, make_dataset, save
 
 PLAIN = DatasetDescription(name="plain", channels=("MR",), labels=LABELS)
@@ -133,7 +133,7 @@ def test_warnings_of_validation_are_kept(tmp_path):
     save(folder / "labelsTr/case_2.nii.gz", np.zeros(SHAPE, np.uint8))
     fingerprint = make_fingerprint(open_dataset(folder))
     assert [warning.where for warning in fingerprint.warnings] == ["case `case_1`", "case `case_2`"]
-    assert "is 7 everywhere" in fingerprint.warnings[0].problem and "background only" in fingerprint.warnings[1].problem
+    assert "is 7 everywhere" in fingerprint.warnings[0].problem and "only background" in fingerprint.warnings[1].problem
     assert fingerprint.cases["case_2"].intensities == () and fingerprint.cases["case_1"].intensities[0].q50 == 7
     assert type(fingerprint).model_validate_json(fingerprint.model_dump_json()) == fingerprint
 
@@ -167,7 +167,7 @@ def test_table_has_a_row_for_each_case(tmp_path):
 
 def test_memory_does_not_grow_with_the_cases(tmp_path, monkeypatch):
     """Four times as many cases take no more than one of them more, though all of their arrays together are far larger."""
-    monkeypatch.setattr("planners.fingerprint._SAMPLES", 100)
+    monkeypatch.setattr("planners.fingerprint.measure._SAMPLES", 100)
     peaks = []
     for cases in (3, 12):
         folder = make_dataset(tmp_path / str(cases), cases=0)

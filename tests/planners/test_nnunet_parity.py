@@ -1,7 +1,7 @@
 """The baseline is planned as nnU-Net plans it.
 
 `nnunet_2_8_1_plans.json` holds what nnunetv2 2.8.1 decided (its `ExperimentPlanner`; for large networks its `nnUNetPlannerResEncL`),
-as recorded by `benchmarks/planner_parity.py`; axes are in nnU-Net's order.
+as recorded by `benchmarks/nnunet/planner_parity.py`; axes are in nnU-Net's order.
 """
 
 import json
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.planner_parity import SYNTHETIC, Synthetic, agree, expand, plan_folder, plan_synthetic, recorded, summaries
+from benchmarks.nnunet.planner_parity import SYNTHETIC, Synthetic, agree, expand, plan_folder, plan_synthetic, recorded, summaries
 
 DATA = Path(__file__).parents[2] / ".." / "shared" / "data"
 # nnU-Net counts all entries of `labels` as outputs, `background` beside regions and `ignore` included.

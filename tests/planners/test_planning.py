@@ -7,14 +7,14 @@ import pytest
 from configs.dataset import DatasetDescription
 from configs.errors import InputError
 from configs.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics, SizeSpread
-from planners.fingerprint import make_fingerprint
-from planners.grid import choose_spacing
-from planners.mirroring import choose_mirror_axes, side_pairs
-from planners.normalisation import choose_normalisation
+from planners.fingerprint.measure import make_fingerprint
 from planners.options import PlanningOptions
 from planners.plan import make_plan
-from planners.topology import choose_topology
-from preprocessing.dataset import open_dataset
+from planners.rules.grid import choose_spacing
+from planners.rules.mirroring import choose_mirror_axes, side_pairs
+from planners.rules.normalisation import choose_normalisation
+from planners.rules.topology import choose_topology
+from preprocessing.dataset.raw import open_dataset
 from se_unet import build_network
 from se_unet.cost import multiply_adds
 

@@ -7,21 +7,19 @@ import pytest
 
 from configs.errors import InputError
 from configs.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics, SizeSpread
-from configs.network import NetworkConfig
-from configs.scales import ScaleGroup
-from planners.baseline_network import baseline_network
-from planners.decision import Decision
-from planners.fingerprint import measure_case
-from planners.memory import training_bytes
+from configs.network import NetworkConfig, ScaleGroup
+from planners.fingerprint.measure import measure_case
+from planners.fingerprint.sizes import size_spreads
 from planners.options import PlanningOptions
 from planners.plan import make_plan
-from planners.scale_group import choose_scale_group, widest_spread
-from planners.se_network import se_network
-from planners.sizes import size_spreads
-from planners.skeleton import choose_skeleton
-from planners.topology import choose_topology
-from preprocessing.case import Case
-from preprocessing.geometry import Geometry
+from planners.rules.decision import Decision
+from planners.rules.memory import training_bytes
+from planners.rules.scale_group import choose_scale_group, widest_spread
+from planners.rules.se_network import se_network
+from planners.rules.skeleton import baseline_network, choose_skeleton
+from planners.rules.topology import choose_topology
+from preprocessing.dataset.case import Case
+from preprocessing.geometry.affine import Geometry
 from se_unet.builder import build_network
 from se_unet.cost import multiply_adds
 from tests.planners.test_planning import DESCRIPTION

@@ -8,6 +8,10 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from configs.errors import Fault
+from preprocessing.dataset.raw import RawDataset
+from preprocessing.dataset.validation import examine
+
 SHAPE = (10, 12, 14)  # (x, y, z)
 LABELS = {"background": 0, "inner": 1, "outer": 2}
 
@@ -46,6 +50,11 @@ def make_dataset(folder: Path, cases: int = 3, affine: NDArray | None = None, **
         save(folder / f"imagesTr/case_{index}_0000.nii.gz", image(index), affine)
         save(folder / f"labelsTr/case_{index}.nii.gz", labels(), affine)
     return folder
+
+
+def validate(dataset: RawDataset) -> list[Fault]:
+    """Warnings of a dataset of which nothing is measured."""
+    return examine(dataset, lambda case: None)[0]
 
 
 def rotation(angles: tuple[float, float, float]) -> NDArray[np.float64]:

@@ -5,7 +5,7 @@ import pytest
 
 from configs.fingerprint import IntensityStatistics
 from configs.plan import ChannelNormalisation
-from preprocessing.cropping import nonzero_box, nonzero_mask
+from preprocessing.geometry.cropping import nonzero_box, nonzero_mask
 from preprocessing.normalise import _standard_deviation, normalise
 
 STATISTICS = IntensityStatistics(mean=10, std=4, median=9, min=-50, max=90, percentile_00_5=0, percentile_99_5=30)
@@ -50,7 +50,7 @@ def test_each_channel_has_its_scheme(image):
     schemes = [ChannelNormalisation(channel="a", scheme="none"), ChannelNormalisation(channel="b", scheme="rescale")]
     both = normalise(np.stack([image, image]), schemes)
     assert np.array_equal(both[0], image) and both[1].max() == 1
-    with pytest.raises(ValueError, match="1 channels cannot be normalised as 2"):
+    with pytest.raises(ValueError, match="the image has 1 channels, but 2 are planned"):
         normalise(image[None], schemes)
 
 

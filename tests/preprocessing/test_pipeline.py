@@ -5,9 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs.plan import ChannelNormalisation, ConfigurationPlan
-from preprocessing.geometry import Geometry
-from preprocessing.pipeline import Trace, preprocess, restore_labels, restore_scores
+from inference.engine.assemble import restore
+from preprocessing.geometry.affine import Geometry
+from preprocessing.pipeline import Trace, preprocess
 from tests.preprocessing.datasets import affine
+from tests.preprocessing.way_back import restore_labels
 
 ANGLES = st.tuples(*[st.floats(-3.1, 3.1)] * 3)
 FLIPS = st.sets(st.sampled_from("xyz")).map("".join)
@@ -41,7 +43,7 @@ def test_labels_come_back_exactly_where_nothing_is_resampled(angles, flips, marg
     assert prepared.image.all()  # the margin is gone
     assert np.array_equal(restore_labels(prepared.labels, prepared.trace), labels)
     scores = torch.from_numpy(np.stack([prepared.labels == index for index in range(4)]).astype(np.float32))
-    assert np.array_equal(restore_scores(scores, prepared.trace), labels)
+    assert np.array_equal(restore(scores, prepared.trace).argmax(0), labels)
     assert Trace.model_validate_json(prepared.trace.model_dump_json()) == prepared.trace
     assert prepared.trace.geometry == geometry
 
@@ -97,26 +99,19 @@ def test_slices_keep_their_own_distance():
     assert preprocess(image, labels, geometry, configuration((5.0, 1.0, 1.0))).trace.resampled_shape == (3, 12, 14)
 
 
-def test_decisions_may_have_channels_and_a_fill():
+def test_channels_come_back_with_zeros_outside_the_crop():
     image, _ = volume()
     geometry = Geometry.from_affine((9, 10, 11), affine((1, 1, 1), flips="y"))
     trace = preprocess(image, None, geometry, configuration()).trace
-    scores = torch.randn(3, *trace.resampled_shape)
-    restored = restore_scores(scores, trace, lambda part: part.softmax(0), fill=-1)
-    assert restored.shape == (3, 9, 10, 11) and (restored[:, 0] == -1).all()
-    inside = restored[:, 3:6, 3:6, 3:6]
-    assert np.allclose(inside.sum(0), 1, atol=1e-5)
+    restored = restore(torch.randn(3, *trace.box.shape).softmax(0), trace)
+    assert restored.shape == (3, 9, 10, 11) and (restored[:, 0] == 0).all()
+    assert np.allclose(restored[:, 3:6, 3:6, 3:6].sum(0), 1, atol=1e-5)
 
 
 def test_wrong_shapes_are_refused():
     image, labels = volume()
     geometry = Geometry.from_spacing((9, 10, 11), (1, 1, 1))
-    with pytest.raises(ValueError, match="must lie on the grid"):
+    with pytest.raises(ValueError, match="must have the shape"):
         preprocess(image[:, 1:], None, geometry, configuration())
-    with pytest.raises(ValueError, match="must lie on the grid"):
+    with pytest.raises(ValueError, match="must have the shape"):
         preprocess(image, labels[1:], geometry, configuration())
-    trace = preprocess(image, labels, geometry, configuration()).trace
-    with pytest.raises(ValueError, match="not that of the preprocessed image"):
-        restore_labels(labels, trace)
-    with pytest.raises(ValueError, match="not that of the preprocessed image"):
-        restore_scores(torch.zeros(2, 3, 3, 3), trace)

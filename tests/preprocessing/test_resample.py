@@ -3,9 +3,16 @@ import pytest
 import torch
 from skimage.transform import resize
 
-from preprocessing.banded import apply_banded, blocks_of
-from preprocessing.resample import resample_image, resample_labels, resample_scores, resampling_matrices
-from preprocessing.resampled_grid import find_separate_axis, resampled_shape
+from preprocessing.geometry.resampled_grid import find_separate_axis, resampled_shape
+from preprocessing.resample import (
+    LABEL_ORDER,
+    apply_banded,
+    apply_matrices,
+    blocks_of,
+    resample_image,
+    resample_labels,
+    resampling_matrices,
+)
 from se_unet.separable import apply_separable
 
 UP, DOWN, MIXED = (17, 25, 14), (7, 6, 9), (6, 25, 12)
@@ -55,7 +62,7 @@ def test_labels_equal_the_argmax_of_all_classes(shape, axis):
     labels = blobs()
     resampled = resample_labels(labels, shape, axis)
     onehot = torch.from_numpy(np.stack([labels == index for index in range(5)]).astype(np.float32))
-    expected = resample_scores(onehot, shape, axis, lambda scores: scores.argmax(0).short()).numpy()
+    expected = apply_matrices(onehot, resampling_matrices(SHAPE, shape, LABEL_ORDER, axis)).argmax(0).numpy()
     assert resampled.dtype == np.int16 and (resampled != expected).mean() < 1e-3  # ties may fall either way
     if axis is None:
         shares = np.stack([resize(one.numpy(), shape, order=1, mode="edge", anti_aliasing=False) for one in onehot])
@@ -69,15 +76,6 @@ def test_labels_with_gaps_in_their_values():
     doubled = resample_labels(labels, tuple(2 * size for size in SHAPE))
     assert set(np.unique(doubled)) == {0, 7, 300}
     assert np.array_equal(resample_labels(labels, SHAPE), labels)
-
-
-@pytest.mark.parametrize("slab_voxels", [1, 700, 10**9])
-@pytest.mark.parametrize("shape", [UP, (12, 20, 7)])
-def test_scores_in_slabs_equal_scores_at_once(slab_voxels, shape):
-    scores = torch.from_numpy(smooth(channels=4))
-    decided = resample_scores(scores, shape, None, lambda part: part.softmax(0), slab_voxels)
-    expected = np.stack([resize(one.numpy(), shape, order=1, mode="edge", anti_aliasing=False) for one in scores])
-    assert torch.allclose(decided, torch.from_numpy(expected).softmax(0), atol=1e-4)
 
 
 def test_resampled_shape_keeps_the_extent():

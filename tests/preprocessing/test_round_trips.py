@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from configs.plan import ChannelNormalisation, ConfigurationPlan
-from preprocessing.geometry import Geometry
-from preprocessing.images import read_image, read_labels, write_labels
-from preprocessing.pipeline import preprocess, restore_labels
+from preprocessing.formats.images import read_image, read_labels, write_labels
+from preprocessing.geometry.affine import Geometry
+from preprocessing.pipeline import preprocess
 from tests.preprocessing.datasets import affine
+from tests.preprocessing.way_back import restore_labels
 
 SPACINGS = st.tuples(*[st.floats(0.3, 6)] * 3)
 ANGLES = st.tuples(*[st.floats(-3.1, 3.1)] * 3)

@@ -6,9 +6,9 @@ import pytest
 
 from configs.errors import InputError
 from configs.plan import ChannelNormalisation, ConfigurationPlan, Plan
-from preprocessing.dataset import CaseFiles, open_dataset
-from preprocessing.geometry import Geometry
-from preprocessing.images import write_labels
+from preprocessing.dataset.raw import CaseFiles, open_dataset
+from preprocessing.formats.images import write_labels
+from preprocessing.geometry.affine import Geometry
 from preprocessing.run import preprocess_dataset, staleness_key
 from preprocessing.store import CaseStore
 from tests.preprocessing.datasets import image, labels, make_dataset, save

@@ -4,7 +4,7 @@ import pytest
 
 from configs.errors import InputError
 from configs.plan import ChannelNormalisation, ConfigurationPlan
-from preprocessing.geometry import Geometry
+from preprocessing.geometry.affine import Geometry
 from preprocessing.pipeline import Preprocessed, preprocess
 from preprocessing.store import CaseStore
 
@@ -56,7 +56,7 @@ def test_incomplete_cases_are_not_there(tmp_path, prepared):
     store.write("a", prepared, {}, key="k")
     (tmp_path / "a.b2nd").unlink()
     assert not store.is_current("a", "k")
-    with pytest.raises(InputError, match="does not hold it"):
+    with pytest.raises(InputError, match=r"not in .*Run se_plan_and_preprocess"):
         store.read("a")
     store.remove("a")
     assert list(tmp_path.iterdir()) == [] and store.identifiers() == []
@@ -101,7 +101,7 @@ def test_what_is_more_than_an_array_does_not_reach_the_library(tmp_path, prepare
     write(tmp_path / "a.b2nd")
     opened = []
     monkeypatch.setattr("preprocessing.store.blosc2.open", lambda *arguments, **settings: opened.append(arguments))
-    with pytest.raises(InputError, match=r"a\.b2nd: the stored array cannot be read \(it holds no array, or more than that"):
+    with pytest.raises(InputError, match=r"a\.b2nd: the stored array cannot be read \(the file does not hold exactly one array"):
         _ = store.read("a").image
     assert not opened
     _ = store.read("a").labels

@@ -1,7 +1,6 @@
 """Small networks to test."""
 
-from configs.network import NetworkConfig
-from configs.scales import ScaleGroup
+from configs.network import NetworkConfig, ScaleGroup
 
 FAMILIES = ["plain", "se", "mixed", "pyramid"]
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from se_unet import GroupConvolution, build_network
-from se_unet.head import ScaleHead
+from se_unet.layers.head import ScaleHead
 from tests.se_unet.networks import FAMILIES, config, smallest
 
 IMAGE = torch.randn(2, 1, 8, 8, 12, generator=torch.Generator().manual_seed(0))

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from benchmarks.cost.networks import activation_bytes_per_scale
 from se_unet import GroupConvolution, build_network
-from se_unet.cost import activation_bytes, activation_bytes_per_scale, multiply_adds
+from se_unet.cost import activation_bytes, multiply_adds
 from tests.se_unet.networks import FAMILIES, config
 
 

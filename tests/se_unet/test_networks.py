@@ -12,7 +12,7 @@ from configs.network import NetworkConfig
 from se_unet import build_network
 from se_unet.equivariance import equivariance_error
 from se_unet.families import ScaleFamily
-from se_unet.instance_norm import InstanceNorm
+from se_unet.layers.instance_norm import InstanceNorm
 from se_unet.weights import load_weights, save_weights
 from tests.se_unet.networks import FAMILIES, config
 
@@ -98,7 +98,7 @@ def test_shifting_by_the_total_stride_is_exact_in_the_interior(family: str) -> N
 
 @pytest.mark.parametrize("projection", ["mean", "max", "logsumexp", "learned"])
 def test_projections_agree_where_all_scales_say_the_same(projection: str) -> None:
-    from se_unet.head import project
+    from se_unet.layers.head import project
 
     scores = torch.randn(2, 3, 1, 4, 4, 4).expand(-1, -1, 5, -1, -1, -1)
     votes = torch.randn(2, 1, 5, 4, 4, 4)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from configs.network import NetworkConfig
 from se_unet import build_network
 from se_unet import nnunet as nnunet_names
-from se_unet.instance_norm import InstanceNorm
+from se_unet.layers.instance_norm import InstanceNorm
 
 architectures = pytest.importorskip(
     "dynamic_network_architectures.architectures.unet", reason="needs dynamic_network_architectures, a dependency of tests alone"

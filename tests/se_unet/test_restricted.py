@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from configs.errors import InputError
-from se_unet.restricted import load_restricted
+from se_unet.weights import load_restricted
 
 
 class Exploit:

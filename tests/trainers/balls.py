@@ -7,8 +7,8 @@ import numpy as np
 from configs.dataset import DatasetDescription
 from configs.network import NetworkConfig
 from configs.plan import ChannelNormalisation, ConfigurationPlan, NetworkPlan, Plan
-from preprocessing.geometry import Geometry
-from preprocessing.images import write_labels, write_scalar
+from preprocessing.formats.images import write_labels, write_scalar
+from preprocessing.geometry.affine import Geometry
 from preprocessing.locations import find_class_locations
 from preprocessing.pipeline import preprocess
 from preprocessing.store import CaseStore

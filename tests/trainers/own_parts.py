@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from configs.dataset import DatasetDescription
 from configs.network import NetworkConfig
+from trainers.augmentation.spatial import SpatialDraw
 from trainers.loop import Trainer
-from trainers.spatial import SpatialDraw
 
 
 class Network(nn.Module):
@@ -53,4 +53,4 @@ class OwnTrainer(Trainer):
 
     def run(self) -> None:
         super().run()
-        (self._parts.job.place.folder.path / "note.txt").write_text("mine")
+        (self._parts.job.fold.path / "note.txt").write_text("mine")

@@ -13,8 +13,8 @@ from se_unet import build_network
 from se_unet.weights import save_weights
 from tests.trainers.balls import tiny_plan
 from trainers import train
-from trainers.history import History
 from trainers.initial_weights import find_weights, initialise
+from trainers.monitoring.history import History
 
 
 def network(seed: int, **changes: object) -> nn.Module:

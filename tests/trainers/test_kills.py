@@ -14,11 +14,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from configs.folders import FoldFolder
 from configs.training import TrainingConfig
 from tests.trainers.balls import write_work
 from trainers import train
-from trainers.folders import FoldFolder
-from trainers.history import History
+from trainers.monitoring.history import History
 
 CONFIG = TrainingConfig(epochs=5, iterations=3, validation_iterations=1, workers=0, learning_rate=0.02, momentum=0.9)
 KILLS = 10
@@ -87,7 +87,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[FoldFolder, int]
 
 def assert_as_unbroken(work: Path, unbroken: FoldFolder) -> None:
     fold = FoldFolder(work / "Balls" / "models" / "3d_fullres_baseline" / "fold_0")
-    for ours, theirs in ((fold.final_weights, unbroken.final_weights), (fold.best_weights, unbroken.best_weights)):
+    for ours, theirs in ((fold.final_weights, unbroken.final_weights), (fold.weights("best"), unbroken.weights("best"))):
         found, expected = load_file(ours), load_file(theirs)
         assert found.keys() == expected.keys()
         assert all(torch.equal(found[name], expected[name]) for name in found)

@@ -13,7 +13,7 @@ from configs.plan import Plan
 from configs.training import TrainingConfig
 from inference import Predictor
 from trainers import train
-from trainers.history import History
+from trainers.monitoring.history import History
 
 OWN = "tests.trainers.own_parts"
 

@@ -48,7 +48,7 @@ def test_wrong_settings_are_all_listed(work: Path, monkeypatch: pytest.MonkeyPat
 
 def test_set_needs_a_value(work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert command(monkeypatch, "Balls", "--work", work, "--network", "baseline", "--set", "momentum") == 2
-    assert "it is no KEY=VALUE" in capsys.readouterr().err
+    assert "not in the form KEY=VALUE" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("fold", ["9", "all_of_them"])

@@ -16,13 +16,13 @@ from configs.errors import InputError
 from configs.files import read_json
 from configs.plan import Plan
 from configs.training import TrainingConfig
-from preprocessing.images import read_labels
+from preprocessing.formats.images import read_labels
 from trainers import loop, train
-from trainers.history import History
+from trainers.data.loading import BatchStream
 from trainers.interruption import TrainingInterruptedError
-from trainers.loading import BatchStream
-from trainers.loss import DeepSupervision
-from trainers.optimisation import learning_rate
+from trainers.monitoring.history import History
+from trainers.optimisation.loss import DeepSupervision
+from trainers.optimisation.optimiser import learning_rate
 
 
 @pytest.fixture(autouse=True)

@@ -115,7 +115,7 @@ def test_imported_model_is_exported_as_the_same_bundle(model, tmp_path):
 def test_folds_and_checkpoints_are_chosen(model, tmp_path):
     assert set(export_bundle(model, tmp_path / "one.zip", folds=[1]).weights()) == {("1", "final")}
     assert set(export_bundle(model, tmp_path / "all.zip", checkpoint="all").weights()) == {("0", "final"), ("1", "final")}
-    with pytest.raises(InputError, match="holds no weights_best"):
+    with pytest.raises(InputError, match="holds no best weights"):
         export_bundle(model, tmp_path / "best.zip", folds=[0], checkpoint="best")
     assert not (tmp_path / "best.zip").exists()
 
@@ -335,7 +335,7 @@ def test_two_networks(contents, tmp_path):
     networks = data["configurations"]["3d_fullres"]["networks"]
     networks["other"] = networks["baseline"]
     hostile = bundle(tmp_path / "hostile.zip", contents | {"plan.json": json.dumps(data).encode()})
-    refused(tmp_path, hostile, "plans 2 networks, and a model has one")
+    refused(tmp_path, hostile, "plans 2 networks in 1 configurations, but a model has one network")
 
 
 def test_weights_of_another_network_are_named_before_the_folder_appears(contents, tmp_path):

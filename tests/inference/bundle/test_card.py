@@ -4,12 +4,13 @@ from pathlib import Path
 import pytest
 
 from configs.dataset import DatasetDescription
+from configs.plan import ModelPlan
 from configs.training import TrainingConfig
 from inference.bundle.card import as_text, model_card
-from inference.bundle.equivariance import EquivarianceReport, measure_equivariance
 from inference.bundle.export import export_bundle
+from inference.evaluation.equivariance import EquivarianceReport, measure_equivariance
+from inference.evaluation.scores import LabelScores, summarise
 from inference.model import load_model
-from inference.scores import LabelScores, summarise
 from tests.inference.models import plan, write_model
 
 NOWHERE = Path("nowhere")  # a model folder with nothing but its plan
@@ -33,7 +34,7 @@ def test_card_pools_the_folds_case_by_case(tmp_path):
     with_metrics(folder, "1", {"secret_c": 0.9})
     with_metrics(folder, "all", {"secret_a": 1.0})
     TrainingConfig(epochs=7, iterations=11).write(folder / "training.json")
-    card = model_card(folder, plan(), ["0", "1", "all"], "CC-BY-4.0")
+    card = model_card(folder, ModelPlan(plan()), ["0", "1", "all"], "CC-BY-4.0")
     assert "| grey | 0.7000 | 3 |" in card and "| bright | undefined | 0 |" in card and "| mean | 0.7000 | |" in card
     assert "| 0 | 2 | 0.6000 |" in card and "| 1 | 1 | 0.9000 |" in card and "Fold all was trained on every case" in card
     assert "7 epochs of 11 steps with batches of 2" in card and "shared under: CC-BY-4.0" in card
@@ -41,7 +42,7 @@ def test_card_pools_the_folds_case_by_case(tmp_path):
 
 
 def test_what_is_not_known_is_said():
-    card = model_card(NOWHERE, plan(), ["0"], None)
+    card = model_card(NOWHERE, ModelPlan(plan()), ["0"], None)
     assert "No validation scores are known." in card and "Not measured." in card and "Not stated." in card
     assert "Trained for" not in card
 
@@ -49,10 +50,10 @@ def test_what_is_not_known_is_said():
 def test_text_stays_text():
     hostile = '<img src=x onerror="alert(1)"> [a](javascript:b) `c`\n# d | e ![f](g) $h$'
     labels = {"background": 0, hostile: 1}
-    made = plan(DatasetDescription(name="toy", channels=(hostile,), labels=labels))
+    made = ModelPlan(plan(DatasetDescription(name="toy", channels=(hostile,), labels=labels)))
     card = model_card(NOWHERE, made, ["0"], hostile)
     plain = model_card(
-        NOWHERE, plan(DatasetDescription(name="toy", channels=("MR",), labels={"background": 0, "x": 1})), ["0"], "x"
+        NOWHERE, ModelPlan(plan(DatasetDescription(name="toy", channels=("MR",), labels={"background": 0, "x": 1}))), ["0"], "x"
     )
     assert "<img" not in card and not re.search(r"(?<!\\)[\]`$]", card)
     assert card.count("\n") == plain.count("\n")
@@ -81,7 +82,7 @@ def test_equivariance_is_measured_and_shown(tmp_path):
     assert report.fold == "0" and len(report.factors) == len(report.errors) == 2
     assert report.factors[0] == pytest.approx(2 ** (-1 / 3)) and all(0 < error < 4 for error in report.errors)
     report.write(folder / "equivariance.json")
-    assert f"| 1.26 | {report.errors[1]:.3g} |" in model_card(folder, plan(), ["0"], None)
+    assert f"| 1.26 | {report.errors[1]:.3g} |" in model_card(folder, ModelPlan(plan()), ["0"], None)
     manifest = export_bundle(folder, tmp_path / "toy.zip")
     assert "equivariance.json" in manifest.files
     assert EquivarianceReport.read(folder / "equivariance.json") == report

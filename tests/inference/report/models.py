@@ -9,11 +9,11 @@ from configs.dataset import DatasetDescription
 from configs.files import write_json
 from configs.plan import Plan
 from configs.training import TrainingConfig
-from inference.robustness import RobustnessPoint, RobustnessResult
-from inference.scores import score_case, summarise
-from preprocessing.dataset import open_dataset
-from preprocessing.geometry import Geometry
-from preprocessing.images import write_labels, write_scalar
+from inference.evaluation.robustness import RobustnessPoint, RobustnessResult
+from inference.evaluation.scores import score_case, summarise
+from preprocessing.dataset.raw import open_dataset
+from preprocessing.formats.images import write_labels, write_scalar
+from preprocessing.geometry.affine import Geometry
 from preprocessing.run import preprocess_dataset
 from tests.inference.models import LABELS, plan, write_model
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from inference.report.bootstrap import bootstrap_interval, mean_of_means
+from inference.report.scoring import bootstrap_interval, mean_of_means
 
 NAN = float("nan")
 

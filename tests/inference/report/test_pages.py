@@ -13,14 +13,15 @@ import pytest
 
 from configs.dataset import DatasetDescription
 from configs.errors import InputError
+from configs.folders import ALL
+from inference.evaluation.equivariance import FACTORS, EquivarianceCurve
 from inference.report.cli import main
-from inference.report.equivariance import FACTORS, EquivarianceCurve
 from inference.report.overview import Entry, behind, overview_page
 from inference.report.page import model_page
 from inference.report.run import ReportOptions, find_models, write_report
 from inference.report.scoring import notable, overall, ranked
 from inference.report.sections import Measured
-from inference.report.trained import ALL, read_trained
+from inference.report.trained import read_trained
 from tests.inference.report.models import write_trained
 from tests.planners.report.test_page import Page
 
@@ -56,7 +57,7 @@ def test_everything_is_on_the_page(folder) -> None:
         "sizes confidence",
     ):
         assert needed in text, needed
-    assert "seed" in text and "Stages, from the finest" in text
+    assert "seed" in text and "Stages, finest first" in text
     assert page_of(folder) == model_page(read_trained(folder), Measured(CURVE))  # the same folder, the same page
 
 
@@ -96,7 +97,7 @@ def test_what_is_missing_is_told(folder, tmp_path) -> None:
     for fold in ("fold_0", "fold_1"):
         (bare / fold / "validation/metrics.json").unlink()
     text = Page(model_page(read_trained(bare), Measured())).text
-    for needed in ("no scores of validation cases", "no validated case", "se_evaluate -m MODEL --scales", "no log of a training"):
+    for needed in ("no scores of validation cases", "no validated case", "se_evaluate -m MODEL --scales", "no training log"):
         assert needed in text
     assert "It was not asked for." in text
 
@@ -113,7 +114,9 @@ def test_files_that_cannot_be_read_are_told_and_left_out(tmp_path, caplog) -> No
     assert caplog.text.count("left out of the report: ") == 3
     assert "left out of the report, pictures of case `c3`" in caplog.text
     text = Page(model_page(model, Measured())).text
-    assert text.count("A file was left out") == 3 and "It cannot be shown" in text and "labelsTr/c3.nii.gz has gone" in text
+    assert (
+        text.count("A file was left out") == 3 and "This case cannot be shown" in text and "labelsTr/c3.nii.gz has gone" in text
+    )
 
 
 @pytest.mark.parametrize("name", ["training.json", "fold_0/log.csv", "fold_1/validation/c3.nii.gz"])
@@ -169,7 +172,7 @@ def test_models_that_cannot_be_read_are_named_and_do_not_stop_the_others(tmp_pat
     assert "1 fault in the input" in said.err and f"{damaged / 'plan.json'}: the file is no valid JSON" in said.err
     assert (good / "report.html").is_file() and not (damaged / "report.html").exists() and not said.out
     page = Page((work / "models.html").read_text())
-    assert "A model was left out." in page.text and "3d_fullres_<b>/plan.json: the file is no valid JSON" in page.text
+    assert "A model was omitted." in page.text and "3d_fullres_<b>/plan.json: the file is no valid JSON" in page.text
     assert "1 model of 1 dataset" in page.text and "b" not in page.tags
     (work / "models.html").unlink()
     (good / "plan.json").write_text("{")

@@ -10,8 +10,8 @@ from PIL import Image
 
 from configs.errors import InputError
 from inference.report.case_slices import SegmentedCase, _path, cut_slices, load_segmented, spread
-from preprocessing.geometry import Geometry
-from preprocessing.images import write_labels
+from preprocessing.formats.images import write_labels
+from preprocessing.geometry.affine import Geometry
 from tests.inference.models import LABELS
 from tests.inference.report.models import SHAPE, SPACING, write_trained
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from configs.files import read_json
-from inference.cli import predict_main
-from inference.postprocessing import Postprocessing, Rule, postprocess
-from inference.selection.record import Selection
-from preprocessing.images import read_labels
+from inference.prediction.cli import main as predict_main
+from inference.prediction.postprocessing import Postprocessing, Rule, postprocess
+from inference.prediction.selection import Selection
+from preprocessing.formats.images import read_labels
 from tests.inference.models import LABELS, write_model
 from tests.preprocessing.datasets import image, save
 

@@ -3,8 +3,8 @@ import pytest
 
 from configs.dataset import DatasetDescription
 from configs.errors import InputError
-from inference.postprocessing import Postprocessing, Rule, postprocess
-from inference.scores import score_case
+from inference.evaluation.scores import score_case
+from inference.prediction.postprocessing import Postprocessing, Rule, postprocess
 from inference.selection.cleaning import best_rule, choose_rules, count_pieces
 
 LABELS = DatasetDescription(name="toy", channels=("MR",), labels={"background": 0, "grey": 3, "bright": 7, "ignore": 9})

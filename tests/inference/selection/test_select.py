@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 
 from configs.errors import InputError
-from inference.postprocessing import Postprocessing, Rule
+from inference.prediction.postprocessing import Postprocessing, Rule
+from inference.prediction.selection import Selection
 from inference.predictor import Predictor
 from inference.selection import predicted
 from inference.selection.cli import main
-from inference.selection.record import Selection
 from inference.selection.run import SelectionOptions, select
-from preprocessing.images import read_image, read_labels
+from preprocessing.formats.images import read_image, read_labels
 from tests.inference.selection.work import CASES, FOLDS, add_model, make_work, reference, right, with_specks, without_slices
 
 
@@ -144,7 +144,7 @@ def test_best_checkpoints_are_compared_where_they_are(work, caplog):
     add_model(work, "b", without_slices(4))
     selection = select(work, options=SelectionOptions(checkpoints=True, device="cpu"))[1]
     assert sorted(names(selection)) == ["a", "a (best)", "b"]
-    assert "b_best is not compared" in caplog.text and "weights_best" in caplog.text
+    assert "b_best is not compared" in caplog.text and "no best weights" in caplog.text
 
 
 def test_a_single_model_is_preferred_to_an_average_that_is_no_better(work, monkeypatch):

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import torch
 
-from inference.scores import score_case, summarise
-from preprocessing.dataset import open_dataset
-from preprocessing.images import read_image, read_labels, write_labels
+from inference.evaluation.scores import score_case, summarise
+from preprocessing.dataset.raw import open_dataset
+from preprocessing.formats.images import read_image, read_labels, write_labels
 from preprocessing.run import preprocess_dataset
 from se_unet.builder import build_network
 from se_unet.weights import save_weights

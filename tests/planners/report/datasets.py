@@ -12,10 +12,10 @@ from configs.fingerprint import (
     LabelSizes,
 )
 from configs.plan import Plan
+from planners.fingerprint.sizes import size_spreads
 from planners.options import PlanningOptions
 from planners.plan import make_plan
 from planners.report.median_case import Slices
-from planners.sizes import size_spreads
 
 LABELS = {"background": 0, "liver": 1, "tumour": 2}
 

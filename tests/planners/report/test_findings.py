@@ -1,24 +1,27 @@
+from pathlib import Path
+
 import pytest
 
 from configs.errors import Fault, InputError
 from planners.report.findings import find_all, named
-from planners.report.folds import Fold, default_folds, find_folds
+from preprocessing.dataset.splits import Split, find_splits, make_splits
 from tests.planners.report.datasets import case, describe, fingerprint_of, plan_of, sizes, sound
-from trainers.splits import make_splits
+
+
+def usual_folds(cases):
+    return find_splits(Path("absent.json"), list(cases))
 
 
 def titles(cases, description=None, folds=None, plan=None, **changes):
     fingerprint = fingerprint_of(cases, **changes)
     plan = plan or plan_of(fingerprint, description)
-    return [finding.title for finding in find_all(fingerprint, plan, default_folds(list(cases)) if folds is None else folds)]
+    return [finding.title for finding in find_all(fingerprint, plan, usual_folds(cases) if folds is None else folds)]
 
 
 def texts(cases, description=None, folds=None, plan=None, **changes):
     fingerprint = fingerprint_of(cases, **changes)
     plan = plan or plan_of(fingerprint, description)
-    return " ".join(
-        finding.text for finding in find_all(fingerprint, plan, default_folds(list(cases)) if folds is None else folds)
-    )
+    return " ".join(finding.text for finding in find_all(fingerprint, plan, usual_folds(cases) if folds is None else folds))
 
 
 def test_nothing_to_find_in_sound_data():
@@ -35,9 +38,9 @@ def test_label_that_never_occurs():
 def test_label_absent_from_a_fold(part):
     cases = sound(4)
     rare = cases | {name: case({"liver": sizes(1000), "tumour": sizes()}) for name in ("case_2", "case_3")}
-    with_it, without = frozenset({"case_0", "case_1"}), frozenset({"case_2", "case_3"})
-    fold = Fold(without, with_it) if part == "training" else Fold(with_it, without)
-    folds = [Fold(frozenset({"case_0", "case_2"}), frozenset({"case_1", "case_3"})), fold]
+    with_it, without = ("case_0", "case_1"), ("case_2", "case_3")
+    fold = Split(without, with_it) if part == "training" else Split(with_it, without)
+    folds = [Split(("case_0", "case_2"), ("case_1", "case_3")), fold]
     assert titles(rare, folds=folds) == [f"1 label absent from {part} in 1 fold"]
     assert f"No {part} case of fold 1 holds tumour" in texts(rare, folds=folds)
     assert titles(cases, folds=folds) == []
@@ -64,10 +67,10 @@ def sided():
 
 def test_left_and_right_with_mirroring():
     description, fingerprint, plan = sided()
-    folds = default_folds(list(fingerprint.cases))
+    folds = usual_folds(fingerprint.cases)
     assert find_all(fingerprint, plan, folds) == []
     mirrored = plan.network("3d_fullres", "baseline").model_copy(update={"mirror_axes": (0, 2)})
-    (finding,) = find_all(fingerprint, plan.only("3d_fullres", "baseline", mirrored), folds)
+    (finding,) = find_all(fingerprint, plan.only("3d_fullres", "baseline", mirrored).whole, folds)
     assert finding.title == "Left and right labels with mirroring on"
     assert "kidney_left / kidney_right differ" in finding.text and "baseline in 3d_fullres mirrors" in finding.text
     del description
@@ -75,18 +78,19 @@ def test_left_and_right_with_mirroring():
 
 def test_as_stored_any_mirroring_may_swap_the_sides():
     _, fingerprint, plan = sided()
-    folds = default_folds(list(fingerprint.cases))
+    folds = usual_folds(fingerprint.cases)
     assert find_all(fingerprint, plan.model_copy(update={"orientation": "as-stored"}), folds)
 
 
 def test_warnings_of_validation_are_gathered_by_kind():
     empty = [
-        Fault(f"case `case_{index}`", "the label file holds background only", "Check that this is meant") for index in (1, 4)
+        Fault(f"case `case_{index}`", "the label file contains only background", "Check that this is intended")
+        for index in (1, 4)
     ]
     lost = [Fault(f"case `case_{index}`", f"{index} of 90 labelled voxels lie outside", "Check them") for index in range(5)]
     constant = [Fault("case `case_2`", "channel 0 (MR) is 7 everywhere", "Check the image")]
     text = texts(sound(), warnings=(*empty, *lost, *constant))
-    assert "case `case_1` and case `case_4`: the label file holds background only. Check that this is meant." in text
+    assert "case `case_1` and case `case_4`: the label file contains only background. Check that this is intended." in text
     assert "case `case_0`: 0 of 90 labelled voxels lie outside; " in text and "; and 2 more like these. Check them." in text
     assert "case `case_2`: channel 0 (MR) is 7 everywhere. Check the image." in text
 
@@ -103,19 +107,13 @@ def test_names_in_a_sentence():
     assert named(list("abcdefgh")) == "a, b, c, d, e, f and 2 more"
 
 
-@pytest.mark.parametrize("number", [2, 3, 5, 7, 23, 140])
-def test_folds_are_those_of_training(number):
-    cases = [f"case_{index:03d}" for index in range(number)]
-    expected = [Fold(frozenset(split.training), frozenset(split.validation)) for split in make_splits(cases)]
-    assert default_folds(cases[::-1]) == expected
-
-
 def test_folds_of_the_file_count_where_it_is_there(tmp_path):
     path = tmp_path / "splits.json"
+    assert find_splits(path, ["a"]) == []
+    assert find_splits(path, ["c", "a", "b"]) == make_splits(["a", "b", "c"])
     path.write_text('[{"train": ["a"], "val": ["b"]}]')
-    assert find_folds(path, ["a", "b", "c"]) == [Fold(frozenset("a"), frozenset("b"))]
-    assert find_folds(tmp_path / "none.json", ["a"]) == []
+    assert find_splits(path, ["a", "b", "c"]) == [Split(("a",), ("b",))]
     for broken in ("[3]", '[{"train": []}]', "3", '{"train": 1}'):
         path.write_text(broken)
-        with pytest.raises(InputError, match="it is no list of"):
-            find_folds(path, ["a"])
+        with pytest.raises(InputError, match="not a list of"):
+            find_splits(path, ["a"])

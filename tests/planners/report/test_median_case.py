@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from planners.fingerprint import make_fingerprint
+from planners.fingerprint.measure import make_fingerprint
 from planners.plan import make_plan
 from planners.report.median_case import load_slices, patch_start, typical_case
-from preprocessing.dataset import open_dataset
+from preprocessing.dataset.raw import open_dataset
 from tests.planners.report.datasets import case, sizes
 from tests.preprocessing.datasets import SHAPE, affine, image, labels, make_dataset, save
 

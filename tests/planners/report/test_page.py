@@ -1,15 +1,16 @@
 import re
 from functools import cache
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from planners.fingerprint import make_fingerprint
+from planners.fingerprint.measure import make_fingerprint
 from planners.plan import make_plan
-from planners.report.folds import default_folds
 from planners.report.page import report_page, write_report
-from preprocessing.dataset import open_dataset
+from preprocessing.dataset.raw import open_dataset
+from preprocessing.dataset.splits import find_splits
 from tests.planners.report.datasets import case, describe, fingerprint_of, plan_of, sizes, slices_of, sound
 from tests.preprocessing.datasets import make_dataset
 
@@ -41,7 +42,7 @@ def page_of(cases=None, description=None, slices=None, **changes):
     description = description or describe()
     plan = plan_of(fingerprint, description)
     classes = len(description.values) - 1
-    return report_page(fingerprint, plan, default_folds(list(cases)), slices or slices_of(classes=classes))
+    return report_page(fingerprint, plan, find_splits(Path("absent.json"), list(cases)), slices or slices_of(classes=classes))
 
 
 @cache

@@ -1,0 +1,1 @@
+"""Programs that measure time, memory and size of layers, networks and commands."""

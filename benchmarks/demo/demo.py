@@ -1,0 +1,116 @@
+"""The whole road on phantoms: generate, plan, train, segment unseen cases, measure, draw. Run by `make demo`.
+
+Everything is written to `demo_output`, which starts anew each time. All steps are calls of the public Python interface.
+"""
+
+import argparse
+import logging
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.demo.phantoms import LABELS, write_phantoms
+from configs.cli import Bar
+from configs.files import write_json
+from configs.training import load_training_config
+from inference import EvaluationResult, PredictionOptions, Predictor, evaluate, predict_cases
+from inference.evaluation.tables import score_table
+from inference.prediction.predict_files import plan_outputs
+from inference.prediction.preview import montage
+from planners import plan_and_preprocess
+from planners.options import PlanningOptions
+from preprocessing.dataset.raw import find_cases, open_dataset
+from preprocessing.formats.images import read_image, read_labels
+from preprocessing.geometry.orientation import find_orientation
+from trainers import train
+
+OUTPUT = Path("demo_output")
+DATASET = OUTPUT / "Phantoms"
+WORK = OUTPUT / "se_work"
+PREDICTIONS = OUTPUT / "predictions"
+PLANNING = PlanningOptions(
+    networks=("se",), configurations=("3d_fullres",), spacing=(1.5, 1.5, 1.5)
+)  # coarser than the images: many steps in little time
+SETTINGS = {"epochs": 12, "iterations": 40, "validation_iterations": 2}  # over those of the preset `quick`
+SEED = 1  # phantoms were made learnable, and settings chosen, on those of seed 0
+HELD_OUT = 2  # training cases that validate; a fifth, as usual, would take long without a GPU
+PREDICTION = PredictionOptions(scales=(1.0,))  # the phantoms' sizes are those of training
+
+
+def main() -> int:
+    """Run all steps and print the scores, and where the pictures are. Returns the exit code."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    start = time.monotonic()
+    shutil.rmtree(OUTPUT, ignore_errors=True)
+    with step("Make 24 phantoms for training and 8 unseen ones"):
+        write_phantoms(DATASET, seed=SEED)
+    with step("Plan and preprocess"):
+        plan_and_preprocess(DATASET, WORK, PLANNING, progress=Bar())
+        split()
+    with step("Train the scale-equivariant network on fold 0"):
+        fold = train(DATASET, WORK, network="se", fold=0, config=load_training_config("quick", SETTINGS), progress=Bar())
+    with step("Segment the unseen phantoms"):
+        segment(fold.parent)
+    with step("Compare with the truth and draw"):
+        result = evaluate(PREDICTIONS, DATASET / "labelsTs")
+        result.write(PREDICTIONS / "metrics.json")
+        draw(result)
+    Console().print(score_table(result))
+    print(f"Mean foreground Dice on unseen phantoms: {result.mean_foreground_dice:.3f}")
+    print(f"Pictures: {OUTPUT / 'best.png'}, {OUTPUT / 'worst.png'} (truth above, prediction below)")
+    print(f"Training curves: {fold / 'progress.png'}")
+    print(f"All done in {time.monotonic() - start:.0f} s.")
+    return 0
+
+
+@contextmanager
+def step(title: str) -> Iterator[None]:
+    """Print what is being done, and how long it took."""
+    print(f"{title} ...", flush=True)
+    start = time.monotonic()
+    yield
+    print(f"    {time.monotonic() - start:.0f} s", flush=True)
+
+
+def split() -> None:
+    """Write the file of folds that the training would make by itself."""
+    cases = sorted(open_dataset(DATASET).cases)
+    write_json(WORK / DATASET.name / "splits.json", [{"train": cases[:-HELD_OUT], "val": cases[-HELD_OUT:]}])
+
+
+def segment(model: Path) -> None:
+    """Segment `imagesTs` with a trained model."""
+    predictor = Predictor.load(model, options=PREDICTION)
+    cases = find_cases(DATASET / "imagesTs", predictor.description)
+    failures = predict_cases(predictor, cases, plan_outputs(cases, PREDICTIONS), progress=Bar())
+    for error in failures.values():
+        raise error
+
+
+def draw(result: EvaluationResult) -> None:
+    """Draw the best and the worst case: outlines of truth and prediction."""
+    ranked = sorted(result.cases, key=lambda case: sum(scores.dice or 0 for scores in result.cases[case].values()))
+    for name, case in (("worst", ranked[0]), ("best", ranked[-1])):
+        image, geometry = read_image([DATASET / "imagesTs" / f"{case}_0000.nii.gz"])
+        turn = find_orientation(geometry, "canonical")
+        truth, predicted = (
+            turn.apply(read_labels(folder / f"{case}.nii.gz")[0]) for folder in (DATASET / "labelsTs", PREDICTIONS)
+        )
+        montage(
+            turn.apply(image[0]),
+            [truth, predicted],
+            OUTPUT / f"{name}.png",
+            [f"{case}, truth", "prediction"],
+            spacing=turn.apply_geometry(geometry).spacing,
+            names={value: label for label, value in LABELS.items()},
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Programs that compare trained networks."""

@@ -1,0 +1,1 @@
+"""Programs that compare planning, training and prediction with nnU-Net."""

@@ -1,0 +1,157 @@
+"""nnU-Net beside this project: its plan, a checkpoint of its weights, its predictions, and the same model as a folder of ours.
+
+nnU-Net lives in an environment of its own (`pip install torch nnunetv2==2.8.1`); its Python is given by path and runs as a process.
+"""
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from configs.dataset import DatasetDescription
+from configs.fingerprint import IntensityStatistics
+from configs.plan import ChannelNormalisation, ConfigurationPlan, NetworkPlan, Plan
+from preprocessing.dataset.description import read_description
+from se_unet.builder import build_network
+from se_unet.nnunet import NNUNetCheckpoint, read_nnunet_checkpoint
+from se_unet.weights import save_weights
+
+TRAINER = "nnUNetTrainer__nnUNetPlans__3d_fullres"
+SCHEMES = {"CTNormalization": "ct", "NoNormalization": "none", "RescaleTo01Normalization": "rescale"}
+
+# Run by nnU-Net's Python: plan a dataset, initialise its network from a seed, and save that as a finished training.
+MAKE_MODEL = """
+import json, sys, torch
+from pathlib import Path
+from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments
+from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+name, patch, seed = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])
+number = int(name[7:10])
+extract_fingerprints([number], num_processes=1, check_dataset_integrity=False, verbose=False)
+plan_experiments([number])
+plans = json.loads((Path(nnUNet_preprocessed) / name / "nnUNetPlans.json").read_text())
+dataset = json.loads((Path(nnUNet_preprocessed) / name / "dataset.json").read_text())
+if patch:
+    plans["configurations"]["3d_fullres"]["patch_size"] = patch
+torch.manual_seed(seed)
+plans["continue_training"] = False
+prepared = Path(nnUNet_preprocessed) / name / plans["configurations"]["3d_fullres"]["data_identifier"]
+prepared.mkdir(exist_ok=True)  # the trainer looks there for the kind of files, which it does not need here
+(prepared / "none.b2nd").touch()
+trainer = nnUNetTrainer(plans, "3d_fullres", 0, dataset, device=torch.device("cpu"))
+trainer.initialize()
+trainer.inference_allowed_mirroring_axes = (0, 1, 2)  # as its data loaders would set it
+folder = Path(nnUNet_results) / name / "nnUNetTrainer__nnUNetPlans__3d_fullres"
+(folder / "fold_0").mkdir(parents=True, exist_ok=True)
+for file, content in (("plans.json", plans), ("dataset.json", dataset)):
+    (folder / file).write_text(json.dumps(content))
+trainer.save_checkpoint(str(folder / "fold_0" / "checkpoint_final.pth"))
+"""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """nnU-Net with a folder to work in.
+
+    Attributes:
+        python: of its environment.
+        work: its three folders are made there.
+        threads: of each of its processes.
+    """
+
+    python: Path
+    work: Path
+    threads: int
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of its processes."""
+        folders = {f"nnUNet_{name}": str(self.work / name) for name in ("raw", "preprocessed", "results")}
+        more = {"nnUNet_compile": "f", "nnUNet_n_proc_DA": "1", "nnUNet_def_n_proc": str(self.threads)}
+        return os.environ | folders | more | threads_environment(self.threads)
+
+    def make_model(self, dataset: Path, patch: tuple[int, int, int] | None = None, seed: int = 0) -> Path:
+        """Plan a raw dataset and save its network's initial weights as a trained model. Returns the model's folder."""
+        (self.work / "raw").mkdir(parents=True, exist_ok=True)
+        linked = self.work / "raw" / dataset.name
+        if not linked.exists():
+            linked.symlink_to(dataset.resolve(), target_is_directory=True)
+        for name in ("preprocessed", "results"):
+            (self.work / name).mkdir(exist_ok=True)
+        arguments = [dataset.name, json.dumps(patch), str(seed)]
+        run_quietly([str(self.python), "-c", MAKE_MODEL, *arguments], self.environment)
+        return self.work / "results" / dataset.name / TRAINER
+
+    def predict_command(self, model: Path, images: Path, output: Path, mirror: bool, probabilities: bool = False) -> list[str]:
+        """Words of its command."""
+        program = self.python.with_name("nnUNetv2_predict_from_modelfolder")
+        words = [str(program), "-i", str(images), "-o", str(output), "-m", str(model), "-f", "0", "-device", "cpu"]
+        words += ["-npp", "1", "-nps", "1", "--disable_progress_bar"]
+        return words + ["--disable_tta"] * (not mirror) + ["--save_probabilities"] * probabilities
+
+
+def threads_environment(threads: int) -> dict[str, str]:
+    """Limits every library to so many threads."""
+    return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+
+
+def run_quietly(command: list[str], environment: dict[str, str]) -> None:
+    """Run to the end.
+
+    Raises:
+        RuntimeError: it failed; with the end of what it printed.
+    """
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command[:2])} ended with {done.returncode}:\n{done.stdout[-3000:]}")
+
+
+def our_model(theirs: Path, folder: Path) -> Path:
+    """The same model as a folder of ours: plan, and the weights under our names.
+
+    Raises:
+        ValueError: it turns axes, which `as-stored` does not.
+    """
+    checkpoint = read_nnunet_checkpoint(theirs / "fold_0" / "checkpoint_final.pth")
+    if list(checkpoint.plans["transpose_forward"]) != [0, 1, 2]:
+        raise ValueError(f"nnU-Net turns the axes of {theirs}: choose a dataset that it leaves as it is")
+    network = build_network(checkpoint.network)
+    network.load_state_dict(checkpoint.our_weights())
+    (folder / "fold_0").mkdir(parents=True, exist_ok=True)
+    save_weights(network, folder / "fold_0" / "weights_final.safetensors")
+    _plan(checkpoint, theirs).write(folder / "plan.json")
+    return folder
+
+
+def _plan(checkpoint: NNUNetCheckpoint, folder: Path) -> Plan:
+    settings = checkpoint.settings
+    description: DatasetDescription = read_description(folder, {"file_ending": ".nii.gz", **checkpoint.dataset})
+    schemes = zip(settings["normalization_schemes"], settings["use_mask_for_norm"], description.channels, strict=True)
+    properties = checkpoint.plans["foreground_intensity_properties_per_channel"]
+    normalisation = tuple(
+        _normalisation(channel, scheme, masked, properties[str(index)]) for index, (scheme, masked, channel) in enumerate(schemes)
+    )
+    z, y, x = settings["patch_size"]
+    planned = NetworkPlan(
+        network=checkpoint.network, patch_size=(z, y, x), batch_size=2, mirror_axes=checkpoint.mirror_axes or ()
+    )
+    dz, dy, dx = settings["spacing"]
+    mz, my, mx = (round(size) for size in settings["median_image_size_in_voxels"])
+    configuration = ConfigurationPlan(
+        spacing=(dz, dy, dx), median_shape=(mz, my, mx), normalisation=normalisation, networks={"baseline": planned}
+    )
+    return Plan(dataset=description, orientation="as-stored", configurations={"3d_fullres": configuration})
+
+
+def _normalisation(channel: str, scheme: str, masked: bool, properties: dict[str, Any]) -> ChannelNormalisation:
+    ours = SCHEMES.get(scheme, "zscore_in_mask" if masked else "zscore")
+    statistics = {
+        name: properties[name] for name in ("mean", "std", "min", "max", "median", "percentile_00_5", "percentile_99_5")
+    }
+    known = {name: value for name, value in statistics.items() if name in IntensityStatistics.model_fields}
+    return ChannelNormalisation.model_validate(
+        {"channel": channel, "scheme": ours, "statistics": known if ours == "ct" else None}
+    )

@@ -1,0 +1,171 @@
+"""Write the tables of docs/ and README from the measurements in docs/measurements, so that no figure is typed by hand.
+
+python -m benchmarks.pages.docs_tables            # fill in what stands between `<!-- table: NAME -->` and `<!-- end of table -->`
+python -m benchmarks.pages.docs_tables --check    # only say which pages are out of date; exit code 1 where there is one
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from textwrap import indent
+from typing import Any
+
+import numpy as np
+
+from benchmarks.common.tables import text_table
+from benchmarks.cost import cost
+from benchmarks.evidence import equivariance, few_cases, scale_robustness
+from benchmarks.evidence.learning_results import columns_of, read_results, rows_of
+from configs.files import read_json, write_text
+
+ROOT = Path(__file__).parents[2]
+MEASURED = ROOT / "docs" / "measurements"
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+PLACE = re.compile(r"(?P<head><!-- table: (?P<name>\w+) -->\n).*?(?P<tail><!-- end of table -->)", re.DOTALL)
+
+
+def main() -> int:
+    """Fill in or check all pages. Returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    arguments = parser.parse_args()
+    stale = {
+        page: text for page in PAGES if (text := filled(page.read_text(encoding="utf-8"))) != page.read_text(encoding="utf-8")
+    }
+    for page, text in stale.items():
+        print(f"{page.relative_to(ROOT)} {'is out of date' if arguments.check else 'was filled in'}")
+        if not arguments.check:
+            write_text(page, text)
+    return int(arguments.check and bool(stale))
+
+
+def filled(page: str) -> str:
+    """A page with its tables as measured.
+
+    Raises:
+        KeyError: a table that nothing makes.
+    """
+    return PLACE.sub(lambda place: f"{place['head']}{TABLES[place['name']]()}\n{place['tail']}", page)
+
+
+def markdown(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
+    """Rows as a table of Markdown; columns as in `text_table`."""
+    lines = [list(columns), ["---"] * len(columns)]
+    lines += [["" if row.get(name) is None else form.format(row[name]) for name, form in columns.items()] for row in rows]
+    return "\n".join(
+        "| " + " | ".join(cell.replace("_", " ") if cell in columns else cell for cell in line) + " |" for line in lines
+    )
+
+
+def learning() -> str:
+    """All finished runs of `benchmarks.evidence.learning`."""
+    results = read_results(MEASURED / "learning")
+    return indent(text_table(rows_of(results), columns_of(results)), "    ")
+
+
+def training_parity() -> str:
+    """Dice after the same training here and in nnU-Net."""
+    columns = {
+        "network": "{}",
+        "seeds": "{:d}",
+        "mean_dice": "{:.3f}",
+        "lowest": "{:.3f}",
+        "highest": "{:.3f}",
+        "difference": "{:+.3f}",
+    }
+    return markdown(read_json(MEASURED / "training_parity.json")["rows"], columns)
+
+
+def training_speed() -> str:
+    """Seconds of a training step here and in nnU-Net."""
+    columns = {
+        "network": "{}",
+        "seconds_per_step": "{:.2f}",
+        "data_wait_share": "{:.1%}",
+        "ratio": "{:.2f}",
+        "ratio_to_baseline": "{:.2f}",
+    }
+    return markdown(read_json(MEASURED / "training_speed.json")["rows"], columns)
+
+
+def at_sizes(name: str) -> str:
+    """Both networks after one training: validation, and validation cases at other sizes, by way of scale ensembling."""
+    rows = []
+    for network, found in read_json(MEASURED / f"{name}.json").items():
+        facts = {"network": network, "parameters": found["parameters"], "dice": found["mean_foreground_dice"]}
+        for way in dict.fromkeys(str(point["ensemble"]) for point in found["sizes"]):
+            points = [point for point in found["sizes"] if str(point["ensemble"]) == way]
+            ensemble = points[0]["ensemble"]
+            words = ensemble if isinstance(ensemble, str) else "none" if len(ensemble) == 1 else "mean"
+            rows.append(
+                {**facts, "scale_ensembling": words} | {f"{one['scale']:g}": one["mean_foreground_dice"] for one in points}
+            )
+            facts = {}
+    sizes = [column for column in rows[0] if column[0].isdigit()]
+    columns = {"network": "{}", "parameters": "{:,}", "dice": "{:.3f}", "scale_ensembling": "{}"} | dict.fromkeys(sizes, "{:.3f}")
+    return markdown(rows, columns)
+
+
+def few() -> str:
+    """Dice over the number of training cases."""
+    results = [read_json(path) for path in sorted((MEASURED / "few_cases").glob("*.json"))]
+    return markdown(few_cases.rows_of(results), few_cases.COLUMNS)
+
+
+def sizes(folder: str) -> str:
+    """Dice over the size of the anatomy."""
+    results = [read_json(path) for path in sorted((MEASURED / folder).glob("*.json"))]
+    rows = scale_robustness.rows_of(results)
+    return markdown(rows, scale_robustness.columns_of(rows))
+
+
+def learning_rates() -> str:
+    """Validation Dice of both networks by the learning rate of the preset `quick`."""
+    groups: dict[tuple[int, float, str], list[float]] = {}
+    for row in read_json(MEASURED / "learning_rates.json")["rows"]:
+        groups.setdefault((row["cases"], row["learning_rate"], row["network"]), []).append(row["dice"])
+    rows = [
+        {"cases": cases, "learning_rate": rate, "network": network, "seeds": len(dice), "mean_dice": float(np.mean(dice)),
+         "each": ", ".join(f"{value:.3f}" for value in dice)}
+        for (cases, rate, network), dice in sorted(groups.items())
+    ]  # fmt: skip
+    columns = {"cases": "{:d}", "learning_rate": "{:g}", "network": "{}", "seeds": "{:d}", "mean_dice": "{:.3f}", "each": "{}"}
+    return markdown(rows, columns)
+
+
+def costs() -> str:
+    """Of the planned networks, side by side."""
+    shown = ("network", "parameters", "step_s", "step_ratio", "step_memory_mb", "prediction_us_per_voxel", "prediction_ratio",
+             "prediction_memory_mb")  # fmt: skip
+    return markdown(read_json(MEASURED / "cost.json")["rows"], {name: cost.COLUMNS[name] for name in shown})
+
+
+def equivariance_of_trained() -> str:
+    """Errors of trained networks, a row for each kind of training: mean over its models."""
+    measured = equivariance.pooled(read_json(MEASURED / "equivariance.json")["rows"])
+    rows = [row for row in measured if row["kind"] == equivariance.TRAINED]
+    factors = list(rows[0]["errors"])
+    columns = {"name": "{}", "on": "{}", "models": "{:d}"} | dict.fromkeys([*factors, "mean"], "{:.3f}")
+    return markdown([row | row["errors"] for row in rows], columns)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "learning": learning,
+    "quick": partial(at_sizes, "quick"),
+    "phantoms": partial(at_sizes, "phantoms"),
+    "training_parity": training_parity,
+    "training_speed": training_speed,
+    "few_cases": few,
+    "scale_robustness": partial(sizes, "scale_robustness"),
+    "second_dataset": partial(sizes, "second_dataset"),
+    "learning_rates": learning_rates,
+    "cost": costs,
+    "equivariance": equivariance_of_trained,
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,253 @@
+"""Where files lie: the folders of planned datasets, of trained models and of their folds.
+
+This module alone knows the names. It reads and writes nothing but what `find_dataset` and `trained_folds` look up.
+
+    WORK/DATASET/            dataset.json, fingerprint.json, fingerprint.csv, plan.json, splits.json, report.html
+        preprocessed/        CONFIGURATION/: preprocessed cases
+        models/              CONFIGURATION_NETWORK[_TAG]/: plan.json, training.json, scales.json, ...
+            fold_FOLD/       weights_final.safetensors, weights_best.safetensors, checkpoint_latest.pt, log.csv, ...
+                validation/  CASE.nii.gz, metrics.json
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.errors import Fault, InputError
+from configs.files import list_folder
+from configs.plan import ModelPlan
+
+PLAN, DATASET, SETTINGS, SCALES, EQUIVARIANCE = "plan.json", "dataset.json", "training.json", "scales.json", "equivariance.json"
+METRICS = "metrics.json"
+SPLITS = "splits.json"
+CHECKPOINTS = ("final", "best")  # weights at the end of a training, and at its best epoch
+ALL = "all"  # the fold that trains on every case, and validates on cases that it knows
+
+_FOLD = "fold_"
+_WEIGHTS = re.compile(rf"{_FOLD}(?P<fold>[0-9A-Za-z]{{1,32}})/weights_(?P<checkpoint>{'|'.join(CHECKPOINTS)})\.safetensors")
+
+
+@dataclass(frozen=True)
+class TrainingRecords:
+    """Files that show how the training of a fold went. Neither resuming nor prediction needs them."""
+
+    path: Path
+
+    @property
+    def log(self) -> Path:
+        """Table with one row for each epoch."""
+        return self.path / "log.csv"
+
+    @property
+    def picture(self) -> Path:
+        """Curves of the log."""
+        return self.path / "progress.png"
+
+    @property
+    def preview(self) -> Path:
+        """Patches before and after augmentation."""
+        return self.path / "preview.png"
+
+
+@dataclass(frozen=True)
+class ValidationFolder:
+    """Segmentations of a fold's validation cases, and their scores."""
+
+    path: Path
+
+    @property
+    def metrics(self) -> Path:
+        """Scores of all cases."""
+        return self.path / METRICS
+
+    def segmentation(self, identifier: str) -> Path:
+        """Return the path to the segmentation of a case."""
+        return self.path / f"{identifier}.nii.gz"
+
+
+@dataclass(frozen=True)
+class FoldFolder:
+    """Files of one trained fold."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """Name of the fold: a number, or "all"."""
+        return self.path.name.removeprefix(_FOLD)
+
+    @property
+    def model(self) -> "ModelFolder":
+        """Folder of the model."""
+        return ModelFolder(self.path.parent)
+
+    @property
+    def checkpoint(self) -> Path:
+        """State of the training after its last whole epoch, or where it was interrupted."""
+        return self.path / "checkpoint_latest.pt"
+
+    @property
+    def final_weights(self) -> Path:
+        """Weights at the end: where they exist, the training is finished."""
+        return self.weights("final")
+
+    @property
+    def records(self) -> TrainingRecords:
+        """Log and pictures."""
+        return TrainingRecords(self.path)
+
+    @property
+    def validation(self) -> ValidationFolder:
+        """Folder of the validation cases' segmentations."""
+        return ValidationFolder(self.path / "validation")
+
+    @property
+    def is_started(self) -> bool:
+        """Whether a training has left anything to lose."""
+        return self.checkpoint.is_file() or self.final_weights.is_file()
+
+    def weights(self, checkpoint: str) -> Path:
+        """Return the path to the weights of a checkpoint, `final` or `best`."""
+        return self.path / f"weights_{checkpoint}.safetensors"
+
+    def __str__(self) -> str:
+        return f"{self.model.dataset.path.name}/{self.model.path.name}/{self.path.name}"
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A trained model: plan, settings and folds."""
+
+    path: Path
+
+    @property
+    def dataset(self) -> "DatasetFolder":
+        """Folder of the dataset that holds this model in its `models`."""
+        return DatasetFolder(self.path.resolve().parent.parent)
+
+    @property
+    def plan(self) -> Path:
+        """Plan of one configuration with one network."""
+        return self.path / PLAN
+
+    @property
+    def settings(self) -> Path:
+        """Training settings."""
+        return self.path / SETTINGS
+
+    @property
+    def scales(self) -> Path:
+        """Learned weights of scale factors."""
+        return self.path / SCALES
+
+    @property
+    def robustness(self) -> Path:
+        """Scores at several sizes of the anatomy."""
+        return self.path / "scale_robustness.json"
+
+    @property
+    def equivariance(self) -> Path:
+        """Measured equivariance error."""
+        return self.path / EQUIVARIANCE
+
+    def fold(self, fold: int | str) -> FoldFolder:
+        """Return the folder of a fold."""
+        return FoldFolder(self.path / f"{_FOLD}{fold}")
+
+    def folds(self) -> list[FoldFolder]:
+        """Return the folders of all folds that exist, numbers first and in order.
+
+        Raises:
+            OSError: the folder cannot be read.
+        """
+        found = [path for path in list_folder(self.path, f"{_FOLD}*") if path.is_dir()]
+        return [FoldFolder(path) for path in sorted(found, key=lambda path: (len(path.name), path.name))]
+
+
+@dataclass(frozen=True)
+class DatasetFolder:
+    """A planned dataset under WORK."""
+
+    path: Path
+
+    @property
+    def description(self) -> Path:
+        """Channels and labels."""
+        return self.path / DATASET
+
+    @property
+    def fingerprint(self) -> Path:
+        """Fingerprint of the dataset."""
+        return self.path / "fingerprint.json"
+
+    @property
+    def fingerprint_table(self) -> Path:
+        """Fingerprint as a table with one row for each case."""
+        return self.path / "fingerprint.csv"
+
+    @property
+    def plan(self) -> Path:
+        """Plan of all configurations and networks."""
+        return self.path / PLAN
+
+    @property
+    def splits(self) -> Path:
+        """Cases of each fold."""
+        return self.path / SPLITS
+
+    @property
+    def models(self) -> list[ModelFolder]:
+        """Models that have a plan, sorted by name."""
+        return [ModelFolder(path) for path in list_folder(self.path / _MODELS, "*") if (path / PLAN).is_file()]
+
+    def prepared(self, configuration: str) -> Path:
+        """Return the folder of the preprocessed cases of a configuration that has cases of its own."""
+        return self.path / "preprocessed" / configuration
+
+    def prepared_for(self, plan: ModelPlan) -> Path:
+        """Return the folder of the preprocessed cases that a model uses, which configurations may share."""
+        return self.prepared(plan.configuration.cases_of or plan.configuration_name)
+
+    def model(self, configuration: str, network: str, tag: str | None = None) -> ModelFolder:
+        """Return the folder of a model; a tag tells trainings with other settings apart."""
+        name = f"{configuration}_{network}" + (f"_{tag}" if tag else "")
+        return ModelFolder(self.path / _MODELS / name)
+
+
+_MODELS = "models"
+
+
+def dataset_name(folder: Path) -> str:
+    """Return the name of a dataset: that of its folder, without characters that file systems or shells mind."""
+    return re.sub(r"[^A-Za-z0-9_.+-]+", "_", Path(folder).resolve().name).lstrip("_.+-") or "dataset"
+
+
+def find_dataset(dataset: str | Path, work: Path) -> DatasetFolder:
+    """Find a planned dataset under WORK.
+
+    Args:
+        dataset: name of the dataset under `work`, or path to the folder of its images.
+        work: folder of plans and models.
+
+    Raises:
+        InputError: the dataset has not been planned.
+    """
+    name = dataset_name(Path(dataset)) if Path(dataset).is_dir() else str(dataset)
+    candidates = [work / str(dataset), work / name] if "/" not in str(dataset) else [work / name]
+    found = next((path for path in candidates if (path / PLAN).is_file()), None)
+    if found is None:
+        planned = ", ".join(sorted(path.parent.name for path in work.glob(f"*/{PLAN}"))) or "none"
+        problem = f"there is no plan {work / name / PLAN} (planned datasets in {work}: {planned})"
+        raise InputError(Fault(f"dataset `{dataset}`", problem, "Run se_plan_and_preprocess with the same --work"))
+    return DatasetFolder(found)
+
+
+def weights_in_model(fold: str, checkpoint: str) -> str:
+    """Return the path to a weights file relative to the model folder."""
+    return ModelFolder(Path()).fold(fold).weights(checkpoint).as_posix()
+
+
+def parse_weights_name(name: str) -> tuple[str, str] | None:
+    """Return fold and checkpoint of a weights file named relative to the model folder; None for any other name."""
+    match = _WEIGHTS.fullmatch(name)
+    return None if match is None else (match["fold"], match["checkpoint"])

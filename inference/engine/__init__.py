@@ -1,0 +1,1 @@
+"""Prediction in memory, from image tensors to class probabilities or labels."""

@@ -1,0 +1,239 @@
+"""The command se_evaluate."""
+
+import argparse
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from configs.cli import Bar, keep_log, run
+
+if TYPE_CHECKING:
+    from configs.dataset import DatasetDescription
+    from inference.evaluation.robustness import Ensemble, HeldOut
+
+logger = logging.getLogger(__name__)
+SIZES = (0.6, 0.8, 1.0, 1.25, 1.6)  # factors of the anatomy's size where none are given
+
+
+@dataclass(frozen=True)
+class EvaluateCommand:
+    """What se_evaluate is asked to do with two folders.
+
+    Attributes:
+        predictions: folder of segmentations.
+        references: folder of reference label files.
+        output: JSON file to write, with a CSV file beside it.
+        description: names of the labels; None looks for them beside the files.
+        tolerance: tolerance of the surface Dice in mm; None does not measure surfaces.
+        jobs: number of processes.
+        quiet: show warnings and errors only.
+    """
+
+    predictions: Path
+    references: Path
+    output: Path
+    description: "DatasetDescription | None" = None
+    tolerance: float | None = None
+    jobs: int = 1
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class RobustnessCommand:
+    """What se_evaluate is asked to do with a model at several sizes of the anatomy.
+
+    Attributes:
+        held_out: the model and its validation cases.
+        output: JSON file to write, with a CSV file beside it.
+        sizes: factors of the anatomy's size.
+        ensembles: ways of test-time scale ensembling to compare.
+        quiet: show warnings and errors only.
+    """
+
+    held_out: "HeldOut"
+    output: Path
+    sizes: tuple[float, ...]
+    ensembles: "tuple[Ensemble, ...]"
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class LearnWeightsCommand:
+    """What se_evaluate is asked to do with --learn-weights.
+
+    Attributes:
+        held_out: the model and its validation cases.
+        scales: scale factors whose weights are learned.
+        quiet: show warnings and errors only.
+    """
+
+    held_out: "HeldOut"
+    scales: tuple[float, ...]
+    quiet: bool = False
+
+
+def main() -> int:
+    """Run se_evaluate and return its exit code."""
+    return run(_parser(), _read, _work)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="se_evaluate",
+        description="Compare segmentations with references: Dice, IoU, precision, recall, volume error, lesion-wise F1. "
+        "With -m, predict the validation cases of a model at several sizes of the anatomy.",
+    )
+    add = parser.add_argument
+    add("predictions", type=Path, nargs="?", help="folder of segmentations")
+    add("references", type=Path, nargs="?", help="folder of reference label files with the same names")
+    add(
+        "-o",
+        "--output",
+        type=Path,
+        help="output JSON file, with a CSV file beside it; default: in the folder of segmentations, or "
+        "scale_robustness.json in the model folder",
+    )
+    add("--labels", type=Path, help="dataset description or plan with the names of the labels; default: found beside the files")
+    model = parser.add_argument_group("a model at several sizes of the anatomy").add_argument
+    model("-m", "--model", type=Path, help="model folder under WORK/DATASET/models")
+    model("--scales", nargs="+", type=float, metavar="F", help="sizes of the anatomy; default: 0.6 0.8 1 1.25 1.6")
+    model(
+        "--ensemble", nargs="+", type=float, metavar="F", help="also predict with test-time ensembling over these scale factors"
+    )
+    model("--confidence", action="store_true", help="also predict with --scale-weights confidence, see se_predict")
+    model(
+        "--learn-weights",
+        nargs="+",
+        type=float,
+        metavar="F",
+        help="instead, learn weights of these scale factors; se_predict then uses them",
+    )
+    model("--folds", nargs="+", default=["all"], help="folds to evaluate, such as 0 1; default: all trained folds")
+    model("--checkpoint", choices=("final", "best"), default="final", help="kind of weights; default: %(default)s")
+    model("--mirror", action=argparse.BooleanOptionalAction, default=True, help="average over mirror images; default: yes")
+    model("--cases", type=int, metavar="N", help="largest number of validation cases per fold; default: all cases")
+    model("--device", help="cpu, cuda, cuda:1 or mps; default: the best available device")
+    parser.add_argument("--surface", action="store_true", help="also measure surface Dice and 95 %% Hausdorff distance")
+    parser.add_argument("--tolerance", type=float, default=1.0, help="tolerance of the surface Dice in mm; default: %(default)s")
+    parser.add_argument("--jobs", type=int, default=1, help="number of processes; default: %(default)s")
+    return parser
+
+
+def _read(given: argparse.Namespace) -> EvaluateCommand | RobustnessCommand | LearnWeightsCommand:
+    return _read_folders(given) if given.model is None else _read_model(given)
+
+
+def _read_folders(given: argparse.Namespace) -> EvaluateCommand:
+    from configs.errors import Fault, collecting, raise_faults
+    from configs.folders import METRICS
+    from inference.evaluation.label_files import load_description
+
+    faults: list[Fault] = []
+    if given.predictions is None or given.references is None:
+        problem = "it needs two folders, PREDICTIONS and REFERENCES, or a model after -m"
+        faults.append(Fault("se_evaluate", problem, "See se_evaluate --help"))
+    if given.tolerance < 0:
+        faults.append(Fault("--tolerance", f"the number must not be negative, not {given.tolerance:g}", "Give 0 mm or more"))
+    if given.jobs < 1:
+        faults.append(Fault("--jobs", f"the number of processes must be at least 1, not {given.jobs}", "Give 1 or more"))
+    description = None
+    with collecting(faults):
+        description = load_description(given.labels) if given.labels else None
+    raise_faults(faults)
+    output = given.output or given.predictions / METRICS
+    tolerance = given.tolerance if given.surface else None
+    return EvaluateCommand(given.predictions, given.references, output, description, tolerance, given.jobs, given.quiet)
+
+
+def _read_model(given: argparse.Namespace) -> RobustnessCommand | LearnWeightsCommand:
+    from configs.errors import Fault, raise_faults
+    from inference.evaluation.robustness import Ensemble, HeldOut
+    from inference.options import CONFIDENCE
+
+    factors = {"--scales": given.scales, "--ensemble": given.ensemble, "--learn-weights": given.learn_weights}
+    faults = [
+        Fault(option, f"factors must be above 0 and at most 8, not {values}", "Give factors such as 0.8 1 1.25")
+        for option, values in factors.items()
+        if any(not 0 < factor <= 8 for factor in values or ())
+    ]
+    if given.predictions is not None:
+        faults.append(Fault(str(given.predictions), "folders cannot be combined with -m", "Give either folders or a model"))
+    if given.cases is not None and given.cases < 1:
+        faults.append(Fault("--cases", f"the number must be at least 1, not {given.cases}", "Give 1 or more"))
+    raise_faults(faults)
+    folds = None if given.folds == ["all"] else tuple(given.folds)
+    held_out = HeldOut(given.model, folds, given.checkpoint, given.device, given.mirror, given.cases)
+    if given.learn_weights:
+        return LearnWeightsCommand(held_out, tuple(given.learn_weights), given.quiet)
+    ensembles: list[Ensemble] = [(1.0,)]
+    ensembles += [tuple(given.ensemble)] if given.ensemble else []
+    ensembles += [CONFIDENCE] if given.confidence else []
+    output = given.output or given.model / "scale_robustness.json"
+    return RobustnessCommand(held_out, output, tuple(given.scales or SIZES), tuple(ensembles), given.quiet)
+
+
+def _work(command: EvaluateCommand | RobustnessCommand | LearnWeightsCommand) -> None:
+    match command:
+        case EvaluateCommand():
+            _evaluate(command)
+        case RobustnessCommand():
+            _measure_robustness(command)
+        case LearnWeightsCommand():
+            _learn_weights(command)
+
+
+def _evaluate(command: EvaluateCommand) -> None:
+    from rich.console import Console
+
+    from inference.evaluation.evaluate import evaluate
+    from inference.evaluation.tables import score_table
+
+    keep_log(command.output.parent)
+    result = evaluate(
+        command.predictions,
+        command.references,
+        command.description,
+        tolerance=command.tolerance,
+        jobs=command.jobs,
+        progress=Bar(command.quiet),
+    )
+    command.output.parent.mkdir(parents=True, exist_ok=True)
+    result.write(command.output)
+    result.write_csv(command.output.with_suffix(".csv"))
+    Console().print(score_table(result))
+    logger.info("written to %s and %s", command.output, command.output.with_suffix(".csv"))
+
+
+def _measure_robustness(command: RobustnessCommand) -> None:
+    from rich.console import Console
+
+    from inference.evaluation.robustness import scale_robustness
+    from inference.evaluation.tables import robustness_table
+
+    _prepare_process(command.held_out)
+    result = scale_robustness(command.held_out, command.sizes, command.ensembles, Bar(command.quiet))
+    result.write(command.output)
+    result.write_csv(command.output.with_suffix(".csv"))
+    Console().print(robustness_table(result))
+    logger.info("written to %s and %s", command.output, command.output.with_suffix(".csv"))
+
+
+def _learn_weights(command: LearnWeightsCommand) -> None:
+    from inference.evaluation.scale_weights import learn_scale_weights
+
+    _prepare_process(command.held_out)
+    learned = learn_scale_weights(command.held_out, command.scales, Bar(command.quiet))
+    weights = ", ".join(f"{scale:g}: {weight:.3f}" for scale, weight in zip(learned.scales, learned.weights, strict=True))
+    logger.info("weights of scales, kept in %s: %s", command.held_out.model_folder, weights)
+
+
+def _prepare_process(held_out: "HeldOut") -> None:
+    """Keep freed memory for the next prediction, and a log in the model folder."""
+    from configs.folders import ModelFolder
+    from se_unet.cpu.allocator import keep_freed_memory
+
+    keep_freed_memory()
+    plan = ModelFolder(held_out.model_folder).plan
+    if plan.is_file():
+        keep_log(held_out.model_folder, plan=[plan])

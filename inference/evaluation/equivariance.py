@@ -1,0 +1,296 @@
+"""How scale-equivariant a trained network is, over a range of factors: on its own validation cases and on random fields.
+
+`e(a) = mean |f(L_a x) - L_a f(x)|^2 / var(L_a f(x))`, with L_a enlarging about a voxel by cubic B-splines; mean and variance run over
+voxels and classes. On cases, f gives class probabilities; on fields, class scores, as in `se_unet.equivariance`.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from configs.errors import Fault, InputError, is_of_system
+from configs.files import Value
+from configs.folders import ALL, ModelFolder
+from configs.plan import NetworkPlan
+from configs.progress import Progress, Silent
+from inference.device import choose_device
+from inference.evaluation.robustness import validation_cases
+from inference.model import Model, find_weights, load_model
+from inference.report.trained import TrainedModel
+from preprocessing.store import CaseStore, StoredCase
+from se_unet.equivariance import equivariance_error
+from se_unet.separable import apply_separable, gaussian_matrix, interpolation_matrix
+
+_SIZE = 64  # voxels along each side of the fields
+_SMOOTHING = 3.0  # voxels: structures of some voxels, as images have them
+_DEFAULT_STEP = 2 ** (1 / 3)
+
+
+class EquivarianceReport(Value):
+    """Errors of one fold's network, 0 for an equivariant one, about 1 where one scale says little of the other.
+
+    Attributes:
+        fold: whose weights.
+        factors: of enlargement.
+        errors: `mean |f(L_a x) - L_a f(x)|^2 / var(L_a f(x))` of the class scores, one for each factor.
+    """
+
+    fold: str
+    factors: tuple[float, ...] = Field(min_length=1)
+    errors: tuple[float, ...] = Field(min_length=1)
+
+
+def measure_equivariance(model: Model, factors: Sequence[float] | None = None) -> EquivarianceReport:
+    """Measure the first fold of a model on smooth random fields of 64 voxels a side.
+
+    Args:
+        model: for volumes.
+        factors: of enlargement; None takes one step of the scale group down and up.
+
+    Raises:
+        InputError: a model for slices, or one whose strides do not divide 64.
+    """
+    planned = model.plan.network
+    stride = max(planned.network.total_stride)
+    if model.plan.configuration.slice_axis is not None or any(_SIZE % length for length in planned.network.total_stride):
+        problem = "its network is for slices, or its strides do not divide 64"
+        raise InputError(Fault("--equivariance", problem, "Leave the option out"))
+    group = planned.network.scale_group
+    step = group.step if group is not None else _DEFAULT_STEP
+    chosen = tuple(factors) if factors is not None else (1 / step, step)
+    fold, network = next(iter(model.networks.items()))
+    errors = tuple(_error(network, factor, planned.network.input_channels, stride) for factor in chosen)
+    return EquivarianceReport(fold=fold, factors=chosen, errors=errors)
+
+
+def _error(network: nn.Module, factor: float, channels: int, stride: int) -> float:
+    return equivariance_error(network, factor, channels=channels, size=_SIZE, stride=stride, smoothing=_SMOOTHING, seeds=(0, 1))
+
+
+FILE = "report_equivariance.json"
+FACTORS: tuple[float, ...] = (0.7, 0.8, 0.9, 1.1, 1.25, 1.4)
+SIZE = 64  # voxels along each side at most: alike for all networks, and affordable without a GPU
+COMPARED = 0.6  # share of each side that is compared, about the middle: the rest is the margin
+CASES = 3
+_BLUR = 1.0  # voxels: what a shrunken grid could not hold is taken away before
+_FIELD_SMOOTHING = 3.0
+_FIELD_SEEDS = (0, 1)
+_METHOD = 1  # counted up when the measurement changes
+
+
+class EquivarianceCurve(Value):
+    """Errors by factor: 0 for an equivariant network, about 1 where one size says little of the other.
+
+    Attributes:
+        method: of the measurement; another one is measured anew.
+        fold: whose weights.
+        weights: SHA-256 of their file.
+        factors: of enlargement.
+        cases: on which they were measured; none where they are not there any more.
+        shape: voxels (Z, Y, X) of what the network saw of a case.
+        on_cases: errors of the class probabilities, or None.
+        on_fields: errors of the class scores on smooth random fields, or None.
+    """
+
+    method: int
+    fold: str
+    weights: str
+    factors: tuple[float, ...] = Field(min_length=1)
+    cases: tuple[str, ...]
+    shape: tuple[int, int, int]
+    on_cases: tuple[float, ...] | None
+    on_fields: tuple[float, ...] | None
+
+    @property
+    def shown(self) -> tuple[float, ...] | None:
+        """The errors on cases, else those on fields."""
+        return self.on_cases or self.on_fields
+
+    @property
+    def mean(self) -> float | None:
+        """Over the factors."""
+        return sum(self.shown) / len(self.shown) if self.shown else None
+
+
+def obstacle(model: TrainedModel) -> str | None:
+    """Why the error of this model is not measured; None where it can be."""
+    configuration, planned = model.plan.configuration, model.plan.network
+    if configuration.slice_axis is not None:
+        return "It is measured for networks of volumes, and this one sees single slices."
+    if configuration.previous is not None:
+        return "It is not measured for the second network of a cascade, whose input is another network's answer."
+    if planned.network_class is not None:
+        return "The network is code of its author, which a report does not run."
+    if max(planned.network.total_stride) > SIZE:
+        return f"The network's strides do not fit a grid of {SIZE} voxels."
+    return None
+
+
+def equivariance_curve(
+    model: TrainedModel, device: torch.device | str | None = None, progress: Progress | None = None
+) -> EquivarianceCurve:
+    """The errors of the first fold's final weights, from `report_equivariance.json` in the model's folder where they are of these.
+
+    What was measured without cases is measured anew once they are there again.
+
+    Args:
+        model: without an `obstacle`.
+        device: None takes the best there is.
+        progress: shows what is measured.
+
+    Raises:
+        InputError: there are no weights, or they do not fit the plan.
+    """
+    fold, weights = next(iter(find_weights(model.folder, None, "final").items()))
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    kept = _read_kept(model.folder / FILE)
+    is_current = kept is not None and (kept.method, kept.fold, kept.weights) == (_METHOD, fold, digest)
+    if kept is not None and is_current and (kept.cases or not validation_images(model, fold)):
+        return kept
+    curve = _measure(model, fold, digest, choose_device(device), progress or Silent())
+    curve.write(model.folder / FILE)
+    return curve
+
+
+@torch.no_grad()
+def case_errors(
+    function: Callable[[Tensor], Tensor],
+    images: Sequence[tuple[Tensor, Sequence[int]]],
+    shape: Sequence[int],
+    origin: Sequence[int],
+    factors: Sequence[float],
+    progress: Progress | None = None,
+) -> tuple[float, ...]:
+    """The error for each factor on images that are enlarged about a voxel; beyond its border an image goes on as it ends.
+
+    Args:
+        function: (1, C, *shape) -> (1, K, *shape).
+        images: (C, Z, Y, X) float32 with the voxel (Z, Y, X) that stays in place.
+        shape: of what the function sees.
+        origin: where in that grid the voxel lies; on the grid of the function's stride.
+        factors: above 1 the content is enlarged.
+        progress: shows the images done.
+
+    Returns:
+        Squared differences by variances, both summed over images; infinity where an output is constant.
+    """
+    reach = [max(1, int(COMPARED * size / 2)) for size in shape]
+    windows = [torch.arange(-length, length + 1, dtype=torch.float64) for length in reach]
+    pick = [_look(window + start, size, 1) for window, start, size in zip(windows, origin, shape, strict=True)]
+    sums = torch.zeros(2, len(factors), dtype=torch.float64)
+    for image, centre in (progress or Silent()).track(images, "Measuring scale equivariance on cases", len(images)):
+        natural = function(_seen(image, centre, shape, origin, 1.0)[None])[0].cpu()
+        for index, factor in enumerate(factors):
+            look = [_look(window / factor + start, size, 3) for window, start, size in zip(windows, origin, shape, strict=True)]
+            enlarged = function(_seen(image, centre, shape, origin, factor)[None])[0].cpu()
+            expected, received = apply_separable(natural, look).double(), apply_separable(enlarged, pick).double()
+            sums[0, index] += (received - expected).square().mean()
+            sums[1, index] += expected.var()
+    return tuple(error / variance if variance > 0 else math.inf for error, variance in zip(*sums.tolist(), strict=True))
+
+
+def _look(positions: Tensor, size: int, order: int) -> Tensor:
+    return interpolation_matrix(positions, size, order).float()
+
+
+def _seen(image: Tensor, centre: Sequence[int], shape: Sequence[int], origin: Sequence[int], factor: float) -> Tensor:
+    """The image enlarged about `centre`, which comes to lie at `origin`: (C, *shape)."""
+    matrices = []
+    for axis, (size, start, voxel) in enumerate(zip(shape, origin, centre, strict=True), start=1):
+        positions = voxel + (torch.arange(size, dtype=torch.float64) - start) / factor
+        matrices.append(_look(positions, image.shape[axis], 3))
+    return apply_separable(image, matrices)
+
+
+def seen_grid(planned: NetworkPlan) -> tuple[tuple[int, int, int], list[int]]:
+    """Voxels (Z, Y, X) of what a network is shown of a case, and the one of them that stays in place."""
+    stride = planned.network.total_stride
+    z, y, x = (min(size, SIZE // step * step) for size, step in zip(planned.patch_size, stride, strict=True))
+    return (z, y, x), [size // 2 // step * step for size, step in zip((z, y, x), stride, strict=True)]
+
+
+def probabilities_of(network: nn.Module, has_regions: bool, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """From an image (1, C, Z, Y, X) to probabilities (1, K, Z, Y, X), on the device."""
+
+    def probabilities(image: Tensor) -> Tensor:
+        scores = network(image.to(device)).float()
+        return torch.sigmoid(scores) if has_regions else scores.softmax(1)
+
+    return probabilities
+
+
+def _measure(model: TrainedModel, fold: str, digest: str, device: torch.device, progress: Progress) -> EquivarianceCurve:
+    loaded = load_model(model.folder, [fold])
+    network = loaded.networks[fold].to(device).eval()
+    planned, stride = loaded.plan.network, loaded.plan.network.network.total_stride
+    shape, origin = seen_grid(planned)
+    cases = validation_images(model, fold)
+    function = probabilities_of(network, model.plan.dataset.has_regions, device)
+    on_cases = case_errors(function, list(cases.values()), shape, origin, FACTORS, progress) if cases else ()
+    on_fields = []
+    if not any(SIZE % step for step in stride):
+        for factor in progress.track(FACTORS, "Measuring scale equivariance on random fields", len(FACTORS)):
+            on_fields.append(_field_error(network, device, planned.network.input_channels, max(stride), factor))
+    usable = [all(map(math.isfinite, errors)) and bool(errors) for errors in (on_cases, on_fields)]
+    return EquivarianceCurve(
+        method=_METHOD,
+        fold=fold,
+        weights=digest,
+        factors=FACTORS,
+        cases=tuple(cases),
+        shape=shape,
+        on_cases=on_cases if usable[0] else None,
+        on_fields=tuple(on_fields) if usable[1] else None,
+    )
+
+
+def _field_error(network: Callable[[Tensor], Tensor], device: torch.device, channels: int, stride: int, factor: float) -> float:
+    def scores(image: Tensor) -> Tensor:
+        return network(image.to(device)).float().cpu()
+
+    try:
+        return equivariance_error(
+            scores, factor, channels=channels, size=SIZE, stride=stride, smoothing=_FIELD_SMOOTHING, seeds=_FIELD_SEEDS
+        )
+    except ZeroDivisionError:  # a network that gives the same everywhere
+        return math.inf
+
+
+def validation_images(model: TrainedModel, fold: str) -> dict[str, tuple[Tensor, list[int]]]:
+    """Some prepared validation cases with a voxel amid what is labelled; none where they are not there any more."""
+    if fold == ALL:
+        return {}
+    store = CaseStore(ModelFolder(model.folder).dataset.prepared_for(model.plan))
+    try:
+        chosen = validation_cases(model.folder, fold)[:CASES]
+        return {case: _around_labels(store.read(case)) for case in chosen}
+    except InputError as error:
+        if is_of_system(error):
+            raise
+        return {}
+
+
+def _around_labels(case: StoredCase) -> tuple[Tensor, list[int]]:
+    """What the smallest factor brings into view about the middle of the labels, blurred; and that middle in it."""
+    labelled = np.argwhere(case.labels[:] > 0)
+    sizes = case.image.shape[1:]
+    centre = np.rint(labelled.mean(axis=0)).astype(int).tolist() if len(labelled) else [size // 2 for size in sizes]
+    reach = math.ceil(SIZE / 2 / min(FACTORS)) + math.ceil(8 * _BLUR)
+    starts = [max(0, middle - reach) for middle in centre]
+    box = tuple(slice(start, middle + reach) for start, middle in zip(starts, centre, strict=True))
+    image = torch.from_numpy(case.image[(slice(None), *box)])
+    blurs = [gaussian_matrix(size, _BLUR).float() for size in image.shape[1:]]
+    return apply_separable(image, blurs), [middle - start for middle, start in zip(centre, starts, strict=True)]
+
+
+def _read_kept(path: Path) -> EquivarianceCurve | None:
+    try:
+        return EquivarianceCurve.read(path)
+    except InputError:  # not there, or of another version
+        return None

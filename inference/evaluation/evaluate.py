@@ -1,0 +1,88 @@
+"""Compare a folder of predictions with a folder of references."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from configs.dataset import DatasetDescription
+from configs.errors import Fault, InputError, collecting, raise_faults
+from configs.progress import Progress, Silent
+from inference.evaluation.label_files import find_description, list_label_files
+from inference.evaluation.scores import EvaluationResult, LabelScores, score_case, summarise
+from preprocessing.dataset.labels import unknown_values, unknown_values_fault
+from preprocessing.dataset.validation import geometry_faults
+from preprocessing.formats.images import read_labels
+from preprocessing.parallel.for_each_case import for_each_case
+
+
+@dataclass(frozen=True)
+class _Pair:
+    predicted: Path
+    reference: Path
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """Scores of one case, or the faults of its files, collected so that those of all cases are reported together."""
+
+    scores: dict[str, LabelScores]
+    faults: tuple[Fault, ...] = ()
+
+
+def evaluate(
+    predictions: str | Path,
+    references: str | Path,
+    description: DatasetDescription | None = None,
+    *,
+    tolerance: float | None = None,
+    jobs: int = 1,
+    progress: Progress | None = None,
+) -> EvaluationResult:
+    """Compare the label files of two folders by file name. References without a prediction are ignored.
+
+    Args:
+        predictions: folder of predicted label files.
+        references: folder of reference label files.
+        description: dataset description that names the labels; None looks for a dataset.json in `predictions` and beside `references`.
+        tolerance: tolerance of the surface Dice in mm; None skips surface metrics.
+        jobs: number of processes.
+        progress: progress display over the cases.
+
+    Raises:
+        InputError: folders are missing, predictions lack a reference or have another grid, or values are unknown; all are listed.
+    """
+    faults: list[Fault] = []
+    with collecting(faults):
+        predicted = list_label_files(Path(predictions))
+    with collecting(faults):
+        reference = list_label_files(Path(references))
+    with collecting(faults):
+        description = description or find_description(Path(predictions), Path(references))
+    raise_faults(faults)
+    raise_faults(
+        Fault(f"case `{case}`", f"the prediction {path} has no reference in {references}", "Add the reference or remove the file")
+        for case, path in predicted.items()
+        if case not in reference
+    )
+    pairs = {case: _Pair(path, reference[case]) for case, path in predicted.items()}
+    score = partial(_score_files, description=description, tolerance=tolerance)
+    found = dict(for_each_case(score, pairs, jobs, progress or Silent(), "Evaluating"))
+    raise_faults(fault for outcome in found.values() for fault in outcome.faults)
+    return summarise({case: found[case].scores for case in pairs}, tolerance)
+
+
+def _score_files(case: str, pair: _Pair, description: DatasetDescription, tolerance: float | None) -> _Outcome:
+    where = f"case `{case}`"
+    try:
+        predicted, geometry = read_labels(pair.predicted)
+        reference, grid = read_labels(pair.reference)
+    except InputError as error:
+        return _Outcome({}, tuple(Fault(f"{where}, {fault.where}", fault.problem, fault.remedy) for fault in error.faults))
+    faults = geometry_faults(where, f"the prediction {pair.predicted}", geometry, grid)
+    for path, labels in ((pair.predicted, predicted), (pair.reference, reference)):
+        unknown = unknown_values(labels, description)
+        if unknown:
+            faults.append(unknown_values_fault(f"{where}, {path}", unknown, description))
+    if faults:
+        return _Outcome({}, tuple(faults))
+    return _Outcome(score_case(predicted, reference, description, grid.spacing, tolerance))

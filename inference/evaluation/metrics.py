@@ -1,0 +1,209 @@
+"""Agreement of two segmentations by counting voxels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cc3d
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class SurfaceDistances:
+    """Distances between the surfaces of a prediction and a reference.
+
+    A surface is the voxels of a mask that have a face neighbour outside of it (or outside of the image); distances are measured
+    between voxel centres.
+
+    Attributes:
+        to_reference: mm, from each surface voxel of the prediction to the nearest one of the reference.
+        to_prediction: mm, the other way.
+    """
+
+    to_reference: NDArray[np.float64]
+    to_prediction: NDArray[np.float64]
+
+    @property
+    def hd95(self) -> float:
+        """95 % Hausdorff distance in mm: the larger of both directions' 95th percentiles; NaN where a mask is empty."""
+        if not (self.to_reference.size and self.to_prediction.size):
+            return float("nan")
+        return float(max(np.percentile(self.to_reference, 95), np.percentile(self.to_prediction, 95)))
+
+    def surface_dice(self, tolerance: float) -> float:
+        """Share of both surfaces within `tolerance` mm of the other one (Nikolov et al. 2021), each voxel counting alike.
+
+        0 where one mask is empty, NaN where both are.
+        """
+        both = np.concatenate([self.to_reference, self.to_prediction])
+        return float((both <= tolerance).mean()) if both.size else float("nan")
+
+
+def surface_distances(predicted: Mask, reference: Mask, spacing: Sequence[float]) -> SurfaceDistances:
+    """Measure two masks (Z, Y, X) on one grid.
+
+    Args:
+        predicted, reference: True inside.
+        spacing: mm (Z, Y, X).
+
+    Returns:
+        Distances; infinite ones where the other mask is empty.
+
+    Raises:
+        ValueError: different shapes.
+    """
+    if predicted.shape != reference.shape:
+        raise ValueError(f"prediction {predicted.shape} and reference {reference.shape} must have one shape")
+    box = _bounding_box(predicted | reference)
+    surfaces = [_surface(mask[box]) for mask in (predicted, reference)]
+    to_reference, to_prediction = (_distance_to(other, spacing)[surface] for surface, other in (surfaces, reversed(surfaces)))
+    return SurfaceDistances(to_reference, to_prediction)
+
+
+def _surface(mask: Mask) -> Mask:
+    return mask & ~ndimage.binary_erosion(mask)
+
+
+def _distance_to(surface: Mask, spacing: Sequence[float]) -> NDArray[np.float64]:
+    if not surface.any():
+        return np.full(surface.shape, np.inf)
+    return np.asarray(ndimage.distance_transform_edt(~surface, sampling=tuple(spacing)))
+
+
+def _bounding_box(mask: Mask) -> tuple[slice, ...]:
+    found = ndimage.find_objects(mask.astype(np.uint8), max_label=1)[0]
+    return found or (slice(0, 0),) * mask.ndim
+
+
+@dataclass(frozen=True)
+class Detection:
+    """Pieces (voxels that touch by a face, an edge or a corner) of a label in a prediction and a reference.
+
+    Attributes:
+        detected: pieces of the reference that share a voxel with the prediction.
+        missed: pieces of the reference that do not.
+        false: pieces of the prediction that share no voxel with the reference.
+    """
+
+    detected: int
+    missed: int
+    false: int
+
+    @property
+    def f1(self) -> float:
+        """2 detected / (2 detected + missed + false); NaN where there is no piece in either."""
+        total = 2 * self.detected + self.missed + self.false
+        return 2 * self.detected / total if total else float("nan")
+
+
+def detect_lesions(predicted: Mask, reference: Mask) -> Detection:
+    """Compare the pieces of two masks (Z, Y, X) on one grid.
+
+    Raises:
+        ValueError: different shapes.
+    """
+    if predicted.shape != reference.shape:
+        raise ValueError(f"prediction {predicted.shape} and reference {reference.shape} must have one shape")
+    box = ndimage.find_objects((predicted | reference).astype(np.uint8), max_label=1)[0]
+    if box is None:
+        return Detection(0, 0, 0)
+    predicted, reference = predicted[box], reference[box]
+    true_pieces, true_count = cc3d.connected_components(reference, connectivity=26, return_N=True)
+    pieces, count = cc3d.connected_components(predicted, connectivity=26, return_N=True)
+    detected = np.count_nonzero(np.unique(true_pieces[predicted]))
+    confirmed = np.count_nonzero(np.unique(pieces[reference]))
+    return Detection(int(detected), int(true_count - detected), int(count - confirmed))
+
+
+NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Voxels of one label in a prediction P and a reference R.
+
+    Attributes:
+        both: in P and R.
+        only_predicted: in P alone.
+        only_reference: in R alone.
+    """
+
+    both: int
+    only_predicted: int
+    only_reference: int
+
+    @property
+    def predicted(self) -> int:
+        """|P|."""
+        return self.both + self.only_predicted
+
+    @property
+    def reference(self) -> int:
+        """|R|."""
+        return self.both + self.only_reference
+
+    @property
+    def dice(self) -> float:
+        """2 |P and R| / (|P| + |R|); NaN where both are empty."""
+        return _ratio(2 * self.both, self.predicted + self.reference)
+
+    @property
+    def iou(self) -> float:
+        """|P and R| / |P or R|; NaN where both are empty."""
+        return _ratio(self.both, self.both + self.only_predicted + self.only_reference)
+
+    @property
+    def precision(self) -> float:
+        """|P and R| / |P|; NaN where nothing is predicted."""
+        return _ratio(self.both, self.predicted)
+
+    @property
+    def recall(self) -> float:
+        """|P and R| / |R|; NaN where the label is absent."""
+        return _ratio(self.both, self.reference)
+
+    @property
+    def volume_error(self) -> float:
+        """(|P| - |R|) / |R|, above 0 where too much is predicted; NaN where the label is absent."""
+        return _ratio(self.predicted - self.reference, self.reference)
+
+
+def confusion_matrix(predicted: NDArray[np.integer], reference: NDArray[np.integer], classes: int) -> NDArray[np.int64]:
+    """Number of voxels for each pair of classes.
+
+    Args:
+        predicted, reference: class indices below `classes`, of one shape.
+        classes: number of classes.
+
+    Returns:
+        (classes, classes) with entry [p, r] for the class p predicted where r is true.
+
+    Raises:
+        ValueError: different shapes, or an index out of range.
+    """
+    if predicted.shape != reference.shape:
+        raise ValueError(f"prediction {predicted.shape} and reference {reference.shape} must have one shape")
+    for name, indices in (("prediction", predicted), ("reference", reference)):
+        if indices.size and not (int(indices.min()) >= 0 and int(indices.max()) < classes):
+            raise ValueError(f"the {name} has indices from {indices.min()} to {indices.max()}, not from 0 to {classes - 1}")
+    pairs = predicted.astype(np.int64).ravel() * classes + reference.ravel()
+    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+
+
+def overlap(confusion: NDArray[np.int64], members: Sequence[int]) -> Overlap:
+    """Overlap of a label, or of a region made up of several classes.
+
+    Args:
+        confusion: (classes, classes), predicted by reference.
+        members: class indices of the label.
+    """
+    inside = list(members)
+    both = int(confusion[np.ix_(inside, inside)].sum())
+    return Overlap(both, int(confusion[inside].sum()) - both, int(confusion[:, inside].sum()) - both)
+
+
+def _ratio(numerator: int, denominator: int) -> float:
+    return numerator / denominator if denominator else NAN

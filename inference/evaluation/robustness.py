@@ -1,0 +1,249 @@
+"""How a model's Dice changes with the size of the anatomy: its validation cases, made larger and smaller.
+
+The image and its labels are resampled to another number of voxels and taken to have the spacing that they had before: everything in
+them is larger or smaller by the factor, nothing is painted around, and the scanner's resolution seems the same. Images are low-passed
+before they shrink; they cannot gain detail where they grow.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from configs.dataset import DatasetDescription
+from configs.errors import Fault, InputError
+from configs.files import Value, read_json, write_text
+from configs.folders import ModelFolder
+from configs.plan import ModelPlan
+from configs.progress import Progress, Silent
+from inference.engine.scaling import resample_image, scaled_shape
+from inference.evaluation.scores import score_case
+from inference.model import Model, load_model
+from inference.options import CONFIDENCE, PredictionOptions
+from inference.predictor import Predictor
+from preprocessing.dataset.labels import to_class_indices
+from preprocessing.formats.images import read_image, read_labels
+from preprocessing.geometry.affine import Geometry
+from preprocessing.geometry.cropping import nonzero_mask
+from preprocessing.resample import resample_labels
+from preprocessing.store import CaseStore
+
+Ensemble = tuple[float, ...] | Literal["confidence"]
+
+
+class RobustnessPoint(Value):
+    """Dice at one factor.
+
+    Attributes:
+        scale: factor of the anatomy's size.
+        ensemble: scale factors that prediction averaged over, or `confidence`.
+        mean_foreground_dice: mean over labels of each label's mean over cases; None where no label occurs.
+        dice: label -> mean over the cases in which it is defined, or None.
+        cases: how many.
+    """
+
+    scale: float
+    ensemble: Ensemble
+    mean_foreground_dice: float | None
+    dice: dict[str, float | None]
+    cases: int
+
+
+class RobustnessResult(Value):
+    """A scale-robustness curve, one point for each factor and each way of ensembling."""
+
+    model: str
+    points: tuple[RobustnessPoint, ...]
+
+    def write_csv(self, path: Path) -> None:
+        """Write one row for each point; undefined scores are empty. Whole file or none."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        labels = list(self.points[0].dice) if self.points else []
+        writer.writerow(["scale", "ensemble", "mean_foreground_dice", *labels, "cases"])
+        for point in self.points:
+            writer.writerow(
+                [point.scale, words_of(point.ensemble), point.mean_foreground_dice, *point.dice.values(), point.cases]
+            )
+        write_text(path, text.getvalue())
+
+
+@dataclass(frozen=True)
+class ValidationCase:
+    """A case with the truth, as stored.
+
+    Attributes:
+        identifier: of the case.
+        fold: whose network has not seen it.
+        image: (C, Z, Y, X).
+        indices: (Z, Y, X) class indices.
+        geometry: of both.
+    """
+
+    identifier: str
+    fold: str
+    image: NDArray[np.float32]
+    indices: NDArray[np.int16]
+    geometry: Geometry
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A model's folds, each judged on the cases that it has not seen.
+
+    Attributes:
+        model_folder: under WORK/<dataset>/models, so that splits and cases are found.
+        folds: None takes all that are trained.
+        checkpoint: `final` or `best`.
+        device: None takes the best there is.
+        mirror: average over reflections.
+        limit: at most so many cases of each fold.
+    """
+
+    model_folder: Path
+    folds: Sequence[int | str] | None = None
+    checkpoint: str = "final"
+    device: torch.device | str | None = None
+    mirror: bool = True
+    limit: int | None = None
+
+    def load(self) -> Model:
+        """All folds. Raises `InputError` where there is no such model."""
+        return load_model(self.model_folder, self.folds, self.checkpoint)
+
+    def cases(self, fold: str) -> list[str]:
+        """What a fold is judged on. Raises `InputError` as `validation_cases` does."""
+        return validation_cases(self.model_folder, fold)[: self.limit]
+
+    def predictor(self, whole: Model, fold: str, ensemble: Ensemble) -> Predictor:
+        """One fold alone, with this way of scale ensembling; predictors share weights."""
+        return Predictor(Model(whole.plan, {fold: whole.networks[fold]}), self.device, options_of(ensemble, self.mirror))
+
+
+def scale_robustness(
+    held_out: HeldOut,
+    scales: Sequence[float],
+    ensembles: Sequence[Ensemble] = ((1.0,),),
+    progress: Progress | None = None,
+) -> RobustnessResult:
+    """Predict a model's validation cases at several sizes, each by the fold that has not seen it.
+
+    Args:
+        held_out: the model, and what it is judged on.
+        scales: factors of the anatomy's size.
+        ensembles: ways of test-time scale ensembling, each a list of factors, or `confidence`; (1.0,) is none.
+        progress: shows the predictions done.
+
+    Raises:
+        InputError: no such model, splits or cases; or factors out of range.
+    """
+    whole = held_out.load()
+    names = {fold: held_out.cases(fold) for fold in whole.networks}
+    predictors = {fold: [held_out.predictor(whole, fold, ensemble) for ensemble in ensembles] for fold in names}
+    description = whole.plan.dataset
+    total = sum(len(cases) for cases in names.values()) * len(scales) * len(ensembles)
+    found: dict[tuple[float, int], list[dict[str, float | None]]] = {}
+    work = _work(held_out.model_folder, names, scales, len(ensembles))
+    for case, factor, way in (progress or Silent()).track(work, "Predicting at several sizes", total):
+        image, indices, geometry = rescale(case, factor)
+        answer = predictors[case.fold][way].segment(image, geometry, where=f"case `{case.identifier}`").labels
+        scores = score_case(answer, stored_values(indices, description), description, geometry.spacing)
+        found.setdefault((factor, way), []).append({label: one.dice for label, one in scores.items()})
+    points = [_point(factor, ensembles[way], dice) for (factor, way), dice in sorted(found.items())]
+    return RobustnessResult(model=str(held_out.model_folder), points=tuple(points))
+
+
+def rescale(case: ValidationCase, factor: float) -> tuple[NDArray[np.float32], NDArray[np.int16], Geometry]:
+    """Image, class indices and geometry of the anatomy made `factor` times as large, at the same spacing.
+
+    What is 0 around the anatomy, as around a brain that was cut out, stays exactly 0: preparing crops and normalises by it, and
+    splines would leave ripples there.
+
+    Raises:
+        ValueError: the factor is not positive.
+    """
+    shape = scaled_shape(case.geometry.shape, factor)
+    if shape == case.geometry.shape:
+        return case.image, case.indices, case.geometry
+    resized = resample_image(torch.from_numpy(np.array(case.image)), shape)
+    low, high = (torch.from_numpy(end(case.image, axis=(1, 2, 3), keepdims=True)) for end in (np.min, np.max))
+    clamped = resized.clamp(low, high).numpy()
+    clamped *= resample_labels(nonzero_mask(case.image).astype(np.int16), shape)
+    return clamped, resample_labels(case.indices, shape), Geometry.from_affine(shape, case.geometry.affine)
+
+
+def validation_cases(model_folder: Path, fold: str) -> list[str]:
+    """Cases that a fold of a model did not see in training, from the splits.json of its dataset.
+
+    Raises:
+        InputError: there is none, or no such fold.
+    """
+    path = ModelFolder(model_folder).dataset.splits
+    splits = read_json(path)
+    if not fold.isdigit() or not isinstance(splits, list) or int(fold) >= len(splits):
+        problem = f"{path} has no validation cases for it"
+        raise InputError(Fault(f"fold {fold}", problem, "Choose a numbered fold with --folds"))
+    return sorted(splits[int(fold)]["val"])
+
+
+def load_case(model_folder: Path, plan: ModelPlan, fold: str, identifier: str) -> ValidationCase:
+    """A validation case from its original files.
+
+    Raises:
+        InputError: the files are not there any more, or cannot be used.
+    """
+    store = CaseStore(ModelFolder(model_folder).dataset.prepared_for(plan))
+    properties = store.read(identifier).properties
+    if properties.labels is None:
+        raise InputError(Fault(f"case `{identifier}`", "it has no label file", "Add it and run se_plan_and_preprocess again"))
+    image, geometry = read_image([Path(path) for path in properties.images])
+    labels, _ = read_labels(Path(properties.labels))
+    return ValidationCase(identifier, fold, image, to_class_indices(labels, plan.dataset), geometry)
+
+
+def stored_values(indices: NDArray[np.int16], description: DatasetDescription) -> NDArray[np.int32]:
+    """Class indices to the label values that files hold."""
+    ignored = [] if description.ignore_value is None else [description.ignore_value]
+    return np.array([*description.values, *ignored], dtype=np.int32)[indices]
+
+
+def options_of(ensemble: Ensemble, mirror: bool) -> PredictionOptions:
+    """Of a prediction with this way of scale ensembling."""
+    if ensemble == CONFIDENCE:
+        return PredictionOptions(mirror=mirror, scale_weights=CONFIDENCE)
+    return PredictionOptions(mirror=mirror, scales=ensemble)
+
+
+def words_of(ensemble: Ensemble) -> str:
+    """A way of scale ensembling in words."""
+    return CONFIDENCE if ensemble == CONFIDENCE else " ".join(f"{factor:g}" for factor in ensemble)
+
+
+def _work(
+    folder: Path, names: dict[str, list[str]], scales: Sequence[float], ways: int
+) -> Iterator[tuple[ValidationCase, float, int]]:
+    plan = ModelPlan.read(ModelFolder(folder).plan)
+    for fold, cases in names.items():
+        for name in cases:
+            case = load_case(folder, plan, fold, name)
+            for factor in scales:
+                for way in range(ways):
+                    yield case, factor, way
+
+
+def _point(factor: float, ensemble: Ensemble, cases: list[dict[str, float | None]]) -> RobustnessPoint:
+    dice = {label: _mean([case[label] for case in cases]) for label in cases[0]}
+    mean = _mean(list(dice.values()))
+    return RobustnessPoint(scale=factor, ensemble=ensemble, mean_foreground_dice=mean, dice=dice, cases=len(cases))
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    defined = [value for value in values if value is not None]
+    return math.fsum(defined) / len(defined) if defined else None

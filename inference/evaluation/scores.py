@@ -1,0 +1,158 @@
+"""Scores of one case and of many, with absent labels counted openly."""
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.dataset import DatasetDescription
+from configs.files import Value, write_text
+from inference.evaluation.metrics import confusion_matrix, detect_lesions, overlap, surface_distances
+from preprocessing.dataset.labels import to_class_indices
+
+
+class LabelScores(Value):
+    """One label (or region) in one case; None where a score is undefined.
+
+    Attributes:
+        dice, iou: None where prediction and reference are both empty; 0 where one is.
+        precision: None where nothing is predicted.
+        recall, volume_error: None where the label is absent from the reference.
+        predicted_volume, reference_volume: mm^3.
+        surface_dice: share of both surfaces within the tolerance; None where both are empty, or where it was not asked for.
+        hd95: 95 % Hausdorff distance in mm; None where one is empty, or where it was not asked for.
+        lesion_f1: of detecting separate pieces, see `inference.evaluation.metrics`; None where there is none in either.
+        lesions_detected, lesions_missed, lesions_false: their numbers.
+    """
+
+    dice: float | None
+    iou: float | None
+    precision: float | None
+    recall: float | None
+    volume_error: float | None
+    predicted_volume: float
+    reference_volume: float
+    surface_dice: float | None = None
+    hd95: float | None = None
+    lesion_f1: float | None = None
+    lesions_detected: int | None = None
+    lesions_missed: int | None = None
+    lesions_false: int | None = None
+
+
+class Mean(Value):
+    """A mean over the cases in which a score is defined.
+
+    Attributes:
+        value: None where it is defined in no case.
+        cases: over which the mean runs.
+        undefined: cases left out.
+    """
+
+    value: float | None
+    cases: int
+    undefined: int
+
+
+class EvaluationResult(Value):
+    """Scores of all cases.
+
+    Attributes:
+        mean_foreground_dice: mean over labels of each label's mean Dice; labels that are defined in no case are left out.
+        tolerance: mm, of the surface Dice; None where surfaces were not measured.
+        means: label -> score -> mean over cases.
+        cases: case -> label -> scores.
+    """
+
+    mean_foreground_dice: float | None
+    tolerance: float | None
+    means: dict[str, dict[str, Mean]]
+    cases: dict[str, dict[str, LabelScores]]
+
+    def write_csv(self, path: Path) -> None:
+        """Write one row for each case and label; undefined scores are empty. Whole file or none."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["case", "label", *LabelScores.model_fields])
+        for case, labels in self.cases.items():
+            writer.writerows([case, label, *scores.model_dump().values()] for label, scores in labels.items())
+        write_text(path, text.getvalue())
+
+
+def score_case(
+    predicted: NDArray[np.integer],
+    reference: NDArray[np.integer],
+    description: DatasetDescription,
+    spacing: tuple[float, float, float],
+    tolerance: float | None = None,
+) -> dict[str, LabelScores]:
+    """Scores of each foreground label or region. Voxels that the reference marks to be ignored are left out.
+
+    Args:
+        predicted, reference: (Z, Y, X) label values as the description names them.
+        description: names and values.
+        spacing: mm (Z, Y, X).
+        tolerance: mm; where given, surfaces are measured too.
+
+    Raises:
+        ValueError: different shapes.
+        InputError: values that the description does not name.
+    """
+    predicted, reference = to_class_indices(predicted, description), to_class_indices(reference, description)
+    considered = np.ones(reference.shape, bool) if description.ignore_index is None else reference != description.ignore_index
+    confusion = confusion_matrix(predicted[considered], reference[considered], len(description.values) + 1)
+    scores = {}
+    for name in description.foreground:
+        members = description.class_indices(name)
+        counts = overlap(confusion, members)
+        surface: dict[str, float | None] = {}
+        masks = [_mask(indices, members) & considered for indices in (predicted, reference)]
+        lesions = detect_lesions(masks[0], masks[1])
+        if tolerance is not None:
+            distances = surface_distances(masks[0], masks[1], spacing)
+            surface = {"surface_dice": _defined(distances.surface_dice(tolerance)), "hd95": _defined(distances.hd95)}
+        scores[name] = LabelScores(
+            dice=_defined(counts.dice),
+            iou=_defined(counts.iou),
+            precision=_defined(counts.precision),
+            recall=_defined(counts.recall),
+            volume_error=_defined(counts.volume_error),
+            predicted_volume=counts.predicted * math.prod(spacing),
+            reference_volume=counts.reference * math.prod(spacing),
+            lesion_f1=_defined(lesions.f1),
+            lesions_detected=lesions.detected,
+            lesions_missed=lesions.missed,
+            lesions_false=lesions.false,
+            **surface,
+        )
+    return scores
+
+
+def summarise(cases: Mapping[str, dict[str, LabelScores]], tolerance: float | None = None) -> EvaluationResult:
+    """Means over cases, from the scores of each case."""
+    labels = list(dict.fromkeys(label for scores in cases.values() for label in scores))
+    fields = [field for field in LabelScores.model_fields if tolerance is not None or field not in ("surface_dice", "hd95")]
+    means = {
+        label: {field: _mean([getattr(scores[label], field) for scores in cases.values() if label in scores]) for field in fields}
+        for label in labels
+    }
+    dice = _mean([means[label]["dice"].value for label in labels])
+    return EvaluationResult(mean_foreground_dice=dice.value, tolerance=tolerance, means=means, cases=dict(cases))
+
+
+def _mean(values: list[float | None]) -> Mean:
+    defined = [value for value in values if value is not None]
+    value = math.fsum(defined) / len(defined) if defined else None
+    return Mean(value=value, cases=len(defined), undefined=len(values) - len(defined))
+
+
+def _mask(indices: NDArray[np.integer], members: Sequence[int]) -> NDArray[np.bool_]:
+    return indices == members[0] if len(members) == 1 else np.isin(indices, members)
+
+
+def _defined(score: float) -> float | None:
+    return None if math.isnan(score) else score

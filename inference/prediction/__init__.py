@@ -1,0 +1,1 @@
+"""The command se_predict: image files in, segmentation files out."""

@@ -1,0 +1,159 @@
+"""The command se_predict."""
+
+import argparse
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from configs.cli import DONE, FAILED, Bar, keep_log, run
+
+if TYPE_CHECKING:
+    from inference.prediction.command import PredictCommand
+
+logger = logging.getLogger(__name__)
+
+
+def main() -> int:
+    """Run se_predict and return its exit code."""
+    return run(_parser(), _read, _predict)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="se_predict",
+        description="Segment images with trained models. Each segmentation keeps the exact geometry of its image.",
+    )
+    add = parser.add_argument
+    add("-i", "--input", type=Path, required=True, help="image file, folder of images, or list of cases (.json, .txt)")
+    add("-o", "--output", type=Path, required=True, help="output folder; or output file, for one case")
+    add("-m", "--model", type=Path, nargs="+", default=[], help="model folder; several are averaged")
+    add("--selection", type=Path, metavar="FILE", help="file of se_select with models, folds, checkpoint and postprocessing")
+    add("--folds", nargs="+", default=["all"], help="folds to average, such as 0 1; default: all trained folds")
+    add("--checkpoint", choices=("final", "best"), default="final", help="kind of weights; default: %(default)s")
+    add("--device", help="cpu, cuda, cuda:1 or mps; default: the best available device")
+    add("--scheduler", metavar="ADDRESS", help="address of a Dask scheduler whose workers predict")
+    add("--network-class", metavar="MODULE:CLASS", help="custom network class of the model; its code is imported and runs")
+    _add_ensembling(parser)
+    _add_outputs(parser)
+    return parser
+
+
+def _add_ensembling(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("test-time ensembling and speed").add_argument
+    add(
+        "--scales",
+        nargs="+",
+        metavar="plan|none|F",
+        help="scale factors to average; `plan`, the default: those learned for the model, or else in its plan",
+    )
+    add(
+        "--scale-weights",
+        nargs="+",
+        metavar="confidence|F",
+        help="one weight for each of --scales; or `confidence`: weights for each image, over a wide range of scales unless --scales "
+        "is given; default: weights learned for these scales, or else equal weights",
+    )
+    add("--mirror", action=argparse.BooleanOptionalAction, help="average over mirror images; default: yes")
+    add("--step-size", type=float, help="largest distance of neighbouring tiles as a share of the patch; default: 0.5")
+    add("--tile-batch", type=int, help="tiles per forward pass; default: depends on the device")
+    add("--fast", action="store_true", help="no mirroring, one scale, step size 0.75, unless other options say otherwise")
+    add(
+        "--average",
+        choices=("probabilities", "logits"),
+        default="probabilities",
+        help="quantity averaged over folds, scales and models (nnU-Net averages logits); default: %(default)s",
+    )
+
+
+def _add_outputs(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("output and division of work").add_argument
+    add("--save-probabilities", action="store_true", help="also write CASE_probabilities.npz")
+    add("--save-uncertainty", action="store_true", help="also write the images CASE_entropy and CASE_disagreement")
+    add("--preview", action="store_true", help="also write CASE_preview.png, slices with outlines of the labels")
+    add("--statistics", action="store_true", help="also write volume, position, intensity and number of pieces of each label")
+    add("--roi", nargs="+", metavar="LABEL", help="names of the labels to keep; the others become background")
+    add("--continue", dest="skip_existing", action="store_true", help="skip cases that already have a segmentation")
+    add("--part-id", type=int, default=0, help="part of the cases to segment, from 0; default: %(default)s")
+    add("--num-parts", type=int, default=1, help="number of parts; default: %(default)s")
+
+
+def _read(given: argparse.Namespace) -> "PredictCommand":
+    from inference.prediction.command import GivenOptions, ModelChoice, PredictCommand, choose_models
+    from inference.prediction.outputs import Extras
+
+    folds = None if given.folds == ["all"] else tuple(given.folds)
+    named = ModelChoice(tuple(given.model), folds, given.checkpoint, given.device, given.network_class)
+    models, postprocessing = choose_models(named, given.selection)
+    return PredictCommand(
+        input=given.input,
+        output=given.output,
+        models=models,
+        given=GivenOptions(
+            fast=given.fast,
+            mirror=given.mirror,
+            scales=_tuple(given.scales),
+            scale_weights=_tuple(given.scale_weights),
+            step=given.step_size,
+            tile_batch=given.tile_batch,
+            average=given.average,
+        ),
+        extras=Extras(
+            probabilities=given.save_probabilities,
+            uncertainty=given.save_uncertainty,
+            preview=given.preview,
+            statistics=given.statistics,
+            roi=_tuple(given.roi),
+            postprocessing=postprocessing,
+        ),
+        scheduler=given.scheduler,
+        skip_existing=given.skip_existing,
+        part=given.part_id,
+        parts=given.num_parts,
+        quiet=given.quiet,
+    )
+
+
+def _tuple(words: list[str] | None) -> tuple[str, ...] | None:
+    return None if words is None else tuple(words)
+
+
+def _predict(command: "PredictCommand") -> int:
+    from configs.folders import ModelFolder
+    from inference.prediction.job import prepare_job, run_job
+
+    job = prepare_job(command)
+    keep_log(job.folder, plan=[ModelFolder(folder).plan for folder in command.models.folders])
+    with _interruptible():
+        failures = run_job(job, Bar(command.quiet))
+    return _report(failures, job.cases, job.folder)
+
+
+def _report(failures: Mapping[str, Exception], cases: Mapping[str, object], folder: Path) -> int:
+    """Log the outcome and return the exit code. If every case failed by its input, raise `InputError` instead."""
+    from configs.errors import InputError, raise_faults
+
+    if failures and len(failures) == len(cases):
+        raise_faults(fault for error in failures.values() if isinstance(error, InputError) for fault in error.faults)
+    for case, error in failures.items():
+        reasons = error.faults if isinstance(error, InputError) else [f"{type(error).__name__}: {error}"]
+        logger.error("case `%s` failed: %s", case, "; ".join(map(str, reasons)))
+    logger.info("%d of %d cases segmented; the output folder is %s", len(cases) - len(failures), len(cases), folder)
+    return FAILED if failures else DONE
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Treat a scheduler's SIGTERM as a keyboard interrupt, so that files being written are finished or removed."""
+    import signal
+    import threading
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,163 @@
+"""What se_predict is asked to do, as typed values."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from configs.errors import Fault, InputError, collecting, raise_faults
+from inference.device import choose_device
+from inference.model import load_models
+from inference.options import CONFIDENCE, FAST, Average, PredictionOptions
+from inference.prediction.outputs import Extras
+from inference.prediction.postprocessing import Postprocessing
+from inference.prediction.selection import Selection
+from inference.predictor import Predictor, load_first_stage
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Trained models that predict together.
+
+    Attributes:
+        folders: model folders; several models are averaged.
+        folds: names of the folds to average; None takes every trained fold.
+        checkpoint: `final` or `best`.
+        device: name of the device, such as `cuda:1`; None takes the best available one.
+        network_class: `package.module:Class` of a custom network class, whose code then runs.
+    """
+
+    folders: tuple[Path, ...]
+    folds: tuple[str, ...] | None = None
+    checkpoint: str = "final"
+    device: str | None = None
+    network_class: str | None = None
+
+    def load(self, options: PredictionOptions) -> Predictor:
+        """Load the models, and the first stage of a cascade, onto the device.
+
+        Raises:
+            InputError: the device or a model cannot be used; every fault is listed.
+        """
+        faults: list[Fault] = []
+        with collecting(faults):
+            device = choose_device(self.device)
+        with collecting(faults):
+            models = load_models(self.folders, self.folds, self.checkpoint, self.network_class)
+        raise_faults(faults)
+        return Predictor(models, device, options, load_first_stage(models, self.folders, device, self.checkpoint, options))
+
+
+@dataclass(frozen=True)
+class GivenOptions:
+    """Options of the sliding window and of ensembling as given on the command line; None where nothing is given.
+
+    Attributes:
+        fast: take what is not given from `inference.options.FAST`.
+        mirror: average over mirror images.
+        scales: scale factors, or the single word `plan` or `none`.
+        scale_weights: weights of the scale factors, or the single word `confidence`.
+        step: largest distance of neighbouring tiles, as a share of the patch.
+        tile_batch: tiles per forward pass.
+        average: what is averaged.
+    """
+
+    fast: bool = False
+    mirror: bool | None = None
+    scales: tuple[str, ...] | None = None
+    scale_weights: tuple[str, ...] | None = None
+    step: float | None = None
+    tile_batch: int | None = None
+    average: Average = "probabilities"
+
+    def options(self) -> PredictionOptions:
+        """Return the options of the prediction.
+
+        Raises:
+            InputError: a value is out of range, or options contradict each other.
+        """
+        if self.fast and self.scales is None and self.scale_weights == (CONFIDENCE,):
+            problem = "--fast uses one scale, and confidence chooses among several"
+            remedy = "Remove one of the two, or give several scales with --scales"
+            raise InputError(Fault("--fast and --scale-weights confidence", problem, remedy))
+        default = FAST if self.fast else PredictionOptions()
+        try:
+            return PredictionOptions(
+                mirror=default.mirror if self.mirror is None else self.mirror,
+                scales=default.scales if self.scales is None else _parse_scales(self.scales),
+                scale_weights=None if self.scale_weights is None else _parse_weights(self.scale_weights),
+                step=default.step if self.step is None else self.step,
+                tile_batch=self.tile_batch,
+                average=self.average,
+            )
+        except ValueError as error:
+            raise InputError(Fault("the options", str(error), "See se_predict --help")) from error
+
+
+@dataclass(frozen=True)
+class PredictCommand:
+    """What se_predict is asked to do.
+
+    Attributes:
+        input: image file, folder of images, or list of cases.
+        output: folder of the segmentations; or a file, for one case.
+        models: trained models.
+        given: options of the sliding window and of ensembling.
+        extras: further outputs, and postprocessing.
+        scheduler: address of the Dask scheduler whose workers predict; None predicts in this process.
+        skip_existing: skip cases that already have a segmentation.
+        part: part of the cases to predict, from 0.
+        parts: number of parts.
+        quiet: show warnings and errors only.
+    """
+
+    input: Path
+    output: Path
+    models: ModelChoice
+    given: GivenOptions
+    extras: Extras
+    scheduler: str | None = None
+    skip_existing: bool = False
+    part: int = 0
+    parts: int = 1
+    quiet: bool = False
+
+
+def choose_models(given: ModelChoice, selection: Path | None) -> tuple[ModelChoice, Postprocessing]:
+    """Return the models to predict with, and the postprocessing of their segmentations.
+
+    Args:
+        given: models of the command line, without folders if a selection is given.
+        selection: file that se_select wrote. Its models and checkpoint are used, and its folds unless folds are given.
+
+    Raises:
+        InputError: neither or both of models and selection are given, or the file cannot be used.
+    """
+    if bool(given.folders) == (selection is not None):
+        problem = "both are given" if given.folders else "neither is given"
+        raise InputError(Fault("--model and --selection", problem, "Give either model folders or a file that se_select wrote"))
+    if selection is None:
+        return given, Postprocessing()
+    chosen = Selection.read(selection)
+    folders, folds = tuple(chosen.model_folders(selection)), given.folds or chosen.folds
+    return replace(given, folders=folders, folds=folds, checkpoint=chosen.checkpoint), chosen.postprocessing
+
+
+def check_input(command: PredictCommand) -> None:
+    """Raise `InputError` if the input or the part of the cases does not exist."""
+    faults = []
+    if not command.input.exists():
+        faults.append(Fault(str(command.input), "no such file or folder", "Check the path after -i"))
+    if not 0 <= command.part < command.parts:
+        problem = f"part {command.part} of {command.parts} does not exist"
+        faults.append(Fault("--part-id", problem, "Parts are numbered from 0 to --num-parts less 1"))
+    raise_faults(faults)
+
+
+def _parse_scales(words: tuple[str, ...]) -> tuple[float, ...] | None:
+    if words == ("plan",):
+        return None
+    return (1.0,) if words == ("none",) else tuple(float(word) for word in words)
+
+
+def _parse_weights(words: tuple[str, ...]) -> tuple[float, ...] | Literal["confidence"]:
+    return CONFIDENCE if words == (CONFIDENCE,) else tuple(float(word) for word in words)

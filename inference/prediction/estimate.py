@@ -1,0 +1,146 @@
+"""What a prediction will take, before it starts: from the images' headers, and one tile that is timed."""
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import psutil
+import torch
+
+from configs.errors import InputError
+from inference.device import peak_memory
+from inference.engine.ensemble import count_tiles
+from inference.engine.heads import split_network
+from inference.engine.scaling import scaled_shape
+from inference.engine.sliding_window import HALF_ABOVE, Shape, padding
+from inference.model import Model
+from inference.options import choose_variants
+from inference.prediction.outputs import Extras
+from inference.predictor import Predictor
+from preprocessing.formats.images import read_header
+from preprocessing.geometry.affine import Geometry
+from preprocessing.geometry.orientation import find_orientation
+from preprocessing.geometry.resampled_grid import resampled_shape
+
+
+def read_geometry(path: Path) -> Geometry:
+    """The geometry that an image's header states.
+
+    Raises:
+        InputError: the header cannot be read.
+    """
+    return read_header(path)[1]
+
+
+SHORT = 0.5  # seconds; a tile that takes less is timed again, as a first one also sets up kernels
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An upper bound, as images are cropped to what they hold, which headers do not tell.
+
+    Attributes:
+        tiles: forward passes times tiles in them, reflections counted.
+        seconds: of the networks.
+        memory: bytes, of the process (of the host where there is a GPU) at its peak.
+        free: bytes that are free now, with those that the process has.
+    """
+
+    tiles: int
+    seconds: float
+    memory: int
+    free: int
+
+    def __str__(self) -> str:
+        minutes = f"{self.seconds:.0f} s" if self.seconds < 120 else f"{self.seconds / 60:.0f} min"
+        text = f"at most about {minutes} for {self.tiles} tiles, and {self.memory / 2**30:.1f} GiB of memory"
+        return f"{text} ({self.free / 2**30:.1f} GiB are there)"
+
+
+def estimate_prediction(predictor: Predictor, cases: Mapping[str, tuple[Path, ...]], extras: Extras) -> Estimate:
+    """Estimate time and memory. Cases whose headers cannot be read are left out: reading them will say so.
+
+    Args:
+        predictor: the models.
+        cases: identifier -> its image files.
+        extras: what else is written.
+    """
+    geometries = list(_geometries(cases.values()))
+    tiles, seconds, largest = 0, 0.0, 0
+    for model, networks in zip(predictor.models, predictor.networks, strict=True):
+        variants = choose_variants(model, predictor.options)
+        reflections = 2 ** len(model.plan.network.mirror_axes) if predictor.options.mirror else 1
+        each = sum(_tiles(_planned_shape(one, model), variants.scales, model, predictor.options.step) for one in geometries)
+        passes = len(networks) * reflections + variants.by_confidence  # the first network looks at each scale beforehand
+        tiles += each * passes
+        seconds += each * passes * _time_tile(model, networks[0], predictor.device)
+    for geometry in geometries:
+        largest = max(largest, _case_bytes(geometry, predictor, extras))
+    process = psutil.Process().memory_info().rss
+    peak = max(process, peak_memory())
+    return Estimate(tiles, seconds, peak + largest, psutil.virtual_memory().available + process)
+
+
+def _geometries(cases: Iterable[tuple[Path, ...]]) -> Iterable[Geometry]:
+    for files in cases:
+        try:
+            yield read_geometry(files[0])
+        except InputError:
+            continue
+
+
+def _planned_shape(geometry: Geometry, model: Model) -> Shape:
+    turned = find_orientation(geometry, model.plan.orientation).apply_geometry(geometry)
+    return resampled_shape(turned.shape, turned.spacing, model.plan.configuration.grid_spacing(turned.spacing))
+
+
+def _tiles(shape: Shape, scales: tuple[float, ...], model: Model, step: float) -> int:
+    patch = model.plan.network.patch_size
+    axes = [axis for axis, size in enumerate(patch) if size > 1]
+    return sum(count_tiles(scaled_shape(shape, factor, axes), patch, step) for factor in scales)
+
+
+def _time_tile(model: Model, network: torch.nn.Module, device: torch.device) -> float:
+    """Seconds of one tile."""
+    plan = model.plan.network
+    tile = torch.zeros(1, plan.network.input_channels, *plan.patch_size, device=device)
+    body = split_network(network).body
+    seconds = 0.0
+    with torch.no_grad(), torch.autocast(device.type, enabled=device.type == "cuda"):
+        for _ in range(2):
+            start = time.perf_counter()
+            body(tile).flatten()[0].item()  # waits for a GPU
+            seconds = time.perf_counter() - start
+            if seconds > SHORT:
+                break
+    return seconds
+
+
+def _case_bytes(geometry: Geometry, predictor: Predictor, extras: Extras) -> int:
+    """Arrays of one case, with the next one being prepared and the last one being written."""
+    channels, classes = len(predictor.description.channels), predictor.description.output_channels
+    stored = prod(geometry.shape)
+    total = 2 * 4 * channels * stored  # read, and turned or normalised
+    total += 2 * 4 * stored  # labels, as decided and as written
+    total += (4 * classes * stored * 2 if extras.probabilities else 0) + (4 * 4 * stored if extras.uncertainty else 0)
+    members = sum(
+        len(choose_variants(model, predictor.options).scales) * len(networks)
+        for model, networks in zip(predictor.models, predictor.networks, strict=True)
+    )
+    for model, networks in zip(predictor.models, predictor.networks, strict=True):
+        shape = _planned_shape(geometry, model)
+        total += 3 * 4 * channels * prod(shape)  # normalised, resampled, and the next case's
+        if predictor.device.type == "cpu":
+            scales = choose_variants(model, predictor.options).scales
+            total += len(networks) * sum(_sums_bytes(scaled_shape(shape, factor), model, members) for factor in scales)
+    return total
+
+
+def _sums_bytes(shape: Shape, model: Model, members: int) -> int:
+    network = model.plan.network.network
+    channels = min(network.output_channels, network.features[0]) if network.family == "plain" else network.output_channels
+    _, padded = padding(shape, model.plan.network.patch_size)
+    values = channels * min(padded[0], model.plan.network.patch_size[0] + 32) * padded[1] * padded[2]
+    return values * (2 if 4 * values > HALF_ABOVE // members else 4)

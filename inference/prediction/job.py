@@ -1,0 +1,119 @@
+"""One run of se_predict: everything is checked first, then the cases are segmented."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.errors import Fault, collecting, raise_faults
+from configs.progress import Progress
+from inference.engine.assemble import check_roi
+from inference.options import PredictionOptions
+from inference.prediction.case_list import list_cases
+from inference.prediction.cluster import predict_on_cluster
+from inference.prediction.command import PredictCommand, check_input
+from inference.prediction.estimate import estimate_prediction
+from inference.prediction.outputs import plan_outputs
+from inference.prediction.predict_files import predict_cases
+from inference.prediction.record import FILE, PredictionRecord, record_of
+from inference.prediction.statistics import gather_statistics
+from inference.predictor import Predictor
+from preprocessing.formats.endings import stem_of
+from se_unet.cpu.allocator import keep_freed_memory
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PredictionJob:
+    """A run whose input has been checked; nothing has been written yet.
+
+    Attributes:
+        command: what was asked for.
+        predictor: the models on their device.
+        cases: identifier -> image files of the cases to segment.
+        outputs: identifier -> segmentation file of every case of the input, also of those that are not segmented in this run.
+    """
+
+    command: PredictCommand
+    predictor: Predictor
+    cases: dict[str, tuple[Path, ...]]
+    outputs: dict[str, Path]
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the segmentations."""
+        return next(iter(self.outputs.values())).parent
+
+
+def prepare_job(command: PredictCommand) -> PredictionJob:
+    """Load the models, find the cases, and check everything that can be checked before any image is read.
+
+    Raises:
+        InputError: options, models, device or input cannot be used, or outputs would collide; every fault is listed.
+    """
+    predictor, faults = _load_predictor(command), list[Fault]()
+    with collecting(faults):
+        check_roi(predictor.description, command.extras.roi)
+    with collecting(faults):
+        command.extras.postprocessing.check(predictor.description)
+    with collecting(faults):
+        found = list_cases(command.input, predictor.description)
+    raise_faults(faults)
+    outputs = plan_outputs(found, command.output)
+    names = list(found)[command.part :: command.parts]
+    cases = {case: found[case] for case in names if not (command.skip_existing and outputs[case].exists())}
+    if len(cases) < len(names):
+        logger.info("%d of %d cases already have a segmentation", len(names) - len(cases), len(names))
+    return PredictionJob(command, predictor, cases, outputs)
+
+
+def _load_predictor(command: PredictCommand) -> Predictor:
+    """Load the models; faults of the command line are found together with those of the models."""
+    faults, options = list[Fault](), PredictionOptions()
+    with collecting(faults):
+        options = command.given.options()
+    with collecting(faults):
+        predictor = command.models.load(options)
+    with collecting(faults):
+        check_input(command)
+    raise_faults(faults)
+    if predictor.device.type == "cpu":
+        keep_freed_memory()
+    return predictor
+
+
+def run_job(job: PredictionJob, progress: Progress) -> dict[str, Exception]:
+    """Segment the cases and write what was asked for. A case that fails does not stop the others.
+
+    Returns:
+        The cases that failed, each with its error.
+    """
+    failures = _segment(job, progress) if job.cases else {}
+    if job.command.extras.statistics:
+        gather_statistics(job.folder, {stem_of(output) for output in job.outputs.values()})
+    return failures
+
+
+def _segment(job: PredictionJob, progress: Progress) -> dict[str, Exception]:
+    command, predictor, extras = job.command, job.predictor, job.command.extras
+    record = record_of(predictor, command.models.folders, command.models.checkpoint, extras)
+    logger.info("%s", _describe(record, job))
+    job.folder.mkdir(parents=True, exist_ok=True)
+    record.write(job.folder / FILE)
+    if command.scheduler is not None:
+        options = predictor.options
+        return predict_on_cluster(command.models, options, job.cases, job.outputs, extras, command.scheduler, progress)
+    if not command.quiet:
+        estimate = estimate_prediction(predictor, job.cases, extras)
+        logger.info("%s", estimate)
+        if estimate.memory > estimate.free:
+            logger.warning("this may exceed the available memory; use fewer folds or scales")
+    return predict_cases(predictor, job.cases, job.outputs, extras, progress)
+
+
+def _describe(record: PredictionRecord, job: PredictionJob) -> str:
+    parts = []
+    for model, loaded in zip(record.models, job.predictor.models, strict=True):
+        members = f"{len(model.folds)} fold(s) x {len(model.scales)} scale(s) x {2 ** len(model.mirror_axes)} reflection(s)"
+        parts.append(f"{members}, tiles of {' x '.join(map(str, loaded.plan.network.patch_size))}")
+    return f"{len(job.cases)} case(s) on {job.predictor.device}: {'; '.join(parts)}; step {record.step:g}"

@@ -1,0 +1,128 @@
+"""Write the outputs of a case. The segmentation comes last, so that its presence marks the case as complete."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.dataset import DatasetDescription
+from configs.errors import Fault, InputError, raise_faults
+from configs.files import replacing
+from inference.engine.assemble import Segmentation
+from inference.prediction.postprocessing import Postprocessing, postprocess
+from inference.prediction.statistics import measure_labels, write_statistics
+from preprocessing.formats.endings import DETACHED, ending_of, stem_of
+from preprocessing.formats.images import write_labels, write_scalar
+from preprocessing.geometry.affine import Geometry
+from preprocessing.geometry.orientation import find_orientation
+
+
+@dataclass(frozen=True)
+class Extras:
+    """Outputs written beside a segmentation.
+
+    Attributes:
+        probabilities: whether to write `<case>_probabilities.npz` with `probabilities` (K, Z, Y, X) float32 on the image's grid and
+            `names` (K,).
+        uncertainty: whether to write the images `<case>_entropy` and `<case>_disagreement`, in bits; see `inference.engine.uncertainty`.
+        preview: whether to write `<case>_preview.png`, slices with outlines.
+        statistics: whether to write `<case>_statistics.csv`; see `inference.prediction.statistics`.
+        roi: labels to keep; the others become background. None keeps all.
+        postprocessing: rules applied to the labels before they are measured, drawn and written.
+    """
+
+    probabilities: bool = False
+    uncertainty: bool = False
+    preview: bool = False
+    statistics: bool = False
+    roi: tuple[str, ...] | None = None
+    postprocessing: Postprocessing = Postprocessing()  # noqa: RUF009 - frozen
+
+
+def plan_outputs(cases: Mapping[str, tuple[Path, ...]], output: Path) -> dict[str, Path]:
+    """Return the path of each case's segmentation: the case's name with its image's ending, in the folder `output`.
+
+    If `output` has the ending of an image file, it is the path of the only case's segmentation.
+
+    Raises:
+        InputError: several cases would share one file, or a segmentation would replace an image.
+    """
+    if ending_of(output):
+        if len(cases) > 1:
+            remedy = "Give a folder as output"
+            raise InputError(Fault(str(output), f"one file cannot hold the segmentations of {len(cases)} cases", remedy))
+        outputs = dict.fromkeys(cases, output)
+    else:
+        outputs = {case: output / f"{case}{_output_ending(files[0])}" for case, files in cases.items()}
+    sources = {file.resolve() for files in cases.values() for file in files}
+    raise_faults(
+        Fault(f"case `{case}`", f"the segmentation would replace the image {target}", "Choose another output folder")
+        for case, target in outputs.items()
+        if target.resolve() in sources
+    )
+    return outputs
+
+
+def write_case(
+    target: Path,
+    segmentation: Segmentation,
+    image: NDArray[np.float32] | None,
+    geometry: Geometry,
+    like: Path,
+    description: DatasetDescription,
+    extras: Extras,
+) -> None:
+    """Write all outputs of one case, each file atomically.
+
+    Args:
+        target: path of the segmentation.
+        segmentation: segmentation of the case.
+        image: stored image (C, Z, Y, X), for preview and statistics; None if neither is requested.
+        geometry: geometry shared by image and segmentation.
+        like: path to the image file whose geometry is copied exactly.
+        description: dataset description that defines names and values.
+        extras: outputs beside the segmentation.
+    """
+    rules = extras.postprocessing.rules
+    if rules:
+        labels = postprocess(segmentation.labels, geometry.voxel_volume, rules, description)
+        segmentation = replace(segmentation, labels=labels)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    name, ending = stem_of(target), ending_of(target) or ".nii.gz"
+    if segmentation.probabilities is not None:
+        _write_probabilities(target.with_name(f"{name}_probabilities.npz"), segmentation.probabilities, description, extras.roi)
+    for kind in ("entropy", "disagreement"):
+        volume = getattr(segmentation, kind)
+        if volume is not None:
+            write_scalar(target.with_name(f"{name}_{kind}{ending}"), volume, geometry, like)
+    if extras.preview and image is not None:
+        _write_preview(target.with_name(f"{name}_preview.png"), image, geometry, segmentation.labels, description)
+    if extras.statistics and image is not None:
+        measured = measure_labels(segmentation.labels, image, geometry, description, extras.roi)
+        write_statistics(target.with_name(f"{name}_statistics.csv"), {name: measured})
+    write_labels(target, segmentation.labels, geometry, like)
+
+
+def _write_probabilities(
+    path: Path, probabilities: NDArray[np.float32], description: DatasetDescription, roi: tuple[str, ...] | None
+) -> None:
+    names = np.array(description.foreground if description.has_regions else ("background", *description.foreground))
+    kept = np.flatnonzero(np.isin(names, roi)) if roi is not None else np.arange(len(names))
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, probabilities=probabilities[kept] if roi is not None else probabilities, names=names[kept])
+
+
+def _write_preview(path: Path, image: NDArray, geometry: Geometry, labels: NDArray, description: DatasetDescription) -> None:
+    from inference.prediction.preview import montage  # matplotlib is slow to import and seldom needed
+
+    turn = find_orientation(geometry, "canonical")
+    names = {value: name for name, value in description.labels.items() if isinstance(value, int)}
+    montage(turn.apply(image[0]), turn.apply(labels), path, spacing=turn.apply_geometry(geometry).spacing, names=names)
+
+
+def _output_ending(image: Path) -> str:
+    """Return the ending of a segmentation: that of its image, but one that keeps header and data in a single file."""
+    ending = ending_of(image) or ".nii.gz"
+    return {".nhdr": ".nrrd", ".mhd": ".mha"}[ending] if ending in DETACHED else ending

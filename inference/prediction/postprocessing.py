@@ -1,0 +1,77 @@
+"""Postprocess a segmentation: remove connected components of a label that are not its largest or are too small."""
+
+from collections.abc import Mapping
+
+import cc3d
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from configs.dataset import DatasetDescription
+from configs.errors import Fault, raise_faults
+from configs.files import Value
+
+_CONNECTIVITY = 26
+_TOLERANCE = 1e-6  # relative, since volumes are sums of floats
+
+
+class Rule(Value):
+    """Postprocessing of one label.
+
+    Attributes:
+        only_largest: whether to keep only the largest connected component (26 neighbours).
+        smallest_volume: volume in mm^3 below which a component is removed.
+    """
+
+    only_largest: bool = False
+    smallest_volume: float = Field(default=0.0, ge=0)
+
+    def kept(self, volumes: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return which components of a label in one case are kept, given their volumes in mm^3."""
+        kept = volumes >= self.smallest_volume * (1 - _TOLERANCE)
+        if self.only_largest and len(volumes):
+            kept &= np.arange(len(volumes)) == int(volumes.argmax())
+        return kept
+
+
+class Postprocessing(Value):
+    """Rules by label. Removed voxels become background. Regions overlap, so they have no rules."""
+
+    rules: dict[str, Rule] = Field(default_factory=dict)
+
+    def check(self, description: DatasetDescription) -> None:
+        """Raise `InputError` if a rule is for a region or for a label that the dataset lacks."""
+        raise_faults(
+            Fault(
+                f"postprocessing of `{name}`",
+                "the dataset has no such label",
+                f"Choose among {', '.join(description.foreground)}",
+            )
+            for name in self.rules
+            if not isinstance(description.labels.get(name), int) or name not in description.foreground
+        )
+
+
+def pieces(mask: NDArray[np.bool_]) -> tuple[NDArray[np.integer], NDArray[np.int64]]:
+    """Return the connected components of a mask (Z, Y, X), numbered from 1 with 0 elsewhere, and their numbers of voxels."""
+    numbered, count = cc3d.connected_components(mask.astype(np.uint8), connectivity=_CONNECTIVITY, return_N=True)
+    return numbered, np.bincount(numbered.ravel(), minlength=count + 1)[1:]
+
+
+def postprocess(
+    labels: NDArray[np.integer], voxel_volume: float, rules: Mapping[str, Rule], description: DatasetDescription
+) -> NDArray[np.integer]:
+    """Return a copy of label values (Z, Y, X) with the rules applied.
+
+    Args:
+        labels: label values as in the description.
+        voxel_volume: volume of a voxel in mm^3.
+        rules: rules by label name.
+        description: dataset description that defines names and values.
+    """
+    cleaned = labels.copy()
+    for name, rule in rules.items():
+        numbered, voxels = pieces(labels == description.labels[name])
+        kept = np.concatenate([[True], rule.kept(voxels.astype(np.float64) * voxel_volume)])
+        cleaned[~kept[numbered]] = 0
+    return cleaned

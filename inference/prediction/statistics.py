@@ -1,0 +1,128 @@
+"""Numbers of each label of a segmentation: how large, where, how bright, in how many pieces."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import cc3d
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from configs.dataset import DatasetDescription
+from configs.files import Value, write_text
+from preprocessing.geometry.affine import Geometry
+
+GATHERED = "statistics.csv"
+_ENDING = "_statistics.csv"
+
+
+class LabelStatistics(Value):
+    """One label of one case; empty where it is absent.
+
+    Attributes:
+        volume_mm3: of all its voxels.
+        voxels: their number.
+        components: pieces that touch by no face, edge or corner.
+        centroid_r, centroid_a, centroid_s: mean position in mm to the right, the front and upwards, as the image's affine says.
+        first_x, first_y, first_z, last_x, last_y, last_z: box of voxel indices (x, y, z) as stored, both ends inside.
+        mean_intensity: of the image's first channel.
+    """
+
+    volume_mm3: float
+    voxels: int
+    components: int
+    centroid_r: float | None = None
+    centroid_a: float | None = None
+    centroid_s: float | None = None
+    first_x: int | None = None
+    first_y: int | None = None
+    first_z: int | None = None
+    last_x: int | None = None
+    last_y: int | None = None
+    last_z: int | None = None
+    mean_intensity: float | None = None
+
+
+def measure_labels(
+    labels: NDArray[np.integer],
+    image: NDArray[np.float32],
+    geometry: Geometry,
+    description: DatasetDescription,
+    roi: Sequence[str] | None = None,
+) -> dict[str, LabelStatistics]:
+    """Measure each foreground label (or region) of a segmentation.
+
+    Args:
+        labels: (Z, Y, X) label values as stored.
+        image: (C, Z, Y, X) as stored.
+        geometry: of both.
+        description: names and values.
+        roi: names of the labels to be measured; None takes all.
+    """
+    boxes = ndimage.find_objects(labels)
+    names = [name for name in description.foreground if roi is None or name in roi]
+    return {name: _measure(name, labels, image[0], geometry, description, boxes) for name in names}
+
+
+def _measure(
+    name: str,
+    labels: NDArray[np.integer],
+    channel: NDArray[np.float32],
+    geometry: Geometry,
+    description: DatasetDescription,
+    boxes: list[tuple[slice, ...] | None],
+) -> LabelStatistics:
+    stated = description.labels[name]
+    values = stated if isinstance(stated, tuple) else (stated,)
+    present = [box for value in values if value <= len(boxes) and (box := boxes[value - 1]) is not None]
+    if not present:
+        return LabelStatistics(volume_mm3=0.0, voxels=0, components=0)
+    starts = [min(box[axis].start for box in present) for axis in range(3)]
+    stops = [max(box[axis].stop for box in present) for axis in range(3)]
+    box = tuple(slice(start, stop) for start, stop in zip(starts, stops, strict=True))
+    mask = np.isin(labels[box], values)
+    voxels = int(mask.sum())
+    z, y, x = (float(np.average(np.arange(size), weights=mask.sum(_others(axis)))) for axis, size in enumerate(mask.shape))
+    centre = geometry.matrix @ [x + starts[2], y + starts[1], z + starts[0], 1]
+    pieces = cc3d.connected_components(mask, connectivity=26, return_N=True)[1]
+    return LabelStatistics(
+        volume_mm3=voxels * geometry.voxel_volume,
+        voxels=voxels,
+        components=int(pieces),
+        centroid_r=float(centre[0]),
+        centroid_a=float(centre[1]),
+        centroid_s=float(centre[2]),
+        first_x=starts[2],
+        first_y=starts[1],
+        first_z=starts[0],
+        last_x=stops[2] - 1,
+        last_y=stops[1] - 1,
+        last_z=stops[0] - 1,
+        mean_intensity=float(channel[box][mask].mean(dtype=np.float64)),
+    )
+
+
+def write_statistics(path: Path, cases: Mapping[str, Mapping[str, LabelStatistics]]) -> None:
+    """Write one row for each case and label; what is undefined is empty. Whole file or none."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["case", "label", *LabelStatistics.model_fields])
+    for case, measured in cases.items():
+        writer.writerows([case, label, *one.model_dump().values()] for label, one in measured.items())
+    write_text(path, text.getvalue())
+
+
+def gather_statistics(folder: Path, cases: Iterable[str]) -> Path | None:
+    """Put the files of single cases together as `statistics.csv`; None where there is none."""
+    texts = [path.read_text(encoding="utf-8") for case in sorted(cases) if (path := folder / f"{case}{_ENDING}").is_file()]
+    if not texts:
+        return None
+    heading = texts[0].splitlines()[:1]
+    write_text(folder / GATHERED, "\n".join([*heading, *(line for text in texts for line in text.splitlines()[1:])]) + "\n")
+    return folder / GATHERED
+
+
+def _others(axis: int) -> tuple[int, ...]:
+    return tuple(other for other in range(3) if other != axis)

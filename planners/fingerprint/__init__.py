@@ -1,0 +1,1 @@
+"""The fingerprint of a dataset: shapes, spacings, intensities and sizes of structures."""

@@ -1,0 +1,172 @@
+"""What a dataset looks like, measured in one pass that also validates it."""
+
+import logging
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.dataset import DatasetDescription
+from configs.fingerprint import CaseFingerprint, Fingerprint, IntensityHistogram, IntensityQuantiles, IntensityStatistics
+from configs.progress import Progress
+from planners.fingerprint.sizes import label_sizes, size_spreads
+from preprocessing.dataset.case import Case
+from preprocessing.dataset.raw import RawDataset
+from preprocessing.dataset.validation import examine
+from preprocessing.geometry.cropping import nonzero_box
+from preprocessing.geometry.orientation import find_orientation
+
+_SAMPLES = 10_000_000  # foreground intensities of the whole dataset, the same number from each case
+_LOW, _HIGH = 0.5, 99.5  # percentiles
+_BINS = 60
+_COUNTED = 1_000_000  # of the samples, for histograms
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CaseMeasurement:
+    """What one case contributes.
+
+    Attributes:
+        fingerprint: its numbers.
+        intensities: (C, samples) float32 drawn from its foreground; no samples where it has none.
+        extremes: (C, 2) float32 smallest and largest foreground intensity; (C, 0) where it has none.
+    """
+
+    fingerprint: CaseFingerprint
+    intensities: NDArray[np.float32]
+    extremes: NDArray[np.float32]
+
+
+def make_fingerprint(
+    dataset: RawDataset, jobs: int = 1, progress: Progress | None = None, scheduler: str | None = None
+) -> Fingerprint:
+    """Validate and measure every case, on a Dask cluster where its `scheduler` is given. Memory is bounded by `jobs` cases, and
+    warnings are logged.
+
+    Raises:
+        InputError: the dataset has faults; all of them are listed.
+    """
+    samples = max(1, _SAMPLES // max(1, len(dataset.cases)))
+    measure = partial(measure_case, description=dataset.description, samples=samples)
+    warnings, measurements = examine(dataset, measure, jobs, progress, scheduler)
+    for warning in warnings:
+        _logger.warning("%s", warning)
+    cases = {identifier: measurement.fingerprint for identifier, measurement in measurements.items()}
+    intensities = intensity_statistics(list(measurements.values()), len(dataset.description.channels))
+    return Fingerprint(
+        cases=cases,
+        intensities=intensities,
+        size_spread=size_spreads(cases),
+        histograms=_histograms(measurements, intensities),
+        warnings=tuple(warnings),
+    )
+
+
+def measure_case(case: Case, description: DatasetDescription, samples: int) -> CaseMeasurement:
+    """Measure one case in canonical axis order.
+
+    Args:
+        case: as stored.
+        description: names and values of its labels.
+        samples: foreground intensities to draw, with replacement: each case then counts the same, whatever its size.
+    """
+    turn = find_orientation(case.geometry, "canonical")
+    turned = turn.apply_geometry(case.geometry)
+    image = turn.apply(case.image)
+    box = nonzero_box(image)
+    foreground = _foreground(case, description)
+    random = np.random.default_rng(zlib.crc32(case.identifier.encode()))
+    present = foreground.shape[1]
+    drawn = foreground[:, random.integers(present, size=samples)] if present else foreground
+    fingerprint = CaseFingerprint(
+        spacing=turned.spacing,
+        shape=turned.shape,
+        shape_after_crop=box.shape,
+        relative_size_after_crop=float(np.prod(box.shape) / np.prod(turned.shape)),
+        labels=label_sizes(case, description),
+        intensities=_quantiles(drawn) if present else (),
+    )
+    if not present:
+        return CaseMeasurement(fingerprint, foreground, foreground)
+    extremes = np.stack([foreground.min(axis=1), foreground.max(axis=1)], axis=1)
+    return CaseMeasurement(fingerprint, drawn, extremes)
+
+
+def intensity_statistics(measurements: Sequence[CaseMeasurement], channels: int) -> tuple[IntensityStatistics, ...]:
+    """Statistics of each channel over the foreground of all cases; none where no case has foreground."""
+    if not any(measurement.intensities.size for measurement in measurements):
+        return ()
+    return tuple(
+        _statistics(
+            np.concatenate([measurement.intensities[channel] for measurement in measurements]),
+            np.concatenate([measurement.extremes[channel] for measurement in measurements]),
+        )
+        for channel in range(channels)
+    )
+
+
+def _quantiles(values: NDArray[np.float32]) -> tuple[IntensityQuantiles, ...]:
+    """Of each channel of (C, n)."""
+    low, middle, high = np.percentile(values, (5, 50, 95), axis=1)
+    return tuple(
+        IntensityQuantiles(q05=float(q05), q50=float(q50), q95=float(q95))
+        for q05, q50, q95 in zip(low, middle, high, strict=True)
+    )
+
+
+def _histograms(
+    measurements: Mapping[str, CaseMeasurement], statistics: Sequence[IntensityStatistics]
+) -> tuple[IntensityHistogram, ...]:
+    """Of each channel."""
+    return tuple(
+        _histogram(
+            [measurement.intensities[channel] for measurement in measurements.values() if measurement.intensities.size], known
+        )
+        for channel, known in enumerate(statistics)
+    )
+
+
+def _histogram(samples: Sequence[NDArray[np.float32]], known: IntensityStatistics) -> IntensityHistogram:
+    """Bins between the percentiles, but within three interquartile ranges of the quartiles: a few images of another range, as
+    there are in MR, must not squeeze the others into one bin."""
+    step = max(1, sum(map(len, samples)) // _COUNTED)  # samples are in random order
+    values = np.concatenate([drawn[::step] for drawn in samples])
+    lower, upper = np.percentile(values, (25, 75))
+    fence = 3 * (upper - lower) or np.inf
+    low, high = max(known.percentile_00_5, lower - fence), min(known.percentile_99_5, upper + fence)
+    counts, edges = np.histogram(values, _BINS, range=(low, high))
+    return IntensityHistogram(
+        low=float(edges[0]),
+        high=float(edges[-1]),
+        counts=tuple(int(count) for count in counts),
+        below=int(np.count_nonzero(values < edges[0])),
+        above=int(np.count_nonzero(values > edges[-1])),
+    )
+
+
+def _foreground(case: Case, description: DatasetDescription) -> NDArray[np.float32]:
+    """Intensities (C, n) of the labelled voxels, background and ignored ones left out."""
+    if case.labels is None:
+        return np.zeros((len(case.image), 0), dtype=np.float32)
+    inside = case.labels > 0
+    if description.ignore_index is not None:
+        inside &= case.labels != description.ignore_index
+    channels = [channel[inside] for channel in case.image]  # all at once would make three indices of each voxel
+    return channels[0][None] if len(channels) == 1 else np.stack(channels)
+
+
+def _statistics(values: NDArray[np.float32], extremes: NDArray[np.float32]) -> IntensityStatistics:
+    low, median, high = np.percentile(values, (_LOW, 50, _HIGH))
+    return IntensityStatistics(
+        mean=float(values.mean(dtype=np.float64)),
+        std=float(values.std(dtype=np.float64)),
+        median=float(median),
+        min=float(extremes.min()),
+        max=float(extremes.max()),
+        percentile_00_5=float(low),
+        percentile_99_5=float(high),
+    )

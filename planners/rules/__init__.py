@@ -1,0 +1,1 @@
+"""The rules of the planner, one per file."""

@@ -1,0 +1,124 @@
+"""Which configurations a dataset gets, and the grid of each. Rules are nnU-Net's (Isensee et al. 2021).
+
+`3d_fullres` has the planned spacing; `3d_lowres` a coarser one where a patch sees too little of an image, and `3d_cascade_fullres` then
+goes on from its segmentation at full resolution; `2d` sees slices across the coarsest axis.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from configs.errors import Fault, raise_faults, times
+from configs.fingerprint import Shape
+from planners.rules.decision import Decision
+from planners.rules.lower_resolution import choose_lower_resolution
+from planners.rules.patch import Grid, Sampling
+from planners.rules.skeleton import Size, Skeleton, choose_skeleton
+
+CONFIGURATIONS = ("2d", "3d_lowres", "3d_fullres", "3d_cascade_fullres")
+SLICES, LOWER, FULL, CASCADE = CONFIGURATIONS
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """One configuration, before its networks are planned.
+
+    Attributes:
+        grid: what patches are cut from.
+        skeleton: of its networks.
+        batch_dice: take the batch as one volume in the loss; a decision with its reason.
+        reasons: of what is special about it.
+        patch_size: asked for by the user.
+        previous, cases_of: see `configs.plan.ConfigurationPlan`.
+    """
+
+    grid: Grid
+    skeleton: Skeleton
+    batch_dice: Decision[bool]
+    reasons: dict[str, str] = field(default_factory=dict)
+    patch_size: Shape | None = None
+    previous: str | None = None
+    cases_of: str | None = None
+
+
+@dataclass(frozen=True)
+class Resolutions:
+    """Configurations that the rules give, and why there are no others: name -> sentence."""
+
+    planned: dict[str, Resolution] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+
+    def select(self, wanted: Sequence[str] | None) -> dict[str, Resolution]:
+        """Those asked for, or all.
+
+        Raises:
+            InputError: the rules do not give one that is asked for, or a cascade is asked for without what it goes on from.
+        """
+        chosen = {name: self.planned[name] for name in self.planned if wanted is None or name in wanted}
+        faults = [
+            Fault(f"--configurations {name}", self.missing[name].rstrip("."), f"Choose from {', '.join(self.planned)}")
+            for name in wanted or ()
+            if name in self.missing
+        ]
+        for name, resolution in chosen.items():
+            needed = [other for other in (resolution.previous, resolution.cases_of) if other and other not in chosen]
+            if needed:
+                remedy = f"Add {' and '.join(needed)}, or leave {name} out"
+                faults.append(Fault(f"--configurations {name}", f"it goes on from {' and '.join(needed)}", remedy))
+        raise_faults(faults)
+        return chosen
+
+
+def choose_slice_axis(grid: Grid) -> Decision[int]:
+    """The axis across slices: one with a single voxel where there is one, else the coarsest."""
+    single = [axis for axis in range(3) if grid.median[axis] == 1]
+    axis = single[0] if single else grid.axes[0]
+    why = "the median case has one voxel there" if single else f"the coarsest of {times(grid.spacing)} mm"
+    return Decision(axis, f"Slices across axis {'ZYX'[axis]}, {why}; cases keep their own spacing across slices.")
+
+
+def choose_resolutions(full: Grid, size: Size, patch_size: Shape | None, sample: Callable[[Resolution], Sampling]) -> Resolutions:
+    """Decide which configurations there are.
+
+    Args:
+        full: the grid at full resolution.
+        size: of the networks.
+        patch_size: asked for by the user at full resolution; for slices, where it has one voxel across them.
+        sample: plans the baseline's patch.
+    """
+    slice_axis = choose_slice_axis(full)
+    is_flat = full.median[slice_axis.value] == 1
+    slices = Resolution(
+        replace(full, slice_axis=slice_axis.value),
+        choose_skeleton(size, slices=True),
+        Decision(True, "Dice over the whole batch, as slices are small and many."),
+        {"slice_axis": slice_axis.reason},
+        patch_size if patch_size and patch_size[slice_axis.value] == 1 else None,
+    )
+    if is_flat:
+        why = "the median case is a single slice"
+        return Resolutions({SLICES: slices}, dict.fromkeys((LOWER, FULL, CASCADE), f"No volumes: {why}."))
+    return _with_volumes(full, size, patch_size, sample, slices)
+
+
+def _with_volumes(
+    full: Grid, size: Size, patch_size: Shape | None, sample: Callable[[Resolution], Sampling], slices: Resolution
+) -> Resolutions:
+    skeleton = choose_skeleton(size, slices=False)
+    whole = Decision(False, "Dice of each sample, as a patch covers much of an image.")
+    volumes = Resolution(full, skeleton, whole, patch_size=patch_size)
+    at_full = sample(volumes)
+    lower = choose_lower_resolution(full, at_full.patch_size, lambda grid: sample(Resolution(grid, skeleton, whole)))
+    if lower.value is None:
+        planned = {SLICES: slices, FULL: replace(volumes, reasons={"lower_resolution": lower.reason})}
+        return Resolutions(planned, dict.fromkeys((LOWER, CASCADE), lower.reason))
+    parts = Decision(True, "Dice over the whole batch, as a patch covers a small part of an image.")
+    covered = full.share(at_full.patch_size)
+    see = f"A patch covers {covered:.1%} of the median case: there is also {LOWER}, and a cascade that goes on from it."
+    cascade = f"The network sees the segmentation of {LOWER} beside the image; cases and patches are those of {FULL}."
+    planned = {
+        SLICES: slices,
+        LOWER: Resolution(lower.value, skeleton, whole, {"spacing": lower.reason}),
+        FULL: replace(volumes, batch_dice=parts, reasons={"lower_resolution": see}),
+        CASCADE: Resolution(full, skeleton, parts, {"cascade": cascade}, patch_size, previous=LOWER, cases_of=FULL),
+    }
+    return Resolutions(planned)

@@ -1,0 +1,109 @@
+"""How large a network is: blocks and channels of each stage, and what it may cost.
+
+`medium` is nnU-Net's plain U-Net (Isensee et al. 2021), `large` its residual encoder preset L (Isensee et al. 2024, "nnU-Net Revisited").
+`small` is the plain one at half the channels: a quarter of the multiply-adds and half the memory at the same patch, for GPUs of 4 GB
+and for first results.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from configs.dataset import DatasetDescription
+from configs.fingerprint import Spacing
+from configs.network import Block, NetworkConfig
+from planners.rules.topology import Topology
+
+Size = Literal["small", "medium", "large"]
+SIZES: tuple[Size, ...] = ("small", "medium", "large")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The network that fills a GPU, by which others are judged.
+
+    Attributes:
+        values: in the feature maps of one sample.
+        batch: samples of a training step.
+        memory: GB that they fill; also what is planned for where nothing else is asked for.
+    """
+
+    values: int
+    batch: int
+    memory: float
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """Blocks, channels and budget of a network with any number of stages.
+
+    Attributes:
+        size: its name.
+        block: kind of the encoder's blocks.
+        base_features: channels of the first stage, doubled at each stage.
+        most_features: channels at most.
+        first_blocks: blocks of the first encoder stages; all further stages have as many as the last of these.
+        decoder_blocks: convolutions of each decoder stage.
+        reference: of this size.
+    """
+
+    size: Size
+    block: Block
+    base_features: int
+    most_features: int
+    first_blocks: tuple[int, ...]
+    decoder_blocks: int
+    reference: Reference
+
+    def features(self, stages: int) -> list[int]:
+        """Channels of each stage."""
+        return [min(self.base_features * 2**stage, self.most_features) for stage in range(stages)]
+
+    def encoder(self, stages: int) -> list[int]:
+        """Blocks of each encoder stage."""
+        return [self.first_blocks[min(stage, len(self.first_blocks) - 1)] for stage in range(stages)]
+
+    def features_reason(self, features: Sequence[int]) -> str:
+        """Why the stages have these channels and blocks."""
+        blocks = "two convolutions for each stage"
+        if self.block == "residual":
+            blocks = f"{', '.join(map(str, self.encoder(len(features))))} residual blocks in the encoder, one convolution in the decoder"
+        rule = f"{self.base_features}, doubled at each stage, at most {self.most_features}"
+        return f"Features {', '.join(map(str, features))}: {rule}; {blocks} (size {self.size})."
+
+
+def choose_skeleton(size: Size, slices: bool) -> Skeleton:
+    """The skeleton of a size, for volumes or for slices.
+
+    Slices have fewer voxels: their networks may be wider, and a batch holds more of them.
+    """
+    return (_FOR_SLICES if slices else _FOR_VOLUMES)[size]
+
+
+_FOR_VOLUMES: dict[Size, Skeleton] = {
+    "small": Skeleton("small", "plain", 16, 160, (2,), 2, Reference(280_000_000, 2, 4.0)),
+    "medium": Skeleton("medium", "plain", 32, 320, (2,), 2, Reference(560_000_000, 2, 8.0)),
+    "large": Skeleton("large", "residual", 32, 320, (1, 3, 4, 6), 1, Reference(2_100_000_000, 2, 24.0)),
+}
+_FOR_SLICES: dict[Size, Skeleton] = {
+    "small": Skeleton("small", "plain", 16, 256, (2,), 2, Reference(42_500_000, 12, 4.0)),
+    "medium": Skeleton("medium", "plain", 32, 512, (2,), 2, Reference(85_000_000, 12, 8.0)),
+    "large": Skeleton("large", "residual", 32, 512, (1, 3, 4, 6), 1, Reference(380_000_000, 12, 24.0)),
+}
+
+
+def baseline_network(description: DatasetDescription, spacing: Spacing, topology: Topology, skeleton: Skeleton) -> NetworkConfig:
+    """Ordinary convolutions in the planned stages."""
+    stages = len(topology.strides)
+    return NetworkConfig(
+        family="plain",
+        block=skeleton.block,
+        input_channels=len(description.channels),
+        output_channels=description.output_channels,
+        features=tuple(skeleton.features(stages)),
+        strides=topology.strides,
+        kernels=topology.kernels,
+        encoder_blocks=tuple(skeleton.encoder(stages)),
+        decoder_blocks=(skeleton.decoder_blocks,) * (stages - 1),
+        spacing=spacing,
+    )

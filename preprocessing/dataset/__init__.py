@@ -1,0 +1,1 @@
+"""Datasets on disk: descriptions, cases, labels, validation and folds."""

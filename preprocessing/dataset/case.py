@@ -1,0 +1,51 @@
+"""One case in memory, on the grid of its files."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.dataset import DatasetDescription
+from preprocessing.dataset.labels import to_class_indices
+from preprocessing.dataset.raw import CaseFiles
+from preprocessing.formats.images import read_image, read_labels
+from preprocessing.geometry.affine import Geometry
+
+
+@dataclass(frozen=True)
+class Case:
+    """An image and its labels on one grid, in the axis order and orientation of the files.
+
+    Attributes:
+        identifier: case identifier.
+        image: image (C, Z, Y, X) float32.
+        labels: class indices (Z, Y, X) int16, or None.
+        geometry: geometry shared by image and labels.
+
+    Raises:
+        ValueError: an array's shape differs from the geometry's.
+    """
+
+    identifier: str
+    image: NDArray[np.float32]
+    labels: NDArray[np.int16] | None
+    geometry: Geometry
+
+    def __post_init__(self) -> None:
+        if self.image.ndim != 4 or self.image.shape[1:] != self.geometry.shape:
+            raise ValueError(f"{self.identifier}: the image has the shape {self.image.shape}, its geometry {self.geometry.shape}")
+        if self.labels is not None and self.labels.shape != self.geometry.shape:
+            raise ValueError(
+                f"{self.identifier}: the labels have the shape {self.labels.shape}, the geometry {self.geometry.shape}"
+            )
+
+
+def load_case(identifier: str, files: CaseFiles, description: DatasetDescription) -> Case:
+    """Read a case's files, and convert label values to class indices.
+
+    Raises:
+        InputError: a file cannot be read, or the description does not name a label value.
+    """
+    image, geometry = read_image(files.images)
+    labels = None if files.labels is None else to_class_indices(read_labels(files.labels)[0], description)
+    return Case(identifier, image, labels, geometry)

@@ -1,0 +1,170 @@
+"""Cross-validation folds: five as nnU-Net makes them, in a file that the user may edit."""
+
+import csv
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from configs.errors import Fault, InputError, raise_faults
+from configs.files import read_json, write_json
+
+logger = logging.getLogger(__name__)
+
+FOLDS = 5
+_SEED = 12345  # nnU-Net's, so that the folds are the same
+_REMEDY = "Fix the file, or delete it to have it regenerated"
+
+
+@dataclass(frozen=True)
+class Split:
+    """One fold.
+
+    Attributes:
+        training, validation: case identifiers, sorted.
+    """
+
+    training: tuple[str, ...]
+    validation: tuple[str, ...]
+
+
+def find_splits(path: Path, cases: Sequence[str]) -> list[Split]:
+    """Return the folds of `splits.json`, or those that training will make where there is no file; none for a single case.
+
+    Raises:
+        InputError: the file is not a list of `{"train": [...], "val": [...]}`.
+    """
+    if path.is_file():
+        return read_splits(path)
+    return make_splits(cases) if len(cases) > 1 else []
+
+
+def make_splits(identifiers: Sequence[str], groups: Mapping[str, str] | None = None) -> list[Split]:
+    """Return shuffled folds over the sorted cases, or over groups of cases: five, or one for each where there are fewer.
+
+    They are those of scikit-learn's `KFold(shuffle=True, random_state=12345)`, which nnU-Net uses.
+
+    Args:
+        identifiers: identifiers of the cases.
+        groups: case -> group, such as its patient; None takes each case by itself, as nnU-Net does.
+
+    Raises:
+        InputError: fewer than two cases or groups, or cases without a group.
+    """
+    ungrouped = set(identifiers) - set(groups) if groups is not None else set()
+    if ungrouped:
+        raise InputError(Fault("--group-by", f"no group is given for {_named(ungrouped)}", "Add a line for each of them"))
+    members: dict[str, list[str]] = {}
+    for case in sorted(identifiers):
+        members.setdefault(case if groups is None else groups[case], []).append(case)
+    units = sorted(members)
+    if len(units) < 2:
+        kind = "prepared case" if groups is None else "group"
+        problem = f"{len(units)} {kind}{'s' if len(units) != 1 else ''} cannot be split"
+        raise InputError(Fault("folds", problem, "Add cases, or train on all with --fold all"))
+    order = np.random.RandomState(_SEED).permutation(len(units))
+    folds = [{case for index in part for case in members[units[index]]} for part in np.array_split(order, min(FOLDS, len(units)))]
+    return [Split(tuple(sorted(set(identifiers) - fold)), tuple(sorted(fold))) for fold in folds]
+
+
+def read_groups(path: Path) -> dict[str, str]:
+    """Read groups of cases: JSON `{"case": "group"}`, or text with `case,group` in each line (a heading `case,group` may come first).
+
+    Raises:
+        InputError: the file cannot be read, or has neither form.
+    """
+    if path.suffix == ".json":
+        data = read_json(path)
+        if not isinstance(data, dict) or not all(isinstance(group, str | int) for group in data.values()):
+            raise InputError(Fault(str(path), 'not of the form {"case": "group"}', "Fix the file"))
+        return {case: str(group) for case, group in data.items()}
+    try:
+        rows = [row for row in csv.reader(path.read_text(encoding="utf-8").splitlines()) if row]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(Fault(str(path), f"the file cannot be read ({error})", "Check the path")) from error
+    raise_faults(
+        Fault(f"{path}: line {number}", f"`{','.join(row)}` is not `case,group`", "Write two values, separated by a comma")
+        for number, row in enumerate(rows, start=1)
+        if len(row) != 2
+    )
+    groups = {case.strip(): group.strip() for case, group in rows}
+    return {case: group for case, group in groups.items() if (case, group) != ("case", "group")}
+
+
+def choose_split(path: Path, fold: int | str, identifiers: Sequence[str], group_by: Path | None = None) -> Split:
+    """Return the cases of a fold, and write `splits.json` where it is missing.
+
+    Args:
+        path: path to `splits.json`: a list of `{"train": [...], "val": [...]}`, the format of nnU-Net's `splits_final.json`.
+        fold: a number from 0, or "all": every case trains and validates.
+        identifiers: identifiers of the prepared cases.
+        group_by: path to the groups that stay together when the folds are made (see `read_groups`).
+
+    Raises:
+        InputError: no such fold, an unusable file (every fault is listed), or folds that separate a group.
+    """
+    if fold == "all":
+        everything = tuple(sorted(identifiers))
+        return Split(everything, everything)
+    groups = None if group_by is None else read_groups(group_by)
+    if not path.exists():
+        write_json(path, [{"train": split.training, "val": split.validation} for split in make_splits(identifiers, groups)])
+    splits = read_splits(path)
+    known = set(identifiers)
+    raise_faults(fault for index, split in enumerate(splits) for fault in _faults(f"{path}: fold {index}", split, known))
+    if groups is not None:
+        raise_faults(_separated(path, splits, groups))
+    if not isinstance(fold, int) or not 0 <= fold < len(splits):
+        raise InputError(Fault(f"fold {fold}", f"{path} has the folds 0 to {len(splits) - 1}", "Choose one of them, or `all`"))
+    chosen = splits[fold]
+    unused = set(identifiers) - {*chosen.training, *chosen.validation}
+    if unused:
+        logger.warning("%d prepared cases are in neither part of fold %s of %s: %s", len(unused), fold, path, _named(unused))
+    return chosen
+
+
+def _separated(path: Path, splits: Sequence[Split], groups: Mapping[str, str]) -> Iterator[Fault]:
+    for fold, split in enumerate(splits):
+        training, validation = ({groups.get(case, case) for case in part} for part in (split.training, split.validation))
+        if training & validation:
+            problem = f"the same groups train and validate: {_named(training & validation)}"
+            yield Fault(f"{path}: fold {fold}", problem, "Delete the file to have it regenerated with --group-by")
+
+
+def read_splits(path: Path) -> list[Split]:
+    """Read a splits file.
+
+    Raises:
+        InputError: it is not a list of `{"train": [...], "val": [...]}`.
+    """
+    data = read_json(path)
+    if not isinstance(data, list) or not data or not all(_is_fold(entry) for entry in data):
+        raise InputError(Fault(str(path), 'not a list of {"train": [cases], "val": [cases]}', _REMEDY))
+    return [Split(tuple(sorted(entry["train"])), tuple(sorted(entry["val"]))) for entry in data]
+
+
+def _is_fold(entry: Any) -> bool:
+    return isinstance(entry, dict) and all(
+        isinstance(entry.get(part), list) and all(isinstance(case, str) for case in entry[part]) for part in ("train", "val")
+    )
+
+
+def _faults(where: str, split: Split, known: set[str]) -> list[Fault]:
+    listed = (*split.training, *split.validation)
+    twice = {case for case in listed if listed.count(case) > 1}
+    unknown = set(listed) - known
+    faults = []
+    if not split.training:
+        faults.append(Fault(where, "no training case", _REMEDY))
+    if twice:
+        faults.append(Fault(where, f"listed twice, or both in train and val: {_named(twice)}", _REMEDY))
+    if unknown:
+        faults.append(Fault(where, f"cases that are not prepared: {_named(unknown)}", _REMEDY))
+    return faults
+
+
+def _named(cases: set[str], most: int = 10) -> str:
+    return ", ".join(sorted(cases)[:most]) + (", ..." if len(cases) > most else "")

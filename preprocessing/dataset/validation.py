@@ -1,0 +1,215 @@
+"""Find every fault of a dataset at once, each with its case, the broken rule, the value received and the remedy."""
+
+import hashlib
+import math
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Generic, TypeVar, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from configs.dataset import DatasetDescription
+from configs.errors import Fault, InputError, raise_faults
+from configs.progress import Progress, Silent
+from preprocessing.dataset.case import Case
+from preprocessing.dataset.labels import present_values, to_class_indices, unknown_values_fault, unnamed_values
+from preprocessing.dataset.raw import CaseFiles, RawDataset
+from preprocessing.formats.images import read_header, read_labels, read_volumes
+from preprocessing.geometry.affine import Geometry
+from preprocessing.geometry.cropping import nonzero_box
+from preprocessing.parallel.for_each_case import for_each_case
+from preprocessing.parallel.memory import case_bytes
+
+T = TypeVar("T")
+_SPACING_TOLERANCE = 1e-3  # relative difference
+_ORIGIN_TOLERANCE = 0.1  # voxels
+_DIRECTION_TOLERANCE = 1e-3  # difference of unit vectors
+
+
+@dataclass
+class CaseReport(Generic[T]):
+    """Findings in one case: faults, warnings, a digest of its image, and the measurement if it has no faults."""
+
+    faults: list[Fault] = field(default_factory=list)
+    warnings: list[Fault] = field(default_factory=list)
+    digest: str | None = None
+    measured: T | None = None
+
+
+def examine(
+    dataset: RawDataset,
+    measure: Callable[[Case], T],
+    jobs: int = 1,
+    progress: Progress | None = None,
+    scheduler: str | None = None,
+) -> tuple[list[Fault], dict[str, T]]:
+    """Check every case, and measure it while it is in memory, in one pass over the data.
+
+    Args:
+        dataset: dataset to check.
+        measure: function called with each case that has no faults; it must be picklable.
+        jobs: number of processes.
+        progress: progress display over the cases.
+        scheduler: address of a Dask scheduler whose workers do the work; they must have access to the dataset.
+
+    Returns:
+        Warnings, and the measurements by case in the dataset's order.
+
+    Raises:
+        InputError: there are faults; all of them are listed.
+    """
+    inspect = partial(_inspect, description=dataset.description, measure=measure)
+    found = dict(for_each_case(inspect, dataset.cases, jobs, progress or Silent(), "Validating", scheduler))
+    reports = {identifier: found[identifier] for identifier in dataset.cases}
+    faults = [fault for report in reports.values() for fault in report.faults]
+    raise_faults([*dataset.faults, *faults, *_duplicates(reports)])
+    warnings = [warning for report in reports.values() for warning in report.warnings]
+    return warnings, {identifier: cast(T, report.measured) for identifier, report in reports.items()}
+
+
+def largest_case_bytes(dataset: RawDataset) -> int:
+    """Estimate the memory in bytes to examine the largest case, from headers; unreadable files are left to `examine`."""
+    sizes = [0]
+    for files in dataset.cases.values():
+        with suppress(InputError):
+            volumes, geometry = read_header(files.images[0])
+            sizes.append(case_bytes(math.prod(geometry.shape), volumes * len(files.images)))
+    return max(sizes)
+
+
+def image_faults(where: str, image: NDArray, description: DatasetDescription) -> list[Fault]:
+    """Return the faults of one image's content: a wrong number of channels, or values that are not finite.
+
+    Args:
+        where: name of the case for messages.
+        image: image (C, Z, Y, X).
+        description: dataset description that names the channels.
+    """
+    faults = []
+    if len(image) != len(description.channels):
+        names = ", ".join(description.channels)
+        problem = f"the image has {len(image)} channels, but `dataset.json` names {len(description.channels)} ({names})"
+        faults.append(Fault(where, problem, "Store one volume per channel"))
+    for index, channel in enumerate(image):
+        broken = channel.size - int(np.isfinite(channel).sum())
+        if broken:
+            problem = f"{broken} of {channel.size} voxels of channel {index} are NaN or infinite"
+            faults.append(Fault(where, problem, "Replace them, for example by 0, or remove the case"))
+    return faults
+
+
+def geometry_faults(where: str, what: str, geometry: Geometry, reference: Geometry) -> list[Fault]:
+    """Return a fault for each difference in shape, spacing, origin and direction between the file `what` and the reference."""
+    if geometry.shape != reference.shape:
+        problem = f"{what} has the shape {geometry.shape} and the image {reference.shape} (Z, Y, X)"
+        return [Fault(where, problem, "Resample it to the image's grid")]
+    faults = []
+    if not np.allclose(geometry.spacing, reference.spacing, rtol=_SPACING_TOLERANCE):
+        problem = f"{what} has the spacing {_text(geometry.spacing)} mm and the image {_text(reference.spacing)} mm (Z, Y, X)"
+        faults.append(Fault(where, problem, "Copy the image's header to it if the voxels match, otherwise resample it"))
+    if np.abs(np.subtract(geometry.origin, reference.origin)).max() > _ORIGIN_TOLERANCE * min(reference.spacing):
+        problem = f"{what} has the origin {_text(geometry.origin)} mm and the image {_text(reference.origin)} mm (R, A, S)"
+        faults.append(Fault(where, problem, "Copy the image's header to it if the voxels match, otherwise resample it"))
+    if np.abs(geometry.direction - reference.direction).max() > _DIRECTION_TOLERANCE:
+        turned = "; ".join(_text(axis) for axis in geometry.direction.T)
+        expected = "; ".join(_text(axis) for axis in reference.direction.T)
+        problem = f"{what} has the directions {turned} and the image {expected} (axes x; y; z)"
+        faults.append(Fault(where, problem, "Copy the image's header to it if the voxels match, otherwise resample it"))
+    return faults
+
+
+def _inspect(identifier: str, files: CaseFiles, description: DatasetDescription, measure: Callable[[Case], T]) -> CaseReport[T]:
+    where = f"case `{identifier}`"
+    report: CaseReport[T] = CaseReport()
+    image, geometry = _read_channels(where, files.images, report)
+    labels = None if files.labels is None else _read_labels(where, files.labels, geometry, description, report)
+    if image is not None:
+        report.faults += image_faults(where, image, description)
+        report.warnings += _constant_channels(where, image, description)
+        report.digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).hexdigest()
+    if image is not None and geometry is not None and not report.faults:
+        indices = None if labels is None else to_class_indices(labels, description)
+        report.warnings += [] if indices is None else _cropped_labels(where, image, indices)
+        report.measured = measure(Case(identifier, image, indices, geometry))
+    return report
+
+
+def _read_channels(where: str, paths: tuple[Path, ...], report: CaseReport) -> tuple[NDArray[np.float32] | None, Geometry | None]:
+    """Return the image and the geometry of the first readable file; add faults to the report."""
+    volumes: list[NDArray] = []
+    reference: Geometry | None = None
+    for path in paths:
+        try:
+            volume, geometry = read_volumes(path)
+        except InputError as error:
+            report.faults += [Fault(f"{where}, {fault.where}", fault.problem, fault.remedy) for fault in error.faults]
+            continue
+        reference = reference or geometry
+        report.faults += geometry_faults(where, str(path), geometry, reference)
+        volumes.append(volume)
+    if len(volumes) < len(paths) or len({volume.shape[1:] for volume in volumes}) != 1:
+        return None, reference
+    return np.concatenate(volumes, dtype=np.float32, casting="unsafe"), reference
+
+
+def _read_labels(
+    where: str, path: Path, image: Geometry | None, description: DatasetDescription, report: CaseReport
+) -> NDArray[np.integer] | None:
+    """Return the label values; add faults and warnings to the report."""
+    try:
+        labels, geometry = read_labels(path)
+    except InputError as error:
+        report.faults += [Fault(f"{where}, {fault.where}", fault.problem, fault.remedy) for fault in error.faults]
+        return None
+    if image is not None:
+        report.faults += geometry_faults(where, f"the label file {path}", geometry, image)
+    present = present_values(labels)
+    unknown = unnamed_values(present, description)
+    if unknown:
+        report.faults.append(unknown_values_fault(f"{where}, {path}", unknown, description))
+    elif not set(present) & set(description.values[1:]):
+        report.warnings.append(Fault(where, "the label file contains only background", "Check that this is intended"))
+    return labels
+
+
+def _constant_channels(where: str, image: NDArray[np.float32], description: DatasetDescription) -> list[Fault]:
+    names = dict(enumerate(description.channels))
+    return [
+        Fault(where, f"channel {index} ({names.get(index, 'unnamed')}) is {channel.min():g} everywhere", "Check the image")
+        for index, channel in enumerate(image)
+        if channel.min() == channel.max()
+    ]
+
+
+def _cropped_labels(where: str, image: NDArray[np.float32], labels: NDArray[np.int16]) -> list[Fault]:
+    labelled = np.count_nonzero(labels)
+    lost = labelled - np.count_nonzero(nonzero_box(image).crop(labels))
+    if not lost:
+        return []
+    problem = f"{lost} of {labelled} labelled voxels lie in the zero margin of the image, which is cropped away"
+    return [Fault(where, problem, "Check that image and labels belong together")]
+
+
+def _duplicates(reports: dict[str, CaseReport[T]]) -> list[Fault]:
+    groups: dict[str, list[str]] = defaultdict(list)
+    for identifier, report in reports.items():
+        if report.digest is not None:
+            groups[report.digest].append(identifier)
+    return [
+        Fault(
+            f"cases {', '.join(f'`{identifier}`' for identifier in same)}",
+            "the images are identical",
+            "Keep one of them, since duplicates leak from training into validation",
+        )
+        for same in groups.values()
+        if len(same) > 1
+    ]
+
+
+def _text(numbers: ArrayLike) -> str:
+    return " x ".join(f"{float(number):.4g}" for number in np.ravel(numbers))

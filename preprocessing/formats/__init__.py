@@ -1,0 +1,1 @@
+"""Image formats, one library per file, each with the checks of its headers."""

@@ -1,0 +1,1 @@
+"""Geometry of images: affines, orientation, cropping and resampled grids."""

@@ -1,0 +1,1 @@
+"""Process cases in parallel, in local processes or on a cluster."""

@@ -1,0 +1,1 @@
+"""Layers and memory handling tuned to CPUs."""

@@ -1,0 +1,150 @@
+"""Two ways to evaluate the same steerable convolution, and the one place that chooses between them.
+
+`factorised` blurs each scale by matrix products and applies a kernel of three taps, whatever the width: cheap for wide kernels. `dense`
+applies the whole kernel: fewer calls, cheap for narrow ones.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from configs.network import Border
+from se_unet.layers.grids import band_matrix, channels_innermost, per_scale_separable
+from se_unet.layers.row_blur import blur_rows, can_blur_rows
+
+Engine = Literal["factorised", "dense"]
+
+
+def choose_engine(device: torch.device, can_factorise: bool) -> Engine:
+    """The faster engine, by `benchmarks/cost/layers.py`: on CPUs the factorised one wins at every width from sigma 0.6 voxel."""
+    del device  # one answer so far; a GPU's own measurement goes here
+    return "factorised" if can_factorise else "dense"
+
+
+def factorised(x: Tensor, blurs: Sequence[Tensor | None], kernels: Tensor, bias: Tensor | None, border: Border) -> Tensor:
+    """Blur each scale, then convolve with its own small kernel.
+
+    Args:
+        x: (B, I, S, Z, Y, X), or S = 1 to lift one image to all scales.
+        blurs: per axis (S, T) taps, or None.
+        kernels: (S, O, I, K_z, K_y, K_x).
+        bias: (O,), shared by the scales.
+        border: what lies beyond the image.
+
+    Returns:
+        (B, O, S, Z, Y, X).
+    """
+    margins = [size // 2 for size in kernels.shape[3:]]
+    along_x = blurs[2]
+    if along_x is not None and can_blur_rows(x, along_x, border, margins[2]):
+        return _factorised_by_rows(x, blurs[:2], along_x, kernels, bias, border)
+    matrices = _blur_matrices(blurs, x.shape[3:], margins, border, kernels.dtype)
+    if x.shape[2] == 1:
+        x = x.expand(-1, -1, kernels.shape[0], -1, -1, -1)
+    return _each_scale(per_scale_separable(x, (matrices[0], matrices[1], matrices[2])), kernels, bias)
+
+
+def _factorised_by_rows(
+    x: Tensor, across: Sequence[Tensor | None], along_x: Tensor, kernels: Tensor, bias: Tensor | None, border: Border
+) -> Tensor:
+    """One scale after the other, so that each is still in the cache for its next step."""
+    scales, margins = kernels.shape[0], [size // 2 for size in kernels.shape[3:]]
+    z, y = _blur_matrices(across, x.shape[3:5], margins[:2], border, x.dtype)
+    rows = x.movedim(1, -1).contiguous().unbind(1)  # its gradient is one stack, not a map of zeros for each scale
+    outputs = []
+    for k in range(scales):
+        blurred = blur_rows(rows[k if len(rows) > 1 else 0], along_x[k], border, margins[2])
+        single = [None if matrix is None else matrix[k : k + 1] for matrix in (z, y)]
+        padded = per_scale_separable(blurred[:, None].movedim(-1, 1), (single[0], single[1], None))
+        outputs.append(_convolve(padded[:, :, 0], kernels[k], bias))
+    return _stack_scales(outputs)
+
+
+def blurred(x: Tensor, blurs: Sequence[Tensor | None], margins: Sequence[int], border: Border) -> Tensor:
+    """Blur a map of one scale.
+
+    Args:
+        x: (B, C, Z, Y, X).
+        blurs: per axis (1, T) taps, or None.
+        margins: also give this many voxels beyond either end of each axis.
+        border: what lies beyond the image.
+
+    Returns:
+        (B, C, Z', Y', X') with channels innermost in memory.
+    """
+    along_x = blurs[2]
+    if along_x is not None and can_blur_rows(x, along_x, border, margins[2]):
+        rows = blur_rows(x.movedim(1, -1).contiguous(), along_x[0], border, margins[2])
+        z, y = _blur_matrices(blurs[:2], x.shape[2:4], margins[:2], border, x.dtype)
+        return per_scale_separable(rows[:, None].movedim(-1, 1), (z, y, None))[:, :, 0]
+    matrices = _blur_matrices(blurs, x.shape[2:], margins, border, x.dtype)
+    return per_scale_separable(x[:, :, None], (matrices[0], matrices[1], matrices[2]))[:, :, 0]
+
+
+def _blur_matrices(
+    blurs: Sequence[Tensor | None], lengths: Sequence[int], margins: Sequence[int], border: Border, dtype: torch.dtype
+) -> list[Tensor | None]:
+    """Per axis (S, n + 2 margin, n), or None where the axis is not blurred."""
+    return [
+        None if blur is None else band_matrix(blur.to(dtype), n, border, margin=margin)
+        for blur, n, margin in zip(blurs, lengths, margins, strict=True)
+    ]
+
+
+def dense(x: Tensor, kernels: Tensor, bias: Tensor | None, border: Border) -> Tensor:
+    """Convolve each scale with its whole kernel. Arguments and result as in `factorised`."""
+    margins = [size // 2 for size in kernels.shape[3:]]
+    identity = torch.ones(1, 1, dtype=kernels.dtype, device=kernels.device)
+    matrices = [
+        band_matrix(identity, n, border, margin=margin) if margin else None
+        for n, margin in zip(x.shape[3:], margins, strict=True)
+    ]
+    padded = per_scale_separable(x, (matrices[0], matrices[1], matrices[2]))
+    if x.shape[2] == 1:
+        return _lift(padded, kernels, bias)
+    return _each_scale(padded, kernels, bias)
+
+
+def coverage(profiles: Sequence[Tensor | None], shape: Sequence[int]) -> Tensor:
+    """How much of the order-0 function lies inside the image, per scale and voxel: the divisor of the border `renormalise`.
+
+    Args:
+        profiles: per axis (S, T) taps of order 0, or None.
+        shape: (Z, Y, X).
+
+    Returns:
+        (1, 1, S, Z, Y, X).
+    """
+    total: Tensor | None = None
+    for axis, (profile, n) in enumerate(zip(profiles, shape, strict=True)):
+        if profile is not None:
+            inside = band_matrix(profile, n, "zero").sum(2)
+            inside = inside.reshape(1, 1, -1, *[n if position == axis else 1 for position in range(3)])
+            total = inside if total is None else total * inside
+    return torch.ones(1, 1, 1, 1, 1, 1) if total is None else total
+
+
+def _each_scale(x: Tensor, kernels: Tensor, bias: Tensor | None) -> Tensor:
+    """One unpadded convolution per scale. Separate calls beat one grouped call for channels-last maps."""
+    scales = x.movedim(1, -1).unbind(1)
+    return _stack_scales([_convolve(rows.movedim(-1, 1), kernel, bias) for rows, kernel in zip(scales, kernels, strict=True)])
+
+
+def _convolve(x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
+    """(B, I, Z, Y, X) and (O, I, K_z, K_y, K_x) -> (B, O, Z', Y', X')."""
+    return F.conv3d(x, kernel.contiguous(memory_format=torch.channels_last_3d), bias)
+
+
+def _stack_scales(outputs: Sequence[Tensor]) -> Tensor:
+    """One map (B, O, Z, Y, X) per scale -> (B, O, S, Z, Y, X) with channels innermost."""
+    return torch.stack([output.movedim(1, -1) for output in outputs], 1).movedim(-1, 1)
+
+
+def _lift(x: Tensor, kernels: Tensor, bias: Tensor | None) -> Tensor:
+    """All scales of one image by one convolution with scales x outputs filters."""
+    scales, outputs = kernels.shape[:2]
+    result = F.conv3d(x[:, :, 0], kernels.flatten(0, 1), None if bias is None else bias.repeat(scales))
+    return channels_innermost(result.unflatten(1, (scales, outputs)).transpose(1, 2))

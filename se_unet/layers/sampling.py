@@ -1,0 +1,81 @@
+"""Coarser and finer grids for scale-feature maps: low-pass with stride, and interpolation.
+
+Strided and transposed convolutions print a grid of their stride into the features, which breaks scale equivariance; a blur of a width
+proportional to the scale, followed by keeping every second voxel, and interpolation do not.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from configs.network import Border
+from se_unet.layers.grids import band_matrix, per_scale_separable
+
+Interpolation = Literal["linear", "cubic"]
+# Values halfway between two samples: linear, and the four-point cubic of Keys (1981).
+HALFWAY = {"linear": (0.5, 0.5), "cubic": (-1 / 16, 9 / 16, 9 / 16, -1 / 16)}
+
+
+def lowpass_widths(sigmas: Sequence[float], widest: float, narrowest: float) -> tuple[float, ...]:
+    """Width of the low-pass before halving a grid, in voxels of the finer one: in proportion to the scale, not below `narrowest`."""
+    return tuple(max(widest * sigma / max(sigmas), narrowest) for sigma in sigmas)
+
+
+class LowPassDown(nn.Module):
+    """Blur each scale and keep every second voxel, from the first: (B, C, S, Z, Y, X) -> halved along strided axes.
+
+    Args:
+        widths: Gaussian width in voxels for each scale.
+        strides: 1 or 2 for (Z, Y, X).
+        border: what lies beyond the image.
+    """
+
+    def __init__(self, widths: Sequence[float], strides: Sequence[int], border: Border = "replicate"):
+        super().__init__()
+        self.strides, self.border = tuple(strides), border
+        radius = max(1, round(4 * max(widths)))
+        offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
+        taps = torch.exp(-0.5 * (offsets / torch.tensor(widths, dtype=torch.float64)[:, None]) ** 2)
+        self.taps: Tensor
+        self.register_buffer("taps", (taps / taps.sum(1, keepdim=True)).float(), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Blur and subsample."""
+        matrices = [self._matrix(n) if stride == 2 else None for n, stride in zip(x.shape[3:], self.strides, strict=True)]
+        return per_scale_separable(x, (matrices[0], matrices[1], matrices[2]))
+
+    def _matrix(self, n: int) -> Tensor:
+        matrix = band_matrix(self.taps, n, self.border, stride=2)
+        return matrix / matrix.sum(2, keepdim=True) if self.border == "renormalise" else matrix
+
+
+class InterpolateUp(nn.Module):
+    """Put one value between neighbouring voxels: (B, C, S, Z, Y, X) -> doubled along strided axes, its even voxels unchanged.
+
+    Args:
+        strides: 1 or 2 for (Z, Y, X).
+        interpolation: `linear` or `cubic`.
+    """
+
+    def __init__(self, strides: Sequence[int], interpolation: Interpolation = "linear"):
+        super().__init__()
+        self.strides = tuple(strides)
+        weights = torch.tensor(HALFWAY[interpolation])
+        self.weights: Tensor
+        self.register_buffer("weights", weights, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Interpolate."""
+        matrices = [self._matrix(n) if stride == 2 else None for n, stride in zip(x.shape[3:], self.strides, strict=True)]
+        return per_scale_separable(x, (matrices[0], matrices[1], matrices[2]))
+
+    def _matrix(self, n: int) -> Tensor:
+        """(1, 2 n, n), the border replicated."""
+        reach = len(self.weights) // 2
+        first = torch.arange(n, device=self.weights.device)
+        positions = (first[:, None] + torch.arange(1 - reach, reach + 1, device=self.weights.device)).clamp(0, n - 1)
+        halfway = torch.zeros(n, n, dtype=self.weights.dtype, device=self.weights.device)
+        halfway = halfway.scatter_add(1, positions, self.weights.expand(n, -1))
+        return torch.stack([torch.eye(n, dtype=self.weights.dtype, device=self.weights.device), halfway], 1).reshape(1, 2 * n, n)

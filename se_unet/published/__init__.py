@@ -1,0 +1,1 @@
+"""The published networks of Wimmer et al. (2023) and their layers."""

@@ -1,0 +1,256 @@
+"""The scale-equivariant U-Net of "Scale Equivariant Deep Learning for 3D Data" (Wimmer et al., 2023, arXiv 2304.05864).
+
+Kept numerically equal to the published implementation, module names included, so that its results can be rerun and its weights
+loaded. It needs input sizes that fit its unpadded strided convolutions, and its transposed convolutions print a grid: for work of
+your own prefer `se_unet.build_network`. One thing is mended: the pointwise residual paths have a bias that counts (the published
+code holds one and never adds it; `load_reference_state` sets it to zero).
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor, nn
+
+from configs.errors import Fault, InputError, raise_faults
+from se_unet.layers.head import project
+from se_unet.published.dropout import ScaleEquivariantDropout
+from se_unet.published.nested_levels import check_levels, nest_level
+from se_unet.published.norm import ScaleBatchNorm, ScaleInstanceNorm
+from se_unet.published.reference_layers import ReferenceGroupConvolution, ReferenceLifting, ReferencePointwise
+from se_unet.published.sampled_basis import SampledBasis
+from se_unet.weights import load_restricted
+
+Activation = Literal["silu", "relu", "leaky_relu"]
+ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
+    "silu": nn.SiLU,
+    "relu": nn.ReLU,
+    "leaky_relu": lambda: nn.LeakyReLU(0.01),
+}
+
+
+@dataclass(frozen=True)
+class Wimmer2023Settings:
+    """The published network; the defaults are those of its BraTS run.
+
+    Attributes:
+        input_channels: of the image.
+        output_channels: classes or regions.
+        channels: per level, finest first.
+        strides: between the levels; one fewer.
+        basis: the sampled kernels and their scales (in voxels of every level).
+        scale_size: scales that interact in group convolutions.
+        residual_units: convolutions of each residual block going down.
+        activation: after each norm.
+        norm: over batch, scale and space, or over scale and space; without running statistics, as published.
+        dropout: probability of leaving out a channel.
+        projection: over scales, at the end.
+        bias: in the convolutions.
+    """
+
+    input_channels: int
+    output_channels: int
+    channels: tuple[int, ...] = (4, 8, 16, 32)
+    strides: tuple[int, ...] = (2, 2, 2)
+    basis: SampledBasis = field(default_factory=SampledBasis)
+    scale_size: int = 1
+    residual_units: int = 2
+    activation: Activation = "silu"
+    norm: Literal["batch", "instance"] = "batch"
+    dropout: float = 0.07
+    projection: Literal["mean", "max"] = "mean"
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        check_levels(self.channels, self.strides)
+        if self.residual_units < 1:
+            raise ValueError(f"at least one residual unit is needed, not {self.residual_units}")
+
+
+class Wimmer2023(nn.Sequential):
+    """The network. Build it with `build_wimmer2023`.
+
+    Going down by a stride t with kernels of K voxels and no padding, a size n becomes (n - K) / t + 1, and it must divide at
+    every level: 29, 37, 45, 53, 61, ... for the defaults.
+    """
+
+    def __init__(self, settings: Wimmer2023Settings):
+        down, skip, up = nest_level(
+            settings, _ResidualBlock, _Convolution, settings.input_channels, settings.output_channels, lifting=True
+        )
+        super().__init__(down, skip, nn.Sequential(up, _Projection(settings.projection)))
+        self.settings = settings
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Image (B, C, Z, Y, X) to scores (B, K, Z, Y, X) of the same size.
+
+        Raises:
+            ValueError: a size that does not divide at every level.
+        """
+        for size in input.shape[2:]:
+            if not self.fits(size):
+                raise ValueError(
+                    f"size {size} does not divide at every level; the next larger one that does is {self.fitting(size)}"
+                )
+        return super().forward(input)
+
+    def fits(self, size: int) -> bool:
+        """Whether a volume may have this size along an axis."""
+        for stride in self.settings.strides:
+            if stride > 1:
+                if size < self.settings.basis.size or (size - self.settings.basis.size) % stride:
+                    return False
+                size = (size - self.settings.basis.size) // stride + 1
+        return True
+
+    def fitting(self, size: int) -> int:
+        """The smallest size from `size` on that fits: pad the volume to it."""
+        while not self.fits(size):
+            size += 1
+        return size
+
+
+def build_wimmer2023(settings: Wimmer2023Settings) -> Wimmer2023:
+    """The published network with fresh weights."""
+    return Wimmer2023(settings)
+
+
+def load_reference_state(network: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load weights of the published implementation.
+
+    Args:
+        network: as `build_wimmer2023` made it, with the settings of the weights.
+        state: its state dict; names may have a common prefix (`model.`), and sampled bases among them are left out.
+
+    Raises:
+        InputError: tensors are missing, unexpected or of another shape; all of them are listed.
+    """
+    expected = network.state_dict()
+    prefix = _common_prefix(list(expected), list(state))
+    given = {name.removeprefix(prefix): value for name, value in state.items() if not name.endswith("basis")}
+    remedy = "Build the network with the settings that the weights were trained with"
+    faults = [Fault(f"tensor `{name}`", "it is missing", remedy) for name in expected if name not in given]
+    faults += [Fault(f"tensor `{name}`", "the network has none of this name", remedy) for name in given if name not in expected]
+    faults += [
+        Fault(f"tensor `{name}`", f"its shape is {tuple(given[name].shape)}, not {tuple(value.shape)}", remedy)
+        for name, value in expected.items()
+        if name in given and given[name].shape != value.shape
+    ]
+    raise_faults(faults)
+    network.load_state_dict(given)
+    for module in network.modules():
+        if isinstance(module, ReferencePointwise) and module.bias is not None:
+            nn.init.zeros_(module.bias)  # stored in the published weights, but never added
+
+
+def load_reference_checkpoint(network: nn.Module, path: Path) -> None:
+    """Load weights from a file: a state dict, or a training checkpoint that holds one under `state_dict`.
+
+    Raises:
+        InputError: the file cannot be read without running code from it, or does not fit; see `load_reference_state`.
+    """
+    content = load_restricted(path, "Save its state dict by itself, as tensors, and give that file", before_1_6=True)
+    state = content.get("state_dict", content) if isinstance(content, Mapping) else None
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(Fault(str(path), "it holds no state dict", "Give a file with tensors by name"))
+    load_reference_state(network, state)
+
+
+def _common_prefix(expected: list[str], given: list[str]) -> str:
+    """What stands before the names of `expected` in `given`."""
+    for name in given:
+        if name.endswith(expected[0]):
+            return name.removesuffix(expected[0])
+    return ""
+
+
+class _Convolution(nn.Sequential):
+    """Convolution, and unless `bare` norm, dropout and activation. Padded to keep the size where the stride is 1."""
+
+    def __init__(
+        self,
+        settings: Wimmer2023Settings,
+        inputs: int,
+        outputs: int,
+        stride: int = 1,
+        lifting: bool = False,
+        transposed: bool = False,
+        bare: bool = False,
+    ):
+        padding = settings.basis.size // 2 if stride == 1 else 0
+        parts: OrderedDict[str, nn.Module] = OrderedDict()
+        if lifting:
+            parts["conv_z_h"] = ReferenceLifting(
+                inputs, outputs, settings.basis, stride=stride, padding=padding, bias=settings.bias, transposed=transposed
+            )
+        else:
+            parts["conv_h_h"] = ReferenceGroupConvolution(
+                inputs,
+                outputs,
+                settings.basis,
+                scale_size=settings.scale_size,
+                stride=stride,
+                padding=padding,
+                bias=settings.bias,
+                transposed=transposed,
+            )
+        if not bare:
+            if settings.norm == "batch":
+                parts["batch_norm"] = ScaleBatchNorm(outputs, track_running_stats=False)
+            else:
+                parts["instance_norm"] = ScaleInstanceNorm(outputs)
+            parts["dropout"] = ScaleEquivariantDropout(settings.dropout)
+            parts["activation"] = ACTIVATIONS[settings.activation]()
+        super().__init__(parts)
+
+
+class _ResidualBlock(nn.Module):
+    """Convolutions plus a residual path: pointwise where only channels change, strided (or lifting) where more does."""
+
+    def __init__(
+        self,
+        settings: Wimmer2023Settings,
+        inputs: int,
+        outputs: int,
+        stride: int = 1,
+        lifting: bool = False,
+        units: int | None = None,
+        bare_end: bool = False,
+    ):
+        super().__init__()
+        count = units or settings.residual_units
+        self.conv = nn.Sequential(
+            OrderedDict(
+                (
+                    f"unit{i}",
+                    _Convolution(
+                        settings,
+                        inputs if i == 0 else outputs,
+                        outputs,
+                        stride if i == 0 else 1,
+                        lifting=lifting and i == 0,
+                        bare=bare_end and i == count - 1,
+                    ),
+                )
+                for i in range(count)
+            )
+        )
+        self.residual: nn.Module = nn.Identity()
+        if stride != 1 or lifting:
+            self.residual = _Convolution(settings, inputs, outputs, stride, lifting=lifting, bare=True)
+        elif inputs != outputs:
+            self.residual = ReferencePointwise(inputs, outputs, bias=settings.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x) + self.residual(x)
+
+
+class _Projection(nn.Module):
+    def __init__(self, kind: Literal["mean", "max"]):
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, x: Tensor) -> Tensor:
+        return project(x, self.kind)

@@ -1,0 +1,364 @@
+"""What reads files: for each, a small corpus of sound ones, how they are changed, and the call that must survive."""
+
+import gzip
+import hashlib
+import io
+import json
+import random
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tests.fuzz.mutate import mutated, mutated_json
+
+Mutate = Callable[[bytes, Sequence[bytes], random.Random], bytes]
+
+
+@dataclass(frozen=True)
+class Target:
+    """One reader.
+
+    Attributes:
+        name: in the table.
+        file: name of the file that is written for it.
+        corpus: makes sound files, in an empty folder.
+        mutate: makes another file of them.
+        read: reads the file; it may raise `InputError`.
+        share: of all inputs, relative to the others.
+    """
+
+    name: str
+    file: str
+    corpus: Callable[[Path], list[bytes]]
+    mutate: Mutate
+    read: Callable[[Path], object]
+    share: float = 1.0
+
+
+def _images(ending: str) -> Callable[[Path], list[bytes]]:
+    """A label file, an image with fractions, one with channels, of a few hundred voxels."""
+
+    def make(folder: Path) -> list[bytes]:
+        from preprocessing.formats.images import write_labels, write_scalar
+        from preprocessing.geometry.affine import Geometry
+
+        geometry = Geometry.from_spacing((5, 6, 7), (3.0, 1.5, 1.25))
+        values = np.random.default_rng(0).integers(0, 4, (5, 6, 7))
+        write_labels(folder / f"labels{ending}", values.astype(np.uint8), geometry)
+        write_scalar(folder / f"scalar{ending}", (values / 3).astype(np.float32), geometry)
+        made = [folder / f"labels{ending}", folder / f"scalar{ending}"]
+        if ending in (".nrrd", ".mha"):
+            made += _other_itk(folder, ending, values)
+        return [path.read_bytes() for path in made]
+
+    return make
+
+
+def _other_itk(folder: Path, ending: str, values: np.ndarray) -> list[Path]:
+    """Not compressed, and with several channels."""
+    import SimpleITK
+
+    plain, channels = folder / f"plain{ending}", folder / f"channels{ending}"
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(values.astype(np.int16)), str(plain), useCompression=False)
+    vector = SimpleITK.GetImageFromArray(np.stack([values, values], 3).astype(np.float32), isVector=True)
+    SimpleITK.WriteImage(vector, str(channels), useCompression=False)
+    return [plain, channels]
+
+
+def _nifti(folder: Path) -> list[bytes]:
+    """Both versions, both byte orders, scaled, four axes; not compressed."""
+    import nibabel
+
+    array = np.arange(210, dtype=np.int16).reshape(7, 6, 5)
+    first = nibabel.Nifti1Image(array, np.diag([1.25, 1.5, 3, 1]))
+    swapped = nibabel.Nifti1Image(array, np.eye(4), first.header.as_byteswapped(">"))
+    swapped.header.set_slope_inter(2, -7)
+    channels = nibabel.Nifti1Image(np.stack([array, array], 3).astype(np.float32), np.eye(4))
+    return [image.to_bytes() for image in (first, swapped, channels, nibabel.Nifti2Image(array, np.eye(4)))]
+
+
+def _in_gzip(content: bytes, others: Sequence[bytes], chance: random.Random) -> bytes:
+    """Changed before it is compressed, or, one time in four, behind."""
+    if chance.random() < 0.75:
+        return gzip.compress(mutated(content, others, chance), 1)
+    return mutated(gzip.compress(content, 1), [gzip.compress(other, 1) for other in others[:2]], chance)
+
+
+def _read_image(path: Path) -> None:
+    from preprocessing.formats.images import read_header, read_image
+
+    try:
+        read_header(path)
+    finally:
+        read_image([path])
+
+
+def _read_detached(path: Path) -> None:
+    """A header whose voxels lie in another file of the same folder."""
+    (path.parent / "labels.raw").write_bytes(bytes(210))
+    (path.parent / "labels.zraw").write_bytes(gzip.compress(bytes(210)))
+    _read_image(path)
+
+
+def _detached(folder: Path) -> list[bytes]:
+    meta = "ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\nCompressedData = {packed}\n{more}"
+    meta += "TransformMatrix = 1 0 0 0 1 0 0 0 1\nOffset = 0 0 0\nElementSpacing = 1.25 1.5 3\nDimSize = 7 6 5\n"
+    meta += "ElementType = MET_UCHAR\nElementDataFile = {file}\n"
+    return [
+        meta.format(packed="False", more="", file="labels.raw").encode(),
+        meta.format(packed="True", more="CompressedDataSize = 33\n", file="labels.zraw").encode(),
+    ]
+
+
+def _detached_nrrd(folder: Path) -> list[bytes]:
+    text = "NRRD0004\ntype: uchar\ndimension: 3\nspace: left-posterior-superior\nsizes: 7 6 5\nspace directions: (1,0,0) (0,1,0) (0,0,1)\n"
+    text += "kinds: domain domain domain\nencoding: {encoding}\nspace origin: (0,0,0)\ndata file: {file}\n"
+    return [text.format(encoding="raw", file="labels.raw").encode(), text.format(encoding="gzip", file="labels.zraw").encode()]
+
+
+def _read_tiff(path: Path) -> None:
+    path.with_suffix(".json").write_text('{"spacing": [3, 1.5, 1.25]}')
+    _read_image(path)
+
+
+def _dataset_json(folder: Path) -> list[bytes]:
+    contents = [
+        {"channel_names": {"0": "CT", "1": "PET"}, "labels": {"background": 0, "a": 1, "b": 2}, "file_ending": ".nii.gz"},
+        {"channel_names": {"0": "T1"}, "labels": {"background": 0, "whole": [1, 2], "core": 2}, "regions_class_order": [1, 2]},
+        {
+            "modality": {"0": "MR"},
+            "labels": {"0": "background", "1": "a"},
+            "training": [{"image": "i.nii.gz", "label": "l.nii.gz"}],
+        },
+        {
+            "channel_names": {"0": "x"},
+            "labels": {"background": 0, "a": 1, "ignore": 2},
+            "dataset": {"case": {"images": ["i.nii.gz"], "label": "l.nii.gz"}},
+            "file_ending": ".nrrd",
+        },
+    ]
+    return [json.dumps(content).encode() for content in contents]
+
+
+def _read_dataset(path: Path) -> None:
+    from preprocessing.dataset.raw import open_dataset
+
+    for folder in ("imagesTr", "labelsTr"):
+        (path.parent / folder).mkdir(exist_ok=True)
+    for name in ("imagesTr/c_0000.nii.gz", "imagesTr/c_0001.nii.gz", "labelsTr/c.nii.gz", "i.nii.gz", "l.nii.gz"):
+        (path.parent / name).touch()
+    open_dataset(path.parent)
+
+
+def _plan_json(folder: Path) -> list[bytes]:
+    from tests.inference.models import many_classes, plan
+
+    return [plan(scheme="zscore").model_dump_json().encode(), plan(many_classes(3)).model_dump_json().encode()]
+
+
+def _read_plan(path: Path) -> None:
+    """As the planner's plan and as a model's."""
+    from configs.plan import ModelPlan, Plan
+
+    Plan.read(path)
+    ModelPlan.read(path)
+
+
+def _splits_json(folder: Path) -> list[bytes]:
+    return [json.dumps([{"train": ["a", "b"], "val": ["c"]}, {"train": ["c", "b"], "val": ["a"]}]).encode()]
+
+
+def _read_splits(path: Path) -> None:
+    from preprocessing.dataset.splits import choose_split
+
+    choose_split(path, 0, ["a", "b", "c"])
+
+
+def _training_json(folder: Path) -> list[bytes]:
+    from configs.training import TrainingConfig
+
+    return [TrainingConfig().model_dump_json().encode(), b'{"epochs": 5, "class_weights": {"a": 2.0}}']
+
+
+def _read_training(path: Path) -> None:
+    from configs.training import load_training_config
+
+    load_training_config(str(path), {"seed": 1})
+
+
+def _weights(folder: Path) -> list[bytes]:
+    import torch
+    from safetensors.torch import save
+
+    from se_unet.builder import build_network
+    from tests.inference.models import plan
+
+    torch.manual_seed(0)
+    network = build_network(plan().network("3d_fullres", "baseline").network)
+    return [save(network.state_dict()), save({"a": torch.zeros(3, 2), "b": torch.ones(1, dtype=torch.int64)})]
+
+
+def _weights_mutated(content: bytes, others: Sequence[bytes], chance: random.Random) -> bytes:
+    """The header as JSON half of the time, its length fitting or not."""
+    if chance.random() < 0.5:
+        return mutated(content, others, chance)
+    length = int.from_bytes(content[:8], "little")
+    header = mutated_json(content[8 : 8 + length], [content[8 : 8 + length]], chance)
+    stated = len(header) if chance.random() < 0.9 else chance.choice((0, 1, len(header) + 1, 2**31, 2**63, 2**64 - 1))
+    return stated.to_bytes(8, "little") + header + content[8 + length :]
+
+
+def _read_weights(path: Path) -> None:
+    """By our own reader of headers, as bundles are checked, then by the library into a network."""
+    from configs.errors import Fault, InputError
+    from inference.bundle.tensors import tensor_shapes
+    from se_unet.builder import build_network
+    from se_unet.weights import load_weights
+    from tests.inference.models import plan
+
+    try:
+        with path.open("rb") as stream:
+            tensor_shapes(stream, path.stat().st_size)
+    except ValueError as error:
+        raise InputError(Fault(str(path), str(error), "none")) from error
+    finally:
+        load_weights(build_network(plan().network("3d_fullres", "baseline").network), path)
+
+
+def _bundles(folder: Path) -> list[bytes]:
+    from inference.bundle.export import export_bundle
+    from tests.inference.models import write_model
+
+    export_bundle(write_model(folder / "model", ("0",)), folder / "toy.zip")
+    return [(folder / "toy.zip").read_bytes()]
+
+
+def _bundle_mutated(content: bytes, others: Sequence[bytes], chance: random.Random) -> bytes:
+    """The archive as bytes; or one of its files, with the manifest made to fit, so that the damage comes further."""
+    if chance.random() < 0.4:
+        changed = bytearray(content)
+        directory = content.rindex(b"PK\x01\x02") if chance.random() < 0.5 else 0
+        changed[directory:] = mutated(content[directory:], [content], chance)
+        return bytes(changed)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    name = chance.choice([name for name in files if name != "manifest.json"] + ["plan.json"])
+    change = _weights_mutated if name.endswith(".safetensors") else mutated_json if name.endswith(".json") else mutated
+    files[name] = change(files[name], [files[name]], chance)
+    manifest = json.loads(files["manifest.json"])
+    manifest["files"][name] = {"bytes": len(files[name]), "sha256": hashlib.sha256(files[name]).hexdigest()}
+    files["manifest.json"] = json.dumps(manifest).encode()
+    if chance.random() < 0.1:
+        files["manifest.json"] = mutated_json(files["manifest.json"], [files["manifest.json"]], chance)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for each, text in files.items():
+            archive.writestr(each, text)
+    return packed.getvalue()
+
+
+def _read_bundle(path: Path) -> None:
+    """The whole import; what was unpacked is removed by whoever empties the folder."""
+    from inference.bundle.install import import_bundle
+
+    import_bundle(path, path.parent / "imported")
+
+
+def _checkpoints(folder: Path) -> list[bytes]:
+    import torch
+
+    from trainers.optimisation.checkpoint import _FORMAT
+
+    content = {"format": _FORMAT, "state": {"epoch": 2}, "network": {"a": torch.zeros(3)}}
+    torch.save(content, folder / "new.pt")
+    torch.save(content, folder / "old.pt", _use_new_zipfile_serialization=False)
+    return [(folder / "new.pt").read_bytes(), (folder / "old.pt").read_bytes()]
+
+
+def _checkpoint_mutated(content: bytes, others: Sequence[bytes], chance: random.Random) -> bytes:
+    """The archive as bytes, or one of its files with a checksum that fits: mostly the pickle."""
+    if chance.random() < 0.3 or not content.startswith(b"PK"):
+        return mutated(content, others, chance)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    name = chance.choice([*files, *[name for name in files if name.endswith("data.pkl")] * 5])
+    files[name] = mutated(files[name], [files[name]], chance)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for each, text in files.items():
+            archive.writestr(each, text)
+    return packed.getvalue()
+
+
+def _read_checkpoint(path: Path) -> None:
+    from trainers.optimisation.checkpoint import epochs_done
+
+    epochs_done(path)
+
+
+def _lists(folder: Path) -> list[bytes]:
+    return [b"a_0000.nii.gz\nb.nii.gz, c.nii.gz\n# note\n", b"a.nii.gz\tb.nii.gz\n"]
+
+
+def _read_list(path: Path) -> None:
+    from inference.prediction.case_list import list_cases
+    from preprocessing.dataset.splits import read_groups
+    from tests.inference.models import LABELS
+
+    try:
+        list_cases(path, LABELS)
+    finally:
+        read_groups(path)
+
+
+def _stored(folder: Path) -> list[bytes]:
+    from preprocessing.store import CaseProperties
+    from tests.trainers.balls import write_work
+
+    write_work(folder / "work")
+    made = folder / "work/Balls/preprocessed/3d_fullres"
+    CaseProperties.read(made / "case_0.json")
+    return [(made / "case_0.json").read_bytes()]
+
+
+def _read_stored(path: Path) -> None:
+    from preprocessing.store import CaseProperties
+
+    _ = CaseProperties.read(path).trace.geometry
+
+
+def _predictions(folder: Path) -> list[bytes]:
+    from tests.inference.models import LABELS
+
+    return [LABELS.model_dump_json().encode(), json.dumps({"dataset": LABELS.model_dump(mode="json")}).encode()]
+
+
+def _read_description(path: Path) -> None:
+    from inference.evaluation.label_files import load_description
+
+    load_description(path)
+
+
+TARGETS = (
+    Target("NIfTI", "case.nii", _nifti, mutated, _read_image, 2),
+    Target("NIfTI, compressed", "case.nii.gz", _nifti, _in_gzip, _read_image, 2),
+    Target("NRRD", "case.nrrd", _images(".nrrd"), mutated, _read_image, 2),
+    Target("MetaImage", "case.mha", _images(".mha"), mutated, _read_image, 2),
+    Target("MetaImage, detached", "case.mhd", _detached, mutated, _read_detached),
+    Target("NRRD, detached", "case.nhdr", _detached_nrrd, mutated, _read_detached),
+    Target("GIPL", "case.gipl", _images(".gipl"), mutated, _read_image),
+    Target("TIFF", "case.tif", _images(".tif"), mutated, _read_tiff),
+    Target("dataset.json", "dataset.json", _dataset_json, mutated_json, _read_dataset),
+    Target("plan.json", "plan.json", _plan_json, mutated_json, _read_plan),
+    Target("splits.json", "splits.json", _splits_json, mutated_json, _read_splits),
+    Target("training.json", "training.json", _training_json, mutated_json, _read_training),
+    Target("labels of metrics", "prediction.json", _predictions, mutated_json, _read_description),
+    Target("prepared case", "case_0.json", _stored, mutated_json, _read_stored),
+    Target("safetensors", "weights_final.safetensors", _weights, _weights_mutated, _read_weights),
+    Target("bundle", "model.zip", _bundles, _bundle_mutated, _read_bundle, 0.5),
+    Target("checkpoint", "checkpoint_latest.pt", _checkpoints, _checkpoint_mutated, _read_checkpoint),
+    Target("lists of cases", "cases.txt", _lists, mutated, _read_list, 0.5),
+)

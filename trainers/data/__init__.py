@@ -1,0 +1,1 @@
+"""Make training batches from prepared cases."""

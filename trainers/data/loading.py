@@ -1,0 +1,143 @@
+"""Load batches in order with several processes, and measure how long the training waits for them.
+
+PyTorch's DataLoader returns the batches in the order of their keys, passes on the exceptions of workers and notices within seconds
+that a worker was killed. A dead worker therefore ends the training with an error and never blocks it.
+"""
+
+import os
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from itertools import tee
+from typing import Any
+
+import psutil
+import torch
+from torch.utils.data import DataLoader
+
+from trainers.data.batches import Batch, BatchKey, BatchMaker, LoadingError
+
+_PATIENCE = 600  # seconds to wait for a batch: workers block without an error when a disk disappears
+# Forked workers share the cases in memory, but only Linux forks safely.
+_START_METHOD = "fork" if sys.platform == "linux" else "spawn"
+
+
+class BatchStream:
+    """Iterator over batches.
+
+    Args:
+        maker: maker of a batch from its key.
+        keys: keys of all batches to come.
+        workers: number of loading processes; 0 makes each batch in the main process when it is needed.
+        pin: copy batches to page-locked memory, for CUDA.
+
+    Attributes:
+        waited: seconds spent waiting for batches so far.
+    """
+
+    def __init__(self, maker: BatchMaker, keys: Iterable[BatchKey], workers: int, pin: bool = False):
+        self.waited = 0.0
+        self._maker = maker
+        self._workers = workers
+        self._expected, to_make = tee(keys)
+        self._batches: Iterator[Batch] | None = (
+            _load(maker, to_make, workers, pin) if workers else map(maker.__getitem__, to_make)
+        )
+
+    def __iter__(self) -> "BatchStream":
+        return self
+
+    def __next__(self) -> Batch:
+        """Return the next batch.
+
+        Raises:
+            LoadingError: the batch cannot be made, or a worker died.
+            StopIteration: no key is left, or the stream was closed.
+        """
+        if self._batches is None:
+            raise StopIteration
+        start = time.perf_counter()
+        key = next(self._expected)
+        try:
+            return next(self._batches)
+        except LoadingError:
+            raise
+        except RuntimeError as error:  # raised by the DataLoader when a worker died
+            raise LoadingError(self._obituary(key, error)) from error
+        finally:
+            self.waited += time.perf_counter() - start
+
+    def explain(self, error: RuntimeError) -> None:
+        """Raise `LoadingError` if an error says that a worker died. PyTorch raises that error from a signal handler, wherever the
+        main process happens to be."""
+        if self._workers and not isinstance(error, LoadingError) and "DataLoader worker" in str(error):
+            raise LoadingError(self._obituary(next(self._expected, None), error)) from error
+
+    def close(self) -> None:
+        """Stop the workers.
+
+        Dropping the loader's iterator is not enough: the traceback of an error may still hold it, and since the workers ignore
+        SIGTERM, Python would wait for them forever at exit.
+        """
+        batches, self._batches = self._batches, None
+        workers = list(getattr(batches, "_workers", ()))
+        shut_down = getattr(batches, "_shutdown_workers", None)
+        if shut_down is not None:
+            shut_down()
+        for worker in workers:
+            if worker.is_alive():  # the worker is stuck
+                worker.kill()
+
+    def _obituary(self, key: BatchKey | None, error: Exception) -> str:
+        awaited = "no batch" if key is None else f"{key} (cases {', '.join(self._maker.cases_of(key))})"
+        memory = psutil.virtual_memory()
+        codes = [process.exitcode for process in getattr(self._batches, "_workers", ()) if process.exitcode]
+        return (
+            f"a loading process died or hangs while waiting for {awaited}: {error}. "
+            f"Exit codes: {', '.join(map(str, codes)) or 'unknown'} (-9: killed, often because memory ran out). "
+            f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB of memory are available; this process uses "
+            f"{psutil.Process().memory_info().rss / 2**30:.1f} GiB. If memory is short, use fewer than {self._workers} --workers "
+            "(0 loads in the main process)"
+        )
+
+
+def choose_workers(device: torch.device) -> int:
+    """Return the number of loading processes: one per two cores, at most 4, to train on a CPU; up to 12 with a GPU."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(4, cores // 2)) if device.type == "cpu" else max(1, min(12, cores - 1))
+
+
+def _load(maker: BatchMaker, keys: Iterator[BatchKey], workers: int, pin: bool) -> Iterator[Batch]:
+    with warnings.catch_warnings():
+        # Python warns about forking a multi-threaded process. The workers run NumPy and single-threaded PyTorch, which is safe.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        # PyTorch warns about more workers than cores, which the user requested.
+        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+        loader: DataLoader[Any] = DataLoader(
+            maker,  # type: ignore[arg-type]  # it maps keys, not integers, to batches
+            batch_size=None,
+            sampler=keys,
+            num_workers=workers,
+            collate_fn=_unchanged,  # an item is already a batch
+            pin_memory=pin,
+            worker_init_fn=_ignore_signals,
+            multiprocessing_context=_START_METHOD,
+            generator=torch.Generator(),  # leaves the global generator to the network
+            prefetch_factor=2,
+            timeout=_PATIENCE,
+        )
+        return iter(loader)
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch
+
+
+def _ignore_signals(worker: int) -> None:
+    """Ignore signals sent to the process group; the main process handles them and stops its workers after its last step."""
+    del worker
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)

@@ -1,0 +1,93 @@
+"""Provide the first network's segmentations to the second network of a cascade, as one additional channel per class.
+
+During training, the segmentation of a case comes from the fold of the first network that did not train on it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import blosc2
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.dataset import DatasetDescription
+from configs.errors import Fault, raise_faults
+from configs.files import replacing
+from configs.folders import ALL, ModelFolder
+from configs.progress import Progress
+from inference.cascade import on_prepared_grid, one_hot
+from preprocessing.dataset.labels import to_class_indices
+from preprocessing.formats.images import read_labels
+from preprocessing.store import CaseStore
+
+
+@dataclass(frozen=True)
+class PreviousStage:
+    """Segmentations by the first network on the grids of the prepared cases.
+
+    Attributes:
+        folder: folder of the files `<case>.b2nd` with class indices (Z, Y, X) int16.
+        channels: number of channels, `DatasetDescription.cascade_channels`.
+    """
+
+    folder: Path
+    channels: int
+
+    def read(self, identifier: str) -> Any:
+        """Open the segmentation of a case; slicing it returns NumPy arrays."""
+        return blosc2.open(str(self._path(identifier)), mode="r", dparams={"nthreads": 1})
+
+    def prepare(
+        self,
+        first: ModelFolder,
+        store: CaseStore,
+        identifiers: Sequence[str],
+        description: DatasetDescription,
+        progress: Progress,
+    ) -> None:
+        """Resample the validation segmentations of the first model's folds to the grids of the prepared cases.
+
+        Args:
+            first: folder of the first model, with all folds trained and validated.
+            store: store of the prepared cases.
+            identifiers: identifiers of the cases.
+            description: dataset description that defines the labels.
+            progress: progress display over the cases.
+
+        Raises:
+            InputError: no fold has segmented some of the cases; all of them are listed.
+        """
+        sources = {identifier: next(_segmentations(first, identifier), None) for identifier in identifiers}
+        raise_faults(
+            Fault(
+                f"case `{identifier}`",
+                f"no fold of {first.path} has segmented it",
+                f"Train every fold of {first.path.name} first",
+            )
+            for identifier, source in sources.items()
+            if source is None
+        )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for identifier, source in progress.track(sources.items(), "Resampling segmentations of the first network", len(sources)):
+            path = self._path(identifier)
+            if source is not None and not (path.is_file() and path.stat().st_mtime > source.stat().st_mtime):
+                labels, _ = read_labels(source)
+                prepared = on_prepared_grid(to_class_indices(labels, description), store.read(identifier).properties.trace)
+                with replacing(path) as temporary:
+                    blosc2.asarray(prepared, urlpath=str(temporary), mode="w", cparams={"nthreads": 1})
+
+    def beside(self, image: NDArray[np.float32], identifier: str) -> NDArray[np.float32]:
+        """Return an image (C, Z, Y, X) followed by the channels of the case's segmentation."""
+        return np.concatenate([image, one_hot(self.read(identifier)[:], self.channels)])
+
+    def _path(self, identifier: str) -> Path:
+        return self.folder / f"{identifier}.b2nd"
+
+
+def _segmentations(first: ModelFolder, identifier: str) -> Iterator[Path]:
+    """Yield the segmentations of a case by the folds that did not train on it; `all` trained on every case."""
+    for fold in first.folds():
+        if fold.name != ALL and fold.validation.segmentation(identifier).is_file():
+            yield fold.validation.segmentation(identifier)

@@ -1,0 +1,1 @@
+"""Logs, figures and validation of a training."""

@@ -1,0 +1,1 @@
+"""Training step, loss, optimiser, precision, checkpoints and distributed training."""

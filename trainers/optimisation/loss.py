@@ -1,0 +1,177 @@
+"""Dice and cross-entropy with nnU-Net's constants, for classes or for overlapping regions, at every decoder stage.
+
+loss = CE - Dice,   Dice = mean over classes of (2 sum p t + 1e-5) / (sum p + sum t + 1e-5)
+
+Sums run in float32 over the voxels of a sample (or of the whole batch) that are not ignored. Dice leaves out the background class;
+regions have no background. (Isensee et al. 2021; Milletari et al. 2016 for soft Dice.)
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from configs.dataset import DatasetDescription
+from configs.named_parts import import_part
+from trainers.optimisation.distributed import add_up, processes, summed
+
+SMOOTH = 1e-5
+_SPATIAL = (2, 3, 4)
+
+
+def soft_dice(probabilities: Tensor, target: Tensor, valid: Tensor | None, over_batch: bool) -> Tensor:
+    """Return the mean Dice over classes (and over samples, unless `over_batch`).
+
+    Args:
+        probabilities: predicted probabilities (B, K, Z, Y, X) float32.
+        target: target of the same shape, 0 or 1, or bool.
+        valid: mask (B, 1, Z, Y, X) of the voxels that count; None counts all.
+        over_batch: whether to treat the batch as one volume.
+
+    Returns:
+        A scalar in [0, 1]. A class that is neither present nor predicted has Dice 1.
+    """
+    if valid is not None:
+        probabilities, target = probabilities * valid, target * valid
+    intersection = (probabilities * target).sum(_SPATIAL)
+    predicted = probabilities.sum(_SPATIAL)
+    present = target.sum(_SPATIAL, dtype=torch.float32)
+    if over_batch:  # including the parts of the batch in other processes
+        intersection, predicted, present = summed(torch.stack([intersection.sum(0), predicted.sum(0), present.sum(0)]))
+    return ((2 * intersection + SMOOTH) / (predicted + present + SMOOTH).clamp_min(1e-8)).mean()
+
+
+class ClassLoss(nn.Module):
+    """Dice and cross-entropy for mutually exclusive classes.
+
+    Args:
+        batch_dice: whether Dice treats the batch as one volume.
+        ignore_index: class index of voxels to ignore, or None.
+    """
+
+    def __init__(self, batch_dice: bool, ignore_index: int | None = None):
+        super().__init__()
+        self.batch_dice = batch_dice
+        self.ignore_index = ignore_index
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss for logits (B, K, Z, Y, X) and class indices (B, Z, Y, X)."""
+        logits, labels = logits.float(), labels.long()
+        valid = None
+        if self.ignore_index is not None:
+            valid = (labels != self.ignore_index)[:, None]
+            labels = labels.where(valid[:, 0], 0)
+        target = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, labels[:, None], True)
+        dice = soft_dice(logits.softmax(1)[:, 1:], target[:, 1:], valid, self.batch_dice)
+        entropy = functional.cross_entropy(logits, labels, reduction="none")
+        return _mean(entropy[:, None], valid) - dice
+
+
+class RegionLoss(nn.Module):
+    """Dice and binary cross-entropy for regions, which may overlap.
+
+    Args:
+        members: class indices of each region.
+        classes: number of class indices, including the ignored one.
+        batch_dice: whether Dice treats the batch as one volume.
+        ignore_index: class index of voxels to ignore, or None.
+    """
+
+    table: Tensor
+
+    def __init__(self, members: Sequence[Sequence[int]], classes: int, batch_dice: bool, ignore_index: int | None = None):
+        super().__init__()
+        self.batch_dice = batch_dice
+        self.ignore_index = ignore_index
+        self.register_buffer("table", region_table(members, classes))
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss for region logits (B, K, Z, Y, X) and class indices (B, Z, Y, X)."""
+        logits = logits.float()
+        target = region_target(labels, self.table)
+        valid = None if self.ignore_index is None else (labels != self.ignore_index)[:, None]
+        dice = soft_dice(logits.sigmoid(), target, valid, self.batch_dice)
+        entropy = functional.binary_cross_entropy_with_logits(logits, target.float(), reduction="none")
+        return _mean(entropy, valid) - dice
+
+
+class DeepSupervision(nn.Module):
+    """Weighted sum of a loss over decoder stages, finest first; labels are resampled to each grid by nearest neighbours.
+
+    The weights are 1, 1/2, 1/4, ..., with 0 for the coarsest of several stages, divided by their sum.
+    """
+
+    def __init__(self, loss: nn.Module):
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, logits: Tensor | Sequence[Tensor], labels: Tensor) -> Tensor:
+        """Return the loss for the logits (B, K, Z, Y, X) of one or several stages and labels (B, Z, Y, X) on the finest grid."""
+        stages = [logits] if isinstance(logits, Tensor) else list(logits)
+        terms = [
+            weight * self.loss(stage, nearest(labels, stage.shape[2:]))
+            for weight, stage in zip(stage_weights(len(stages)), stages, strict=True)
+            if weight
+        ]
+        return torch.stack(terms).sum()
+
+
+def make_loss(description: DatasetDescription, batch_dice: bool, loss_class: str | None = None) -> nn.Module:
+    """Return the loss for a dataset's labels, or the user's own.
+
+    Args:
+        description: dataset description that defines the labels.
+        batch_dice: whether Dice treats the batch as one volume.
+        loss_class: `package.module:Class` of a user's module. It is constructed with `description` and `batch_dice`, and maps logits
+            (B, K, Z, Y, X), or a list of them with the finest stage first, and class indices (B, Z, Y, X) to a scalar.
+    """
+    if loss_class is not None:
+        own: nn.Module = import_part(loss_class, "loss class")(description, batch_dice)
+        return own
+    if not description.has_regions:
+        return DeepSupervision(ClassLoss(batch_dice, description.ignore_index))
+    members = [description.class_indices(name) for name in description.foreground]
+    return DeepSupervision(RegionLoss(members, len(description.values) + 1, batch_dice, description.ignore_index))
+
+
+def stage_weights(stages: int) -> list[float]:
+    """Return the weights of deep supervision, finest stage first; their sum is 1."""
+    weights = [0.5**stage for stage in range(stages)]
+    if stages > 1:
+        weights[-1] = 0.0
+    return [weight / sum(weights) for weight in weights]
+
+
+def nearest(labels: Tensor, shape: Sequence[int]) -> Tensor:
+    """Resample labels (B, Z, Y, X) to a coarser grid with the same borders, taking the voxel under each new centre."""
+    for axis, size in enumerate(shape, start=1):
+        before = labels.shape[axis]
+        if size != before:
+            centres = ((torch.arange(size, device=labels.device) + 0.5) * (before / size)).long()
+            labels = labels.index_select(axis, centres)
+    return labels
+
+
+def region_table(members: Sequence[Sequence[int]], classes: int) -> Tensor:
+    """Return a table (K, classes) bool of which class indices belong to each region."""
+    table = torch.zeros(len(members), classes, dtype=torch.bool)
+    for region, indices in enumerate(members):
+        table[region, list(indices)] = True
+    return table
+
+
+def region_target(labels: Tensor, table: Tensor) -> Tensor:
+    """Convert class indices (B, Z, Y, X) to regions (B, K, Z, Y, X) bool."""
+    return table[:, labels.long()].movedim(0, 1)
+
+
+def _mean(entropy: Tensor, valid: Tensor | None) -> Tensor:
+    """Return the mean over channels and voxels; with ignored voxels, the sum over channels averaged over the others, 0 if none.
+
+    Summing over channels instead of averaging is nnU-Net's behaviour for regions; classes have one channel.
+    """
+    if valid is None:
+        return entropy.mean()
+    count = add_up(valid.sum()) / processes()
+    return (entropy * valid).sum() / count.clamp_min(1 / processes())

@@ -1,0 +1,116 @@
+"""A training step: forward and backward passes over one or several parts of the batch, then the optimiser's step."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
+
+from trainers.optimisation.distributed import mean_of
+from trainers.optimisation.precision import Precision
+
+
+class DeviceMemoryError(RuntimeError):
+    """The device has too little memory for a training step."""
+
+
+class TrainingStep:
+    """Updates the network with one batch.
+
+    Args:
+        network: network on its device, possibly compiled or distributed.
+        loss: loss of the network's scores and the labels.
+        optimiser: optimiser of the network's parameters.
+        precision: precision of the computation.
+        clip_norm: maximum norm of the gradients.
+        parts: number of parts in which a batch is computed.
+        average: weight average to update, or None.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        loss: nn.Module,
+        optimiser: Optimizer,
+        precision: Precision,
+        clip_norm: float,
+        parts: int = 1,
+        average: AveragedModel | None = None,
+    ):
+        self._network = network
+        self._loss = loss
+        self._optimiser = optimiser
+        self._precision = precision
+        self._clip_norm = clip_norm
+        self._parts = parts
+        self._average = average
+
+    def __call__(self, images: Tensor, labels: Tensor) -> float:
+        """Take a step.
+
+        Args:
+            images: images (B, C, Z, Y, X) float32.
+            labels: class indices (B, Z, Y, X).
+
+        Returns:
+            The loss, or NaN if the step was skipped because the loss or a gradient was not finite.
+
+        Raises:
+            DeviceMemoryError: the device has too little memory.
+        """
+        self._network.train()
+        self._optimiser.zero_grad(set_to_none=True)
+        with explained_memory():
+            value = mean_of(self._backward(images, labels))
+        if math.isfinite(value) and self._precision.update(self._network, self._optimiser, self._clip_norm):
+            if self._average is not None:
+                self._average.update_parameters(_bare(self._network))
+            return value
+        self._optimiser.zero_grad(set_to_none=True)
+        return math.nan
+
+    def _backward(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Accumulate the gradients of all parts, and return the loss."""
+        chunks = list(zip(images.chunk(self._parts), labels.chunk(self._parts), strict=True))
+        total = torch.zeros((), device=images.device)
+        for index, (image, label) in enumerate(chunks):
+            is_last = index == len(chunks) - 1
+            share = len(image) / len(images)
+            with nullcontext() if is_last else self._apart():
+                with self._precision.context():
+                    scores = self._network(image)
+                loss = self._loss(scores, label)
+                self._precision.backward(loss * share)
+            total += loss.detach() * share
+        return total
+
+    @contextmanager
+    def _apart(self) -> Iterator[None]:
+        """Postpone averaging gradients over the processes, which happens once, with the last part."""
+        if isinstance(self._network, DistributedDataParallel):
+            with self._network.no_sync():
+                yield
+        else:
+            yield
+
+
+@contextmanager
+def explained_memory() -> Iterator[None]:
+    """Raise `DeviceMemoryError` with a remedy if the device has too little memory."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise DeviceMemoryError(
+            f"the GPU has too little memory for this step ({str(error).splitlines()[0]}). Use --set accumulate=2 (the same step in two "
+            "parts), checkpointing=true (slower, needs less memory) or a smaller --batch-size, or plan again with a smaller "
+            "--gpu-memory. Other programs on this GPU also take memory"
+        ) from error
+
+
+def _bare(network: nn.Module) -> nn.Module:
+    """Return the network without its distributed wrapper."""
+    return network.module if isinstance(network, DistributedDataParallel) else network
