@@ -2,23 +2,25 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-MEASURING := benchmarks.cost.layers benchmarks.cost.networks
+# Programs that measure within some minutes and need no other data.
+MEASURING := layers networks resampling load
 SOURCES := configs se_unet preprocessing planners inference trainers benchmarks tests docs/examples
 # Files of tests run side by side, one thread each; a file stays together, as its tests share fixtures.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile
 
-.PHONY: help setup demo test quick check bench evidence faults fuzz minimum audit licences docs
+.PHONY: help setup demo test thorough quick check bench evidence faults fuzz minimum audit licences docs
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    make phantoms, train on them, segment unseen ones and show the result (some minutes on two cores)"
-	@echo "make test    all tests"
+	@echo "make test    the tests, but for those of thorough, faults and fuzz"
+	@echo "make thorough   one in ten of the faults, 20,000 damaged files"
 	@echo "make quick   the tests that are not marked slow"
 	@echo "make check   formatting, lint and types"
-	@echo "make bench   the programs that measure"
+	@echo "make bench   measure: $(MEASURING:%=benchmarks.cost.%)"
 	@echo "make evidence DATASET=FOLDER [WHOLE=--whole]   few cases, sizes that vary, cost, equivariance"
-	@echo "make faults  hundreds of faults injected into running commands (some ten minutes)"
-	@echo "make fuzz    more than 100,000 damaged files for everything that reads one (some ten minutes);"
+	@echo "make faults  hundreds of faults injected into running commands (about an hour)"
+	@echo "make fuzz    120,000 damaged files for everything that reads one (some ten minutes);"
 	@echo "             GUIDED='NIfTI NRRD': some readers for three minutes each, guided by coverage; needs atheris"
 	@echo "make minimum PYTHON=python3.10   quick tests with the lowest versions that are admitted (downloads some GB into .venv-minimum)"
 	@echo "make audit   known vulnerabilities of the tested versions (asks PyPI)"
@@ -43,6 +45,9 @@ demo: $(READY)
 test: $(READY)
 	$(PYTEST)
 
+thorough faults: $(READY)
+	$(PYTEST) -m $@
+
 quick: $(READY)
 	$(PYTEST) -m 'not slow'
 
@@ -53,17 +58,14 @@ check: $(READY)
 
 bench: $(READY)
 	set -e; for program in $(MEASURING); do \
-		$(BIN)/python -m "$$program"; \
+		$(BIN)/python -m "benchmarks.cost.$$program"; \
 	done
 
 evidence: $(READY)
 	$(BIN)/python -m benchmarks.evidence.evidence $(DATASET) evidence_output $(WHOLE)
 
-faults: $(READY)
-	$(BIN)/python -m tests.faults
-
 fuzz: $(READY)
-	$(BIN)/python -m tests.fuzz $(if $(GUIDED),--guided $(GUIDED))
+	$(if $(GUIDED),$(BIN)/python -m tests.fuzz --guided $(GUIDED),$(PYTEST) -m fuzz)
 
 licences: $(READY)
 	$(BIN)/python -m benchmarks.pages.licences

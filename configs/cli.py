@@ -5,6 +5,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -99,6 +100,30 @@ def print_faults(program: str, faults: list[str]) -> None:
     print(f"{program}: {heading} in the input", file=sys.stderr)
     for fault in faults:
         print(f"  - {fault}", file=sys.stderr)
+
+
+def add_image_format(parser: argparse.ArgumentParser) -> None:
+    """Add --image-format, which every command that reads images has; `preprocessing.use_format` takes its value."""
+    parser.add_argument("--image-format", metavar="MODULE:CLASS", help="custom image format; its code is imported and runs")
+
+
+def fill(kind: type[T], given: argparse.Namespace, /, **others: Any) -> T:
+    """Make a dataclass from the options of the same names; an option that is None or absent leaves the field's default.
+
+    Args:
+        kind: the dataclass.
+        given: the parsed command line.
+        others: fields that are no options, or whose values differ from the options.
+    """
+    taken = {field.name: getattr(given, field.name, None) for field in fields(kind)} | others  # type: ignore[arg-type]
+    return kind(
+        **{name: tuple(value) if isinstance(value, list) else value for name, value in taken.items() if value is not None}
+    )
+
+
+def folds_of(words: list[str]) -> tuple[str, ...] | None:
+    """Return the folds that --folds names; None for `all`."""
+    return None if words == ["all"] else tuple(words)
 
 
 def add_verbosity(parser: argparse.ArgumentParser, **settings: Any) -> None:

@@ -149,3 +149,11 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def is_file(path: Path) -> bool:
+    """Return whether there is such a regular file; False for names that no file can have, such as ones that are too long."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False

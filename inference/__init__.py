@@ -1,4 +1,4 @@
-"""Plan and weights to segmentation: sliding window, test-time ensembling, metrics. Never imports a trainer."""
+"""Inference: prediction by sliding window and test-time ensembling, evaluation, selection, reports and bundles. Never imports trainers."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Cascades: a second network that also sees what a first one, at a lower resolution, made of the same image."""
+"""Cascades: a second network that also sees the segmentation of the image by a first one at lower resolution."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,37 +15,37 @@ from preprocessing.resample import resample_labels
 
 
 def find_first_stage(models: Sequence[Model], folders: Sequence[Path]) -> Path | None:
-    """The folder of the first stage's model, beside that of the second: `3d_lowres_se` for `3d_cascade_fullres_se`.
+    """Return the model folder of the first stage, beside that of the second: `3d_lowres_se` for `3d_cascade_fullres_se`.
 
     Raises:
-        InputError: it is not there, or models have different ones.
+        InputError: the folder is missing, or the models have different first stages.
     """
     found = set()
     for model, folder in zip(models, folders, strict=True):
         name, configuration = model.plan.configuration_name, model.plan.configuration
         if configuration.previous is not None:
-            # what follows the configuration's name: network and tag
+            # keep what follows the configuration's name: network and tag
             place = folder.resolve()
             found.add(place.parent / f"{configuration.previous}{place.name.removeprefix(name)}")
     if len(found) > 1:
-        raise InputError(Fault("models", f"they have different first stages: {', '.join(map(str, sorted(found)))}", _REMEDY))
+        raise InputError(Fault("models", f"the first stages differ: {', '.join(map(str, sorted(found)))}", _REMEDY))
     for folder in found:
         if not ModelFolder(folder).plan.is_file():
-            raise InputError(Fault(str(folder), "the first stage of the cascade is not there", _REMEDY))
+            raise InputError(Fault(str(folder), "the first stage of the cascade is missing", _REMEDY))
         return folder
     return None
 
 
 def cascade_channels(indices: NDArray[np.int16], trace: Trace, description: DatasetDescription) -> NDArray[np.float32]:
-    """A segmentation as further channels of a prepared image: one for each class but the background.
+    """Return a segmentation as additional channels of a prepared image, one for each foreground class.
 
     Args:
-        indices: (Z, Y, X) class indices on the grid of the stored image.
-        trace: of the prepared image.
-        description: of the classes.
+        indices: class indices (Z, Y, X) on the grid of the stored image.
+        trace: geometry trace of the prepared image.
+        description: dataset description that defines the classes.
 
     Returns:
-        (description.cascade_channels, *trace.resampled_shape) of 0 and 1.
+        Channels (description.cascade_channels, *trace.resampled_shape) of 0 and 1.
     """
     return one_hot(on_prepared_grid(indices, trace), description.cascade_channels)
 
@@ -57,7 +57,7 @@ def on_prepared_grid(indices: NDArray[np.int16], trace: Trace) -> NDArray[np.int
 
 
 def one_hot(indices: NDArray[np.int16], channels: int) -> NDArray[np.float32]:
-    """Class indices (Z, Y, X) as (channels, Z, Y, X), of the indices 1, 2, ..."""
+    """Return the one-hot encoding (channels, Z, Y, X) of class indices (Z, Y, X), without background."""
     return np.stack([indices == index for index in range(1, channels + 1)]).astype(np.float32)
 
 

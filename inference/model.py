@@ -1,4 +1,4 @@
-"""A trained model: a folder with the plan and the weights of one or more folds."""
+"""Load trained models: folders with a plan and the weights of one or more folds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ from se_unet.weights import load_weights
 
 
 class ScaleEnsemble(Value):
-    """Scale factors and their weights in the mean, learned on validation cases and kept with the model as `scales.json`.
+    """Scale factors and their weights, learned on validation cases and saved with the model as `scales.json`.
 
     Attributes:
         scales: factors of the image's size.
-        weights: one for each, not negative.
-        cases: on how many validation cases they were learned.
+        weights: nonnegative weight of each scale.
+        cases: number of validation cases on which the weights were learned.
     """
 
     scales: tuple[float, ...] = Field(min_length=1)
@@ -34,17 +34,17 @@ class ScaleEnsemble(Value):
         if any(not factor > 0 for factor in self.scales):
             raise ValueError(f"scales must be positive, not {self.scales}")
         if len(self.weights) != len(self.scales) or any(weight < 0 for weight in self.weights) or not sum(self.weights) > 0:
-            raise ValueError(f"there must be one weight, not negative, for each of the scales {self.scales}, not {self.weights}")
+            raise ValueError(f"each of the scales {self.scales} needs a nonnegative weight, not all 0, not {self.weights}")
         return self
 
 
 @dataclass(frozen=True)
 class Model:
-    """Everything that prediction needs.
+    """A trained model in memory.
 
     Attributes:
         plan: plan of the model.
-        networks: fold name -> network with its weights, in evaluation mode, on the CPU.
+        networks: network with its weights by fold name, in evaluation mode, on the CPU.
         ensemble: scales with learned weights, or None.
     """
 
@@ -56,20 +56,20 @@ class Model:
 def load_model(
     folder: Path, folds: Sequence[int | str] | None = None, checkpoint: str = "final", network_class: str | None = None
 ) -> Model:
-    """Read a model folder: `plan.json`, `fold_<name>/weights_<checkpoint>.safetensors`, and `scales.json` where it exists.
+    """Load a model folder: `plan.json`, `fold_<name>/weights_<checkpoint>.safetensors`, and `scales.json` if present.
 
     Args:
-        folder: of the model.
-        folds: names such as 0 or "all"; None takes every fold that has weights.
+        folder: path to the model folder.
+        folds: names of folds such as 0 or "all"; None takes every fold that has weights.
         checkpoint: `final` or `best`.
-        network_class: see `make_network`.
+        network_class: custom network class, see `make_network`.
 
     Raises:
-        InputError: the folder or what should be in it is missing or unusable; every fault is listed.
+        InputError: the folder is missing, or its content is missing or unusable; all faults are listed.
     """
     if not folder.is_dir():
         raise InputError(
-            Fault(str(folder), "there is no such model folder", "Give the folder that holds the plan and the folds of a model")
+            Fault(str(folder), "the model folder does not exist", "Give the folder with the plan and the folds of a model")
         )
     model = ModelFolder(folder)
     faults: list[Fault] = []
@@ -90,10 +90,10 @@ def load_models(
     checkpoint: str = "final",
     network_class: str | None = None,
 ) -> list[Model]:
-    """Read the models of an ensemble. Arguments as of `load_model`.
+    """Load the models of an ensemble. Arguments are as for `load_model`.
 
     Raises:
-        InputError: one cannot be used, or they differ in channels, labels or orientation; every fault is listed.
+        InputError: a model cannot be used, or models differ in channels, labels or orientation; all faults are listed.
     """
     faults: list[Fault] = []
     models: list[Model] = []
@@ -106,9 +106,9 @@ def load_models(
         for what in ("channels", "labels", "regions_class_order"):
             ours, theirs = getattr(model.plan.dataset, what), getattr(first.dataset, what)
             if ours != theirs:
-                faults.append(Fault(str(folder), f"its {what} are {ours}, those of {folders[0]} {theirs}", _ALIKE))
+                faults.append(Fault(str(folder), f"the {what} are {ours}, but those of {folders[0]} are {theirs}", _ALIKE))
         if model.plan.orientation != first.orientation:
-            problem = f"it takes images {model.plan.orientation}, {folders[0]} {first.orientation}"
+            problem = f"the orientation is {model.plan.orientation}, but that of {folders[0]} is {first.orientation}"
             faults.append(Fault(str(folder), problem, _ALIKE))
     raise_faults(faults)
     return models
@@ -118,16 +118,16 @@ _ALIKE = "Models of one ensemble must be trained for the same channels and label
 
 
 def find_weights(folder: Path, folds: Sequence[int | str] | None, checkpoint: str) -> dict[str, Path]:
-    """Fold name -> its weights file. Arguments and errors as of `load_model`."""
+    """Return the weights file of each fold. Arguments and errors are as for `load_model`."""
     if checkpoint not in CHECKPOINTS:
-        raise InputError(Fault(f"checkpoint `{checkpoint}`", "there is no such kind", f"Choose one of {', '.join(CHECKPOINTS)}"))
+        raise InputError(Fault("checkpoint", f"unknown name `{checkpoint}`", f"Choose one of {', '.join(CHECKPOINTS)}"))
     model = ModelFolder(folder)
     trained = {fold.name: fold.weights(checkpoint) for fold in model.folds() if fold.weights(checkpoint).is_file()}
     if folds is None and not trained:
-        problem, remedy = f"it holds no {checkpoint} weights", "Train a fold first, or choose the other checkpoint"
+        problem, remedy = f"no {checkpoint} weights", "Train a fold first, or choose the other checkpoint"
         raise InputError(Fault(str(folder), problem, remedy))
     wanted = list(trained) if folds is None else [str(fold) for fold in folds]
-    problem = f"it holds no {checkpoint} weights (folds with these: {', '.join(trained) or 'none'})"
+    problem = f"no {checkpoint} weights (folds with these: {', '.join(trained) or 'none'})"
     raise_faults(
         Fault(str(model.fold(fold).path), problem, "Train this fold or choose another") for fold in wanted if fold not in trained
     )
@@ -135,20 +135,20 @@ def find_weights(folder: Path, folds: Sequence[int | str] | None, checkpoint: st
 
 
 def make_network(planned: NetworkPlan, network_class: str | None = None) -> nn.Module:
-    """The planned network with fresh weights.
+    """Return the planned network with fresh weights.
 
     Args:
-        planned: the network.
-        network_class: `package.module:Class` of a network that is not ours. It is imported, so its code runs: a plan that names it is
-            not enough, as models come from others.
+        planned: network plan.
+        network_class: `package.module:Class` of a custom network, which is imported so that its code runs. The plan's entry alone does
+            not suffice, since models come from others.
 
     Raises:
-        InputError: the plan's network is of a class that is not allowed or cannot be imported.
+        InputError: the plan's network class was not given, or cannot be imported.
     """
     if planned.network_class is None:
         return build_network(planned.network)
     if planned.network_class != network_class:
-        problem = "the model's network is code of its author, and runs only where you name it"
+        problem = "this model uses a custom network class; its code runs only with --network-class"
         remedy = f"If you have this code and trust it, add --network-class {planned.network_class}"
         raise InputError(Fault(f"network class `{planned.network_class}`", problem, remedy))
     network: nn.Module = import_part(planned.network_class, "network class")(planned.network)

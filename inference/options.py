@@ -1,4 +1,4 @@
-"""How a prediction is made: what the user may choose between speed and accuracy."""
+"""Options of a prediction, which trade speed for accuracy."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,20 +11,20 @@ CONFIDENCE: Literal["confidence"] = "confidence"
 
 @dataclass(frozen=True)
 class PredictionOptions:
-    """Sliding window and test-time ensembling.
+    """Options of sliding window and test-time ensembling.
 
     Attributes:
-        mirror: average over reflections along the plan's mirror axes.
-        scales: factors of scale ensembling; None takes those kept with the model, or else the plan's; (1.0,) is none.
-        scale_weights: of the given `scales`; None takes those kept with the model for these scales, or else weighs them alike;
-            `confidence` finds them for each image among several scales, see `inference.engine.confidence`.
-        step: largest distance of neighbouring tiles, as a share of the patch, in (0, 1].
+        mirror: whether to average over reflections along the plan's mirror axes.
+        scales: factors of scale ensembling; None leaves the choice to `choose_variants`; (1.0,) disables it.
+        scale_weights: weights of the given `scales`; None leaves the choice to `choose_variants`;
+            `confidence` chooses weights for each image, see `inference.engine.confidence`.
+        step: largest distance between neighbouring tiles, as a share of the patch, in (0, 1].
         tile_batch: tiles per forward pass; None chooses by device.
-        average: what is averaged over folds, scales and models and resampled to the image: `probabilities`, or `logits` as
-            nnU-Net does.
+        average: quantity that is averaged over folds, scales and models and resampled to the image: `probabilities`, or `logits` as in
+            nnU-Net.
 
     Raises:
-        ValueError: a value out of range.
+        ValueError: a value is out of range.
     """
 
     mirror: bool = True
@@ -41,33 +41,33 @@ class PredictionOptions:
             raise ValueError(f"scales must be one or more factors above 0 and at most 8, not {self.scales}")
         weights = self.scale_weights
         if weights == CONFIDENCE and self.scales is not None and len(self.scales) < 2:
-            raise ValueError(f"{CONFIDENCE} chooses among several scales, and there is one: {self.scales[0]:g}")
+            raise ValueError(f"{CONFIDENCE} needs several scales, not only {self.scales[0]:g}")
         if weights is not None and weights != CONFIDENCE:
             fitting = self.scales is not None and len(weights) == len(self.scales)
             if not fitting or any(weight < 0 for weight in weights) or not sum(weights) > 0:
-                raise ValueError(f"there must be one weight, not negative, for each of the scales {self.scales}, not {weights}")
+                raise ValueError(f"each of the scales {self.scales} needs a nonnegative weight, not all 0, not {weights}")
         if self.tile_batch is not None and self.tile_batch < 1:
             raise ValueError(f"the tile batch must be at least 1, not {self.tile_batch}")
 
 
 FAST = PredictionOptions(mirror=False, scales=(1.0,), step=0.75)
 
-
-SEARCHED = (0.64, 0.8, 1.0, 1.25, 1.5625)  # factors that are looked at where none are given: anatomy of 0.6 to 1.6 times its size
+# Default factors for weights by confidence, for anatomy of 0.6 to 1.6 times its usual size.
+SEARCHED = (0.64, 0.8, 1.0, 1.25, 1.5625)
 
 
 @dataclass(frozen=True)
 class Variants:
-    """The image, its reflections, and copies of other sizes.
+    """Variants of an image to average over: its reflections, and copies of other sizes.
 
     Attributes:
-        mirror: average over reflections along the plan's mirror axes.
+        mirror: whether to average over reflections along the plan's mirror axes.
         scales: factors of the image's size; (1.0,) is the image alone.
-        weights: of the factors, not negative; None weighs them alike.
-        by_confidence: each image's own weights are found instead, see `inference.engine.confidence`.
+        weights: nonnegative weights of the factors; None weights them equally.
+        by_confidence: whether weights are chosen for each image, see `inference.engine.confidence`.
 
     Raises:
-        ValueError: no factor, or weights that do not fit the factors.
+        ValueError: there is no factor, or weights do not fit the factors.
     """
 
     mirror: bool = True
@@ -78,11 +78,11 @@ class Variants:
     def __post_init__(self) -> None:
         given = self._given
         if len(given) != len(self.scales) or any(weight < 0 for weight in given) or not sum(given) > 0:
-            raise ValueError(f"there must be one weight, not negative, for each of the scales {self.scales}, not {given}")
+            raise ValueError(f"each of the scales {self.scales} needs a nonnegative weight, not all 0, not {given}")
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """Weights of the factors, brought to a sum of 1."""
+        """Weights of the factors, normalised to sum to 1."""
         return tuple(weight / sum(self._given) for weight in self._given)
 
     @property
@@ -91,9 +91,17 @@ class Variants:
 
 
 def choose_variants(model: Model, options: PredictionOptions) -> Variants:
-    """Those of a model: scales and weights are the options' own, else those kept with the model, else the plan's.
+    """Return the scales, weights and reflections of one model's prediction. Nothing else decides where they come from.
 
-    Weights by confidence are for scales of their own: the options', else `SEARCHED`.
+    The first of these sources that gives scales is used:
+
+    1. `options.scales`: `--scales` of se_predict, else 1 with `--fast`;
+    2. `SEARCHED`, if the weights are found by confidence;
+    3. `scales.json` in the model folder: scales and weights that se_evaluate learned;
+    4. `test_scales` of the plan.
+
+    The weights are `options.scale_weights`, else those of `scales.json` if they belong to these scales, else equal.
+    A file of se_select gives models and no scales.
     """
     asked, kept = options.scales, model.ensemble
     if options.scale_weights == CONFIDENCE:

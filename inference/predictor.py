@@ -1,4 +1,4 @@
-"""Trained models ready to segment images in memory: the way to embed them in other software."""
+"""Segment images in memory with trained models, for use in other software."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -32,12 +32,12 @@ from se_unet.cpu.layers import for_cpu
 
 @dataclass(frozen=True)
 class Prepared:
-    """An image as each of the models sees it.
+    """An image preprocessed for each of the models.
 
     Attributes:
-        images: one (C, Z, Y, X) float32 tensor for each model, on the CPU.
-        traces: of these.
-        first_stage: as the first network of a cascade sees it, or None.
+        images: one tensor (C, Z, Y, X) float32 on the CPU for each model.
+        traces: geometry traces of the images.
+        first_stage: the image preprocessed for the first network of a cascade, or None.
     """
 
     images: tuple[Tensor, ...]
@@ -46,13 +46,13 @@ class Prepared:
 
 
 class Predictor:
-    """One or more models with their weights on a device.
+    """Segments images with one or more models on a device.
 
         predictor = Predictor.load("se_work/Hippocampus/models/3d_fullres_se")
         labels = predictor(array, spacing=(1.0, 1.0, 1.0))  # an array in, an array out
         labels = predictor(nibabel.load("image.nii.gz"))  # a nibabel image in, a nibabel image out
 
-    Nothing is written anywhere, and a call changes nothing but how many tiles are tried at a time: threads may share one predictor.
+    It writes no files, and calls change no state but the number of tiles to try at a time, so threads may share a predictor.
     """
 
     def __init__(
@@ -62,13 +62,13 @@ class Predictor:
         options: PredictionOptions | None = None,
         first_stage: "Predictor | None" = None,
     ):
-        """Nothing is predicted yet.
+        """Move the models to the device.
 
         Args:
-            model: with at least one network, or several.
-            device: None takes the best there is.
-            options: None takes the plan's.
-            first_stage: gives the segmentation that models of a cascade's second stage also see.
+            model: model with at least one network, or several models.
+            device: device of the networks; None takes the best available.
+            options: prediction options; None takes the plan's.
+            first_stage: predictor of a cascade's first stage, whose segmentation models of the second stage also see.
         """
         self.models = (model,) if isinstance(model, Model) else tuple(model)
         self.device = choose_device(device)
@@ -88,15 +88,15 @@ class Predictor:
         options: PredictionOptions | None = None,
         network_class: str | None = None,
     ) -> "Predictor":
-        """Read a model folder, or several to be averaged.
+        """Load a model folder, or several to be averaged.
 
         Args:
-            model_folder: with plan.json and fold_*/weights_*.safetensors.
-            device: such as "cuda:1"; None takes the best there is.
-            folds: such as [0, 1]; None averages over all that are trained.
+            model_folder: path to a folder with plan.json and fold_*/weights_*.safetensors, or several.
+            device: device such as "cuda:1"; None takes the best available.
+            folds: folds to average, such as [0, 1]; None takes all that are trained.
             checkpoint: `final` or `best`.
-            options: of sliding window and ensembling; None takes the plan's.
-            network_class: `package.module:Class` of a user's own network, which is imported; see `inference.model.make_network`.
+            options: options of sliding window and ensembling; None takes the plan's.
+            network_class: `package.module:Class` of a custom network to import; see `inference.model.make_network`.
 
         Raises:
             InputError: a folder or the device cannot be used.
@@ -106,27 +106,27 @@ class Predictor:
 
     @property
     def description(self) -> DatasetDescription:
-        """Channels that the models need, and labels that they give."""
+        """Dataset description with the channels that the models need and the labels that they predict."""
         return self.models[0].plan.dataset
 
     @property
     def _blending(self) -> Blending:
-        """How members are averaged."""
+        """Averaging options."""
         return Blending(regions=self.description.has_regions, average=self.options.average, step=self.options.step)
 
     def __call__(self, image: Any, spacing: Sequence[float] | None = None) -> Any:
         """Segment one image.
 
         Args:
-            image: array (Z, Y, X) or (C, Z, Y, X), nibabel image or SimpleITK image, or a list of one per channel.
-            spacing: mm (Z, Y, X), for arrays only.
+            image: array (Z, Y, X) or (C, Z, Y, X), nibabel image or SimpleITK image, or a list with one per channel.
+            spacing: spacing (Z, Y, X) in mm, for arrays only.
 
         Returns:
-            Label values on the image's grid: an array (Z, Y, X), a nibabel or a SimpleITK image, as the input.
+            Label values on the image's grid, as the same kind of image: array (Z, Y, X), nibabel or SimpleITK image.
 
         Raises:
-            InputError: another number of channels than the models', or values that are not finite.
-            TypeError, ValueError: an image of another kind or shape; see `open_volume`.
+            InputError: the number of channels differs from the models', or values are not finite.
+            TypeError, ValueError: the image has an unsupported type or shape; see `open_volume`.
         """
         volume = open_volume(image, spacing)
         return volume.wrap(self.segment(volume.image, volume.geometry).labels)
@@ -140,22 +140,22 @@ class Predictor:
         where: str = "the image",
         progress: Progress | None = None,
     ) -> Segmentation:
-        """Segment one image given as stored on disk.
+        """Segment one image.
 
         Args:
-            image: (C, Z, Y, X) float32.
-            geometry: of it.
-            wanted: besides the labels.
-            where: names the image in errors.
-            progress: shows the tiles done.
+            image: image (C, Z, Y, X) float32 as stored.
+            geometry: geometry of the image.
+            wanted: optional outputs besides the labels.
+            where: name of the image in messages.
+            progress: progress display over the tiles.
 
         Raises:
-            InputError: another number of channels than the models', or values that are not finite.
+            InputError: the number of channels differs from the models', or values are not finite.
         """
         return self.segment_prepared(self.prepare(image, geometry, where), wanted, progress)
 
     def prepare(self, image: NDArray[np.float32], geometry: Geometry, where: str = "the image") -> Prepared:
-        """The part of `segment` before the networks. Arguments and errors as there."""
+        """Preprocess an image for `segment_prepared`. Arguments and errors are as for `segment`."""
         raise_faults(image_faults(where, image, self.description))
         made = [preprocess(image, None, geometry, model.plan.configuration, model.plan.orientation) for model in self.models]
         first = None if self._first_stage is None else self._first_stage.prepare(image, geometry, where)
@@ -164,7 +164,7 @@ class Predictor:
     def segment_prepared(
         self, prepared: Prepared, wanted: Wanted | None = None, progress: Progress | None = None
     ) -> Segmentation:
-        """The part of `segment` from the networks on."""
+        """Segment a preprocessed image. Arguments are as for `segment`."""
         images = self._with_first_stage(prepared)
         members = [
             member
@@ -175,7 +175,7 @@ class Predictor:
         return collect(members, trace, self.description, wanted or Wanted(), how, self._capacity, progress)
 
     def _with_first_stage(self, prepared: Prepared) -> list[Tensor]:
-        """The images, with the first stage's segmentation as further channels for the models of a second stage."""
+        """Return the images, with the first stage's segmentation as additional channels for models of a second stage."""
         if self._first_stage is None or prepared.first_stage is None:
             return list(prepared.images)
         labels = self._first_stage.segment_prepared(prepared.first_stage).labels
@@ -190,14 +190,14 @@ class Predictor:
         return images
 
     def _members(self, position: int, image: Tensor, trace: Trace) -> list[Member]:
-        """Those of one model; the target is the cropped grid of the image as stored."""
+        """Return the ensemble members of one model, which predict on the cropped grid of the stored image."""
         model = self.models[position]
         onwards = resampling_matrices(trace.resampled_shape, trace.box.shape, LABEL_ORDER, trace.separate_axis)
         image = image.to(self.device)
         return make_members(self.networks[position], image, model.plan.network, self._variants(position, image), onwards)
 
     def _variants(self, position: int, image: Tensor) -> Variants:
-        """In which one model sees an image; its weights may depend on the image."""
+        """Return the variants of an image for one model; the weights may depend on the image."""
         model = self.models[position]
         variants = choose_variants(model, self.options)
         if not variants.by_confidence:
@@ -214,7 +214,7 @@ def load_first_stage(
     checkpoint: str,
     options: PredictionOptions | None,
 ) -> Predictor | None:
-    """The predictor whose segmentation models of a cascade's second stage also see; None where there is no such model.
+    """Return the predictor of a cascade's first stage, or None if no model needs one.
 
     Raises:
         InputError: the first stage's model is not beside the second's.

@@ -9,8 +9,8 @@ import numpy as np
 import SimpleITK
 from numpy.typing import NDArray
 
-from preprocessing.formats.itk_files import affine_of
-from preprocessing.formats.nifti_files import geometry_header
+from preprocessing.formats.itk import affine_of
+from preprocessing.formats.nifti import geometry_header
 from preprocessing.geometry.affine import Geometry
 
 

@@ -4,9 +4,9 @@ import argparse
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from configs.cli import Bar, keep_log, run
+from configs.cli import Bar, add_image_format, fill, keep_log, run
 
 if TYPE_CHECKING:
     from configs.plan import Plan
@@ -15,27 +15,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PlanCommand:
-    """What se_plan_and_preprocess is asked to do.
+    """What se_plan_and_preprocess is asked to do."""
 
-    Attributes:
-        dataset: folder of the dataset.
-        work: output folder, with one folder per dataset.
-        options: overrides of the planner's rules.
-        jobs: number of processes; None chooses it by processors and memory.
-        scheduler: address of the Dask scheduler whose workers do the work; None works on this machine.
-        plan_only: stop after the plan.
-        overwrite: preprocess all cases again.
-        quiet: show warnings and errors only.
-    """
-
-    dataset: Path
-    work: Path
-    options: "PlanningOptions"
-    jobs: int | None = None
-    scheduler: str | None = None
-    plan_only: bool = False
-    overwrite: bool = False
-    quiet: bool = False
+    dataset: Path  # folder of the dataset
+    work: Path  # output folder, with one folder per dataset
+    options: "PlanningOptions"  # overrides of the planner's rules
+    jobs: int | None = None  # number of processes; None chooses it by processors and memory
+    scheduler: str | None = None  # address of the Dask scheduler whose workers do the work; None works on this machine
+    plan_only: bool = False  # stop after the plan
+    overwrite: bool = False  # preprocess all cases again
+    quiet: bool = False  # show warnings and errors only
 
 
 def main() -> int:
@@ -52,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     add("dataset", type=Path, metavar="DATASET", help="folder in nnU-Net's raw layout, or a Decathlon task folder")
     add("--work", type=Path, default=Path("se_work"), help="output folder (default: se_work)")
     add("--gpu-memory", type=float, metavar="GB", help="GPU memory available for training, in GB (default: 8; small 4, large 24)")
-    add("--network", nargs="+", metavar="NAME", help="networks to plan: se, baseline (default: both)")
+    add("--network", dest="networks", nargs="+", metavar="NAME", help="networks to plan: se, baseline (default: both)")
     add(
         "--configurations",
         nargs="+",
@@ -70,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--scale-step", type=float, metavar="F", help="ratio of neighbouring scales of se (default: 1.26)")
     add("--jobs", type=int, metavar="N", help="number of processes (default: one per processor if memory suffices)")
+    add_image_format(parser)
     add("--scheduler", metavar="ADDRESS", help="address of a Dask scheduler whose workers do the work, such as tcp://host:8786")
     add("--plan-only", action="store_true", help="stop after the plan")
     add("--overwrite", action="store_true", help="preprocess all cases again, also those that are up to date")
@@ -78,35 +68,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _read(given: argparse.Namespace) -> PlanCommand:
     from planners.options import PlanningOptions
+    from preprocessing.formats.registry import use_format
 
-    options: dict[str, Any] = {
-        "networks": given.network,
-        "configurations": given.configurations,
-        "size": given.size,
-        "gpu_memory": given.gpu_memory,
-        "spacing": given.spacing,
-        "patch_size": given.patch_size,
-        "num_scales": given.num_scales,
-        "scale_step": given.scale_step,
-    }
-    return PlanCommand(
-        dataset=given.dataset,
-        work=given.work,
-        options=PlanningOptions(**{name: _tuple(value) for name, value in options.items() if value is not None}),
-        jobs=given.jobs,
-        scheduler=given.scheduler,
-        plan_only=given.plan_only,
-        overwrite=given.overwrite,
-        quiet=given.quiet,
-    )
+    use_format(given.image_format)
+    return fill(PlanCommand, given, options=fill(PlanningOptions, given))
 
 
 def _number_or_word(text: str) -> int | str:
     return int(text) if text.lstrip("-").isdecimal() else text
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _plan_and_preprocess(command: PlanCommand) -> None:

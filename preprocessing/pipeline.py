@@ -1,6 +1,6 @@
-"""From an image as stored to the network's input: orientation, crop to nonzero, normalisation, resampling.
+"""Turn a stored image into the network's input: orientation, crop to nonzero, normalisation, resampling.
 
-`inference.engine.assemble` has the way back.
+`inference.engine.assemble` brings segmentations back to the stored image's grid.
 """
 
 from dataclasses import dataclass

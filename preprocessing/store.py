@@ -15,7 +15,7 @@ from pydantic import Field
 
 from configs.errors import Fault, InputError, fault_of
 from configs.files import PARTIAL, Value, list_folder, raise_if_full, replacing
-from preprocessing.formats.endings import STORE_SUFFIXES
+from preprocessing.dataset.raw import STORE_SUFFIXES
 from preprocessing.pipeline import Preprocessed, Trace
 
 _BLOCK_BYTES = 128 * 1024

@@ -1,4 +1,4 @@
-"""Prepared cases and a plan to weights: patches, augmentation, loss, the loop, checkpoints, validation."""
+"""Training: from prepared cases and a plan to weights, with patches, augmentation, loss, loop, checkpoints and validation."""
 
 from typing import TYPE_CHECKING
 

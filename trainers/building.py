@@ -1,4 +1,4 @@
-"""The parts of a training, made from a job: the one place where they are chosen and put together."""
+"""Build the parts of a training from a job."""
 
 import os
 
@@ -29,9 +29,9 @@ from trainers.optimisation.step import TrainingStep
 
 
 def make_learner(job: Job) -> Learner:
-    """A network with fresh weights, or with those of another model, and what it learns with."""
+    """Return the network, with fresh weights or those of another model, and its optimiser and checkpoints."""
     config = job.config
-    torch.manual_seed(config.seed)  # the same weights in every process
+    torch.manual_seed(config.seed)  # equal weights in all processes
     network = make_network(job.plan.network, config.network_class)
     if config.init_weights and not job.fold.checkpoint.is_file():
         initialise(network, config.init_weights)
@@ -46,7 +46,7 @@ def make_learner(job: Job) -> Learner:
 
 
 def make_parts(job: Job, learner: Learner, state: TrainingState, stop: StopRequest, progress: Progress) -> Parts:
-    """Everything that the loop calls."""
+    """Build everything that the loop calls."""
     config = job.config
     loss = make_loss(job.plan.dataset, job.plan.network.batch_dice, config.loss_class).to(job.device)
     schedule = Schedule(config.epochs, config.iterations, config.validate_every, config.validation_iterations)
@@ -61,7 +61,7 @@ def make_parts(job: Job, learner: Learner, state: TrainingState, stop: StopReque
         learner=learner,
         step=step,
         loss=loss,
-        stream=BatchStream(maker, keys, workers, pin=job.device.type == "cuda"),  # last: it starts processes
+        stream=BatchStream(maker, keys, workers, pin=job.device.type == "cuda"),  # last, since it starts processes
         schedule=schedule,
         loggers=loggers,
         check_volumes=check_volumes,
@@ -71,9 +71,9 @@ def make_parts(job: Job, learner: Learner, state: TrainingState, stop: StopReque
 
 
 def make_batches(job: Job, progress: Progress) -> BatchMaker:
-    """Cases, samplers and augmentation of a job."""
+    """Build cases, samplers and augmentation of a job."""
     config, planned, description = job.config, job.plan.network, job.plan.dataset
-    # Where there are no cases to validate on, the estimate uses those of training, so that the best epoch is still defined.
+    # Without validation cases, the estimate uses training cases, so that the best epoch is still defined.
     held_out = job.split.validation or job.split.training
     cases = open_cases(job.store, sorted({*job.split.training, *held_out}), progress, previous=job.previous)
     training, validation = (
@@ -91,16 +91,16 @@ def make_batches(job: Job, progress: Progress) -> BatchMaker:
     )
     augmentation = make_augmentation(planned, job.plan.configuration.normalisation, config)
     channels = description.cascade_channels if job.previous else 0
-    # A user's own augmentation, and the disturbances of a cascade, are NumPy's.
+    # A user's own augmentation and the corruption of cascade inputs run in NumPy.
     on_device = config.augment_on == "device" and config.augmentation_class is None and not channels
     return BatchMaker(training, validation, augmentation, config.seed, share_of(planned.batch_size), channels, on_device)
 
 
 def opening(job: Job, state: TrainingState, network: nn.Module) -> str:
-    """One line that tells what is trained, for the log."""
+    """Return one line for the log that describes the training."""
     planned = job.plan.network
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    start = f"going on at epoch {state.epoch + 1}" if state.epoch or state.losses else "from the start"
+    start = f"resuming at epoch {state.epoch + 1}" if state.epoch or state.losses else "starting from scratch"
     return (
         f"{job.fold.model.path.name}, fold {job.fold.name}: {len(job.split.training)} training and {len(job.split.validation)} validation "
         f"cases, {parameters:,} parameters, patch {' x '.join(map(str, planned.patch_size))}, batch {planned.batch_size}, "

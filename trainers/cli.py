@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from configs.cli import Bar, keep_log, run
+from configs.cli import Bar, add_image_format, fill, keep_log, run
 
 if TYPE_CHECKING:
     from configs.training import TrainingConfig
@@ -23,50 +23,29 @@ Mode = Literal["new", "resume", "restart", "validate"]
 
 @dataclass(frozen=True)
 class Target:
-    """The fold to train.
+    """The fold to train."""
 
-    Attributes:
-        dataset: folder of the dataset, or its name under WORK.
-        work: folder of plans and models.
-        network: name of the network in the plan.
-        configuration: name of the configuration in the plan.
-        fold: number of the fold, or `all`.
-        tag: suffix of the model's name.
-    """
-
-    dataset: str
-    work: Path
-    network: str
-    configuration: str = "3d_fullres"
-    fold: int | str = 0
-    tag: str | None = None
+    dataset: str  # folder of the dataset, or its name under WORK
+    work: Path  # folder of plans and models
+    network: str  # name of the network in the plan
+    configuration: str = "3d_fullres"  # name of the configuration in the plan
+    fold: int | str = 0  # number of the fold, or `all`
+    tag: str | None = None  # suffix of the model's name
 
 
 @dataclass(frozen=True)
 class TrainCommand:
-    """What se_train is asked to do.
+    """What se_train is asked to do."""
 
-    Attributes:
-        target: the fold to train.
-        preset: name or file of the settings; None takes `default`, or the recorded settings of a training that goes on.
-        settings: settings that override the preset.
-        mode: what to do with a fold that was trained before; `new` refuses it.
-        group_by: CSV file of cases and groups, by which folds are made.
-        preview: draw patches before and after augmentation.
-        device: name of the device; None takes the best available one.
-        num_gpus: number of processes that share each batch.
-        quiet: show warnings and errors only.
-    """
-
-    target: Target
-    preset: str | None
-    settings: Mapping[str, object]
-    mode: Mode = "new"
-    group_by: str | None = None
-    preview: bool = False
-    device: str | None = None
-    num_gpus: int = 1
-    quiet: bool = False
+    target: Target  # the fold to train
+    settings: Mapping[str, object]  # settings that override the preset
+    preset: str | None = None  # name or file of settings; None: `default`, or what a training that goes on has recorded
+    mode: Mode = "new"  # what to do with a fold that was trained before; `new` refuses it
+    group_by: str | None = None  # CSV file of cases and groups, by which folds are made
+    preview: bool = False  # draw patches before and after augmentation
+    device: str | None = None  # name of the device; None takes the best available one
+    num_gpus: int = 1  # number of processes that share each batch
+    quiet: bool = False  # show warnings and errors only
 
 
 def main() -> int:
@@ -114,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         modes.add_argument(option, dest="mode", action="store_const", const=mode, default="new", help=text)
     parser.add_argument("--group-by", metavar="FILE", help="CSV file of case,group: cases of a group stay in one fold")
     parser.add_argument("--preview", action="store_true", help="draw patches before and after augmentation (preview.png)")
+    add_image_format(parser)
     parser.add_argument("--device", help="device such as cuda:1 or cpu (default: the best available device)")
     parser.add_argument("--num-gpus", type=int, default=1, help="processes that share each batch (default: %(default)s)")
     return parser
@@ -128,19 +108,12 @@ def _fold(text: str) -> int | str:
 
 
 def _read(given: argparse.Namespace) -> TrainCommand:
+    from preprocessing.formats.registry import use_format
+
+    use_format(given.image_format)
     names = (*_SETTINGS, *(f"{part}_class" for part in _PARTS))
     settings = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
-    return TrainCommand(
-        target=Target(given.dataset, given.work, given.network, given.configuration, given.fold, given.tag),
-        preset=given.preset,
-        settings=settings | _parse_settings(given.set),
-        mode=given.mode,
-        group_by=given.group_by,
-        preview=given.preview,
-        device=given.device,
-        num_gpus=given.num_gpus,
-        quiet=given.quiet,
-    )
+    return fill(TrainCommand, given, target=fill(Target, given), settings=settings | _parse_settings(given.set))
 
 
 def _parse_settings(texts: list[str]) -> dict[str, object]:

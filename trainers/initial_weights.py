@@ -1,4 +1,4 @@
-"""Weights to start from: those of another model, of ours or nnU-Net's, as far as its layers fit."""
+"""Initialise a network with the fitting weights of another model, of se-unet or nnU-Net."""
 
 import logging
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ _NNUNET = "checkpoint_final.pth"  # nnU-Net's weights at the end of a training
 
 @dataclass(frozen=True)
 class Transfer:
-    """What was taken from another model.
+    """Result of an initialisation, as names of tensors.
 
     Attributes:
-        taken: names of the network's tensors that were.
-        misshapen: those whose shape differs there.
-        missing: those that are not there.
-        unused: names of tensors there that the network has not.
+        taken: tensors of the network that were taken from the source.
+        misshapen: tensors of the network with another shape in the source.
+        missing: tensors of the network that are missing from the source.
+        unused: tensors of the source that the network lacks.
     """
 
     taken: tuple[str, ...]
@@ -35,9 +35,9 @@ class Transfer:
     unused: tuple[str, ...]
 
     def summary(self) -> str:
-        """Lines of text that name every layer that keeps its fresh weights."""
-        lines = [f"{len(self.taken)} of {len(self.taken) + len(self.misshapen) + len(self.missing)} tensors taken"]
-        for kind, names in (("other shape there", self.misshapen), ("not there", self.missing), ("unused there", self.unused)):
+        """Return lines of text that name the tensors which keep their fresh weights."""
+        lines = [f"{len(self.taken)} of {len(self.taken) + len(self.misshapen) + len(self.missing)} tensors loaded"]
+        for kind, names in (("different shape", self.misshapen), ("missing", self.missing), ("unused", self.unused)):
             if names:
                 more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
                 lines.append(f"  {kind}: {', '.join(names[:_MOST_NAMED])}{more}")
@@ -45,19 +45,18 @@ class Transfer:
 
 
 def find_weights(source: str) -> Path:
-    """The file that a source names.
+    """Find the weights file of a source.
 
     Args:
-        source: a `.safetensors` or nnU-Net's `.pth` file, a fold's folder, or the folder of a model with one trained fold (of several, the
-            fold must be named).
+        source: a `.safetensors` file, nnU-Net's `.pth` file, a fold's folder, or the folder of a model with one trained fold.
 
     Raises:
-        InputError: there is none, or several.
+        InputError: no weights are found, or those of several folds.
     """
     path = Path(source)
     where, remedy = (
         f"--init-weights {source}",
-        f"Give a model's or a fold's folder, a .safetensors file, or nnU-Net's {_NNUNET}",
+        f"Give the folder of a model or fold, a .safetensors file, or nnU-Net's {_NNUNET}",
     )
     if path.is_file():
         return path
@@ -65,15 +64,15 @@ def find_weights(source: str) -> Path:
     found = [folder.final_weights for folder in folders if folder.final_weights.is_file()]
     found = found or [folder.path / _NNUNET for folder in folders if (folder.path / _NNUNET).is_file()]
     if not found:
-        raise InputError(Fault(where, "there are no weights", remedy))
+        raise InputError(Fault(where, "no weights found", remedy))
     if len(found) > 1:
         folds = ", ".join(str(file.parent) for file in found)
-        raise InputError(Fault(where, f"it holds several folds ({folds})", "Give the folder of one of them"))
+        raise InputError(Fault(where, f"the folder has several folds ({folds})", "Give the folder of one of them"))
     return found[0]
 
 
 def initialise(network: nn.Module, source: str) -> Transfer:
-    """Take the weights whose name and shape fit into the network, and report the others by name.
+    """Load the weights whose name and shape fit into the network, and report the others by name.
 
     Raises:
         InputError: there are no weights, they cannot be read, or none fits.
@@ -89,10 +88,10 @@ def initialise(network: nn.Module, source: str) -> Transfer:
         unused=tuple(name for name in tensors if name not in own),
     )
     if not fitting:
-        problem = f"none of its {len(tensors)} tensors fits this network"
+        problem = f"none of the {len(tensors)} tensors fits this network"
         raise InputError(Fault(f"--init-weights {source}", problem, "Give weights of the same kind of network"))
     network.load_state_dict(fitting, strict=False)
-    logger.info("weights of %s: %s", path, transfer.summary())
+    logger.info("initial weights from %s: %s", path, transfer.summary())
     return transfer
 
 
@@ -102,4 +101,4 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise InputError(Fault(str(path), f"no readable weights ({error})", "Check the path, or train the fold")) from error
+        raise InputError(Fault(str(path), f"weights cannot be read ({error})", "Check the path, or train the fold")) from error

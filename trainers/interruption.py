@@ -1,4 +1,4 @@
-"""Signals that ask a training to stop: it stops after the current step, when its state is whole."""
+"""Handle signals that ask a training to stop, which it does after the current step."""
 
 import signal
 import threading
@@ -9,14 +9,14 @@ from typing import Any, NoReturn, TypeVar
 from configs.progress import Progress
 
 T = TypeVar("T")
-_SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1")  # a scheduler's, the keyboard's, SLURM's warning before the time limit
+_SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1")  # sent by schedulers, by the keyboard, and by SLURM before the time limit
 
 
 class TrainingInterruptedError(Exception):
-    """A training stopped on a signal, after saving its state.
+    """A signal stopped the training after its state was saved.
 
     Attributes:
-        signal_number: of the signal.
+        signal_number: number of the signal.
     """
 
     def __init__(self, message: str, signal_number: int):
@@ -25,10 +25,10 @@ class TrainingInterruptedError(Exception):
 
 
 class StopRequest:
-    """Notes the first signal. A second one of the keyboard stops at once, as without this.
+    """Records the first signal. A second one from the keyboard interrupts at once, as by default.
 
-    Use as a context manager; handlers are put back afterwards. Outside the main thread, which alone may set handlers, it notes
-    nothing.
+    Use it as a context manager, which restores the previous handlers. Outside the main thread, which alone may set handlers, it
+    records nothing.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class StopRequest:
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():
             for name in _SIGNALS:
-                number = getattr(signal, name, None)  # Windows has fewer
+                number = getattr(signal, name, None)  # Windows lacks some
                 if number is not None:
                     self._before[number] = signal.signal(number, self._note)
         return self
@@ -49,12 +49,12 @@ class StopRequest:
         self._before.clear()
 
     def raise_if_received(self, message: str) -> None:
-        """Raise `TrainingInterruptedError` where a signal has come."""
+        """Raise `TrainingInterruptedError` if a signal was received."""
         if self.received is not None:
             self.stop(message)
 
     def stop(self, message: str) -> NoReturn:
-        """Raise `TrainingInterruptedError` for the signal that this process, or another one that trains with it, has received."""
+        """Raise `TrainingInterruptedError` for a signal received by this process or another one of the same training."""
         received = self.received or signal.SIGTERM
         raise TrainingInterruptedError(f"{received.name} received: {message}", int(received))
 
@@ -66,12 +66,12 @@ class StopRequest:
 
 
 class Stoppable:
-    """A progress that looks for a signal at each item.
+    """Progress display that stops at the next item after a signal.
 
     Args:
-        progress: shows the items.
-        stop: noted signals.
-        message: of `TrainingInterruptedError`.
+        progress: progress display over the items.
+        stop: receiver of signals.
+        message: message of the `TrainingInterruptedError`.
     """
 
     def __init__(self, progress: Progress, stop: StopRequest, message: str):

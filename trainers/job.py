@@ -1,4 +1,4 @@
-"""What is to be trained, decided, and what is checked before anything is written."""
+"""The decisions about a training, and the checks before anything is written."""
 
 import shutil
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from configs.errors import Fault, InputError, raise_faults
+from configs.errors import Fault, InputError, counted, raise_faults
 from configs.files import PARTIAL
 from configs.folders import CHECKPOINTS, FoldFolder, ModelFolder
 from configs.network import NetworkConfig
@@ -18,15 +18,15 @@ from preprocessing.store import CaseStore
 from trainers.data.previous_stage import PreviousStage
 from trainers.optimisation.checkpoint import epochs_done
 
-_CHANGEABLE = {"workers", "loggers", "compile"}  # how fast the same training runs, and who watches
-_CHANGEABLE_ON_RESUME = {*_CHANGEABLE, "epochs"}  # the rate follows the new schedule from the next step on
+_CHANGEABLE = {"workers", "loggers", "compile"}  # affect only speed and logging
+_CHANGEABLE_ON_RESUME = {*_CHANGEABLE, "epochs"}  # the learning rate follows the new schedule from the next step
 
 
 def resolve_config(model: ModelFolder, preset: str | None, overrides: Mapping[str, Any], resume: bool) -> TrainingConfig:
-    """Settings of a run: those of the preset with overrides; on `resume` without a preset, the recorded ones with overrides.
+    """Return the settings of a run: the preset's, or on `resume` without a preset the recorded ones, with overrides.
 
     Raises:
-        InputError: no such preset or setting.
+        InputError: a preset or setting is unknown.
     """
     if resume and preset is None and model.settings.is_file():
         return load_training_config(str(model.settings), dict(overrides))
@@ -34,7 +34,7 @@ def resolve_config(model: ModelFolder, preset: str | None, overrides: Mapping[st
 
 
 def adapt_plan(planned: NetworkPlan, config: TrainingConfig) -> NetworkPlan:
-    """The network as it will be trained: the plan's, with what the settings change.
+    """Return the network plan as it will be trained, with the changes by the settings.
 
     Features of all stages change in proportion to the first. Without mirroring in training there is none in prediction.
     """
@@ -58,16 +58,16 @@ def adapt_plan(planned: NetworkPlan, config: TrainingConfig) -> NetworkPlan:
 
 
 def check_settings(fold: FoldFolder, config: TrainingConfig, plan_changed: bool, resume: bool) -> None:
-    """One model has one plan and one set of settings: refuse others where a fold was already trained with them.
+    """Check that plan and settings equal those that the model was already trained with.
 
     Args:
-        fold: folder of the fold to be trained.
-        config: its settings.
+        fold: folder of the fold to train.
+        config: training settings of the fold.
         plan_changed: whether the plan differs from the recorded one.
-        resume: whether the fold itself goes on with what it has.
+        resume: whether the fold's own training continues.
 
     Raises:
-        InputError: settings that differ; all of them are listed.
+        InputError: settings differ; all of them are listed.
     """
     trained = [other.name for other in fold.model.folds() if other != fold and other.is_started]
     goes_on = resume and fold.checkpoint.is_file()
@@ -78,33 +78,33 @@ def check_settings(fold: FoldFolder, config: TrainingConfig, plan_changed: bool,
     recorded = load_training_config(str(model.settings)).model_dump()
     free = _CHANGEABLE_ON_RESUME if goes_on else _CHANGEABLE
     faults = [
-        Fault(f"setting `{name}`", f"{value} differs from {recorded[name]}, with which {where}", remedy)
+        Fault(f"setting `{name}`", f"{value} differs from {recorded[name]}, which {where} used", remedy)
         for name, value in config.model_dump().items()
         if name not in free and value != recorded[name]
     ]
     if plan_changed and not faults:
-        faults.append(Fault(str(model.plan), f"the dataset's plan differs from the one with which {where}", remedy))
+        faults.append(Fault(str(model.plan), f"the dataset's plan differs from the one that {where} used", remedy))
     raise_faults(faults)
 
 
 def _conflict(model: ModelFolder, trained: list[str], goes_on: bool) -> tuple[str, str]:
     if goes_on:
-        return "the fold was trained so far", "Resume with the same settings, or train anew with --restart"
-    remedy = f"Use the same settings, give another --tag, or delete {model.path}"
-    return f"fold {', '.join(trained)} of this model was trained", remedy
+        return "the training so far", "Resume with the same settings, or use --restart"
+    remedy = f"Use the same settings, choose another --tag, or delete {model.path}"
+    return f"fold {', '.join(trained)} of this model", remedy
 
 
 @dataclass(frozen=True)
 class Job:
-    """One fold of one model, decided: nothing has been written yet.
+    """One fold of one model to be trained.
 
     Attributes:
         fold: folder of the fold.
-        split: its cases.
+        split: cases of the fold.
         plan: plan of the model as it will be trained.
-        config: settings.
-        device: of the network.
-        resume_hint: how to go on after an interruption.
+        config: training settings.
+        device: device of the network.
+        resume_hint: hint shown after an interruption.
     """
 
     fold: FoldFolder
@@ -116,7 +116,7 @@ class Job:
 
     @property
     def previous(self) -> PreviousStage | None:
-        """What the second network of a cascade sees of the first; None in other configurations."""
+        """Segmentations by the first network of a cascade; None in other configurations."""
         if self.plan.configuration.previous is None:
             return None
         folder = self.fold.model.dataset.prepared(f"{self.fold.model.path.name}_previous")
@@ -124,27 +124,31 @@ class Job:
 
     @property
     def store(self) -> CaseStore:
-        """The prepared cases."""
+        """Store of the prepared cases."""
         return CaseStore(self.fold.model.dataset.prepared_for(self.plan))
 
 
 def prepare(job: Job, resume: bool, restart: bool) -> None:
-    """Check that nothing trained is lost, then write the model's plan and settings.
+    """Check that no trained weights would be lost, then write the model's plan and settings.
 
     Raises:
-        InputError: the fold holds a training, and neither `resume` nor `restart` is given, or its settings differ.
+        InputError: the fold was already trained and neither `resume` nor `restart` is given, or its settings differ.
     """
     folder, model = job.fold, job.fold.model
     if resume and restart:
-        raise InputError(Fault("--resume and --restart", "they contradict each other", "Give one of them"))
+        raise InputError(Fault("--resume and --restart", "they contradict each other", "Use only one of them"))
     if folder.is_started and not (resume or restart):
         finished = folder.final_weights.is_file()
-        state = "a finished training" if finished else f"a training after {epochs_done(folder.checkpoint)} of its epochs"
-        remedy = f"Go on with --resume{' and more --epochs' * finished}, delete it with --restart, or choose another --tag"
-        raise InputError(Fault(str(folder.path), f"it holds {state}", remedy))
+        state = (
+            "a finished training"
+            if finished
+            else f"an unfinished training after {counted(epochs_done(folder.checkpoint), 'epoch')}"
+        )
+        remedy = f"Continue with --resume{' and more --epochs' * finished}, delete it with --restart, or choose another --tag"
+        raise InputError(Fault(str(folder.path), f"the folder contains {state}", remedy))
     if resume and folder.final_weights.is_file() and not folder.checkpoint.is_file():
-        problem = f"it holds final weights without {folder.checkpoint.name}, so the training cannot go on"
-        raise InputError(Fault(str(folder.path), problem, "Score them with --validate-only, or train anew with --restart"))
+        problem = f"{folder.checkpoint.name} is missing beside the final weights, so the training cannot be resumed"
+        raise InputError(Fault(str(folder.path), problem, "Validate the weights with --validate-only, or use --restart"))
     plan_changed = model.plan.is_file() and ModelPlan.read(model.plan) != job.plan
     check_settings(folder, job.config, plan_changed, resume)
     if restart:
@@ -172,6 +176,6 @@ def _delete_training(folder: FoldFolder) -> None:
 
 
 def require_weights(folder: FoldFolder) -> None:
-    """Raises `InputError` where the fold is not trained to its end."""
+    """Raise `InputError` if the fold has not been trained completely."""
     if not folder.final_weights.is_file():
-        raise InputError(Fault(str(folder.path), f"it holds no {folder.final_weights.name}", "Train the fold to its end first"))
+        raise InputError(Fault(str(folder.path), f"{folder.final_weights.name} is missing", "Finish training the fold first"))

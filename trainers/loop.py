@@ -1,4 +1,4 @@
-"""The training loop: epochs of steps, an estimate on validation patches, a checkpoint after each epoch."""
+"""Training loop: epochs of steps, an estimate on validation patches, and a checkpoint after each epoch."""
 
 import logging
 import math
@@ -29,29 +29,29 @@ from trainers.optimisation.step import TrainingStep, explained_memory
 logger = logging.getLogger(__name__)
 
 EMA_DECAY = 0.9
-MOST_SKIPPED = 5  # steps in a row; then the training cannot recover by itself
-_PICTURE_SECONDS = 60  # between pictures, which take longer to draw than a short epoch should
+MOST_SKIPPED = 5  # consecutive steps, after which the training stops
+_PICTURE_SECONDS = 60  # between figures, which would slow down short epochs
 
 
 class NotFiniteError(RuntimeError):
-    """Loss or gradients were not finite in several steps in a row."""
+    """Loss or gradients were not finite in several consecutive steps."""
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a training is composed of: finished parts, which the loop calls.
+    """Parts of a training, built in advance and called by the loop.
 
     Attributes:
-        job: settings, labels, device, and where weights and logs go.
-        learner: whose network is validated and kept, whose rate is set, and which keeps checkpoints.
-        step: takes a step.
-        loss: of validation on patches.
-        stream: batches in the order of `schedule`, from the state's step on.
-        schedule: which epochs validate.
-        loggers: of numbers.
-        check_volumes: mean foreground Dice of whole validation volumes; None where they are not validated.
-        stop: noted signals.
-        progress: shows the steps.
+        job: settings, labels, device and output folders.
+        learner: network to validate and save, optimiser, and keeper of checkpoints.
+        step: function that takes a training step.
+        loss: loss on validation patches.
+        stream: batches in the order of `schedule`, starting at the state's step.
+        schedule: order of batches, and which epochs validate.
+        loggers: loggers of each epoch's numbers.
+        check_volumes: function that returns the mean foreground Dice of whole validation volumes; None disables it.
+        stop: receiver of signals.
+        progress: progress display over the steps.
     """
 
     job: Job
@@ -70,8 +70,8 @@ class Trainer:
     """Runs a training from its state to the end.
 
     Args:
-        parts: of the training.
-        state: how far it is.
+        parts: parts of the training.
+        state: progress of the training.
     """
 
     def __init__(self, parts: Parts, state: TrainingState):
@@ -83,17 +83,17 @@ class Trainer:
         self._pictured = -math.inf
 
     def run(self) -> None:
-        """Train the epochs that are left.
+        """Train the remaining epochs.
 
         Raises:
-            TrainingInterruptedError: on a signal, after the current step; the checkpoint holds everything up to there.
-            NotFiniteError: the loss was not finite in several steps in a row.
-            LoadingError: a batch could not be made.
+            TrainingInterruptedError: a signal was received; the checkpoint includes the current step.
+            NotFiniteError: the loss was not finite in several consecutive steps.
+            LoadingError: a batch cannot be made.
             DeviceMemoryError: the device has too little memory.
         """
         epochs = self._parts.job.config.epochs
         if self._state.epoch >= epochs:
-            self._show(is_last=True)  # it was killed between its last checkpoint and this
+            self._show(is_last=True)  # the process was killed between its last checkpoint and this
         while self._state.epoch < epochs:
             record = self._run_epoch()
             logger.info(record.summary(epochs))
@@ -134,7 +134,7 @@ class Trainer:
         )
 
     def _train(self) -> float:
-        """The steps of the epoch that are left. Returns seconds spent waiting for data."""
+        """Take the remaining steps of the epoch, and return the seconds spent waiting for data."""
         parts, state = self._parts, self._state
         start, waited = time.perf_counter(), parts.stream.waited
         left = range(len(state.losses), parts.job.config.iterations)
@@ -151,23 +151,23 @@ class Trainer:
         return parts.stream.waited - waited
 
     def _step(self, batch: Batch) -> float:
-        """One step. Returns the loss, NaN where the step was skipped."""
+        """Take a step, and return its loss, or NaN if it was skipped."""
         value = self._parts.step(*self._to_device(batch))
         if math.isfinite(value):
             self._skipped.clear()
             return value
         self._skipped.append(batch)
         cases = ", ".join(dict.fromkeys(case for skipped in self._skipped for case in skipped.cases))
-        logger.warning("step skipped: the loss or its gradients are not finite (nan or inf), cases %s", ", ".join(batch.cases))
+        logger.warning("skipped a step whose loss or gradients are not finite (nan or inf), cases %s", ", ".join(batch.cases))
         if len(self._skipped) >= MOST_SKIPPED:
             raise NotFiniteError(
-                f"loss or gradients were not finite in {MOST_SKIPPED} steps in a row (cases {cases}). The last epoch's "
-                "checkpoint is whole. Look at these cases, or train anew with a lower learning rate"
+                f"loss or gradients were not finite in {MOST_SKIPPED} consecutive steps (cases {cases}). The checkpoint of the last "
+                "epoch is intact. Check these cases, or train again with a lower learning rate"
             )
         return value
 
     def _validate(self) -> tuple[float, list[float]]:
-        """Mean loss and Dice of each label on validation patches."""
+        """Return the mean loss, and the Dice of each label, on validation patches."""
         parts = self._parts
         parts.learner.kept.eval()
         dice = PseudoDice(parts.job.plan.dataset, parts.job.device)
@@ -183,7 +183,7 @@ class Trainer:
         return mean_of(losses) / parts.schedule.validation_iterations, dice.values()
 
     def _average(self, dice: dict[str, float]) -> float:
-        """Take the labels' Dice into the moving averages. Returns their mean."""
+        """Update the moving averages with the labels' Dice, and return its mean."""
         state, mean = self._state, mean_of_defined(list(dice.values()))
         for label, value in dice.items():
             if not math.isnan(value):
@@ -193,7 +193,7 @@ class Trainer:
         return mean
 
     def _check_volumes(self) -> float:
-        """Dice of whole volumes; NaN where it is not this epoch's turn."""
+        """Return the Dice of whole volumes; NaN in epochs without this check."""
         parts, done = self._parts, self._state.epoch + 1
         if parts.check_volumes is None or (done % parts.job.config.volumes_every and done != parts.job.config.epochs):
             return math.nan
@@ -202,7 +202,7 @@ class Trainer:
         return dice
 
     def _keep_best(self, volumes: float) -> None:
-        """Write the weights where Dice is the highest so far: that of whole volumes where there is one, else the average on patches."""
+        """Save the weights if Dice is the highest so far: that of whole volumes if checked, else the moving average on patches."""
         state, parts = self._state, self._parts
         value = state.ema if parts.check_volumes is None else volumes
         if value is not None and not math.isnan(value) and (state.best is None or value > state.best):
@@ -214,7 +214,7 @@ class Trainer:
         try:
             return next(self._parts.stream)
         except LoadingError:
-            self._stop_if_asked()  # what stops this process may have ended the workers first
+            self._stop_if_asked()  # the signal that stops this process may have stopped the workers first
             raise
 
     def _to_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -228,10 +228,10 @@ class Trainer:
         if any_has(parts.stop.received is not None, parts.job.device):
             parts.learner.keeper.save(self._state)
             self._show(is_last=True)
-            parts.stop.stop(f"the training stopped and is saved. {parts.job.resume_hint}")
+            parts.stop.stop(f"the training was saved and stopped. {parts.job.resume_hint}")
 
     def _show(self, is_last: bool) -> None:
-        """Write the table, and from time to time the picture."""
+        """Write the table, and from time to time the figure."""
         if not self._history.rows or rank() > 0:
             return
         records = self._parts.job.fold.records

@@ -1,4 +1,4 @@
-"""Training of one fold, from the command's words to the validated weights."""
+"""Train one fold, from the dataset's name to the validated weights."""
 
 import logging
 from collections.abc import Iterator
@@ -44,38 +44,41 @@ def train(
     group_by: str | Path | None = None,
     device: str | torch.device | None = None,
     progress: Progress | None = None,
-    resume_hint: str = "Call train again with resume=True to go on.",
+    resume_hint: str = "Call train again with resume=True to continue.",
 ) -> Path:
-    """Train one fold and validate it on whole volumes.
+    """Train one fold, and validate it on whole volumes.
 
-    With a fixed seed the same batches come in the same order, whatever the number of workers, and a resumed training goes on with
-    those that would have come. Where torch.distributed is initialised, its processes share each batch, and all call this alike.
+    With a fixed seed the batches are the same, in the same order, for any number of workers, and a resumed training continues with the
+    batches that an uninterrupted one would have seen. If torch.distributed is initialised, its processes share each batch, and all of
+    them must call this function with equal arguments.
 
     Args:
-        dataset: name of a planned dataset under `work`, or the folder of its images.
-        work: where plans and models are kept.
+        dataset: name of a planned dataset in `work`, or folder of the raw dataset.
+        work: folder of plans and models.
         network: `se`, `baseline` or another network of the plan.
-        configuration: of the plan.
-        fold: a number from 0, or "all" (every case trains and validates).
-        config: settings; None takes the defaults.
-        tag: tells models with other settings apart.
-        resume: go on from the checkpoint where there is one, else start. A finished training is extended where `config` has more
-            epochs, else only validated where that is missing.
-        restart: delete what the fold has.
-        validate_only: score the fold's final weights again.
+        configuration: configuration of the plan.
+        fold: number of the fold from 0, or "all" to train and validate on every case.
+        config: training settings; None takes the defaults.
+        tag: tag that distinguishes models with other settings.
+        resume: continue from the checkpoint if there is one. A finished training is extended if `config` has more epochs, and validated
+            if its validation is missing.
+        restart: delete a previous training of the fold.
+        validate_only: only validate the fold's final weights again.
         preview: draw the first patches before and after augmentation.
-        group_by: file of case -> group, when folds are made: a group's cases stay together; see `splits.read_groups`.
-        device: such as "cuda:1"; None takes the best there is.
-        progress: shows the steps.
-        resume_hint: told on an interruption.
+        group_by: file that maps cases to groups, used when folds are made so that a group stays together; see `splits.read_groups`.
+        device: device such as "cuda:1"; None takes the best available.
+        progress: progress display over the steps.
+        resume_hint: hint shown after an interruption.
 
     Returns:
         The fold's folder.
 
     Raises:
-        InputError: something is missing or contradictory, or the fold exists and neither `resume` nor `restart` is given.
-        TrainingInterruptedError: on SIGTERM, SIGINT or SIGUSR1, after saving.
-        NotFiniteError, LoadingError, DeviceMemoryError: see there.
+        InputError: input is missing or contradictory, or the fold exists and neither `resume` nor `restart` is given.
+        TrainingInterruptedError: SIGTERM, SIGINT or SIGUSR1 was received; the training was saved.
+        NotFiniteError: loss or gradients were not finite in several consecutive steps.
+        LoadingError: a batch cannot be made.
+        DeviceMemoryError: the device has too little memory.
     """
     folder = find_dataset(dataset, Path(work))
     config = config or TrainingConfig()
@@ -100,7 +103,7 @@ def train(
 
 
 def _prepare_previous(job: Job, network: str, tag: str | None, progress: Progress) -> None:
-    """For the second network of a cascade, what the first one gave; the first one has the same tag, or none."""
+    """Provide the first network's segmentations to the second network of a cascade; the first has the same tag, or none."""
     if job.previous is None or job.plan.configuration.previous is None:
         return
     candidates = [job.fold.model.dataset.model(job.plan.configuration.previous, network, each) for each in (tag, None)]
@@ -111,7 +114,7 @@ def _prepare_previous(job: Job, network: str, tag: str | None, progress: Progres
 
 @contextmanager
 def _first_process_first() -> Iterator[None]:
-    """Others enter when the first process has left: what it wrote is then there."""
+    """Run the block in the first process before the others, which then find what it wrote."""
     if rank() > 0:
         wait_for_all()
     yield
@@ -120,7 +123,7 @@ def _first_process_first() -> Iterator[None]:
 
 
 def _fit(job: Job, stop: StopRequest, progress: Progress, resume: bool, restart: bool, preview: bool) -> None:
-    """Train from the fold's checkpoint, or from the start, to the end."""
+    """Train to the end, from the fold's checkpoint or from the start."""
     config, folder = job.config, job.fold
     if rank() == 0:
         prepare(job, resume, restart)
@@ -129,7 +132,7 @@ def _fit(job: Job, stop: StopRequest, progress: Progress, resume: bool, restart:
     learner = make_learner(job)
     state = learner.keeper.load() if folder.checkpoint.is_file() else TrainingState()
     if state.epoch >= config.epochs and folder.final_weights.is_file():
-        logger.info("fold %s has all %d epochs", job.fold.name, config.epochs)
+        logger.info("fold %s has completed all %d epochs", job.fold.name, config.epochs)
         return
     folder.validation.metrics.unlink(missing_ok=True)
     logger.info(opening(job, state, learner.network))
@@ -151,7 +154,7 @@ def _fit(job: Job, stop: StopRequest, progress: Progress, resume: bool, restart:
 
 
 def _set_algorithms(deterministic: bool) -> None:
-    """On GPUs: the fastest algorithms for the patch, or those that give the same numbers each time."""
+    """Choose the fastest GPU algorithms for the patch, or deterministic ones."""
     torch.backends.cudnn.benchmark = not deterministic
     if deterministic:
         torch.use_deterministic_algorithms(True, warn_only=True)
@@ -162,7 +165,7 @@ def _preview(job: Job, progress: Progress) -> None:
 
     path = job.fold.records.preview
     write_preview(make_batches(job, progress), path, job.plan.network.batch_size)
-    logger.info("patches before and after augmentation: %s", path)
+    logger.info("wrote patches before and after augmentation to %s", path)
 
 
 def _validate(job: Job, stop: StopRequest, progress: Progress) -> None:
@@ -172,7 +175,7 @@ def _validate(job: Job, stop: StopRequest, progress: Progress) -> None:
         return
     predictor = Predictor.load(job.fold.model.path, job.device, folds=[fold], network_class=job.config.network_class)
     progress.note("")
-    unfinished = f"the training is finished, its validation is not. {job.resume_hint}"
+    unfinished = f"the training is complete, but its validation is not. {job.resume_hint}"
     cases, tiles = Stoppable(progress, stop, unfinished), Stoppable(Silent(), stop, unfinished)
     result = validate_fold(predictor, job.store, job.split.validation, job.fold.validation, cases, tiles, job.previous)
     logger.info("validation of fold %s on whole volumes:\n%s", fold, table_of(result, job.plan.dataset))

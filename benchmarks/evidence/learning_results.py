@@ -1,6 +1,6 @@
 """What finished runs of `benchmarks.evidence.learning` found: one row per design and number of steps, and curves of the loss."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,11 @@ Result = dict[str, Any]
 
 def read_results(folder: Path) -> list[Result]:
     """All finished runs of a folder, by steps, design and seed."""
-    results: list[Result] = [read_json(path) for path in folder.glob("*.json")]
+    return in_order(read_json(path) for path in folder.glob("*.json"))
+
+
+def in_order(results: Iterable[Result]) -> list[Result]:
+    """Sort runs by steps, design and seed."""
     return sorted(results, key=lambda result: (result["steps"], result["design"], result["seed"]))
 
 

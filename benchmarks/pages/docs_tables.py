@@ -18,8 +18,9 @@ import numpy as np
 from benchmarks.common.tables import text_table
 from benchmarks.cost import cost
 from benchmarks.evidence import equivariance, few_cases, scale_robustness
-from benchmarks.evidence.learning_results import columns_of, read_results, rows_of
-from configs.files import read_json, write_text
+from benchmarks.evidence.learning_results import columns_of, in_order, rows_of
+from benchmarks.pages.measurement_tables import read_table
+from configs.files import write_text
 
 ROOT = Path(__file__).parents[2]
 MEASURED = ROOT / "docs" / "measurements"
@@ -62,7 +63,7 @@ def markdown(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> s
 
 def learning() -> str:
     """All finished runs of `benchmarks.evidence.learning`."""
-    results = read_results(MEASURED / "learning")
+    results = in_order(read_table(MEASURED / "architecture" / "learning.csv"))
     return indent(text_table(rows_of(results), columns_of(results)), "    ")
 
 
@@ -76,7 +77,7 @@ def training_parity() -> str:
         "highest": "{:.3f}",
         "difference": "{:+.3f}",
     }
-    return markdown(read_json(MEASURED / "training_parity.json")["rows"], columns)
+    return markdown(read_table(MEASURED / "nnunet" / "training_parity.csv"), columns)
 
 
 def training_speed() -> str:
@@ -88,44 +89,41 @@ def training_speed() -> str:
         "ratio": "{:.2f}",
         "ratio_to_baseline": "{:.2f}",
     }
-    return markdown(read_json(MEASURED / "training_speed.json")["rows"], columns)
+    return markdown(read_table(MEASURED / "nnunet" / "training_speed.csv"), columns)
 
 
 def at_sizes(name: str) -> str:
     """Both networks after one training: validation, and validation cases at other sizes, by way of scale ensembling."""
-    rows = []
-    for network, found in read_json(MEASURED / f"{name}.json").items():
-        facts = {"network": network, "parameters": found["parameters"], "dice": found["mean_foreground_dice"]}
-        for way in dict.fromkeys(str(point["ensemble"]) for point in found["sizes"]):
-            points = [point for point in found["sizes"] if str(point["ensemble"]) == way]
-            ensemble = points[0]["ensemble"]
-            words = ensemble if isinstance(ensemble, str) else "none" if len(ensemble) == 1 else "mean"
-            rows.append(
-                {**facts, "scale_ensembling": words} | {f"{one['scale']:g}": one["mean_foreground_dice"] for one in points}
-            )
-            facts = {}
-    sizes = [column for column in rows[0] if column[0].isdigit()]
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for point in read_table(MEASURED / "architecture" / f"{name}.csv"):
+        ensemble = point["ensemble"]
+        way = ensemble if isinstance(ensemble, str) else "none" if len(ensemble) == 1 else "mean"
+        is_first = not any(network == point["network"] for network, _ in rows)
+        facts = {"parameters": point["parameters"], "dice": point["validation_dice"]} if is_first else {}
+        row = rows.setdefault(
+            (point["network"], way), {"network": point["network"] if is_first else None, "scale_ensembling": way} | facts
+        )
+        row[f"{point['scale']:g}"] = point["mean_foreground_dice"]
+    sizes = [column for column in next(iter(rows.values())) if column[0].isdigit()]
     columns = {"network": "{}", "parameters": "{:,}", "dice": "{:.3f}", "scale_ensembling": "{}"} | dict.fromkeys(sizes, "{:.3f}")
-    return markdown(rows, columns)
+    return markdown(list(rows.values()), columns)
 
 
 def few() -> str:
     """Dice over the number of training cases."""
-    results = [read_json(path) for path in sorted((MEASURED / "few_cases").glob("*.json"))]
-    return markdown(few_cases.rows_of(results), few_cases.COLUMNS)
+    return markdown(few_cases.rows_of(read_table(MEASURED / "evidence" / "few_cases.csv")), few_cases.COLUMNS)
 
 
-def sizes(folder: str) -> str:
+def sizes(name: str) -> str:
     """Dice over the size of the anatomy."""
-    results = [read_json(path) for path in sorted((MEASURED / folder).glob("*.json"))]
-    rows = scale_robustness.rows_of(results)
+    rows = scale_robustness.rows_of(read_table(MEASURED / "evidence" / f"{name}.csv"))
     return markdown(rows, scale_robustness.columns_of(rows))
 
 
 def learning_rates() -> str:
     """Validation Dice of both networks by the learning rate of the preset `quick`."""
     groups: dict[tuple[int, float, str], list[float]] = {}
-    for row in read_json(MEASURED / "learning_rates.json")["rows"]:
+    for row in read_table(MEASURED / "architecture" / "learning_rates.csv"):
         groups.setdefault((row["cases"], row["learning_rate"], row["network"]), []).append(row["dice"])
     rows = [
         {"cases": cases, "learning_rate": rate, "network": network, "seeds": len(dice), "mean_dice": float(np.mean(dice)),
@@ -140,12 +138,12 @@ def costs() -> str:
     """Of the planned networks, side by side."""
     shown = ("network", "parameters", "step_s", "step_ratio", "step_memory_mb", "prediction_us_per_voxel", "prediction_ratio",
              "prediction_memory_mb")  # fmt: skip
-    return markdown(read_json(MEASURED / "cost.json")["rows"], {name: cost.COLUMNS[name] for name in shown})
+    return markdown(read_table(MEASURED / "cost" / "cost.csv"), {name: cost.COLUMNS[name] for name in shown})
 
 
 def equivariance_of_trained() -> str:
     """Errors of trained networks, a row for each kind of training: mean over its models."""
-    measured = equivariance.pooled(read_json(MEASURED / "equivariance.json")["rows"])
+    measured = equivariance.pooled(read_table(MEASURED / "evidence" / "equivariance.csv"))
     rows = [row for row in measured if row["kind"] == equivariance.TRAINED]
     factors = list(rows[0]["errors"])
     columns = {"name": "{}", "on": "{}", "models": "{:d}"} | dict.fromkeys([*factors, "mean"], "{:.3f}")

@@ -1,4 +1,4 @@
-"""The model card: what a model was trained on, how well it did, and what it must not be used for."""
+"""Model card: what a model was trained on, how well it performed, and what it must not be used for."""
 
 import re
 from collections.abc import Sequence
@@ -14,17 +14,17 @@ from configs.training import TrainingConfig
 from inference.evaluation.equivariance import EquivarianceReport
 from inference.evaluation.scores import EvaluationResult, summarise
 
-_MARKDOWN = re.compile(r"([\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")  # within a line; HTML is escaped by the template
+_MARKDOWN = re.compile(r"([\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")  # within a line; the template escapes HTML
 
 
 def model_card(model: Path, plan: ModelPlan, folds: Sequence[str], licence: str | None) -> str:
-    """The card as Markdown. All that comes from names and options is text in it: neither HTML nor Markdown.
+    """Return the card as Markdown. Names and options appear as plain text, free of HTML and Markdown.
 
     Args:
-        model: folder, for settings and validation scores where they are.
-        plan: of the model.
-        folds: that are shared.
-        licence: of the model, or None.
+        model: model folder, for settings and validation scores if present.
+        plan: plan of the model.
+        folds: folds in the bundle.
+        licence: licence of the model, or None.
     """
     environment = Environment(
         loader=PackageLoader("inference.bundle"),
@@ -50,19 +50,19 @@ def model_card(model: Path, plan: ModelPlan, folds: Sequence[str], licence: str 
 
 
 def as_text(value: object) -> str:
-    """One line in which Markdown finds nothing to format, as long as it does not begin a line."""
+    """Return a single line with Markdown escaped, for use within a line."""
     return _MARKDOWN.sub(r"\\\1", " ".join(str(value).split()))
 
 
 def _validation(model: Path, folds: Sequence[str]) -> dict[str, Any] | None:
-    """Dice of the folds together, each case counting once; None where none was validated on cases that it did not train on."""
+    """Return the Dice of all folds together, each case once; None if no fold was validated on cases it did not train on."""
     results: dict[str, EvaluationResult] = {}
     for fold in dict.fromkeys(folds):
         path = ModelFolder(model).fold(fold).validation.metrics
         if fold != ALL and path.is_file():
             try:
                 results[fold] = EvaluationResult.read(path)
-            except InputError as error:  # of another version: a card without it is better than none
+            except InputError as error:  # of another version; a card without scores is better than none
                 if is_of_system(error):
                     raise
     if not results:

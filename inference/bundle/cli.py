@@ -5,66 +5,42 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.cli import add_verbosity, keep_log, run
+from configs.cli import add_verbosity, fill, folds_of, keep_log, run
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class BundleExport:
-    """What `se_bundle export` is asked to do.
+    """What `se_bundle export` is asked to do."""
 
-    Attributes:
-        model: model folder.
-        output: bundle to write.
-        folds: names of the folds to export; None takes every trained fold.
-        checkpoint: `final`, `best` or `all`.
-        licence: licence of the model, for its card.
-        equivariance: measure the network's scale equivariance first.
-        quiet: show warnings and errors only.
-    """
-
-    model: Path
-    output: Path
-    folds: tuple[str, ...] | None = None
-    checkpoint: str = "final"
-    licence: str | None = None
-    equivariance: bool = False
-    quiet: bool = False
+    model: Path  # model folder
+    output: Path  # bundle to write
+    folds: tuple[str, ...] | None = None  # names of the folds to export; None takes every trained fold
+    checkpoint: str = "final"  # `final`, `best` or `all`
+    licence: str | None = None  # licence of the model, for its card
+    equivariance: bool = False  # measure the network's scale equivariance first
+    quiet: bool = False  # show warnings and errors only
 
 
 @dataclass(frozen=True)
 class BundleImport:
-    """What `se_bundle import` is asked to do.
+    """What `se_bundle import` is asked to do."""
 
-    Attributes:
-        bundle: bundle to import.
-        folder: new model folder.
-        quiet: show warnings and errors only.
-    """
-
-    bundle: Path
-    folder: Path
-    quiet: bool = False
+    bundle: Path  # bundle to import
+    output: Path  # new model folder
+    quiet: bool = False  # show warnings and errors only
 
 
 @dataclass(frozen=True)
 class BundleOnnx:
-    """What `se_bundle onnx` is asked to do.
+    """What `se_bundle onnx` is asked to do."""
 
-    Attributes:
-        model: model folder.
-        output: ONNX file to write.
-        fold: name of the fold; None takes the first trained fold.
-        checkpoint: `final` or `best`.
-        quiet: show warnings and errors only.
-    """
-
-    model: Path
-    output: Path
-    fold: str | None = None
-    checkpoint: str = "final"
-    quiet: bool = False
+    model: Path  # model folder
+    output: Path  # ONNX file to write
+    fold: str | None = None  # name of the fold; None takes the first trained fold
+    checkpoint: str = "final"  # `final` or `best`
+    quiet: bool = False  # show warnings and errors only
 
 
 def main() -> int:
@@ -100,23 +76,20 @@ def _parser() -> argparse.ArgumentParser:
 def _read(given: argparse.Namespace) -> BundleExport | BundleImport | BundleOnnx:
     if given.action == "export":
         output = given.output or Path(f"{given.model.resolve().name}.zip")
-        folds = None if given.folds == ["all"] else tuple(given.folds)
-        return BundleExport(given.model, output, folds, given.checkpoint, given.licence, given.equivariance, given.quiet)
+        return fill(BundleExport, given, output=output, folds=folds_of(given.folds))
     if given.action == "import":
         name = given.bundle.name.removesuffix(".zip")
-        folder = given.output or Path(name if name != given.bundle.name else f"{name}_model")
-        return BundleImport(given.bundle, folder, given.quiet)
-    return BundleOnnx(given.model, given.output, given.fold, given.checkpoint, given.quiet)
+        return fill(BundleImport, given, output=given.output or Path(name if name != given.bundle.name else f"{name}_model"))
+    return fill(BundleOnnx, given)
 
 
 def _bundle(command: BundleExport | BundleImport | BundleOnnx) -> None:
-    match command:
-        case BundleExport():
-            _export(command)
-        case BundleImport():
-            _import(command)
-        case BundleOnnx():
-            _onnx(command)
+    if isinstance(command, BundleExport):
+        _export(command)
+    elif isinstance(command, BundleImport):
+        _import(command)
+    else:
+        _onnx(command)
 
 
 def _export(command: BundleExport) -> None:
@@ -141,12 +114,12 @@ def _export(command: BundleExport) -> None:
 def _import(command: BundleImport) -> None:
     from inference.bundle.install import import_bundle
 
-    if not command.folder.exists():  # an existing folder is refused and left as it is
-        keep_log(command.folder, bundle=[command.bundle])
-    manifest = import_bundle(command.bundle, command.folder)
+    if not command.output.exists():  # an existing folder is refused and left as it is
+        keep_log(command.output, bundle=[command.bundle])
+    manifest = import_bundle(command.bundle, command.output)
     if not command.quiet:
-        card = command.folder / "model_card.md"
-        print(f"{command.folder}: {len(manifest.weights())} weights files, checked. Read {card} before use")
+        card = command.output / "model_card.md"
+        print(f"{command.output}: {len(manifest.weights())} weights files, checked. Read {card} before use")
 
 
 def _onnx(command: BundleOnnx) -> None:

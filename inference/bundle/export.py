@@ -1,4 +1,4 @@
-"""A model folder as one file."""
+"""Export a model folder as one file."""
 
 import hashlib
 import zipfile
@@ -14,7 +14,7 @@ from inference.bundle.contents import CARD, MANIFEST, BundledFile, Manifest
 from inference.bundle.verify import chunks, verify_bundle
 from inference.model import find_weights
 
-_EARLIEST = (1980, 1, 1, 0, 0, 0)  # one time for all: the same model gives the same bundle
+_EARLIEST = (1980, 1, 1, 0, 0, 0)  # fixed, so that equal models give equal bundles
 _MODE = 0o100644 << 16
 
 
@@ -26,20 +26,20 @@ def export_bundle(
     checkpoint: str = "final",
     licence: str | None = None,
 ) -> Manifest:
-    """Write a bundle, whole or not at all: plan, settings, labels, learned scales, weights, model card, manifest.
+    """Write a bundle atomically: plan, settings, labels, learned scales, weights, model card and manifest.
 
-    A `model_card.md` in the model folder is taken as it is, unless a licence is given; else one is written from what the folder
-    holds. Validation's segmentations and names of cases stay behind.
+    A `model_card.md` in the model folder is included unchanged unless a licence is given; otherwise a card is generated. Validation
+    segmentations and case names are not included.
 
     Args:
-        model: folder with plan.json and fold_*.
-        output: file to write.
-        folds: to take; None takes all that have weights.
-        checkpoint: `final`, `best`, or `all` for both where they are.
-        licence: of the model, for the card.
+        model: model folder with plan.json and fold_*.
+        output: path to the bundle.
+        folds: folds to include; None takes all that have weights.
+        checkpoint: `final`, `best`, or `all` for both if present.
+        licence: licence of the model, for the card.
 
     Raises:
-        InputError: the folder or what should be in it is missing or unusable.
+        InputError: the folder is missing, or its content is missing or unusable.
     """
     model = Path(model)
     plan = ModelPlan.read(model / PLAN)
@@ -62,17 +62,17 @@ def export_bundle(
 
 
 def _chosen_weights(model: Path, folds: Sequence[int | str] | None, checkpoint: str) -> dict[tuple[str, str], Path]:
-    """(fold, checkpoint) -> file."""
+    """Return the weights files by fold and checkpoint."""
     if checkpoint != "all":
         return {(fold, checkpoint): path for fold, path in find_weights(model, folds, checkpoint).items()}
     found: dict[tuple[str, str], Path] = {}
     for kind in CHECKPOINTS:
         try:
             found |= {(fold, kind): path for fold, path in find_weights(model, folds, kind).items()}
-        except InputError:  # this kind is not there for all of them
+        except InputError:  # not every fold has this checkpoint
             continue
     if not found:
-        raise InputError(Fault(str(model), "it holds no weights of the chosen folds", "Train a fold first"))
+        raise InputError(Fault(str(model), "the chosen folds have no weights", "Train a fold first"))
     return found
 
 
@@ -92,7 +92,7 @@ def _write(path: Path, texts: dict[str, bytes], weights: dict[str, Path]) -> Man
 def _copy(archive: zipfile.ZipFile, name: str, source: Path) -> BundledFile:
     digest, size = hashlib.sha256(), 0
     entry = _entry(name)
-    entry.file_size = source.stat().st_size  # so that large files get the long form of the format
+    entry.file_size = source.stat().st_size  # enables the ZIP64 format for large files
     with source.open("rb") as original, archive.open(entry, "w") as copy:
         for chunk in chunks(original):
             copy.write(chunk)
@@ -104,7 +104,7 @@ def _copy(archive: zipfile.ZipFile, name: str, source: Path) -> BundledFile:
 def _entry(name: str) -> zipfile.ZipInfo:
     entry = zipfile.ZipInfo(name, _EARLIEST)
     entry.external_attr = _MODE
-    entry.create_system = 3  # Unix, wherever it is made
+    entry.create_system = 3  # Unix, on every system
     return entry
 
 

@@ -1,4 +1,4 @@
-"""A bundle as a model folder again."""
+"""Install a bundle as a model folder."""
 
 import hashlib
 import logging
@@ -26,26 +26,26 @@ except ImportError:  # not on Windows
 
 @contextmanager
 def folder_in_use(target: Path) -> Iterator[Path]:
-    """A new temporary folder beside `target`, for what will be renamed to it; it is removed at the end where it is still there.
+    """Yield a new temporary folder beside `target`, to be renamed to it; it is removed at the end if it still exists.
 
-    See `remove_leftovers` for what a process that is killed leaves. An `OSError` of the block names `target` where it named no file.
+    `remove_leftovers` removes the folders of killed processes. If an `OSError` names no file, it gets `target` as its file.
     """
     temporary, lock = _make(target)
     try:
         yield temporary
     except OSError as error:
-        if error.errno is not None and error.filename is None:  # a full disk names no file by itself
+        if error.errno is not None and error.filename is None:  # the error of a full disk names no file
             error.filename = str(target)
         raise
     finally:
-        # The first error counts, not that of a disk on which nothing can be deleted.
+        # Keep the first error, rather than one about deleting on a failed disk.
         shutil.rmtree(temporary, ignore_errors=True)
         if lock is not None:
             os.close(lock)
 
 
 def remove_leftovers(target: Path) -> None:
-    """Remove temporary folders for this target whose process is not there any more."""
+    """Remove temporary folders for this target whose process no longer exists."""
     for folder in target.parent.glob(f"{_prefix(target)}*"):
         if folder.is_symlink() or not folder.is_dir():
             continue
@@ -56,22 +56,22 @@ def remove_leftovers(target: Path) -> None:
 
 
 def _make(target: Path) -> tuple[Path, int | None]:
-    """The folder, and its lock where there are locks."""
+    """Create the folder, and return it with its lock, if the system has locks."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=_prefix(target), dir=target.parent))
         lock = _lock(folder)
         if lock is None or _is_same(folder, lock):
             return folder, lock
-        os.close(lock)  # taken for a leftover before it was locked
+        os.close(lock)  # removed as a leftover before it was locked
 
 
 def _prefix(target: Path) -> str:
-    """Of all folders for one target, short whatever its name."""
+    """Return the prefix of all temporary folders for one target, short even if its name is long."""
     return f"{PARTIAL}{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:12]}-"
 
 
 def _lock(folder: Path) -> int | None:
-    """An open descriptor that holds the folder's lock; None where another process has it, or where there are no locks."""
+    """Return an open descriptor that holds the folder's lock; None if another process holds it or there are no locks."""
     if fcntl is None:
         return None
     descriptor = None
@@ -95,23 +95,23 @@ _logger = logging.getLogger(__name__)
 
 
 def import_bundle(path: str | Path, folder: str | Path) -> Manifest:
-    """Check a bundle and unpack it into a new model folder, whole or not at all.
+    """Verify a bundle, and unpack it into a new model folder, completely or not at all.
 
-    Files go into a temporary folder beside it, are compared with the checksums once more on the way, and every network is built and
-    given its weights, before the folder gets its name. What an import into the same folder has left that was killed is removed.
+    Files go into a temporary folder, their checksums are compared again, and every network is built and given its weights before the
+    folder is renamed. Leftovers of killed imports into the same folder are removed.
 
     Raises:
-        InputError: the folder exists, there is too little space, or the bundle is not what it should be.
+        InputError: the folder exists, there is too little space, or the bundle is invalid.
     """
     path, folder = Path(path), Path(folder)
     if folder.exists() or folder.is_symlink():
-        raise InputError(Fault(str(folder), "it exists", "Name a new folder with -o, or remove this one"))
+        raise InputError(Fault(str(folder), "the folder already exists", "Choose a new folder with -o, or remove this one"))
     manifest = verify_bundle(path)
     folder.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder)
     needed, free = sum(file.bytes for file in manifest.files.values()), shutil.disk_usage(folder.parent).free
     if needed > free:
-        raise InputError(Fault(str(folder.parent), f"{needed} bytes are needed and {free} are free", "Free some space"))
+        raise InputError(Fault(str(folder.parent), f"{needed} bytes are needed, but only {free} are free", "Free some space"))
     with folder_in_use(folder) as temporary:
         with zipfile.ZipFile(path) as archive:
             for name, listed in manifest.files.items():
@@ -132,22 +132,20 @@ def _unpack(archive: zipfile.ZipFile, name: str, target: Path, checksum: str) ->
         copy.flush()
         os.fsync(copy.fileno())
     if digest.hexdigest() != checksum:
-        raise InputError(
-            Fault(name, "the bundle changed while it was read", "Import it again from a file that nothing writes to")
-        )
+        raise InputError(Fault(name, "the bundle changed while it was read", "Import it from a file that no process changes"))
 
 
 def _try_out(folder: Path, manifest: Manifest) -> None:
-    """Build the networks: tensors that are missing, unexpected or misshapen are named. A network of the user's own is left: its code
-    is not in the bundle, and nothing that a bundle names is imported."""
+    """Build the networks with their weights, which finds missing, unexpected and misshapen tensors. A custom network class is skipped,
+    because its code is not in the bundle and nothing that a bundle names is imported."""
     named = ModelPlan.read(folder / PLAN).network.network_class
     if named is not None:
-        _logger.warning("its network is code that is not in the bundle: predict with --network-class %s, if you trust it", named)
+        _logger.warning("the bundle lacks the code of its network; if you trust it, predict with --network-class %s", named)
         return
     checkpoints = {checkpoint for _, checkpoint in manifest.weights()}
     for checkpoint in sorted(checkpoints):
         folds = [fold for fold, kind in manifest.weights() if kind == checkpoint]
-        for fold in folds:  # one at a time: memory for one network
+        for fold in folds:  # one at a time, to hold one network in memory
             try:
                 load_model(folder, [fold], checkpoint)
             except InputError as error:

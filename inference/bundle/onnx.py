@@ -1,4 +1,4 @@
-"""A trained network as ONNX, compared with PyTorch before the file gets its name."""
+"""Export a trained network as ONNX, and compare it with PyTorch before the file appears."""
 
 import importlib.util
 import warnings
@@ -16,20 +16,20 @@ from configs.plan import ModelPlan
 from inference.model import load_model
 from se_unet.export import export_onnx
 
-_LIMIT = 1e-4  # of the largest class score, at least of 1
+_LIMIT = 1e-4  # relative to the largest class score, or to 1 if that is larger
 _BATCHES = (1, 2)
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
 
 
 @dataclass(frozen=True)
 class OnnxReport:
-    """What was exported.
+    """Result of an export.
 
     Attributes:
-        fold: whose weights.
-        shape: (C, Z, Y, X) of the images that the file takes; any number of them at once.
+        fold: fold whose weights were exported.
+        shape: shape (C, Z, Y, X) of the images; the batch size is free.
         difference: largest difference of class scores between onnxruntime and PyTorch.
-        largest: class score, in absolute value.
+        largest: largest absolute class score.
     """
 
     fold: str
@@ -39,48 +39,48 @@ class OnnxReport:
 
 
 def export_network(model: str | Path, output: str | Path, fold: int | str | None = None, checkpoint: str = "final") -> OnnxReport:
-    """Write one fold's network: `image` (B, C, Z, Y, X) -> `logits` (B, K, Z, Y, X), float32, any B, patches of the planned size.
+    """Export one fold's network: `image` (B, C, Z, Y, X) -> `logits` (B, K, Z, Y, X), float32, any B, patches of the planned size.
 
-    `<output>.plan.json` beside it says how images are prepared and what the classes mean.
+    `<output>.plan.json` beside it describes preprocessing and classes.
 
     Args:
-        model: folder.
-        output: file to write.
-        fold: to take; None takes the first that has weights.
+        model: model folder.
+        output: path to the ONNX file.
+        fold: fold to export; None takes the first that has weights.
         checkpoint: `final` or `best`.
 
     Raises:
-        InputError: the model cannot be used, its network is a user's own, or packages are missing.
-        RuntimeError: onnxruntime gives other numbers than PyTorch; nothing is written.
+        InputError: the model cannot be used, it has a custom network class, or packages are missing.
+        RuntimeError: results of onnxruntime and PyTorch differ; nothing is written.
     """
     model, output = Path(model), Path(output)
     raise_faults(
-        Fault(f"package `{name}`", "it is not installed", "Install se-unet[onnx]")
+        Fault(f"package `{name}`", "not installed", "Install se-unet[onnx]")
         for name in _NEEDED
         if importlib.util.find_spec(name) is None
     )
     named = ModelPlan.read(ModelFolder(model).plan).network.network_class
     if named is not None:
         remedy = "Export it with torch.onnx in code that imports it"
-        raise InputError(Fault(str(model), f"its network is code of its own ({named}), which is not imported here", remedy))
+        raise InputError(Fault(str(model), f"the model uses the network class {named}, which is not imported here", remedy))
     loaded = load_model(model, None if fold is None else [fold], checkpoint)
     name, network = next(iter(loaded.networks.items()))
     z, y, x = loaded.plan.network.patch_size
     shape = (loaded.plan.network.network.input_channels, z, y, x)
     with replacing(output) as temporary:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what the exporter says of its own insides
+            warnings.simplefilter("ignore")  # warnings about the exporter's internals
             export_onnx(network, temporary, shape)
         difference, largest = compare(network, temporary, shape)
         limit = _LIMIT * max(1.0, largest)
         if not difference <= limit:
-            raise RuntimeError(f"onnxruntime differs from PyTorch by {difference:.3g}, and at most {limit:.3g} is taken")
-        loaded.plan.write(output.with_name(f"{output.name}.{PLAN}"))  # first: where the network is, its plan is too
+            raise RuntimeError(f"onnxruntime differs from PyTorch by {difference:.3g}, more than the limit of {limit:.3g}")
+        loaded.plan.write(output.with_name(f"{output.name}.{PLAN}"))  # first, so that a network never lacks its plan
     return OnnxReport(name, shape, difference, largest)
 
 
 def compare(network: nn.Module, path: Path, shape: tuple[int, ...]) -> tuple[float, float]:
-    """The largest difference of class scores on random images in batches of several sizes, and the largest score."""
+    """Return the largest difference of class scores on random images in batches of several sizes, and the largest score."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])

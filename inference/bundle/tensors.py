@@ -1,4 +1,4 @@
-"""The header of a safetensors file, read without trusting it. Format: https://huggingface.co/docs/safetensors."""
+"""Read the header of an untrusted safetensors file. Format: https://huggingface.co/docs/safetensors."""
 
 import json
 import math
@@ -8,26 +8,26 @@ from typing import Any, BinaryIO
 from configs.plan import NetworkPlan
 from inference.bundle.contents import MOST_TEXT_BYTES
 
-_KERNEL_SHARE = 64  # weights may be fewer than kernel values by this: kernels of `se` are sums of few basis functions
+_KERNEL_SHARE = 64  # largest ratio of kernel values to weights: kernels of `se` are sums of few basis functions
 _WIDEST_SIGMA = 100.0  # voxels
 
 
 def implausible(planned: NetworkPlan, tensors: Mapping[str, tuple[int, ...]]) -> str | None:
-    """The first reason why these tensors cannot be the planned network's, or None.
+    """Return the first reason why these tensors cannot be the planned network's, or None.
 
-    A network that passes takes memory in proportion to the weights file, so that it can be built to compare tensor by tensor.
+    A network that passes takes memory in proportion to the weights file, so it is safe to build it and compare tensor by tensor.
     """
     network = planned.network
     numbers = sum(math.prod(shape) for shape in tensors.values())
     blocks = sum(network.encoder_blocks) + sum(network.decoder_blocks)
     if blocks > len(tensors):
-        return f"the plan has {blocks} blocks and the file {len(tensors)} tensors"
+        return f"the plan has {blocks} blocks, but the file has {len(tensors)} tensors"
     channels = (network.input_channels, *network.features)
     kernels = [math.prod(kernel) for kernel in network.kernels]
     values = sum(before * after * kernel for before, after, kernel in zip(channels, channels[1:], kernels, strict=False))
     values += network.output_channels * network.features[0]
     if values > _KERNEL_SHARE * numbers:
-        return f"the plan's kernels have {values} values and the file {numbers} numbers"
+        return f"the plan's kernels have {values} values, but the file has {numbers}"
     group = network.scale_group
     if group is not None and not group.sigmas[-1] / min(network.spacing) <= _WIDEST_SIGMA:
         return f"the widest kernel has a sigma of {group.sigmas[-1] / min(network.spacing):.3g} voxels"
@@ -38,52 +38,52 @@ _BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2,
 
 
 def tensor_shapes(stream: BinaryIO, size: int) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every tensor of a safetensors file.
+    """Return the shape of every tensor of a safetensors file by name.
 
     Args:
-        stream: at the beginning of the file; the header is read, the data are not.
-        size: of the whole file in bytes.
+        stream: file at its beginning; only the header is read.
+        size: size of the whole file in bytes.
 
     Raises:
-        ValueError: the header is none, or does not describe exactly the bytes that follow.
+        ValueError: the header is damaged, or does not describe exactly the bytes that follow.
     """
     length = int.from_bytes(stream.read(8), "little")
     if size < 8 or not 2 <= length <= min(size - 8, MOST_TEXT_BYTES):
-        raise ValueError(f"the header claims {length} bytes in a file of {size}")
+        raise ValueError(f"the header claims {length} bytes, but the file has {size}")
     try:
         header = json.loads(stream.read(length), object_pairs_hook=_without_repetition)
     except RecursionError as error:
         raise ValueError("the header is nested too deeply") from error
     if not isinstance(header, dict):
-        raise ValueError("the header is no JSON object")
+        raise ValueError("the header is not a JSON object")
     header.pop("__metadata__", None)
     tensors = {name: _tensor(name, entry) for name, entry in header.items()}
     end = 0
     for name, (_, first, last) in sorted(tensors.items(), key=lambda item: item[1][1:]):
         if first != end:
-            raise ValueError(f"tensor `{name}` begins at byte {first}, not at {end} where the one before it ends")
+            raise ValueError(f"tensor `{name}` begins at byte {first}, but the one before it ends at {end}")
         end = last
     if end != size - 8 - length:
-        raise ValueError(f"the tensors end at byte {end} of {size - 8 - length}")
+        raise ValueError(f"the tensors end at byte {end}, but the file has {size - 8 - length} bytes of data")
     return {name: shape for name, (shape, _, _) in tensors.items()}
 
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("the header names a tensor twice")
+        raise ValueError("the header has a tensor twice")
     return found
 
 
 def _tensor(name: str, entry: Any) -> tuple[tuple[int, ...], int, int]:
-    """Shape, first and last byte of a tensor."""
+    """Return shape, first byte and end of a tensor."""
     try:
         dtype, shape, (first, last) = entry["dtype"], entry["shape"], entry["data_offsets"]
         numbers = (*shape, first, last)
     except (TypeError, KeyError, ValueError) as error:
         raise ValueError(f"tensor `{name}` is not described by dtype, shape and data_offsets") from error
     if not isinstance(dtype, str) or dtype not in _BYTES or any(type(number) is not int or number < 0 for number in numbers):
-        raise ValueError(f"tensor `{name}` has the unknown type {dtype!r}, or sizes that are no numbers")
+        raise ValueError(f"tensor `{name}` has the unknown type {dtype!r}, or invalid sizes")
     if last - first != math.prod(shape) * _BYTES[dtype]:
         raise ValueError(f"tensor `{name}` of shape {tuple(shape)} cannot have {last - first} bytes")
     return tuple(shape), first, last

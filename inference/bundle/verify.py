@@ -1,4 +1,4 @@
-"""Everything about a bundle is checked before anything of it is written."""
+"""Verify a bundle completely before any of it is written."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ from inference.evaluation.equivariance import EquivarianceReport
 from inference.model import ScaleEnsemble
 
 _CHUNK = 1024 * 1024
-_REMEDY = "Do not use it; get the bundle again from a source that you trust"
+_REMEDY = "Do not use this bundle; get it again from a source that you trust"
 _ENCRYPTED = 0x1
 _KINDS: dict[str, type[Value]] = {
     PLAN: Plan,
@@ -35,17 +35,17 @@ _KINDS: dict[str, type[Value]] = {
 
 
 def verify_bundle(path: Path) -> Manifest:
-    """Check a bundle without writing anything.
+    """Verify a bundle without writing anything.
 
-    Names are of the few that a model folder has, so none is absolute, leads elsewhere or names code; there are no links, folders,
-    repeated names, encrypted or compressed entries (so nothing can be larger than the bundle itself); sizes and checksums are those
-    of the manifest; every JSON file has its type; every weights file is described exactly by its header and can be the plan's.
+    Only names of files in a model folder are allowed, so no path is absolute, leads elsewhere or names code. There are no links, folders,
+    repeated names, encrypted or compressed entries, so nothing can be larger than the bundle itself. Sizes and checksums equal the
+    manifest's, every JSON file has its type, and the header of every weights file describes it exactly and fits the plan.
 
     Raises:
-        InputError: something is wrong; all faults of the first stage that has any are listed.
+        InputError: the bundle is invalid; all faults of the first stage that has any are listed.
     """
     if not path.is_file():
-        raise InputError(Fault(str(path), "there is no such file", "Check the path"))
+        raise InputError(Fault(str(path), "the file does not exist", "Check the path"))
     try:
         with zipfile.ZipFile(path) as archive:
             raise_faults(_entry_faults(path, archive))
@@ -55,14 +55,14 @@ def verify_bundle(path: Path) -> Manifest:
             raise_faults(_content_faults(path, archive, manifest))
     except InputError:
         raise
-    except (zipfile.BadZipFile, *DAMAGE) as error:  # names in no encoding, fields beyond their range, and others
+    except (zipfile.BadZipFile, *DAMAGE) as error:  # invalid encodings, fields out of range, and others
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(Fault(str(path), f"it is no bundle, or a damaged one ({reason})", "Get it again")) from error
+        raise InputError(Fault(str(path), f"not a bundle, or a damaged one ({reason})", "Get it again")) from error
     return manifest
 
 
 def chunks(stream: IO[bytes]) -> Iterator[bytes]:
-    """The content of a file, piece by piece."""
+    """Yield the content of a file in chunks."""
     while chunk := stream.read(_CHUNK):
         yield chunk
 
@@ -70,16 +70,16 @@ def chunks(stream: IO[bytes]) -> Iterator[bytes]:
 def _entry_faults(path: Path, archive: zipfile.ZipFile) -> list[Fault]:
     entries = archive.infolist()
     if len(entries) > MOST_FILES:
-        return [_fault(path, f"it has {len(entries)} files, and at most {MOST_FILES} are taken")]
+        return [_fault(path, f"the bundle has {len(entries)} files, more than {MOST_FILES}")]
     repeated = Counter(entry.filename for entry in entries)
-    faults = [_fault(path, f"the name {name!r} is there {count} times") for name, count in repeated.items() if count > 1]
+    faults = [_fault(path, f"the name {name!r} occurs {count} times") for name, count in repeated.items() if count > 1]
     for entry in entries:
         problem = _entry_problem(entry)
         if problem:
             faults.append(_fault(path, f"{entry.filename!r} {problem}"))
     total, whole = sum(entry.file_size for entry in entries), path.stat().st_size
     if total > whole:
-        faults.append(_fault(path, f"its files claim {total} bytes, and the bundle has {whole}"))
+        faults.append(_fault(path, f"the files claim {total} bytes, but the bundle has {whole}"))
     return faults
 
 
@@ -90,25 +90,25 @@ def _entry_problem(entry: zipfile.ZipInfo) -> str | None:
     if name.startswith(("/", "\\")) or name[1:2] == ":":
         return "is an absolute path"
     if ".." in name.replace("\\", "/").split("/"):
-        return "leads out of the folder"
+        return "leads outside the folder"
     if stat.S_ISLNK(mode):
         return "is a link"
     if entry.is_dir() or stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-        return "is no regular file"
+        return "is not a regular file"
     if name != MANIFEST and not is_allowed(name):
-        return "is no file of a model"
+        return "is not a file of a model"
     if entry.flag_bits & _ENCRYPTED:
         return "is encrypted"
     if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
-        return "is compressed, which bundles are not"
+        return "is compressed, which is not allowed"
     if not is_weights(name) and entry.file_size > MOST_TEXT_BYTES:
-        return f"has {entry.file_size} bytes, and at most {MOST_TEXT_BYTES} are taken"
+        return f"has {entry.file_size} bytes, more than {MOST_TEXT_BYTES}"
     return None
 
 
 def _read_manifest(path: Path, archive: zipfile.ZipFile) -> Manifest:
     if MANIFEST not in archive.namelist():
-        raise InputError(_fault(path, f"there is no {MANIFEST} in it"))
+        raise InputError(_fault(path, f"{MANIFEST} is missing"))
     try:
         return Manifest.model_validate(_json(archive.read(MANIFEST)))
     except ValueError as error:
@@ -118,16 +118,16 @@ def _read_manifest(path: Path, archive: zipfile.ZipFile) -> Manifest:
 def _manifest_faults(path: Path, archive: zipfile.ZipFile, manifest: Manifest) -> list[Fault]:
     sizes = {entry.filename: entry.file_size for entry in archive.infolist() if entry.filename != MANIFEST}
     faults = [_fault(path, f"{name!r} is not in the manifest") for name in sizes if name not in manifest.files]
-    faults += [_fault(path, f"{name!r} is in the manifest alone") for name in manifest.files if name not in sizes]
+    faults += [_fault(path, f"{name!r} is in the manifest but not in the bundle") for name in manifest.files if name not in sizes]
     faults += [
-        _fault(path, f"{name!r} has {sizes[name]} bytes, and {listed.bytes} by the manifest")
+        _fault(path, f"{name!r} has {sizes[name]} bytes, but the manifest says {listed.bytes}")
         for name, listed in manifest.files.items()
         if name in sizes and sizes[name] != listed.bytes
     ]
     if PLAN not in manifest.files:
-        faults.append(_fault(path, f"there is no {PLAN} in it"))
+        faults.append(_fault(path, f"{PLAN} is missing"))
     if not manifest.weights():
-        faults.append(_fault(path, "there are no weights in it"))
+        faults.append(_fault(path, "weights are missing"))
     return faults
 
 
@@ -139,7 +139,7 @@ def _checksum_faults(path: Path, archive: zipfile.ZipFile, manifest: Manifest) -
             for chunk in chunks(stream):
                 digest.update(chunk)
         if digest.hexdigest() != listed.sha256:
-            faults.append(_fault(path, f"{name!r} does not have the checksum of the manifest"))
+            faults.append(_fault(path, f"{name!r} does not match its checksum in the manifest"))
     return faults
 
 
@@ -156,7 +156,7 @@ def _content_faults(path: Path, archive: zipfile.ZipFile, manifest: Manifest) ->
         try:
             archive.read(CARD).decode("utf-8")
         except UnicodeDecodeError:
-            faults.append(_fault(path, f"{CARD!r} is no text"))
+            faults.append(_fault(path, f"{CARD!r} is not a text file"))
     plan = read.get(PLAN)
     if not isinstance(plan, Plan):
         return faults
@@ -165,7 +165,7 @@ def _content_faults(path: Path, archive: zipfile.ZipFile, manifest: Manifest) ->
     except ValueError as error:
         return [*faults, _fault(path, f"{PLAN!r} plans {error}")]
     if DATASET in read and read[DATASET] != plan.dataset:
-        faults.append(_fault(path, f"{DATASET!r} is not the dataset of {PLAN!r}"))
+        faults.append(_fault(path, f"{DATASET!r} differs from the dataset of {PLAN!r}"))
     return faults + _weights_faults(path, archive, manifest, model_plan)
 
 
@@ -176,11 +176,11 @@ def _weights_faults(path: Path, archive: zipfile.ZipFile, manifest: Manifest, pl
             try:
                 shapes = tensor_shapes(cast(BinaryIO, stream), manifest.files[name].bytes)
             except ValueError as error:
-                faults.append(_fault(path, f"{name!r} holds no weights: {_first_line(error)}"))
+                faults.append(_fault(path, f"{name!r} is not a weights file: {_first_line(error)}"))
                 continue
         problem = implausible(plan.network, shapes)
         if problem:
-            faults.append(_fault(path, f"{name!r} does not belong to {PLAN!r}: {problem}"))
+            faults.append(_fault(path, f"{name!r} does not fit {PLAN!r}: {problem}"))
     return faults
 
 
@@ -188,7 +188,7 @@ def _json(content: bytes) -> Any:
     try:
         return json.loads(content)
     except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
+        raise ValueError("the JSON is nested too deeply") from error
 
 
 def _first_line(error: ValueError) -> str:

@@ -44,7 +44,7 @@ def confident_weights(
     z, y, x = image.shape[1:]
     members = [make_members([network], image, network_plan, Variants(mirror=False, scales=(factor,)))[0] for factor in scales]
     classes = network_plan.network.output_channels
-    return weights_of([_swept(member, (z, y, x), classes, how, capacity) for member in members])
+    return weights_of([_expected_dice_of(member, (z, y, x), classes, how, capacity) for member in members])
 
 
 def weights_of(expected: Sequence[float]) -> tuple[float, ...]:
@@ -59,7 +59,7 @@ def expected_dice(probabilities: Tensor, regions: bool) -> float:
     return _mean_dice(_sums(probabilities, regions))
 
 
-def _swept(member: Member, shape: tuple[int, int, int], classes: int, how: Blending, capacity: Capacity) -> float:
+def _expected_dice_of(member: Member, shape: tuple[int, int, int], classes: int, how: Blending, capacity: Capacity) -> float:
     """Return the expected Dice of one member, summed brick by brick."""
     sums = [_sums(brick.probabilities, how.regions) for brick in blend([member], shape, classes, how, capacity)]
     return _mean_dice(torch.stack(sums).sum(0))

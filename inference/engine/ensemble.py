@@ -101,9 +101,7 @@ def blend(
     """
     total = sum(member.weight for member in members)
     if not total > 0 or any(member.weight < 0 for member in members):
-        raise ValueError(
-            f"the members' weights must be nonnegative and at least one positive, not {[one.weight for one in members]}"
-        )
+        raise ValueError(f"members need nonnegative weights, at least one positive, not {[one.weight for one in members]}")
     members = [member for member in members if member.weight > 0]
     resampled = [any(member.matrices[axis] is not None for member in members) for axis in range(3)]
     size = brick_shape(shape, classes, resampled, capacity.device.type, how.brick_values)
@@ -199,7 +197,7 @@ def make_members(
     networks: Sequence[nn.Module],
     image: Tensor,
     network_plan: NetworkPlan,
-    variants: Variants | None = None,
+    variants: Variants,
     onwards: Matrices = (None, None, None),
 ) -> list[Member]:
     """Return one member for each network and scale factor.
@@ -210,15 +208,14 @@ def make_members(
     Args:
         networks: networks of one architecture, such as the folds.
         image: normalised image (C, Z, Y, X) float32 at the planned spacing.
-        network_plan: network plan with patch size, mirror axes and test scales. An axis along which the patch is one voxel thick is
-            neither scaled nor mirrored.
-        variants: scales, their shares and mirroring; None takes the plan's test scales with mirroring.
+        network_plan: network plan with patch size and mirror axes. An axis along which the patch is one voxel thick is neither
+            scaled nor mirrored.
+        variants: scales, their shares and mirroring.
         onwards: one matrix for each of (Z, Y, X) from the image's grid to the target grid; None keeps the axis.
 
     Raises:
         ValueError: there is no network.
     """
-    variants = variants or Variants(scales=network_plan.test_scales)
     if not networks:
         raise ValueError("there must be at least one network")
     axes = [axis for axis, size in enumerate(network_plan.patch_size) if size > 1]

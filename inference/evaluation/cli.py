@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.cli import Bar, keep_log, run
+from configs.cli import Bar, add_image_format, folds_of, keep_log, run
 
 if TYPE_CHECKING:
     from configs.dataset import DatasetDescription
@@ -18,59 +18,35 @@ SIZES = (0.6, 0.8, 1.0, 1.25, 1.6)  # factors of the anatomy's size where none a
 
 @dataclass(frozen=True)
 class EvaluateCommand:
-    """What se_evaluate is asked to do with two folders.
+    """What se_evaluate is asked to do with two folders."""
 
-    Attributes:
-        predictions: folder of segmentations.
-        references: folder of reference label files.
-        output: JSON file to write, with a CSV file beside it.
-        description: names of the labels; None looks for them beside the files.
-        tolerance: tolerance of the surface Dice in mm; None does not measure surfaces.
-        jobs: number of processes.
-        quiet: show warnings and errors only.
-    """
-
-    predictions: Path
-    references: Path
-    output: Path
-    description: "DatasetDescription | None" = None
-    tolerance: float | None = None
-    jobs: int = 1
-    quiet: bool = False
+    predictions: Path  # folder of segmentations
+    references: Path  # folder of reference label files
+    output: Path  # JSON file to write, with a CSV file beside it
+    description: "DatasetDescription | None" = None  # names of the labels; None looks for them beside the files
+    tolerance: float | None = None  # tolerance of the surface Dice in mm; None does not measure surfaces
+    jobs: int = 1  # number of processes
+    quiet: bool = False  # show warnings and errors only
 
 
 @dataclass(frozen=True)
 class RobustnessCommand:
-    """What se_evaluate is asked to do with a model at several sizes of the anatomy.
+    """What se_evaluate is asked to do with a model at several sizes of the anatomy."""
 
-    Attributes:
-        held_out: the model and its validation cases.
-        output: JSON file to write, with a CSV file beside it.
-        sizes: factors of the anatomy's size.
-        ensembles: ways of test-time scale ensembling to compare.
-        quiet: show warnings and errors only.
-    """
-
-    held_out: "HeldOut"
-    output: Path
-    sizes: tuple[float, ...]
-    ensembles: "tuple[Ensemble, ...]"
-    quiet: bool = False
+    held_out: "HeldOut"  # the model and its validation cases
+    output: Path  # JSON file to write, with a CSV file beside it
+    sizes: tuple[float, ...]  # factors of the anatomy's size
+    ensembles: "tuple[Ensemble, ...]"  # ways of test-time scale ensembling to compare
+    quiet: bool = False  # show warnings and errors only
 
 
 @dataclass(frozen=True)
 class LearnWeightsCommand:
-    """What se_evaluate is asked to do with --learn-weights.
+    """What se_evaluate is asked to do with --learn-weights."""
 
-    Attributes:
-        held_out: the model and its validation cases.
-        scales: scale factors whose weights are learned.
-        quiet: show warnings and errors only.
-    """
-
-    held_out: "HeldOut"
-    scales: tuple[float, ...]
-    quiet: bool = False
+    held_out: "HeldOut"  # the model and its validation cases
+    scales: tuple[float, ...]  # scale factors whose weights are learned
+    quiet: bool = False  # show warnings and errors only
 
 
 def main() -> int:
@@ -114,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     model("--mirror", action=argparse.BooleanOptionalAction, default=True, help="average over mirror images; default: yes")
     model("--cases", type=int, metavar="N", help="largest number of validation cases per fold; default: all cases")
     model("--device", help="cpu, cuda, cuda:1 or mps; default: the best available device")
+    add_image_format(parser)
     parser.add_argument("--surface", action="store_true", help="also measure surface Dice and 95 %% Hausdorff distance")
     parser.add_argument("--tolerance", type=float, default=1.0, help="tolerance of the surface Dice in mm; default: %(default)s")
     parser.add_argument("--jobs", type=int, default=1, help="number of processes; default: %(default)s")
@@ -121,6 +98,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _read(given: argparse.Namespace) -> EvaluateCommand | RobustnessCommand | LearnWeightsCommand:
+    from preprocessing.formats.registry import use_format
+
+    use_format(given.image_format)
     return _read_folders(given) if given.model is None else _read_model(given)
 
 
@@ -162,8 +142,7 @@ def _read_model(given: argparse.Namespace) -> RobustnessCommand | LearnWeightsCo
     if given.cases is not None and given.cases < 1:
         faults.append(Fault("--cases", f"the number must be at least 1, not {given.cases}", "Give 1 or more"))
     raise_faults(faults)
-    folds = None if given.folds == ["all"] else tuple(given.folds)
-    held_out = HeldOut(given.model, folds, given.checkpoint, given.device, given.mirror, given.cases)
+    held_out = HeldOut(given.model, folds_of(given.folds), given.checkpoint, given.device, given.mirror, given.cases)
     if given.learn_weights:
         return LearnWeightsCommand(held_out, tuple(given.learn_weights), given.quiet)
     ensembles: list[Ensemble] = [(1.0,)]
@@ -174,13 +153,12 @@ def _read_model(given: argparse.Namespace) -> RobustnessCommand | LearnWeightsCo
 
 
 def _work(command: EvaluateCommand | RobustnessCommand | LearnWeightsCommand) -> None:
-    match command:
-        case EvaluateCommand():
-            _evaluate(command)
-        case RobustnessCommand():
-            _measure_robustness(command)
-        case LearnWeightsCommand():
-            _learn_weights(command)
+    if isinstance(command, EvaluateCommand):
+        _evaluate(command)
+    elif isinstance(command, RobustnessCommand):
+        _measure_robustness(command)
+    else:
+        _learn_weights(command)
 
 
 def _evaluate(command: EvaluateCommand) -> None:

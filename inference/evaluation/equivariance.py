@@ -1,6 +1,6 @@
-"""How scale-equivariant a trained network is, over a range of factors: on its own validation cases and on random fields.
+"""Measure the scale equivariance of a trained network over a range of factors, on its validation cases and on random fields.
 
-`e(a) = mean |f(L_a x) - L_a f(x)|^2 / var(L_a f(x))`, with L_a enlarging about a voxel by cubic B-splines; mean and variance run over
+`e(a) = mean |f(L_a x) - L_a f(x)|^2 / var(L_a f(x))`, where L_a enlarges about a voxel by cubic B-splines; mean and variance run over
 voxels and classes. On cases, f gives class probabilities; on fields, class scores, as in `se_unet.equivariance`.
 """
 
@@ -33,12 +33,12 @@ _DEFAULT_STEP = 2 ** (1 / 3)
 
 
 class EquivarianceReport(Value):
-    """Errors of one fold's network, 0 for an equivariant one, about 1 where one scale says little of the other.
+    """Equivariance errors of one fold's network: 0 for an equivariant network, about 1 if scales are unrelated.
 
     Attributes:
-        fold: whose weights.
-        factors: of enlargement.
-        errors: `mean |f(L_a x) - L_a f(x)|^2 / var(L_a f(x))` of the class scores, one for each factor.
+        fold: fold whose weights were measured.
+        factors: factors of enlargement.
+        errors: `mean |f(L_a x) - L_a f(x)|^2 / var(L_a f(x))` of the class scores for each factor.
     """
 
     fold: str
@@ -50,16 +50,16 @@ def measure_equivariance(model: Model, factors: Sequence[float] | None = None) -
     """Measure the first fold of a model on smooth random fields of 64 voxels a side.
 
     Args:
-        model: for volumes.
-        factors: of enlargement; None takes one step of the scale group down and up.
+        model: model of volumes.
+        factors: factors of enlargement; None takes one step of the scale group down and up.
 
     Raises:
-        InputError: a model for slices, or one whose strides do not divide 64.
+        InputError: the model is for slices, or its strides do not divide 64.
     """
     planned = model.plan.network
     stride = max(planned.network.total_stride)
     if model.plan.configuration.slice_axis is not None or any(_SIZE % length for length in planned.network.total_stride):
-        problem = "its network is for slices, or its strides do not divide 64"
+        problem = "the network is for slices, or its strides do not divide 64"
         raise InputError(Fault("--equivariance", problem, "Leave the option out"))
     group = planned.network.scale_group
     step = group.step if group is not None else _DEFAULT_STEP
@@ -75,26 +75,26 @@ def _error(network: nn.Module, factor: float, channels: int, stride: int) -> flo
 
 FILE = "report_equivariance.json"
 FACTORS: tuple[float, ...] = (0.7, 0.8, 0.9, 1.1, 1.25, 1.4)
-SIZE = 64  # voxels along each side at most: alike for all networks, and affordable without a GPU
-COMPARED = 0.6  # share of each side that is compared, about the middle: the rest is the margin
+SIZE = 64  # largest number of voxels along each side: equal for all networks, and affordable without a GPU
+COMPARED = 0.6  # share of each side that is compared, about the centre; the rest is a margin
 CASES = 3
-_BLUR = 1.0  # voxels: what a shrunken grid could not hold is taken away before
+_BLUR = 1.0  # voxels; removes detail that a shrunken grid cannot hold
 _FIELD_SMOOTHING = 3.0
 _FIELD_SEEDS = (0, 1)
-_METHOD = 1  # counted up when the measurement changes
+_METHOD = 1  # incremented when the measurement changes
 
 
 class EquivarianceCurve(Value):
-    """Errors by factor: 0 for an equivariant network, about 1 where one size says little of the other.
+    """Equivariance errors by factor: 0 for an equivariant network, about 1 if sizes are unrelated.
 
     Attributes:
-        method: of the measurement; another one is measured anew.
-        fold: whose weights.
-        weights: SHA-256 of their file.
-        factors: of enlargement.
-        cases: on which they were measured; none where they are not there any more.
-        shape: voxels (Z, Y, X) of what the network saw of a case.
-        on_cases: errors of the class probabilities, or None.
+        method: version of the measurement; results of another version are measured again.
+        fold: fold whose weights were measured.
+        weights: SHA-256 digest of the weights file.
+        factors: factors of enlargement.
+        cases: identifiers of the measured cases; empty if the cases are no longer available.
+        shape: shape (Z, Y, X) of the network's input in voxels.
+        on_cases: errors of the class probabilities on cases, or None.
         on_fields: errors of the class scores on smooth random fields, or None.
     """
 
@@ -109,24 +109,24 @@ class EquivarianceCurve(Value):
 
     @property
     def shown(self) -> tuple[float, ...] | None:
-        """The errors on cases, else those on fields."""
+        """Errors on cases, or else those on fields."""
         return self.on_cases or self.on_fields
 
     @property
     def mean(self) -> float | None:
-        """Over the factors."""
+        """Mean error over the factors."""
         return sum(self.shown) / len(self.shown) if self.shown else None
 
 
 def obstacle(model: TrainedModel) -> str | None:
-    """Why the error of this model is not measured; None where it can be."""
+    """Return why this model's error cannot be measured, or None if it can."""
     configuration, planned = model.plan.configuration, model.plan.network
     if configuration.slice_axis is not None:
-        return "It is measured for networks of volumes, and this one sees single slices."
+        return "The measurement is for networks of volumes, and this network segments single slices."
     if configuration.previous is not None:
-        return "It is not measured for the second network of a cascade, whose input is another network's answer."
+        return "The measurement is not for the second network of a cascade, whose input includes another network's segmentation."
     if planned.network_class is not None:
-        return "The network is code of its author, which a report does not run."
+        return "The model uses a custom network class, whose code a report does not run."
     if max(planned.network.total_stride) > SIZE:
         return f"The network's strides do not fit a grid of {SIZE} voxels."
     return None
@@ -135,14 +135,14 @@ def obstacle(model: TrainedModel) -> str | None:
 def equivariance_curve(
     model: TrainedModel, device: torch.device | str | None = None, progress: Progress | None = None
 ) -> EquivarianceCurve:
-    """The errors of the first fold's final weights, from `report_equivariance.json` in the model's folder where they are of these.
+    """Return the errors of the first fold's final weights, read from `report_equivariance.json` in the model folder if current.
 
-    What was measured without cases is measured anew once they are there again.
+    A result without cases is measured again once the cases are available.
 
     Args:
-        model: without an `obstacle`.
-        device: None takes the best there is.
-        progress: shows what is measured.
+        model: trained model without an `obstacle`.
+        device: device of the network; None takes the best available.
+        progress: progress display over the measurements.
 
     Raises:
         InputError: there are no weights, or they do not fit the plan.
@@ -167,18 +167,18 @@ def case_errors(
     factors: Sequence[float],
     progress: Progress | None = None,
 ) -> tuple[float, ...]:
-    """The error for each factor on images that are enlarged about a voxel; beyond its border an image goes on as it ends.
+    """Return the error for each factor on images enlarged about a voxel; outside its border an image repeats its last voxels.
 
     Args:
-        function: (1, C, *shape) -> (1, K, *shape).
-        images: (C, Z, Y, X) float32 with the voxel (Z, Y, X) that stays in place.
-        shape: of what the function sees.
-        origin: where in that grid the voxel lies; on the grid of the function's stride.
-        factors: above 1 the content is enlarged.
-        progress: shows the images done.
+        function: function (1, C, *shape) -> (1, K, *shape).
+        images: images (C, Z, Y, X) float32, each with the voxel (Z, Y, X) to enlarge about.
+        shape: shape (Z, Y, X) of the function's input.
+        origin: position of that voxel in the input, on the grid of the function's stride.
+        factors: factors of enlargement; above 1 the content grows.
+        progress: progress display over the images.
 
     Returns:
-        Squared differences by variances, both summed over images; infinity where an output is constant.
+        Squared differences divided by variances, both summed over images; infinity if an output is constant.
     """
     reach = [max(1, int(COMPARED * size / 2)) for size in shape]
     windows = [torch.arange(-length, length + 1, dtype=torch.float64) for length in reach]
@@ -200,7 +200,7 @@ def _look(positions: Tensor, size: int, order: int) -> Tensor:
 
 
 def _seen(image: Tensor, centre: Sequence[int], shape: Sequence[int], origin: Sequence[int], factor: float) -> Tensor:
-    """The image enlarged about `centre`, which comes to lie at `origin`: (C, *shape)."""
+    """Return the image (C, *shape) enlarged about `centre`, which moves to `origin`."""
     matrices = []
     for axis, (size, start, voxel) in enumerate(zip(shape, origin, centre, strict=True), start=1):
         positions = voxel + (torch.arange(size, dtype=torch.float64) - start) / factor
@@ -209,14 +209,14 @@ def _seen(image: Tensor, centre: Sequence[int], shape: Sequence[int], origin: Se
 
 
 def seen_grid(planned: NetworkPlan) -> tuple[tuple[int, int, int], list[int]]:
-    """Voxels (Z, Y, X) of what a network is shown of a case, and the one of them that stays in place."""
+    """Return the shape (Z, Y, X) of a network's input, and the voxel in it to enlarge about."""
     stride = planned.network.total_stride
     z, y, x = (min(size, SIZE // step * step) for size, step in zip(planned.patch_size, stride, strict=True))
     return (z, y, x), [size // 2 // step * step for size, step in zip((z, y, x), stride, strict=True)]
 
 
 def probabilities_of(network: nn.Module, has_regions: bool, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """From an image (1, C, Z, Y, X) to probabilities (1, K, Z, Y, X), on the device."""
+    """Return a function from an image (1, C, Z, Y, X) to probabilities (1, K, Z, Y, X) on the device."""
 
     def probabilities(image: Tensor) -> Tensor:
         scores = network(image.to(device)).float()
@@ -258,12 +258,12 @@ def _field_error(network: Callable[[Tensor], Tensor], device: torch.device, chan
         return equivariance_error(
             scores, factor, channels=channels, size=SIZE, stride=stride, smoothing=_FIELD_SMOOTHING, seeds=_FIELD_SEEDS
         )
-    except ZeroDivisionError:  # a network that gives the same everywhere
+    except ZeroDivisionError:  # the network's output is constant
         return math.inf
 
 
 def validation_images(model: TrainedModel, fold: str) -> dict[str, tuple[Tensor, list[int]]]:
-    """Some prepared validation cases with a voxel amid what is labelled; none where they are not there any more."""
+    """Return some prepared validation cases, each with the centre voxel of its labels; none if they are no longer available."""
     if fold == ALL:
         return {}
     store = CaseStore(ModelFolder(model.folder).dataset.prepared_for(model.plan))
@@ -277,7 +277,7 @@ def validation_images(model: TrainedModel, fold: str) -> dict[str, tuple[Tensor,
 
 
 def _around_labels(case: StoredCase) -> tuple[Tensor, list[int]]:
-    """What the smallest factor brings into view about the middle of the labels, blurred; and that middle in it."""
+    """Return the blurred part of the image visible at the smallest factor about the labels' centre, and the centre in it."""
     labelled = np.argwhere(case.labels[:] > 0)
     sizes = case.image.shape[1:]
     centre = np.rint(labelled.mean(axis=0)).astype(int).tolist() if len(labelled) else [size // 2 for size in sizes]
@@ -292,5 +292,5 @@ def _around_labels(case: StoredCase) -> tuple[Tensor, list[int]]:
 def _read_kept(path: Path) -> EquivarianceCurve | None:
     try:
         return EquivarianceCurve.read(path)
-    except InputError:  # not there, or of another version
+    except InputError:  # missing, or of another version
         return None

@@ -8,7 +8,7 @@ from configs.dataset import DatasetDescription
 from configs.errors import Fault, InputError, raise_faults
 from configs.files import read_json
 from preprocessing.dataset.description import read_description
-from preprocessing.formats.endings import ENDINGS, ending_of, stem_of
+from preprocessing.formats.registry import ending_of, endings_remedy, stem_of
 
 
 def list_label_files(folder: Path) -> dict[str, Path]:
@@ -21,7 +21,7 @@ def list_label_files(folder: Path) -> dict[str, Path]:
         raise InputError(Fault(str(folder), "the folder does not exist", "Check the path"))
     files = [file for file in sorted(folder.iterdir()) if ending_of(file) and file.is_file()]
     if not files:
-        raise InputError(Fault(str(folder), "no label file found", f"Supported formats are {', '.join(ENDINGS)}"))
+        raise InputError(Fault(str(folder), "no label file found", endings_remedy()))
     by_case: dict[str, Path] = {}
     faults = []
     for file in files:

@@ -1,4 +1,4 @@
-"""Agreement of two segmentations by counting voxels."""
+"""Measure the agreement of two segmentations: overlap, surface distances and detected components."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class SurfaceDistances:
 
     @property
     def hd95(self) -> float:
-        """95 % Hausdorff distance in mm: the larger of both directions' 95th percentiles; NaN where a mask is empty."""
+        """95 % Hausdorff distance in mm: the larger of both directions' 95th percentiles; NaN if a mask is empty."""
         if not (self.to_reference.size and self.to_prediction.size):
             return float("nan")
         return float(max(np.percentile(self.to_reference, 95), np.percentile(self.to_prediction, 95)))
@@ -80,12 +80,12 @@ def _bounding_box(mask: Mask) -> tuple[slice, ...]:
 
 @dataclass(frozen=True)
 class Detection:
-    """Pieces (voxels that touch by a face, an edge or a corner) of a label in a prediction and a reference.
+    """Connected components (26 neighbours) of a label in a prediction and a reference.
 
     Attributes:
-        detected: pieces of the reference that share a voxel with the prediction.
-        missed: pieces of the reference that do not.
-        false: pieces of the prediction that share no voxel with the reference.
+        detected: number of components of the reference that share a voxel with the prediction.
+        missed: number of the other components of the reference.
+        false: number of components of the prediction that share no voxel with the reference.
     """
 
     detected: int
@@ -94,16 +94,16 @@ class Detection:
 
     @property
     def f1(self) -> float:
-        """2 detected / (2 detected + missed + false); NaN where there is no piece in either."""
+        """2 detected / (2 detected + missed + false); NaN if there are no components."""
         total = 2 * self.detected + self.missed + self.false
         return 2 * self.detected / total if total else float("nan")
 
 
 def detect_lesions(predicted: Mask, reference: Mask) -> Detection:
-    """Compare the pieces of two masks (Z, Y, X) on one grid.
+    """Compare the components of two masks (Z, Y, X) on one grid.
 
     Raises:
-        ValueError: different shapes.
+        ValueError: the shapes differ.
     """
     if predicted.shape != reference.shape:
         raise ValueError(f"prediction {predicted.shape} and reference {reference.shape} must have one shape")
@@ -123,12 +123,12 @@ NAN = float("nan")
 
 @dataclass(frozen=True)
 class Overlap:
-    """Voxels of one label in a prediction P and a reference R.
+    """Numbers of voxels of one label in a prediction P and a reference R.
 
     Attributes:
-        both: in P and R.
-        only_predicted: in P alone.
-        only_reference: in R alone.
+        both: voxels in P and R.
+        only_predicted: voxels in P only.
+        only_reference: voxels in R only.
     """
 
     both: int
@@ -137,52 +137,52 @@ class Overlap:
 
     @property
     def predicted(self) -> int:
-        """|P|."""
+        """Number of voxels in P, |P|."""
         return self.both + self.only_predicted
 
     @property
     def reference(self) -> int:
-        """|R|."""
+        """Number of voxels in R, |R|."""
         return self.both + self.only_reference
 
     @property
     def dice(self) -> float:
-        """2 |P and R| / (|P| + |R|); NaN where both are empty."""
+        """2 |P and R| / (|P| + |R|); NaN if both are empty."""
         return _ratio(2 * self.both, self.predicted + self.reference)
 
     @property
     def iou(self) -> float:
-        """|P and R| / |P or R|; NaN where both are empty."""
+        """|P and R| / |P or R|; NaN if both are empty."""
         return _ratio(self.both, self.both + self.only_predicted + self.only_reference)
 
     @property
     def precision(self) -> float:
-        """|P and R| / |P|; NaN where nothing is predicted."""
+        """|P and R| / |P|; NaN if nothing is predicted."""
         return _ratio(self.both, self.predicted)
 
     @property
     def recall(self) -> float:
-        """|P and R| / |R|; NaN where the label is absent."""
+        """|P and R| / |R|; NaN if the label is absent."""
         return _ratio(self.both, self.reference)
 
     @property
     def volume_error(self) -> float:
-        """(|P| - |R|) / |R|, above 0 where too much is predicted; NaN where the label is absent."""
+        """(|P| - |R|) / |R|, positive if too much is predicted; NaN if the label is absent."""
         return _ratio(self.predicted - self.reference, self.reference)
 
 
 def confusion_matrix(predicted: NDArray[np.integer], reference: NDArray[np.integer], classes: int) -> NDArray[np.int64]:
-    """Number of voxels for each pair of classes.
+    """Count the voxels of each pair of classes.
 
     Args:
-        predicted, reference: class indices below `classes`, of one shape.
+        predicted, reference: class indices below `classes`, of equal shape.
         classes: number of classes.
 
     Returns:
-        (classes, classes) with entry [p, r] for the class p predicted where r is true.
+        Counts (classes, classes); entry [p, r] is the number of voxels of class r that are predicted as p.
 
     Raises:
-        ValueError: different shapes, or an index out of range.
+        ValueError: the shapes differ, or an index is out of range.
     """
     if predicted.shape != reference.shape:
         raise ValueError(f"prediction {predicted.shape} and reference {reference.shape} must have one shape")
@@ -194,10 +194,10 @@ def confusion_matrix(predicted: NDArray[np.integer], reference: NDArray[np.integ
 
 
 def overlap(confusion: NDArray[np.int64], members: Sequence[int]) -> Overlap:
-    """Overlap of a label, or of a region made up of several classes.
+    """Return the overlap of a label, or of a region that consists of several classes.
 
     Args:
-        confusion: (classes, classes), predicted by reference.
+        confusion: counts (classes, classes) by predicted and reference class.
         members: class indices of the label.
     """
     inside = list(members)

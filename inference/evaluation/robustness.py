@@ -1,8 +1,8 @@
-"""How a model's Dice changes with the size of the anatomy: its validation cases, made larger and smaller.
+"""Measure how a model's Dice changes with the size of the anatomy, on enlarged and shrunken validation cases.
 
-The image and its labels are resampled to another number of voxels and taken to have the spacing that they had before: everything in
-them is larger or smaller by the factor, nothing is painted around, and the scanner's resolution seems the same. Images are low-passed
-before they shrink; they cannot gain detail where they grow.
+Image and labels are resampled to another number of voxels and keep their nominal spacing: everything in them is larger or smaller by
+the factor, nothing is added around, and the resolution seems unchanged. Images are low-pass filtered before they shrink; they cannot
+gain detail when they grow.
 """
 
 import csv
@@ -43,10 +43,10 @@ class RobustnessPoint(Value):
 
     Attributes:
         scale: factor of the anatomy's size.
-        ensemble: scale factors that prediction averaged over, or `confidence`.
-        mean_foreground_dice: mean over labels of each label's mean over cases; None where no label occurs.
-        dice: label -> mean over the cases in which it is defined, or None.
-        cases: how many.
+        ensemble: scale factors that the prediction averaged over, or `confidence`.
+        mean_foreground_dice: mean over labels of each label's mean over cases; None if no label occurs.
+        dice: mean over the cases in which it is defined, or None, by label.
+        cases: number of cases.
     """
 
     scale: float
@@ -57,13 +57,13 @@ class RobustnessPoint(Value):
 
 
 class RobustnessResult(Value):
-    """A scale-robustness curve, one point for each factor and each way of ensembling."""
+    """Scale robustness of a model: one point for each factor and ensemble."""
 
     model: str
     points: tuple[RobustnessPoint, ...]
 
     def write_csv(self, path: Path) -> None:
-        """Write one row for each point; undefined scores are empty. Whole file or none."""
+        """Write a row for each point atomically; undefined scores are empty."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         labels = list(self.points[0].dice) if self.points else []
@@ -77,14 +77,14 @@ class RobustnessResult(Value):
 
 @dataclass(frozen=True)
 class ValidationCase:
-    """A case with the truth, as stored.
+    """A validation case on the grid of its files.
 
     Attributes:
-        identifier: of the case.
-        fold: whose network has not seen it.
-        image: (C, Z, Y, X).
-        indices: (Z, Y, X) class indices.
-        geometry: of both.
+        identifier: case identifier.
+        fold: fold that did not train on the case.
+        image: image (C, Z, Y, X) float32.
+        indices: class indices (Z, Y, X).
+        geometry: geometry shared by image and indices.
     """
 
     identifier: str
@@ -96,15 +96,15 @@ class ValidationCase:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """A model's folds, each judged on the cases that it has not seen.
+    """A model's folds, each evaluated on the cases that it did not train on.
 
     Attributes:
-        model_folder: under WORK/<dataset>/models, so that splits and cases are found.
-        folds: None takes all that are trained.
+        model_folder: model folder in WORK/<dataset>/models, from which splits and cases are found.
+        folds: folds to evaluate; None takes all trained ones.
         checkpoint: `final` or `best`.
-        device: None takes the best there is.
-        mirror: average over reflections.
-        limit: at most so many cases of each fold.
+        device: device of the networks; None takes the best available.
+        mirror: whether to average over reflections.
+        limit: maximum number of cases per fold; None takes all.
     """
 
     model_folder: Path
@@ -115,15 +115,15 @@ class HeldOut:
     limit: int | None = None
 
     def load(self) -> Model:
-        """All folds. Raises `InputError` where there is no such model."""
+        """Load all folds, or raise `InputError` if the model cannot be loaded."""
         return load_model(self.model_folder, self.folds, self.checkpoint)
 
     def cases(self, fold: str) -> list[str]:
-        """What a fold is judged on. Raises `InputError` as `validation_cases` does."""
+        """Return the cases to evaluate a fold on; raises `InputError` like `validation_cases`."""
         return validation_cases(self.model_folder, fold)[: self.limit]
 
     def predictor(self, whole: Model, fold: str, ensemble: Ensemble) -> Predictor:
-        """One fold alone, with this way of scale ensembling; predictors share weights."""
+        """Return a predictor of one fold with this scale ensemble; predictors share weights."""
         return Predictor(Model(whole.plan, {fold: whole.networks[fold]}), self.device, options_of(ensemble, self.mirror))
 
 
@@ -133,16 +133,17 @@ def scale_robustness(
     ensembles: Sequence[Ensemble] = ((1.0,),),
     progress: Progress | None = None,
 ) -> RobustnessResult:
-    """Predict a model's validation cases at several sizes, each by the fold that has not seen it.
+    """Predict a model's validation cases at several sizes, each by the fold that did not train on it.
 
     Args:
-        held_out: the model, and what it is judged on.
+        held_out: model, and the cases to evaluate it on.
         scales: factors of the anatomy's size.
-        ensembles: ways of test-time scale ensembling, each a list of factors, or `confidence`; (1.0,) is none.
-        progress: shows the predictions done.
+        ensembles: scale ensembles to compare, each a tuple of factors or `confidence`; (1.0,) is a single scale.
+        progress: progress display over the predictions.
 
     Raises:
-        InputError: no such model, splits or cases; or factors out of range.
+        InputError: the model, its splits or its cases are missing.
+        ValueError: a factor is out of range.
     """
     whole = held_out.load()
     names = {fold: held_out.cases(fold) for fold in whole.networks}
@@ -161,10 +162,10 @@ def scale_robustness(
 
 
 def rescale(case: ValidationCase, factor: float) -> tuple[NDArray[np.float32], NDArray[np.int16], Geometry]:
-    """Image, class indices and geometry of the anatomy made `factor` times as large, at the same spacing.
+    """Return image, class indices and geometry of the anatomy enlarged by `factor` at the same spacing.
 
-    What is 0 around the anatomy, as around a brain that was cut out, stays exactly 0: preparing crops and normalises by it, and
-    splines would leave ripples there.
+    Zeros around the anatomy, as around an extracted brain, stay exactly 0, because preprocessing crops and normalises by them; splines
+    alone would leave ripples there.
 
     Raises:
         ValueError: the factor is not positive.
@@ -180,49 +181,49 @@ def rescale(case: ValidationCase, factor: float) -> tuple[NDArray[np.float32], N
 
 
 def validation_cases(model_folder: Path, fold: str) -> list[str]:
-    """Cases that a fold of a model did not see in training, from the splits.json of its dataset.
+    """Return the cases that a fold did not see in training, from the dataset's splits.json.
 
     Raises:
-        InputError: there is none, or no such fold.
+        InputError: splits.json is missing, or it has no such fold.
     """
     path = ModelFolder(model_folder).dataset.splits
     splits = read_json(path)
     if not fold.isdigit() or not isinstance(splits, list) or int(fold) >= len(splits):
-        problem = f"{path} has no validation cases for it"
+        problem = f"{path} has no validation cases for this fold"
         raise InputError(Fault(f"fold {fold}", problem, "Choose a numbered fold with --folds"))
     return sorted(splits[int(fold)]["val"])
 
 
 def load_case(model_folder: Path, plan: ModelPlan, fold: str, identifier: str) -> ValidationCase:
-    """A validation case from its original files.
+    """Load a validation case from its original files.
 
     Raises:
-        InputError: the files are not there any more, or cannot be used.
+        InputError: files are missing or cannot be used.
     """
     store = CaseStore(ModelFolder(model_folder).dataset.prepared_for(plan))
     properties = store.read(identifier).properties
     if properties.labels is None:
-        raise InputError(Fault(f"case `{identifier}`", "it has no label file", "Add it and run se_plan_and_preprocess again"))
+        raise InputError(Fault(f"case `{identifier}`", "no label file", "Add one and run se_plan_and_preprocess again"))
     image, geometry = read_image([Path(path) for path in properties.images])
     labels, _ = read_labels(Path(properties.labels))
     return ValidationCase(identifier, fold, image, to_class_indices(labels, plan.dataset), geometry)
 
 
 def stored_values(indices: NDArray[np.int16], description: DatasetDescription) -> NDArray[np.int32]:
-    """Class indices to the label values that files hold."""
+    """Convert class indices to label values as stored in files."""
     ignored = [] if description.ignore_value is None else [description.ignore_value]
     return np.array([*description.values, *ignored], dtype=np.int32)[indices]
 
 
 def options_of(ensemble: Ensemble, mirror: bool) -> PredictionOptions:
-    """Of a prediction with this way of scale ensembling."""
+    """Return the options of a prediction with this scale ensemble."""
     if ensemble == CONFIDENCE:
         return PredictionOptions(mirror=mirror, scale_weights=CONFIDENCE)
     return PredictionOptions(mirror=mirror, scales=ensemble)
 
 
 def words_of(ensemble: Ensemble) -> str:
-    """A way of scale ensembling in words."""
+    """Return a scale ensemble in words."""
     return CONFIDENCE if ensemble == CONFIDENCE else " ".join(f"{factor:g}" for factor in ensemble)
 
 

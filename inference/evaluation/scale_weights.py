@@ -1,8 +1,9 @@
-"""Weights of scale ensembling, learned on validation cases: the mixture of scales under which the truth is most probable.
+"""Learn the weights of scale ensembling on validation cases, by maximum likelihood.
 
 With p_t(v), the probability that the prediction at scale t gives to the true class of voxel v, the weights maximise
-`sum_v log sum_t w_t p_t(v)`, w_t >= 0, sum_t w_t = 1. The problem is concave; expectation maximisation climbs it without a step size:
-`w_t <- mean_v w_t p_t(v) / sum_s w_s p_s(v)`. Each class gives the same number of voxels at most, so that background does not decide.
+`sum_v log sum_t w_t p_t(v)`, w_t >= 0, sum_t w_t = 1. The problem is concave, and expectation maximisation needs no step size:
+`w_t <- mean_v w_t p_t(v) / sum_s w_s p_s(v)`. Each class contributes at most the same number of voxels, so that background does not
+dominate.
 """
 
 from collections.abc import Sequence
@@ -17,16 +18,18 @@ from inference.engine.assemble import Wanted
 from inference.evaluation.robustness import HeldOut, load_case
 from inference.model import ScaleEnsemble
 
-VOXELS = 2000  # of each class and case
+VOXELS = 2000  # per class and case
 ROUNDS = 200
-SMALLEST = 1e-6  # probability
+SMALLEST = 1e-6  # smallest probability
 
 
 def learn_scale_weights(held_out: HeldOut, scales: Sequence[float], progress: Progress | None = None) -> ScaleEnsemble:
-    """Learn the weights and keep them with the model, as `scales.json`. Arguments and errors as of `scale_robustness`."""
+    """Learn the weights and save them with the model as `scales.json`. Arguments and errors are as for `scale_robustness`."""
     whole = held_out.load()
     if whole.plan.dataset.has_regions:
-        raise InputError(Fault(str(held_out.model_folder), "its labels are regions, which overlap", "Give the weights by hand"))
+        raise InputError(
+            Fault(str(held_out.model_folder), "weights cannot be learned for regions, which overlap", "Give the weights yourself")
+        )
     cases = [(fold, case) for fold in whole.networks for case in held_out.cases(fold)]
     rows = []
     for fold, name in (progress or Silent()).track(cases, "Predicting at every scale", len(cases)):
@@ -37,7 +40,7 @@ def learn_scale_weights(held_out: HeldOut, scales: Sequence[float], progress: Pr
             predictor = held_out.predictor(whole, fold, (factor,))
             found = predictor.segment(case.image, case.geometry, Wanted(probabilities=True)).probabilities
             if found is None:
-                raise RuntimeError("probabilities were asked for")
+                raise RuntimeError("the predictor returned no probabilities")
             columns.append(found[(case.indices[chosen], *chosen)])
         rows.append(np.stack(columns, 1))
     ensemble = ScaleEnsemble(scales=tuple(scales), weights=mixture_weights(np.concatenate(rows)), cases=len(cases))
@@ -46,10 +49,10 @@ def learn_scale_weights(held_out: HeldOut, scales: Sequence[float], progress: Pr
 
 
 def mixture_weights(probabilities: NDArray[np.floating]) -> tuple[float, ...]:
-    """Weights under which a mixture is most probable.
+    """Return the weights that maximise the likelihood of a mixture.
 
     Args:
-        probabilities: (voxels, members) of the true class.
+        probabilities: probabilities of the true class (voxels, members).
     """
     likely = np.maximum(np.asarray(probabilities, dtype=np.float64), SMALLEST)
     weights = np.full(likely.shape[1], 1 / likely.shape[1])
@@ -60,7 +63,7 @@ def mixture_weights(probabilities: NDArray[np.floating]) -> tuple[float, ...]:
 
 
 def _sample(indices: NDArray[np.int16], classes: int) -> tuple[NDArray[np.int64], ...]:
-    """Voxels, at most as many of each class."""
+    """Return the indices of at most `VOXELS` voxels of each class."""
     random = np.random.default_rng(0)
     chosen = []
     for index in range(classes):

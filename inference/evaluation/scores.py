@@ -1,4 +1,4 @@
-"""Scores of one case and of many, with absent labels counted openly."""
+"""Score one case and many, and count cases with undefined scores."""
 
 import csv
 import io
@@ -16,17 +16,17 @@ from preprocessing.dataset.labels import to_class_indices
 
 
 class LabelScores(Value):
-    """One label (or region) in one case; None where a score is undefined.
+    """Scores of one label or region in one case; None where a score is undefined.
 
     Attributes:
-        dice, iou: None where prediction and reference are both empty; 0 where one is.
-        precision: None where nothing is predicted.
-        recall, volume_error: None where the label is absent from the reference.
-        predicted_volume, reference_volume: mm^3.
-        surface_dice: share of both surfaces within the tolerance; None where both are empty, or where it was not asked for.
-        hd95: 95 % Hausdorff distance in mm; None where one is empty, or where it was not asked for.
-        lesion_f1: of detecting separate pieces, see `inference.evaluation.metrics`; None where there is none in either.
-        lesions_detected, lesions_missed, lesions_false: their numbers.
+        dice, iou: overlap; None if prediction and reference are both empty, 0 if one is.
+        precision: None if nothing is predicted.
+        recall, volume_error: None if the label is absent from the reference.
+        predicted_volume, reference_volume: volumes in mm^3.
+        surface_dice: share of both surfaces within the tolerance; None if both are empty or it was not requested.
+        hd95: 95 % Hausdorff distance in mm; None if prediction or reference is empty or it was not requested.
+        lesion_f1: F1 score of detecting connected components, see `metrics.Detection`; None if there are none.
+        lesions_detected, lesions_missed, lesions_false: numbers of components.
     """
 
     dice: float | None
@@ -45,12 +45,12 @@ class LabelScores(Value):
 
 
 class Mean(Value):
-    """A mean over the cases in which a score is defined.
+    """Mean over the cases in which a score is defined.
 
     Attributes:
-        value: None where it is defined in no case.
-        cases: over which the mean runs.
-        undefined: cases left out.
+        value: mean; None if the score is defined in no case.
+        cases: number of cases in the mean.
+        undefined: number of other cases.
     """
 
     value: float | None
@@ -62,10 +62,10 @@ class EvaluationResult(Value):
     """Scores of all cases.
 
     Attributes:
-        mean_foreground_dice: mean over labels of each label's mean Dice; labels that are defined in no case are left out.
-        tolerance: mm, of the surface Dice; None where surfaces were not measured.
-        means: label -> score -> mean over cases.
-        cases: case -> label -> scores.
+        mean_foreground_dice: mean over labels of each label's mean Dice, without labels whose Dice is defined in no case.
+        tolerance: tolerance of the surface Dice in mm; None if surfaces were not measured.
+        means: mean over cases of each score, by label and score.
+        cases: scores by case and label.
     """
 
     mean_foreground_dice: float | None
@@ -90,17 +90,17 @@ def score_case(
     spacing: tuple[float, float, float],
     tolerance: float | None = None,
 ) -> dict[str, LabelScores]:
-    """Scores of each foreground label or region. Voxels that the reference marks to be ignored are left out.
+    """Score each foreground label or region. Voxels that the reference marks as ignored are excluded.
 
     Args:
-        predicted, reference: (Z, Y, X) label values as the description names them.
-        description: names and values.
-        spacing: mm (Z, Y, X).
-        tolerance: mm; where given, surfaces are measured too.
+        predicted, reference: label values (Z, Y, X) of the description.
+        description: dataset description that defines names and values.
+        spacing: spacing (Z, Y, X) in mm.
+        tolerance: tolerance of the surface Dice in mm; None skips surface metrics.
 
     Raises:
-        ValueError: different shapes.
-        InputError: values that the description does not name.
+        ValueError: the shapes differ.
+        InputError: the description does not name some values.
     """
     predicted, reference = to_class_indices(predicted, description), to_class_indices(reference, description)
     considered = np.ones(reference.shape, bool) if description.ignore_index is None else reference != description.ignore_index
@@ -133,7 +133,7 @@ def score_case(
 
 
 def summarise(cases: Mapping[str, dict[str, LabelScores]], tolerance: float | None = None) -> EvaluationResult:
-    """Means over cases, from the scores of each case."""
+    """Compute the means over cases."""
     labels = list(dict.fromkeys(label for scores in cases.values() for label in scores))
     fields = [field for field in LabelScores.model_fields if tolerance is not None or field not in ("surface_dice", "hd95")]
     means = {

@@ -19,7 +19,7 @@ _HEADINGS = {
 
 
 def score_table(result: EvaluationResult) -> Table:
-    """Return a table of 80 columns with a row for each label: means over cases, and the number of cases with a defined Dice."""
+    """Return a table for 80 columns, with a row for each label: means over cases, and the number of cases with a defined Dice."""
     surfaces = [] if result.tolerance is None else ["surface_dice", "hd95"]
     shown = [field for field in _HEADINGS if field in surfaces or field not in ("surface_dice", "hd95")]
     caption = "Means over cases. A case with a label in neither prediction nor reference is excluded from that label's Dice."

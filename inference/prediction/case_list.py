@@ -5,9 +5,9 @@ from typing import Any
 
 from configs.dataset import DatasetDescription
 from configs.errors import Fault, InputError, raise_faults
-from configs.files import read_json
+from configs.files import is_file, read_json
 from preprocessing.dataset.raw import find_cases
-from preprocessing.formats.endings import is_file, stem_of
+from preprocessing.formats.registry import stem_of
 
 LISTS = (".json", ".txt")
 
@@ -28,9 +28,7 @@ def list_cases(path: Path, description: DatasetDescription) -> dict[str, tuple[P
     for case, names in listed:
         files = tuple(path.parent / name for name in names)
         if case in cases:
-            faults.append(
-                Fault(f"case `{case}`", f"{path} lists it twice", "Remove one of them, or use a JSON list to name the cases")
-            )
+            faults.append(Fault(f"case `{case}`", f"{path} lists it twice", "Remove one, or name the cases in a JSON list"))
         if len(files) not in (1, len(description.channels)):
             problem = f"{path} lists {len(files)} files for {len(description.channels)} channels"
             faults.append(Fault(f"case `{case}`", problem, "List one file per channel, or one with all channels"))

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.cli import DONE, FAILED, Bar, keep_log, run
+from configs.cli import DONE, FAILED, Bar, add_image_format, fill, folds_of, keep_log, run
 
 if TYPE_CHECKING:
     from inference.prediction.command import PredictCommand
@@ -28,13 +28,14 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("-i", "--input", type=Path, required=True, help="image file, folder of images, or list of cases (.json, .txt)")
     add("-o", "--output", type=Path, required=True, help="output folder; or output file, for one case")
-    add("-m", "--model", type=Path, nargs="+", default=[], help="model folder; several are averaged")
+    add("-m", "--model", dest="folders", type=Path, nargs="+", default=[], help="model folder; several are averaged")
     add("--selection", type=Path, metavar="FILE", help="file of se_select with models, folds, checkpoint and postprocessing")
     add("--folds", nargs="+", default=["all"], help="folds to average, such as 0 1; default: all trained folds")
     add("--checkpoint", choices=("final", "best"), default="final", help="kind of weights; default: %(default)s")
     add("--device", help="cpu, cuda, cuda:1 or mps; default: the best available device")
     add("--scheduler", metavar="ADDRESS", help="address of a Dask scheduler whose workers predict")
     add("--network-class", metavar="MODULE:CLASS", help="custom network class of the model; its code is imported and runs")
+    add_image_format(parser)
     _add_ensembling(parser)
     _add_outputs(parser)
     return parser
@@ -56,7 +57,12 @@ def _add_ensembling(parser: argparse.ArgumentParser) -> None:
         "is given; default: weights learned for these scales, or else equal weights",
     )
     add("--mirror", action=argparse.BooleanOptionalAction, help="average over mirror images; default: yes")
-    add("--step-size", type=float, help="largest distance of neighbouring tiles as a share of the patch; default: 0.5")
+    add(
+        "--step-size",
+        dest="step",
+        type=float,
+        help="largest distance of neighbouring tiles as a share of the patch; default: 0.5",
+    )
     add("--tile-batch", type=int, help="tiles per forward pass; default: depends on the device")
     add("--fast", action="store_true", help="no mirroring, one scale, step size 0.75, unless other options say otherwise")
     add(
@@ -69,54 +75,31 @@ def _add_ensembling(parser: argparse.ArgumentParser) -> None:
 
 def _add_outputs(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("output and division of work").add_argument
-    add("--save-probabilities", action="store_true", help="also write CASE_probabilities.npz")
-    add("--save-uncertainty", action="store_true", help="also write the images CASE_entropy and CASE_disagreement")
+    add("--save-probabilities", dest="probabilities", action="store_true", help="also write CASE_probabilities.npz")
+    add(
+        "--save-uncertainty",
+        dest="uncertainty",
+        action="store_true",
+        help="also write the images CASE_entropy and CASE_disagreement",
+    )
     add("--preview", action="store_true", help="also write CASE_preview.png, slices with outlines of the labels")
     add("--statistics", action="store_true", help="also write volume, position, intensity and number of pieces of each label")
     add("--roi", nargs="+", metavar="LABEL", help="names of the labels to keep; the others become background")
     add("--continue", dest="skip_existing", action="store_true", help="skip cases that already have a segmentation")
-    add("--part-id", type=int, default=0, help="part of the cases to segment, from 0; default: %(default)s")
-    add("--num-parts", type=int, default=1, help="number of parts; default: %(default)s")
+    add("--part-id", dest="part", type=int, default=0, help="part of the cases to segment, from 0; default: %(default)s")
+    add("--num-parts", dest="parts", type=int, default=1, help="number of parts; default: %(default)s")
 
 
 def _read(given: argparse.Namespace) -> "PredictCommand":
     from inference.prediction.command import GivenOptions, ModelChoice, PredictCommand, choose_models
     from inference.prediction.outputs import Extras
+    from preprocessing.formats.registry import use_format
 
-    folds = None if given.folds == ["all"] else tuple(given.folds)
-    named = ModelChoice(tuple(given.model), folds, given.checkpoint, given.device, given.network_class)
+    use_format(given.image_format)
+    named = fill(ModelChoice, given, folds=folds_of(given.folds))
     models, postprocessing = choose_models(named, given.selection)
-    return PredictCommand(
-        input=given.input,
-        output=given.output,
-        models=models,
-        given=GivenOptions(
-            fast=given.fast,
-            mirror=given.mirror,
-            scales=_tuple(given.scales),
-            scale_weights=_tuple(given.scale_weights),
-            step=given.step_size,
-            tile_batch=given.tile_batch,
-            average=given.average,
-        ),
-        extras=Extras(
-            probabilities=given.save_probabilities,
-            uncertainty=given.save_uncertainty,
-            preview=given.preview,
-            statistics=given.statistics,
-            roi=_tuple(given.roi),
-            postprocessing=postprocessing,
-        ),
-        scheduler=given.scheduler,
-        skip_existing=given.skip_existing,
-        part=given.part_id,
-        parts=given.num_parts,
-        quiet=given.quiet,
-    )
-
-
-def _tuple(words: list[str] | None) -> tuple[str, ...] | None:
-    return None if words is None else tuple(words)
+    extras = fill(Extras, given, postprocessing=postprocessing)
+    return fill(PredictCommand, given, models=models, given=fill(GivenOptions, given), extras=extras)
 
 
 def _predict(command: "PredictCommand") -> int:

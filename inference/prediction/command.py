@@ -16,21 +16,13 @@ from inference.predictor import Predictor, load_first_stage
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """Trained models that predict together.
+    """Trained models that predict together."""
 
-    Attributes:
-        folders: model folders; several models are averaged.
-        folds: names of the folds to average; None takes every trained fold.
-        checkpoint: `final` or `best`.
-        device: name of the device, such as `cuda:1`; None takes the best available one.
-        network_class: `package.module:Class` of a custom network class, whose code then runs.
-    """
-
-    folders: tuple[Path, ...]
-    folds: tuple[str, ...] | None = None
-    checkpoint: str = "final"
-    device: str | None = None
-    network_class: str | None = None
+    folders: tuple[Path, ...]  # model folders; several models are averaged
+    folds: tuple[str, ...] | None = None  # names of the folds to average; None takes every trained fold
+    checkpoint: str = "final"  # `final` or `best`
+    device: str | None = None  # name of the device, such as `cuda:1`; None takes the best available one
+    network_class: str | None = None  # `package.module:Class` of a custom network class, whose code then runs
 
     def load(self, options: PredictionOptions) -> Predictor:
         """Load the models, and the first stage of a cascade, onto the device.
@@ -49,25 +41,15 @@ class ModelChoice:
 
 @dataclass(frozen=True)
 class GivenOptions:
-    """Options of the sliding window and of ensembling as given on the command line; None where nothing is given.
+    """Options of the sliding window and of ensembling as given on the command line; None where nothing is given."""
 
-    Attributes:
-        fast: take what is not given from `inference.options.FAST`.
-        mirror: average over mirror images.
-        scales: scale factors, or the single word `plan` or `none`.
-        scale_weights: weights of the scale factors, or the single word `confidence`.
-        step: largest distance of neighbouring tiles, as a share of the patch.
-        tile_batch: tiles per forward pass.
-        average: what is averaged.
-    """
-
-    fast: bool = False
-    mirror: bool | None = None
-    scales: tuple[str, ...] | None = None
-    scale_weights: tuple[str, ...] | None = None
-    step: float | None = None
-    tile_batch: int | None = None
-    average: Average = "probabilities"
+    fast: bool = False  # take what is not given from `inference.options.FAST`
+    mirror: bool | None = None  # average over mirror images
+    scales: tuple[str, ...] | None = None  # scale factors, or the single word `plan` or `none`
+    scale_weights: tuple[str, ...] | None = None  # weights of the scale factors, or the single word `confidence`
+    step: float | None = None  # largest distance of neighbouring tiles, as a share of the patch
+    tile_batch: int | None = None  # tiles per forward pass
+    average: Average = "probabilities"  # what is averaged
 
     def options(self) -> PredictionOptions:
         """Return the options of the prediction.
@@ -95,31 +77,18 @@ class GivenOptions:
 
 @dataclass(frozen=True)
 class PredictCommand:
-    """What se_predict is asked to do.
+    """What se_predict is asked to do."""
 
-    Attributes:
-        input: image file, folder of images, or list of cases.
-        output: folder of the segmentations; or a file, for one case.
-        models: trained models.
-        given: options of the sliding window and of ensembling.
-        extras: further outputs, and postprocessing.
-        scheduler: address of the Dask scheduler whose workers predict; None predicts in this process.
-        skip_existing: skip cases that already have a segmentation.
-        part: part of the cases to predict, from 0.
-        parts: number of parts.
-        quiet: show warnings and errors only.
-    """
-
-    input: Path
-    output: Path
-    models: ModelChoice
-    given: GivenOptions
-    extras: Extras
-    scheduler: str | None = None
-    skip_existing: bool = False
-    part: int = 0
-    parts: int = 1
-    quiet: bool = False
+    input: Path  # image file, folder of images, or list of cases
+    output: Path  # folder of the segmentations; or a file, for one case
+    models: ModelChoice  # trained models
+    given: GivenOptions  # options of the sliding window and of ensembling
+    extras: Extras  # further outputs, and postprocessing
+    scheduler: str | None = None  # address of the Dask scheduler whose workers predict; None predicts in this process
+    skip_existing: bool = False  # skip cases that already have a segmentation
+    part: int = 0  # part of the cases to predict, from 0
+    parts: int = 1  # number of parts
+    quiet: bool = False  # show warnings and errors only
 
 
 def choose_models(given: ModelChoice, selection: Path | None) -> tuple[ModelChoice, Postprocessing]:

@@ -1,4 +1,4 @@
-"""What a prediction will take, before it starts: from the images' headers, and one tile that is timed."""
+"""Estimate time and memory of a prediction from image headers and one timed tile."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -26,7 +26,7 @@ from preprocessing.geometry.resampled_grid import resampled_shape
 
 
 def read_geometry(path: Path) -> Geometry:
-    """The geometry that an image's header states.
+    """Read an image's geometry from its header.
 
     Raises:
         InputError: the header cannot be read.
@@ -34,18 +34,18 @@ def read_geometry(path: Path) -> Geometry:
     return read_header(path)[1]
 
 
-SHORT = 0.5  # seconds; a tile that takes less is timed again, as a first one also sets up kernels
+SHORT = 0.5  # seconds; a faster tile is timed again, since the first one also sets up kernels
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """An upper bound, as images are cropped to what they hold, which headers do not tell.
+    """Upper bound of a prediction's costs, since headers do not tell how far images will be cropped.
 
     Attributes:
-        tiles: forward passes times tiles in them, reflections counted.
-        seconds: of the networks.
-        memory: bytes, of the process (of the host where there is a GPU) at its peak.
-        free: bytes that are free now, with those that the process has.
+        tiles: number of tiles, counting reflections.
+        seconds: duration of the forward passes.
+        memory: peak memory of the process in bytes (of the host if there is a GPU).
+        free: available memory in bytes, including that of the process.
     """
 
     tiles: int
@@ -55,17 +55,17 @@ class Estimate:
 
     def __str__(self) -> str:
         minutes = f"{self.seconds:.0f} s" if self.seconds < 120 else f"{self.seconds / 60:.0f} min"
-        text = f"at most about {minutes} for {self.tiles} tiles, and {self.memory / 2**30:.1f} GiB of memory"
-        return f"{text} ({self.free / 2**30:.1f} GiB are there)"
+        text = f"at most about {minutes} for {self.tiles} tiles and {self.memory / 2**30:.1f} GiB of memory"
+        return f"{text} ({self.free / 2**30:.1f} GiB available)"
 
 
 def estimate_prediction(predictor: Predictor, cases: Mapping[str, tuple[Path, ...]], extras: Extras) -> Estimate:
-    """Estimate time and memory. Cases whose headers cannot be read are left out: reading them will say so.
+    """Estimate time and memory. Cases with unreadable headers are skipped, as prediction will report them.
 
     Args:
-        predictor: the models.
-        cases: identifier -> its image files.
-        extras: what else is written.
+        predictor: predictor with the models.
+        cases: image files of each case.
+        extras: outputs beside the segmentations.
     """
     geometries = list(_geometries(cases.values()))
     tiles, seconds, largest = 0, 0.0, 0
@@ -73,7 +73,9 @@ def estimate_prediction(predictor: Predictor, cases: Mapping[str, tuple[Path, ..
         variants = choose_variants(model, predictor.options)
         reflections = 2 ** len(model.plan.network.mirror_axes) if predictor.options.mirror else 1
         each = sum(_tiles(_planned_shape(one, model), variants.scales, model, predictor.options.step) for one in geometries)
-        passes = len(networks) * reflections + variants.by_confidence  # the first network looks at each scale beforehand
+        passes = (
+            len(networks) * reflections + variants.by_confidence
+        )  # confidence needs one pass of the first network at each scale
         tiles += each * passes
         seconds += each * passes * _time_tile(model, networks[0], predictor.device)
     for geometry in geometries:
@@ -103,7 +105,7 @@ def _tiles(shape: Shape, scales: tuple[float, ...], model: Model, step: float) -
 
 
 def _time_tile(model: Model, network: torch.nn.Module, device: torch.device) -> float:
-    """Seconds of one tile."""
+    """Return the seconds of one tile."""
     plan = model.plan.network
     tile = torch.zeros(1, plan.network.input_channels, *plan.patch_size, device=device)
     body = split_network(network).body
@@ -119,11 +121,11 @@ def _time_tile(model: Model, network: torch.nn.Module, device: torch.device) -> 
 
 
 def _case_bytes(geometry: Geometry, predictor: Predictor, extras: Extras) -> int:
-    """Arrays of one case, with the next one being prepared and the last one being written."""
+    """Return the bytes of one case's arrays, while the next case is prepared and the last one written."""
     channels, classes = len(predictor.description.channels), predictor.description.output_channels
     stored = prod(geometry.shape)
     total = 2 * 4 * channels * stored  # read, and turned or normalised
-    total += 2 * 4 * stored  # labels, as decided and as written
+    total += 2 * 4 * stored  # labels, as computed and as written
     total += (4 * classes * stored * 2 if extras.probabilities else 0) + (4 * 4 * stored if extras.uncertainty else 0)
     members = sum(
         len(choose_variants(model, predictor.options).scales) * len(networks)

@@ -17,7 +17,7 @@ from inference.prediction.predict_files import predict_cases
 from inference.prediction.record import FILE, PredictionRecord, record_of
 from inference.prediction.statistics import gather_statistics
 from inference.predictor import Predictor
-from preprocessing.formats.endings import stem_of
+from preprocessing.formats.registry import stem_of
 from se_unet.cpu.allocator import keep_freed_memory
 
 logger = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ from configs.files import replacing
 from inference.engine.assemble import Segmentation
 from inference.prediction.postprocessing import Postprocessing, postprocess
 from inference.prediction.statistics import measure_labels, write_statistics
-from preprocessing.formats.endings import DETACHED, ending_of, stem_of
 from preprocessing.formats.images import write_labels, write_scalar
+from preprocessing.formats.registry import ending_of, stem_of
 from preprocessing.geometry.affine import Geometry
 from preprocessing.geometry.orientation import find_orientation
 
@@ -125,4 +125,4 @@ def _write_preview(path: Path, image: NDArray, geometry: Geometry, labels: NDArr
 def _output_ending(image: Path) -> str:
     """Return the ending of a segmentation: that of its image, but one that keeps header and data in a single file."""
     ending = ending_of(image) or ".nii.gz"
-    return {".nhdr": ".nrrd", ".mhd": ".mha"}[ending] if ending in DETACHED else ending
+    return {".nhdr": ".nrrd", ".mhd": ".mha"}.get(ending, ending)

@@ -52,7 +52,7 @@ class Postprocessing(Value):
         )
 
 
-def pieces(mask: NDArray[np.bool_]) -> tuple[NDArray[np.integer], NDArray[np.int64]]:
+def connected_components(mask: NDArray[np.bool_]) -> tuple[NDArray[np.integer], NDArray[np.int64]]:
     """Return the connected components of a mask (Z, Y, X), numbered from 1 with 0 elsewhere, and their numbers of voxels."""
     numbered, count = cc3d.connected_components(mask.astype(np.uint8), connectivity=_CONNECTIVITY, return_N=True)
     return numbered, np.bincount(numbered.ravel(), minlength=count + 1)[1:]
@@ -71,7 +71,7 @@ def postprocess(
     """
     cleaned = labels.copy()
     for name, rule in rules.items():
-        numbered, voxels = pieces(labels == description.labels[name])
+        numbered, voxels = connected_components(labels == description.labels[name])
         kept = np.concatenate([[True], rule.kept(voxels.astype(np.float64) * voxel_volume)])
         cleaned[~kept[numbered]] = 0
     return cleaned

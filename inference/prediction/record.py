@@ -1,4 +1,4 @@
-"""What a folder of segmentations was made with, kept beside them."""
+"""Record how a folder of segmentations was made, beside them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,14 +14,14 @@ FILE = "prediction.json"
 
 
 class ModelRecord(Value):
-    """One of the models.
+    """Record of one model.
 
     Attributes:
-        model: its folder.
-        folds: that were averaged.
-        scales: factors that were averaged.
-        scale_weights: of these, adding up to 1; None where each image has its own.
-        mirror_axes: of (Z, Y, X) = (0, 1, 2), over whose reflections was averaged.
+        model: path to the model folder.
+        folds: folds that were averaged.
+        scales: scale factors that were averaged.
+        scale_weights: weights of the scales, summing to 1; None if each image has its own.
+        mirror_axes: axes over whose reflections predictions were averaged, indices into (Z, Y, X).
     """
 
     model: str
@@ -32,16 +32,16 @@ class ModelRecord(Value):
 
 
 class PredictionRecord(Value):
-    """Written as `prediction.json`; it also tells se_evaluate what the label values mean.
+    """Content of `prediction.json`, which also tells se_evaluate what the label values mean.
 
     Attributes:
-        models: that were averaged.
+        models: models that were averaged.
         checkpoint: `final` or `best`.
-        step: of the sliding window, as a share of the patch.
-        average: of what the mean was taken.
+        step: step of the sliding window, as a share of the patch.
+        average: quantity that was averaged, probabilities or logits.
         roi: labels that were kept; None for all.
-        postprocessing: pieces that were taken away.
-        dataset: channels and labels.
+        postprocessing: rules that were applied.
+        dataset: dataset description with channels and labels.
     """
 
     models: tuple[ModelRecord, ...]

@@ -1,4 +1,4 @@
-"""Numbers of each label of a segmentation: how large, where, how bright, in how many pieces."""
+"""Measure each label of a segmentation: volume, position, intensity and components."""
 
 import csv
 import io
@@ -19,15 +19,15 @@ _ENDING = "_statistics.csv"
 
 
 class LabelStatistics(Value):
-    """One label of one case; empty where it is absent.
+    """Statistics of one label of one case; None if undefined because the label is absent.
 
     Attributes:
-        volume_mm3: of all its voxels.
-        voxels: their number.
-        components: pieces that touch by no face, edge or corner.
-        centroid_r, centroid_a, centroid_s: mean position in mm to the right, the front and upwards, as the image's affine says.
-        first_x, first_y, first_z, last_x, last_y, last_z: box of voxel indices (x, y, z) as stored, both ends inside.
-        mean_intensity: of the image's first channel.
+        volume_mm3: volume in mm^3.
+        voxels: number of voxels.
+        components: number of connected components (26 neighbours).
+        centroid_r, centroid_a, centroid_s: mean position in mm to the right, anterior and superior, by the image's affine.
+        first_x, first_y, first_z, last_x, last_y, last_z: bounding box in stored voxel indices (x, y, z), including both ends.
+        mean_intensity: mean of the image's first channel.
     """
 
     volume_mm3: float
@@ -52,14 +52,14 @@ def measure_labels(
     description: DatasetDescription,
     roi: Sequence[str] | None = None,
 ) -> dict[str, LabelStatistics]:
-    """Measure each foreground label (or region) of a segmentation.
+    """Measure each foreground label or region of a segmentation.
 
     Args:
-        labels: (Z, Y, X) label values as stored.
-        image: (C, Z, Y, X) as stored.
-        geometry: of both.
-        description: names and values.
-        roi: names of the labels to be measured; None takes all.
+        labels: stored label values (Z, Y, X).
+        image: stored image (C, Z, Y, X).
+        geometry: geometry shared by both.
+        description: dataset description that defines names and values.
+        roi: labels to measure; None measures all.
     """
     boxes = ndimage.find_objects(labels)
     names = [name for name in description.foreground if roi is None or name in roi]
@@ -105,7 +105,7 @@ def _measure(
 
 
 def write_statistics(path: Path, cases: Mapping[str, Mapping[str, LabelStatistics]]) -> None:
-    """Write one row for each case and label; what is undefined is empty. Whole file or none."""
+    """Write one row for each case and label atomically; undefined values are empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["case", "label", *LabelStatistics.model_fields])
@@ -115,7 +115,7 @@ def write_statistics(path: Path, cases: Mapping[str, Mapping[str, LabelStatistic
 
 
 def gather_statistics(folder: Path, cases: Iterable[str]) -> Path | None:
-    """Put the files of single cases together as `statistics.csv`; None where there is none."""
+    """Combine the files of single cases as `statistics.csv`, and return its path; None if there are no files."""
     texts = [path.read_text(encoding="utf-8") for case in sorted(cases) if (path := folder / f"{case}{_ENDING}").is_file()]
     if not texts:
         return None

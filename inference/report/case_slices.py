@@ -1,4 +1,4 @@
-"""Slices of a validated case with reference and prediction, small enough for a page."""
+"""Draw slices of a validated case with reference and prediction, compact enough for a page."""
 
 import base64
 import io
@@ -26,13 +26,13 @@ from preprocessing.geometry.orientation import Policy, find_orientation
 
 _MOST_PIXELS = 384  # along a side
 _PHOTO = 128 * 128  # pixels above which a slice is stored as JPEG
-_WINDOW = (0.5, 99.5)  # percentiles that are black and white
+_WINDOW = (0.5, 99.5)  # percentiles shown as black and white
 _FINENESS = 300  # voxels along a side above which outlines are simplified
 
 
 @dataclass(frozen=True)
 class Outline:
-    """A label in one slice, as SVG paths in half voxels from the slice's upper left corner."""
+    """Outlines of a label in one slice, as SVG paths in half voxels from the upper left corner."""
 
     colour: str
     reference: Markup
@@ -44,11 +44,11 @@ class Slice:
     """One slice.
 
     Attributes:
-        position: its number along Z.
-        picture: a data URI.
-        width, height: half voxels.
-        ratio: its width by its height in mm, as CSS.
-        outlines: of the labels in it.
+        position: index along Z.
+        picture: image as a data URI.
+        width, height: size in half voxels.
+        ratio: width divided by height in mm, as CSS.
+        outlines: outlines of the labels in the slice.
     """
 
     position: int
@@ -61,13 +61,13 @@ class Slice:
 
 @dataclass(frozen=True)
 class SegmentedCase:
-    """A case in the plan's orientation, rows from front to back so that they are drawn downwards.
+    """A case in the plan's orientation, with Y reversed so that rows are drawn from front to back.
 
     Attributes:
-        identifier: of the case.
-        image: (Z, Y, X), its first channel.
-        reference, prediction: (Z, Y, X) class indices.
-        spacing: mm (Z, Y, X).
+        identifier: case identifier.
+        image: first channel (Z, Y, X).
+        reference, prediction: class indices (Z, Y, X).
+        spacing: spacing (Z, Y, X) in mm.
     """
 
     identifier: str
@@ -78,24 +78,24 @@ class SegmentedCase:
 
     @property
     def occupied(self) -> NDArray[np.bool_]:
-        """Where either has a label."""
+        """Voxels with a label in reference or prediction."""
         return (self.reference > 0) | (self.prediction > 0)
 
 
 def load_segmented(
     dataset_folder: Path, prediction: Path, identifier: str, description: DatasetDescription, orientation: Policy
 ) -> SegmentedCase:
-    """A validated case from its files.
+    """Load a validated case from its files.
 
     Args:
-        dataset_folder: under WORK, with the prepared cases, which know the original files.
-        prediction: label file that the validation wrote.
-        identifier: of the case.
-        description: names the labels.
-        orientation: of the plan.
+        dataset_folder: dataset folder in WORK, whose prepared cases record the original files.
+        prediction: path to the label file written by validation.
+        identifier: case identifier.
+        description: dataset description that names the labels.
+        orientation: orientation policy of the plan.
 
     Raises:
-        InputError: a file has gone, cannot be read, or holds other labels; or the shapes differ.
+        InputError: a file is missing, unreadable or has unknown labels, or shapes differ.
     """
     source = find_sources(dataset_folder, [identifier])[identifier]
     image, geometry = read_image(list(source.images))
@@ -115,14 +115,14 @@ def load_segmented(
 def cut_slices(
     case: SegmentedCase, positions: Sequence[int], description: DatasetDescription, colours: Sequence[str], *, close: bool
 ) -> list[Slice]:
-    """Pictures of slices across Z with outlines.
+    """Draw slices across Z with outlines.
 
     Args:
-        case: to be drawn.
-        positions: along Z.
-        description: names the labels.
-        colours: one for each foreground label.
-        close: show the surroundings of the labels rather than the whole slice.
+        case: case to draw.
+        positions: indices of the slices along Z.
+        description: dataset description that names the labels.
+        colours: colour of each foreground label.
+        close: whether to crop to the surroundings of the labels.
     """
     rows, columns = _frame(case) if close else (slice(None), slice(None))
     window = _window(case.image)
@@ -143,7 +143,7 @@ def cut_slices(
 
 
 def spread(case: SegmentedCase, number: int, margin: int = 0) -> list[int]:
-    """At most so many slices, evenly over the part of Z that has a label (and `margin` more on both sides), or over all of it."""
+    """Return at most `number` slices, evenly over the part of Z with labels plus `margin`, or over all of Z without labels."""
     depth = len(case.image)
     found = np.flatnonzero(case.occupied.any(axis=(1, 2)))
     first, last = (int(found[0]), int(found[-1])) if found.size else (0, depth - 1)
@@ -155,7 +155,7 @@ def spread(case: SegmentedCase, number: int, margin: int = 0) -> list[int]:
 
 
 def _frame(case: SegmentedCase) -> tuple[slice, slice]:
-    """Rows and columns around all labels, with a third of their extent on each side; all where there is no label."""
+    """Return rows and columns around all labels, with a margin of a third of their extent; all if there are no labels."""
     occupied = np.any(case.occupied, axis=0)
     if not np.any(occupied):
         return slice(None), slice(None)
@@ -188,7 +188,7 @@ def _encode(image: NDArray[np.float32], window: tuple[float, float]) -> str:
 
 
 def _path(mask: NDArray[np.bool_]) -> Markup:
-    """Outlines of a mask in half voxels: rings of relative steps, so that numbers are short."""
+    """Return the outlines of a mask in half voxels, as rings of relative steps, which keeps numbers short."""
     if not mask.any():
         return Markup("")
     tolerance = 0.0 if max(mask.shape) <= _FINENESS else 0.3 * max(mask.shape) / _FINENESS
@@ -210,7 +210,7 @@ _AROUND = 3  # slices of a viewer beyond the labels
 
 @dataclass(frozen=True)
 class ShownCase:
-    """A case with its pictures, or why there are none."""
+    """A case with its slices, or the reason why there are none."""
 
     identifier: str
     anchor: str
@@ -223,7 +223,7 @@ class ShownCase:
 
 
 def show_cases(model: TrainedModel, colours: Sequence[str], worst: int) -> list[ShownCase]:
-    """The worst cases, the median one and the best, from their files; a colour for each label."""
+    """Load and draw the worst cases, the median case and the best case, with a colour for each label."""
     dice, chosen = dict(ranked(model)), notable(model, max(1, worst))
     viewed = [case for case, why in chosen.items() if why.startswith(("worst", "the worst"))][:worst]
     shown = []
@@ -235,7 +235,7 @@ def show_cases(model: TrainedModel, colours: Sequence[str], worst: int) -> list[
             if is_of_system(error):
                 raise
             problem = " ".join(str(fault) for fault in error.faults)
-            _logger.warning("left out of the report, pictures of case `%s`: %s", case, problem)
+            _logger.warning("left out of the report, slices of case `%s`: %s", case, problem)
             shown.append(replace(plain, problem=problem))
     return shown
 
@@ -255,14 +255,12 @@ def _with_pictures(shown: ShownCase, model: TrainedModel, colours: Sequence[str]
 
 
 def slices_words(model: TrainedModel) -> str:
-    """How to read the pictures."""
+    """Return a description of the slices."""
     channel = model.plan.dataset.channels[0]
-    sides = "X grows to the right" + (
-        ", which is the patient's right, and the front is up" if _is_turned(model) else ", Y upwards"
-    )
+    sides = "X increases to the right" + (", the patient's right, and anterior is up" if _is_turned(model) else " and Y upwards")
     return (
-        f"Channel {channel}, from its 0.5th to its 99.5th percentile; slices across Z, {sides}. Small pictures show the surroundings "
-        f"of the labels. Of the worst cases all slices with labels are here: move the slider, or press the arrow keys on the picture."
+        f"The slices across Z show channel {channel} from its 0.5th to its 99.5th percentile; {sides}. Small slices are cropped to the "
+        f"labels. For the worst cases, all slices with labels can be viewed with the slider, or with the arrow keys on the slice."
     )
 
 

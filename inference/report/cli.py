@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.cli import Bar, keep_log, run
+from configs.cli import Bar, add_image_format, fill, keep_log, run
 
 if TYPE_CHECKING:
     from inference.report.run import ReportOptions
@@ -13,19 +13,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReportCommand:
-    """What se_report is asked to do.
+    """What se_report is asked to do."""
 
-    Attributes:
-        folder: folder of a model, of a dataset, or WORK.
-        output: page to write; None takes the default name in `folder`.
-        options: what is measured and shown.
-        quiet: show warnings and errors only.
-    """
-
-    folder: Path
-    output: Path | None
-    options: "ReportOptions"
-    quiet: bool = False
+    folder: Path  # folder of a model, of a dataset, or WORK
+    options: "ReportOptions"  # what is measured and shown
+    output: Path | None = None  # page to write; None takes the default name in `folder`
+    quiet: bool = False  # show warnings and errors only
 
 
 def main() -> int:
@@ -54,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         default=True,
         help="measure the network's scale equivariance, once for its weights; default: yes",
     )
+    add_image_format(parser)
     add("--device", help="device of that measurement: cpu, cuda, cuda:1 or mps; default: the best available device")
     return parser
 
@@ -61,11 +55,12 @@ def _parser() -> argparse.ArgumentParser:
 def _read(given: argparse.Namespace) -> ReportCommand:
     from configs.errors import Fault, InputError
     from inference.report.run import ReportOptions
+    from preprocessing.formats.registry import use_format
 
+    use_format(given.image_format)
     if given.worst < 0:
         raise InputError(Fault(f"--worst {given.worst}", "the number must not be negative", "Give 0 or more"))
-    options = ReportOptions(worst=given.worst, equivariance=given.equivariance, device=given.device)
-    return ReportCommand(given.folder, given.output, options, given.quiet)
+    return fill(ReportCommand, given, options=fill(ReportOptions, given))
 
 
 def _report(command: ReportCommand) -> None:

@@ -1,4 +1,4 @@
-"""Several models side by side on one page, with links to the page of each."""
+"""Overview page of several models, with links to the page of each."""
 
 import os
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from preprocessing.pages.rendering import page_environment
 
 @dataclass(frozen=True)
 class Entry:
-    """A model with what was measured of it, and its own page."""
+    """A model, its measurements and the path of its page."""
 
     model: TrainedModel
     equivariance: EquivarianceCurve | None
@@ -30,13 +30,13 @@ class Entry:
 
 
 def overview_page(folder: Path, entries: Sequence[Entry], page: Path, faults: Sequence[Fault] = ()) -> str:
-    """The page as HTML, a section for each dataset.
+    """Return the page as HTML, with a section for each dataset.
 
     Args:
-        folder: that the models lie in.
-        entries: of the models.
-        page: where it will lie, for the links.
-        faults: of models that cannot be shown.
+        folder: folder that contains the models.
+        entries: models to show.
+        page: path of the page, to which links are relative.
+        faults: faults of models that cannot be shown.
     """
     datasets: dict[str, list[Entry]] = {}
     for entry in entries:
@@ -54,10 +54,10 @@ def overview_page(folder: Path, entries: Sequence[Entry], page: Path, faults: Se
 
 
 def behind(model: TrainedModel, best: TrainedModel) -> tuple[float, Interval | None, int] | None:
-    """How far a model's mean foreground Dice lies below another's on the cases that both validated.
+    """Return how much lower a model's mean foreground Dice is than another's on the cases that both validated.
 
     Returns:
-        The mean difference, its 95 % interval over cases (each case with itself), and the number of cases; None where there is none.
+        The mean difference, its 95 % interval over paired cases, and the number of cases; None if there are none.
     """
     common = [case for case in model.scores.cases if case in best.scores.cases]
     if not common:
@@ -104,7 +104,7 @@ def _row(entry: Entry, summary: Summary | None, best: TrainedModel | None, page:
         "cases": _cases(model),
         "dice": "-" if summary is None else shown_number(summary.mean),
         "interval": "-" if summary is None else shown_interval(summary),
-        "behind": "the best" if model is best else lost,
+        "behind": "best" if model is best else lost,
         "worst": shown_number(ranked(model)[0][1]) if model.scores.cases else "-",
         "equivariance": shown_number(entry.equivariance.mean if entry.equivariance else None),
         "parameters": "-" if size.parameters is None else f"{size.parameters:,}",
@@ -115,7 +115,7 @@ def _row(entry: Entry, summary: Summary | None, best: TrainedModel | None, page:
 
 def _cases(model: TrainedModel) -> str:
     folds = ", ".join(model.scores.folds)
-    trained = ", trained on" if model.scores.are_of_training_cases else ""
+    trained = ", training cases" if model.scores.are_of_training_cases else ""
     return f"{len(model.scores.cases)} ({folds}{trained})" if folds else "-"
 
 
@@ -124,9 +124,9 @@ def _dice(name: str, summaries: Sequence[Summary]) -> Picture | None:
         return None
     return Picture(
         dice_figure(summaries, f"dice-{name}"),
-        f"Dice of the cases of {counted(len(summaries), 'model')} for {name}; the table above has the numbers.",
-        "One dot for each case, its mean over labels. Orange: mean foreground Dice with its 95 % interval over cases. Models that were "
-        "validated on other cases cannot be compared by this alone.",
+        f"Dice of the cases of {counted(len(summaries), 'model')} for {name}; the table above gives the numbers.",
+        "One dot per case, its mean over labels. Orange: mean foreground Dice with its 95 % interval over cases. Models that were "
+        "validated on different cases cannot be compared by this figure alone.",
     )
 
 
@@ -138,7 +138,7 @@ def _robustness(name: str, entries: Sequence[Entry]) -> Picture | None:
     return Picture(
         robustness_figure(kept, f"robustness-{name}", with_names=True),
         f"Mean foreground Dice over sizes of the anatomy: {', '.join(kept)}.",
-        "What se_evaluate -m MODEL --scales measured. The page of each model has the numbers.",
+        "Measured by se_evaluate -m MODEL --scales. The page of each model gives the numbers.",
     )
 
 
@@ -155,5 +155,5 @@ def _equivariance(name: str, entries: Sequence[Entry]) -> Picture | None:
     return Picture(
         equivariance_figure(kept, f"equivariance-{name}", one_of_each=True),
         f"Equivariance error by factor of enlargement. Means: {', '.join(f'{model} {mean:.3f}' for model, mean in means.items())}.",
-        "0 for an equivariant network, about 1 where one size says little of the other. The page of each model tells how it is measured.",
+        "0 for an equivariant network, about 1 if sizes are unrelated. The page of each model describes the measurement.",
     )

@@ -1,4 +1,4 @@
-"""The report on one model as a self-contained page: nothing is fetched, one script of ours, all names escaped."""
+"""Self-contained HTML report on one model: it fetches nothing, runs one inline script and escapes all names."""
 
 from dataclasses import dataclass
 from importlib import resources
@@ -29,19 +29,19 @@ PACKAGE = "inference.report"
 
 @dataclass(frozen=True)
 class Size:
-    """Parameters and multiply-adds of a network, or `None` where they are not known."""
+    """Numbers of parameters and multiply-adds of a network; None if unknown."""
 
     parameters: int | None
     multiply_adds: int | None
 
 
 def model_page(model: TrainedModel, measured: Measured, worst: int = 3) -> str:
-    """The page as HTML. The same folder gives the same text.
+    """Return the page as HTML. Equal folders give equal pages.
 
     Args:
-        model: to report on.
-        measured: for it.
-        worst: number of worst cases with all their slices.
+        model: model to report on.
+        measured: measurements of the model.
+        worst: number of worst cases shown with all their slices.
     """
     script = Markup(resources.files(PACKAGE).joinpath("templates/viewer.js").read_text(encoding="utf-8"))
     colours = label_colours(len(model.plan.dataset.foreground))
@@ -64,7 +64,7 @@ def model_page(model: TrainedModel, measured: Measured, worst: int = 3) -> str:
 
 
 def size_of(model: TrainedModel) -> Size:
-    """Counted on the planned network with fresh weights; nothing where it is a user's own."""
+    """Count parameters and multiply-adds of the planned network; they are unknown for a user's own class."""
     planned = model.plan.network
     if planned.network_class is not None:
         return Size(None, None)
@@ -87,32 +87,32 @@ def _tiles(model: TrainedModel, curve: EquivarianceCurve | None) -> list[dict[st
     tiles = []
     if model.scores.cases:
         everything, order = overall(model), ranked(model)
-        interval = f"95 %: {shown_interval(everything)}" if everything.interval else "too few cases to tell an interval"
+        interval = f"95 %: {shown_interval(everything)}" if everything.interval else "too few cases for an interval"
         tiles.append({"title": "Mean Dice", "value": shown_number(everything.mean), "detail": interval})
         tiles.append({"title": "Worst case", "value": shown_number(order[0][1]), "detail": order[0][0]})
         tiles.append({"title": "Validated cases", "value": str(len(order)), "detail": counted(len(model.scores.folds), "fold")})
     size = size_of(model)
     if size.parameters is not None and size.multiply_adds is not None:
-        detail = f"{in_figures(size.multiply_adds / 1e9)} billion multiply-adds a patch"
+        detail = f"{in_figures(size.multiply_adds / 1e9)} billion multiply-adds per patch"
         tiles.append({"title": "Parameters", "value": in_thousands(size.parameters), "detail": detail})
     times_of = [timing for fold in model.folds if (timing := timing_of(fold))]
     if times_of:
         detail = f"{counted(times_of[0].epochs, 'epoch')} of {in_time(times_of[0].epoch)}"
         tiles.append({"title": f"Training of fold {times_of[0].fold}", "value": in_time(times_of[0].total), "detail": detail})
     if curve is not None and curve.mean is not None:
-        detail = f"mean over factors {min(curve.factors):g} to {max(curve.factors):g}; 0 is equivariant"
+        detail = f"mean over factors {min(curve.factors):g} to {max(curve.factors):g}; 0 for an equivariant network"
         tiles.append({"title": "Equivariance error", "value": shown_number(curve.mean), "detail": detail})
     return tiles
 
 
 def _notes(model: TrainedModel) -> list[str]:
-    notes = [f"A file was left out as it cannot be read. {note}" for note in model.notes]
+    notes = [f"A file was omitted because it cannot be read. {note}" for note in model.notes]
     if model.scores.are_of_training_cases:
-        notes.append("The scores are of cases that the network was trained on (fold all). They say little about new cases.")
+        notes.append("The scores are from cases that the network was trained on (fold all). They say little about new cases.")
     cases = len(model.scores.cases)
     if 0 < cases < 10:
         notes.append(
-            f"There {'is' if cases == 1 else 'are'} only {counted(cases, 'validated case')}: means are uncertain, and intervals "
-            "from so few cases tend to be too narrow."
+            f"There {'is' if cases == 1 else 'are'} only {counted(cases, 'validated case')}: means are uncertain, and intervals tend to "
+            "be too narrow."
         )
     return notes

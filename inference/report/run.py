@@ -1,4 +1,4 @@
-"""Reports on disk: one page for each model, and one for all of them where there are several."""
+"""Write report pages: one for each model, and an overview of several models."""
 
 import logging
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ MODEL_PAGE, OVERVIEW_PAGE = "report.html", "models.html"
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """What is measured and shown.
+    """Options of a report.
 
     Attributes:
-        worst: worst cases with all their slices.
-        equivariance: whether it is measured.
-        device: for that; None takes the best there is.
+        worst: number of worst cases shown with all their slices.
+        equivariance: whether to measure scale equivariance.
+        device: device of the measurement; None takes the best available.
     """
 
     worst: int = 3
@@ -36,22 +36,22 @@ class ReportOptions:
 def write_report(
     folder: str | Path, output: str | Path | None = None, options: ReportOptions | None = None, progress: Progress | None = None
 ) -> Path:
-    """Write the page of a model, `report.html` in its folder; or, for a folder above, the pages of all its models and `models.html`.
+    """Write the page of a model, `report.html` in its folder, or for a parent folder the pages of all its models and `models.html`.
 
-    What is not there any more or holds something wrong is left out, told on the page and logged as a warning.
+    Files that are missing or damaged are left out, mentioned on the page and logged as warnings.
 
     Args:
-        folder: of a model, of a dataset under WORK, or WORK.
-        output: of the one page that is asked for; None takes these names.
-        options: None takes the defaults.
-        progress: shows what is measured.
+        folder: folder of a model or of a dataset in WORK, or WORK itself.
+        output: path of the page; None takes the names above.
+        options: options of the report; None takes the defaults.
+        progress: progress display over the measurements.
 
     Returns:
-        The page that was asked for.
+        The path of the page.
 
     Raises:
-        InputError: there is no model, its plan cannot be read, or the system cannot read something that is there. Of several models, the
-            others have their pages by then, and `models.html` names those that are left out.
+        InputError: there is no model, a plan cannot be read, or the system cannot read an existing file. If there are several models,
+            the pages of the others are written first, and `models.html` names those that are left out.
     """
     options, progress, folder = options or ReportOptions(), progress or Silent(), Path(folder)
     if is_model(folder):
@@ -67,19 +67,19 @@ def write_report(
             entries.append(Entry(model, measured.equivariance, path / MODEL_PAGE))
     if entries:
         write_text(page, overview_page(folder, entries, page, faults))
-        _logger.log(logging.WARNING if faults else logging.DEBUG, "written: %s, with %d models", page, len(entries))
+        _logger.log(logging.WARNING if faults else logging.DEBUG, "wrote %s with %d models", page, len(entries))
     raise_faults(faults)
     return page
 
 
 def is_model(folder: Path) -> bool:
-    """Whether this is one model's folder."""
+    """Return whether this is a model folder."""
     model = ModelFolder(folder)
     return model.plan.is_file() and not DatasetFolder(folder).models and bool(model.folds())
 
 
 def find_models(folder: Path) -> list[Path]:
-    """Folders of all models under a dataset's folder, under WORK, or under a folder `models`.
+    """Return the model folders in a dataset folder, in WORK, or in a folder `models`.
 
     Raises:
         InputError: there is none.
@@ -87,8 +87,8 @@ def find_models(folder: Path) -> list[Path]:
     above = [folder, folder / "models", *(entry / "models" for entry in list_folder(folder, "*"))]
     found = {path for place in above for path in list_folder(place, "*") if is_model(path)}
     if not found:
-        remedy = "Give a model's folder, such as se_work/DATASET/models/3d_fullres_se, or a folder above"
-        raise InputError(Fault(str(folder), "there is no trained model in it", remedy))
+        remedy = "Give a model folder such as se_work/DATASET/models/3d_fullres_se, or a parent folder"
+        raise InputError(Fault(str(folder), "no trained model in this folder", remedy))
     return sorted(found)
 
 
@@ -108,7 +108,7 @@ def _measure(model: TrainedModel, options: ReportOptions, progress: Progress) ->
         return Measured(why_not=reason)
     try:
         return Measured(equivariance_curve(model, options.device, progress))
-    except InputError as error:  # without weights, the rest of the report is still worth having
+    except InputError as error:  # the rest of the report is useful without weights
         if is_of_system(error):
             raise
         why = " ".join(str(fault) for fault in error.faults)

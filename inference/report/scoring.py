@@ -1,4 +1,4 @@
-"""The scores of a model as rows of tables, and its best, median and worst cases."""
+"""Scores of a model as rows of tables, and its best, median and worst cases."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,35 +14,35 @@ DRAWS = 4000
 
 
 class Interval(NamedTuple):
-    """Where a mean lies with 95 % confidence."""
+    """95 % confidence interval of a mean."""
 
     low: float
     high: float
 
 
 def mean_of_means(table: NDArray[np.float64]) -> float:
-    """Mean over columns of each column's mean over rows. NaN entries are left out, and columns without any entry.
+    """Return the mean over columns of each column's mean over rows, ignoring NaN entries and columns without any entry.
 
     Args:
-        table: (cases, labels).
+        table: scores (cases, labels).
 
     Returns:
-        NaN where nothing is defined.
+        The mean; NaN if nothing is defined.
     """
     return float(_means(table, np.ones((1, len(table))))[0])
 
 
 def bootstrap_interval(table: NDArray[np.float64], seed: int = 0) -> Interval | None:
-    """The percentile interval of `mean_of_means` over draws of the cases, with replacement (Efron 1979).
+    """Return the percentile interval of `mean_of_means` over bootstrap samples of the cases (Efron 1979).
 
-    A case is drawn with all its labels, so that labels of a case may depend on each other. The same table gives the same interval.
+    A case is drawn with all its labels, so that labels of a case may depend on each other. Equal tables give equal intervals.
 
     Args:
-        table: (cases, labels), NaN where a score is undefined.
-        seed: of the draws.
+        table: scores (cases, labels), NaN if undefined.
+        seed: seed of the draws.
 
     Returns:
-        None where fewer than two cases have a defined score.
+        The interval; None if fewer than two cases have a defined score.
     """
     table = table[np.isfinite(table).any(axis=1)]
     cases = len(table)
@@ -56,7 +56,7 @@ def bootstrap_interval(table: NDArray[np.float64], seed: int = 0) -> Interval | 
 
 
 def _means(table: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """`mean_of_means` for each row of `counts`: how often each case occurs."""
+    """Return `mean_of_means` for each row of `counts`, which says how often each case occurs."""
     defined = np.isfinite(table)
     number = counts @ defined
     total = counts @ np.where(defined, table, 0.0)
@@ -70,15 +70,15 @@ _MEANS = ("iou", "precision", "recall", "volume_error", "surface_dice", "hd95", 
 
 @dataclass(frozen=True)
 class Summary:
-    """Dice of a label over cases, or of all labels.
+    """Dice over cases of one label or of all labels.
 
     Attributes:
-        label: its name.
-        mean: NaN where it is defined in no case.
-        interval: of the mean, or None.
+        label: name of the label.
+        mean: mean Dice; NaN if it is defined in no case.
+        interval: interval of the mean, or None.
         values: Dice of each case in which it is defined.
-        undefined: cases in which it is not: the label is neither in prediction nor in reference.
-        others: score -> mean over the cases in which it is defined; only scores that are there.
+        undefined: number of cases with the label in neither prediction nor reference.
+        others: mean of each other score over the cases in which it is defined.
     """
 
     label: str
@@ -90,14 +90,14 @@ class Summary:
 
 
 def dice_table(model: TrainedModel) -> NDArray[np.float64]:
-    """(cases, labels) Dice in the order of `model.scores.cases` and of the dataset's foreground labels; NaN where it is undefined."""
+    """Return the Dice (cases, labels), ordered as `model.scores.cases` and the foreground labels; NaN if undefined."""
     labels = model.plan.dataset.foreground
     rows = [[_value(scores, label) for label in labels] for scores in model.scores.cases.values()]
     return np.array(rows, dtype=float).reshape(len(rows), len(labels))
 
 
 def overall(model: TrainedModel) -> Summary:
-    """Mean foreground Dice: over labels of each label's mean over cases."""
+    """Return the mean foreground Dice: the mean over labels of each label's mean over cases."""
     table = dice_table(model)
     by_case = case_means(table)
     defined = by_case[np.isfinite(by_case)]
@@ -105,7 +105,7 @@ def overall(model: TrainedModel) -> Summary:
 
 
 def by_label(model: TrainedModel) -> list[Summary]:
-    """One summary for each foreground label or region."""
+    """Return a summary for each foreground label or region."""
     table, cases = dice_table(model), list(model.scores.cases.values())
     summaries = []
     for index, label in enumerate(model.plan.dataset.foreground):
@@ -126,14 +126,14 @@ def by_label(model: TrainedModel) -> list[Summary]:
 
 
 def case_means(table: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean Dice over the labels of each case; NaN where none is defined."""
+    """Return the mean Dice over labels of each case; NaN if none is defined."""
     defined = np.isfinite(table)
     number = defined.sum(axis=1)
     return np.divide(np.where(defined, table, 0).sum(axis=1), number, out=np.full(len(table), np.nan), where=number > 0)
 
 
 def ranked(model: TrainedModel) -> list[tuple[str, float]]:
-    """Cases with their mean Dice over labels, the worst first; cases in which no Dice is defined come last."""
+    """Return the cases with their mean Dice over labels, worst first; cases without a defined Dice come last."""
     means = case_means(dice_table(model))
     return sorted(
         zip(model.scores.cases, means.tolist(), strict=True), key=lambda entry: (np.isnan(entry[1]), entry[1], entry[0])
@@ -141,11 +141,11 @@ def ranked(model: TrainedModel) -> list[tuple[str, float]]:
 
 
 def notable(model: TrainedModel, worst: int) -> dict[str, str]:
-    """Case -> why it is shown: the worst ones, the median and the best, each once."""
+    """Return the worst cases, the median case and the best case, each once, with the reason for showing it."""
     order = [case for case, dice in ranked(model) if np.isfinite(dice)]
     chosen = {}
     for position, case in enumerate(order[:worst]):
-        chosen[case] = "the worst case" if position == 0 else f"worst but {position}"
+        chosen[case] = "the worst case" if position == 0 else f"worst case, rank {position + 1}"
     if order:
         chosen.setdefault(order[len(order) // 2], "the median case")
         chosen.setdefault(order[-1], "the best case")

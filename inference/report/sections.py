@@ -1,4 +1,4 @@
-"""What the sections of a report say: the values that its template shows."""
+"""Values that the sections of a report show."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from inference.report.trained import TrainedModel
 from preprocessing.pages.figures import Picture
 from preprocessing.pages.plan_tables import sentences, stage_rows
 
-_MOST_COLUMNS = 8  # labels of their own in the table of cases
+_MOST_COLUMNS = 8  # labels with their own column in the table of cases
 _TITLES = {
     "iou": "IoU",
     "precision": "Precision",
@@ -32,14 +32,14 @@ _TITLES = {
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured for a report: the equivariance curve, or in words why there is none."""
+    """Measurements for a report: the equivariance curve, or the reason why there is none."""
 
     equivariance: EquivarianceCurve | None = None
-    why_not: str = "It was not asked for."
+    why_not: str = "It was not requested."
 
 
 def results_section(model: TrainedModel, anchors: dict[str, str]) -> dict[str, Any]:
-    """Scores by label, by fold and by case; `anchors` leads from a case to its pictures on the page."""
+    """Return scores by label, fold and case; `anchors` are the page anchors of cases with pictures."""
     summaries = by_label(model) if model.scores.cases else []
     fields = [name for name in _TITLES if any(name in summary.others for summary in summaries)]
     content: dict[str, Any] = {
@@ -55,16 +55,16 @@ def results_section(model: TrainedModel, anchors: dict[str, str]) -> dict[str, A
     listed = model.plan.dataset.foreground if len(summaries) <= _MOST_COLUMNS else ()
     rows = dict(zip(model.scores.cases, dice_table(model), strict=True))
     return content | {
-        "results_words": f"{counted(len(model.scores.cases), 'validation case')}, predicted as whole volumes by a fold that had not seen "
-        f"them, on the grid of the original images. Mean foreground Dice {shown_number(everything.mean)} (95 % interval "
+        "results_words": f"{counted(len(model.scores.cases), 'validation case')}, predicted as whole volumes on the grid of the original "
+        f"images by a fold that did not train on them. Mean foreground Dice {shown_number(everything.mean)} (95 % interval "
         f"{shown_interval(everything)}): the mean over labels of each label's mean over cases. Intervals are bootstrap percentiles over "
-        f"cases; they tell how far other cases would move the mean, not how far another training would."
+        f"cases: they show how much the mean would vary with other cases, not with another training."
         if not model.scores.are_of_training_cases
         else f"{counted(len(model.scores.cases), 'training case')}, predicted as whole volumes.",
         "dice_picture": Picture(
             dice_figure([everything, *summaries], first_is_all=True) if len(summaries) > 1 else dice_figure(summaries),
-            f"Dice of each case by label. Mean foreground Dice {shown_number(everything.mean)}; the table below has the numbers.",
-            "One dot for each case. Orange: the mean with its 95 % interval.",
+            f"Dice of each case by label. Mean foreground Dice {shown_number(everything.mean)}; the table below gives the numbers.",
+            "One dot per case. Orange: mean with its 95 % interval.",
         ),
         "folds": [
             {"name": name, "cases": counted(len(result.cases), "case"), "dice": shown_number(result.mean_foreground_dice)}
@@ -101,7 +101,7 @@ def _cell(value: float) -> dict[str, str]:
 
 
 def robustness_section(model: TrainedModel) -> dict[str, Any]:
-    """Dice over sizes of the anatomy, where it was measured."""
+    """Return the Dice over sizes of the anatomy, if measured."""
     result = model.robustness
     if result is None or not any(point.mean_foreground_dice is not None for point in result.points):
         return {"robustness_picture": None}
@@ -116,27 +116,27 @@ def robustness_section(model: TrainedModel) -> dict[str, Any]:
     cases = max(point.cases for point in result.points)
     picture = Picture(
         robustness_figure({model.name: result}),
-        "Mean foreground Dice over sizes of the anatomy; the table below has the numbers.",
-        f"{counted(cases, 'validation case')}, resampled so that the anatomy is so many times as large at the same spacing; nothing is "
-        f"painted around it. Dice is measured on that grid.",
+        "Mean foreground Dice over sizes of the anatomy; the table below gives the numbers.",
+        f"{counted(cases, 'validation case')}, resampled so that the anatomy has this relative size at the same spacing, with nothing "
+        f"added around it. Dice is measured on that grid.",
     )
     return {"robustness_picture": picture, "robustness_sizes": [f"{size:g}" for size in sizes], "robustness_rows": rows}
 
 
 def equivariance_section(measured: Measured) -> dict[str, Any]:
-    """The equivariance error by factor, or why it is not there."""
+    """Return the equivariance error by factor, or why it was not measured."""
     curve = measured.equivariance
     if curve is None or curve.shown is None:
-        words = measured.why_not if curve is None else "The network gives the same everywhere: there is nothing to compare."
+        words = measured.why_not if curve is None else "The network's output is constant, so there is nothing to compare."
         return {"equivariance_picture": None, "equivariance_words": f"Not measured. {words}"}
     where = [f"on {counted(len(curve.cases), 'validation case')}"] if curve.on_cases else []
     where += ["on smooth random fields"] if curve.on_fields else []
     words = (
-        "Enlarge the image and segment it, or segment it and enlarge the answer: for an equivariant network both are the same. The "
-        "error is the mean square of the difference by the answer's variance, 0 where they agree and about 1 where one says little of "
-        f"the other. Measured {' and '.join(where)} with the final weights of fold {curve.fold}, on {times(curve.shape)} voxels about the "
-        f"middle of the labels; the middle {COMPARED:.0%} of each side are compared, the rest is margin. Networks see beyond that margin, "
-        "so what lies at the border has a share in the error."
+        "For an equivariant network, enlarging the image and segmenting it gives the same as segmenting it and enlarging the result. The "
+        "error is the mean squared difference divided by the variance of the result: 0 if they agree, about 1 if they are unrelated. It "
+        f"was measured {' and '.join(where)} with the final weights of fold {curve.fold}, on {times(curve.shape)} voxels about the centre "
+        f"of the labels. The central {COMPARED:.0%} of each side is compared; the rest is a margin. Networks see beyond that margin, "
+        "so the image border contributes to the error."
     )
     shown = {"validation cases, probabilities": curve.on_cases, "random fields, scores": curve.on_fields}
     rows = [
@@ -146,8 +146,8 @@ def equivariance_section(measured: Measured) -> dict[str, Any]:
     ]
     picture = Picture(
         equivariance_figure({"this model": curve}),
-        "Equivariance error by factor of enlargement; the table below has the numbers.",
-        f"Errors for enlargement by {', '.join(f'{factor:g}' for factor in curve.factors)}; below 1 the image is made smaller.",
+        "Equivariance error by factor of enlargement; the table below gives the numbers.",
+        f"Errors for enlargement by {', '.join(f'{factor:g}' for factor in curve.factors)}; below 1 the image shrinks.",
     )
     factors = [f"{factor:g}" for factor in curve.factors]
     return {
@@ -159,12 +159,12 @@ def equivariance_section(measured: Measured) -> dict[str, Any]:
 
 
 def training_section(model: TrainedModel) -> dict[str, Any]:
-    """Curves, time, memory and settings."""
+    """Return curves, time, memory and settings of the training."""
     figure = training_figure(model.folds)
     picture = figure and Picture(
         figure,
         "Loss and Dice on validation patches over epochs.",
-        "Validation loss and Dice are of random patches, an optimistic estimate; the results above are of whole volumes.",
+        "Validation loss and Dice are of random patches and optimistic; the results above are of whole volumes.",
     )
     timings = [
         {
@@ -183,7 +183,7 @@ def training_section(model: TrainedModel) -> dict[str, Any]:
 
 
 def _settings(model: TrainedModel) -> list[tuple[str, str]]:
-    """Those that are not the defaults."""
+    """Return the settings that differ from the defaults."""
     if model.training is None:
         return []
     given, default = model.training.model_dump(), TrainingConfig().model_dump()
@@ -191,7 +191,7 @@ def _settings(model: TrainedModel) -> list[tuple[str, str]]:
 
 
 def plan_section(model: TrainedModel) -> dict[str, Any]:
-    """Every decision with its reason, and the stages of the network."""
+    """Return every decision with its reason, and the stages of the network."""
     return {
         "configuration_name": model.plan.configuration_name,
         "network_name": model.plan.network_name,

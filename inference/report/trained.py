@@ -1,4 +1,4 @@
-"""What a model's folder tells of it: plan, settings, logs, scores, curves. What is missing or cannot be read is left out and told."""
+"""Read a model folder: plan, settings, logs, scores and curves. Missing or unreadable files are left out and noted."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ class Fold:
     """One trained fold.
 
     Attributes:
-        name: such as `0`.
-        log: one row for each epoch, columns as in log.csv; empty where there is none.
+        name: name of the fold, such as `0`.
+        log: one row per epoch with the columns of log.csv; empty without a log.
         result: scores of its validation cases, or None.
     """
 
@@ -34,12 +34,12 @@ class Fold:
 
 @dataclass(frozen=True)
 class Scores:
-    """What validation found, over all folds.
+    """Validation scores over all folds.
 
     Attributes:
-        folds: those whose scores count: the fold `all` only where there is no other.
-        cases: case -> label -> scores.
-        fold_of: case -> the fold that validated it.
+        folds: results that count, by fold; fold `all` counts only if it is the only one.
+        cases: scores by case and label.
+        fold_of: fold that validated each case.
     """
 
     folds: dict[str, EvaluationResult]
@@ -48,21 +48,21 @@ class Scores:
 
     @property
     def are_of_training_cases(self) -> bool:
-        """Whether the only scores are of cases that the network was trained on."""
+        """Whether all scores are from cases that the network was trained on."""
         return list(self.folds) == [ALL]
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model as it lies on disk.
+    """A model folder in memory.
 
     Attributes:
-        folder: of the model.
+        folder: path to the model folder.
         plan: plan of the model.
-        training: settings, or None.
-        folds: those with a log, scores or weights.
-        robustness: what `se_evaluate -m MODEL --scales` wrote, or None.
-        notes: what could not be read.
+        training: training settings, or None.
+        folds: folds with a log, scores or weights.
+        robustness: result of `se_evaluate -m MODEL --scales`, or None.
+        notes: messages about files that cannot be read.
     """
 
     folder: Path
@@ -74,12 +74,12 @@ class TrainedModel:
 
     @property
     def name(self) -> str:
-        """Of the folder."""
+        """Name of the folder."""
         return self.folder.resolve().name
 
     @property
     def scores(self) -> Scores:
-        """Of all folds together."""
+        """Scores of all folds together."""
         found = {fold.name: fold.result for fold in self.folds if fold.result is not None}
         counted = {name: result for name, result in found.items() if name != ALL} or found
         cases = {case: scores for result in counted.values() for case, scores in result.cases.items()}
@@ -87,15 +87,15 @@ class TrainedModel:
 
 
 def read_trained(folder: Path) -> TrainedModel:
-    """Everything in a model's folder.
+    """Read a model folder.
 
     Raises:
-        InputError: it is no model's folder, or its plan cannot be read, or the system cannot read something that is there.
+        InputError: it is not a model folder, its plan cannot be read, or the system cannot read an existing file.
     """
     model = ModelFolder(folder)
     if not model.plan.is_file():
-        remedy = "Give a model's folder, such as se_work/DATASET/models/3d_fullres_se, or the folder above"
-        raise InputError(Fault(str(folder), "not the folder of a model: it holds no plan", remedy))
+        remedy = "Give a model folder such as se_work/DATASET/models/3d_fullres_se, or its parent folder"
+        raise InputError(Fault(str(folder), f"not a model folder: {model.plan.name} is missing", remedy))
     notes: list[str] = []
     folds = [_read_fold(fold, notes) for fold in model.folds()]
     return TrainedModel(
@@ -119,15 +119,15 @@ def _read_fold(folder: FoldFolder, notes: list[str]) -> Fold | None:
 def _read_log(path: Path) -> pd.DataFrame:
     try:
         log = pd.read_csv(path)
-    except (ValueError, OSError) as error:  # pandas' errors of parsing are ValueErrors
-        raise InputError(fault_of(error, str(path), f"it is no table ({error})", "Train the fold again")) from error
+    except (ValueError, OSError) as error:  # pandas' parsing errors are ValueErrors
+        raise InputError(fault_of(error, str(path), f"not a table ({error})", "Train the fold again")) from error
     if "epoch" not in log or not all(pd.api.types.is_numeric_dtype(log[column]) for column in log):
-        raise InputError(Fault(str(path), "it is no log of a training", "Train the fold again"))
+        raise InputError(Fault(str(path), "not a training log", "Train the fold again"))
     return log
 
 
 def _read(path: Path, read: Callable[[Path], T], notes: list[str]) -> T | None:
-    """What a file holds; None where it is not there, and a note where it cannot be read."""
+    """Read a file. Return None if it is missing, or if it cannot be read, which is noted."""
     if not path.is_file():
         return None
     try:

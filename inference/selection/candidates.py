@@ -1,4 +1,4 @@
-"""Models of a dataset that were validated on the same cases."""
+"""Find the models of a dataset that were validated on the same cases."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,32 +14,32 @@ from preprocessing.store import CaseStore
 
 @dataclass(frozen=True)
 class Source:
-    """Files of one case: its images, one for each channel or one with all of them, and its reference labels."""
+    """Files of one case: its images, one per channel or one with all channels, and its reference labels."""
 
     images: tuple[Path, ...]
     labels: Path
 
 
 def find_sources(dataset: Path, cases: Iterable[str]) -> dict[str, Source]:
-    """The files that the prepared cases were made from.
+    """Return the original files of prepared cases.
 
     Raises:
-        InputError: a case is not prepared any more, or its files have gone; every fault is listed.
+        InputError: a case is not prepared, or its files are missing; all faults are listed.
     """
     stores = [CaseStore(path) for path in list_folder(dataset / "preprocessed", "*") if path.is_dir()]
     sources, faults = {}, []
     for case in cases:
         store = next((store for store in stores if (store.folder / f"{case}.json").is_file()), None)
         if store is None:
-            faults.append(Fault(f"case `{case}`", f"it is not in {dataset / 'preprocessed'}", "Run se_plan_and_preprocess"))
+            faults.append(Fault(f"case `{case}`", f"not in {dataset / 'preprocessed'}", "Run se_plan_and_preprocess"))
             continue
         properties = store.read(case).properties
         if properties.labels is None:
-            faults.append(Fault(f"case `{case}`", "it has no label file", "Add it and run se_plan_and_preprocess"))
+            faults.append(Fault(f"case `{case}`", "the case has no label file", "Add one and run se_plan_and_preprocess"))
             continue
         source = Source(tuple(Path(image) for image in properties.images), Path(properties.labels))
         gone = [path for path in (*source.images, source.labels) if not path.is_file()]
-        faults += [Fault(f"case `{case}`", f"its file {path} has gone", "Bring it back") for path in gone]
+        faults += [Fault(f"case `{case}`", f"{path} is missing", "Restore the file") for path in gone]
         sources[case] = source
     raise_faults(faults)
     if not sources:
@@ -47,7 +47,7 @@ def find_sources(dataset: Path, cases: Iterable[str]) -> dict[str, Source]:
     return sources
 
 
-FINAL = CHECKPOINTS[0]  # what training validates
+FINAL = CHECKPOINTS[0]  # the checkpoint that training validates
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,11 @@ class Candidate:
     """One way to predict, with its scores on every validation case.
 
     Attributes:
-        models: folders; several are averaged.
+        models: model folders; several are averaged.
         checkpoint: `final` or `best`.
-        folds: fold -> its validation cases, sorted.
-        cases: case -> label -> scores, each case by the fold that did not train on it.
-        segmentations: case -> label file.
+        folds: sorted validation cases of each fold.
+        cases: scores by case and label, each case predicted by the fold that did not train on it.
+        segmentations: path to the label file of each case.
     """
 
     models: tuple[Path, ...]
@@ -70,7 +70,7 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """The models' names, with the checkpoint where it is not the final one."""
+        """Names of the models, with the checkpoint unless it is the final one."""
         return " + ".join(model.name for model in self.models) + (f" ({self.checkpoint})" if self.checkpoint != FINAL else "")
 
     @property
@@ -84,13 +84,13 @@ class Candidate:
         return self.result.mean_foreground_dice or 0.0
 
     def only(self, cases: set[str]) -> "Candidate":
-        """The same on some of the cases."""
+        """Return the candidate restricted to some of the cases."""
         kept = {case: scores for case, scores in self.cases.items() if case in cases}
         return replace(self, cases=kept, segmentations={case: self.segmentations[case] for case in kept})
 
 
 def find_dataset_folder(work: Path) -> Path:
-    """The dataset's folder under WORK: the one given, or the only one with models in it.
+    """Return the dataset folder in WORK: the given one, or the only one with models.
 
     Raises:
         InputError: there is none, or more than one.
@@ -100,12 +100,12 @@ def find_dataset_folder(work: Path) -> Path:
     found = [path for path in list_folder(work, "*") if (path / "models").is_dir()]
     if len(found) == 1:
         return found[0]
-    problem = f"there are models of {', '.join(path.name for path in found)}" if found else "there are no models in it"
+    problem = f"models of several datasets: {', '.join(path.name for path in found)}" if found else "no models in this folder"
     raise InputError(Fault(str(work), problem, "Give the folder of one dataset, such as se_work/Dataset001_Name"))
 
 
 def wanted_folds(dataset: Path, folds: Sequence[int | str] | None) -> list[str]:
-    """The folds that count: those asked for, or all of `splits.json`."""
+    """Return the requested folds, or all of `splits.json`."""
     if folds is not None:
         return [str(fold) for fold in folds]
     planned = DatasetFolder(dataset)
@@ -116,7 +116,7 @@ def wanted_folds(dataset: Path, folds: Sequence[int | str] | None) -> list[str]:
 
 
 def find_candidates(dataset: Path, folds: Sequence[str]) -> tuple[list[Candidate], list[str]]:
-    """Every model that all these folds were validated for, best first, and why others are left out.
+    """Return every model for which all these folds were validated, best first, and why others are left out.
 
     Raises:
         InputError: no model is complete, or files cannot be read.
@@ -132,16 +132,16 @@ def find_candidates(dataset: Path, folds: Sequence[str]) -> tuple[list[Candidate
             complete.append(_pool(model, folds))
     raise_faults(faults)
     if not complete:
-        problem = f"no model has validated the folds {', '.join(folds) or '(none)'}: {'; '.join(left_out) or 'there is no model'}"
-        raise InputError(Fault(str(dataset / "models"), problem, "Train them, or name the folds to compare with --folds"))
+        problem = f"no model was validated on all of the folds {', '.join(folds) or '(none)'}: {'; '.join(left_out) or 'there is no model'}"
+        raise InputError(Fault(str(dataset / "models"), problem, "Train them, or give the folds to compare with --folds"))
     return sorted(complete, key=lambda candidate: -candidate.dice), left_out
 
 
 def on_common_cases(candidates: Sequence[Candidate]) -> tuple[list[Candidate], int]:
-    """The candidates on the cases that all of them have, best first, and how many cases are left out.
+    """Return the candidates restricted to their common cases, best first, and the number of other cases.
 
     Raises:
-        InputError: they have no case in common.
+        InputError: they have no common case.
     """
     common = set.intersection(*(set(candidate.cases) for candidate in candidates))
     everything = set.union(*(set(candidate.cases) for candidate in candidates))
@@ -158,7 +158,7 @@ def _pool(model: ModelFolder, folds: Sequence[str]) -> Candidate:
     twice = [case for case, count in times.items() if count > 1]
     if twice:
         problem = f"{len(twice)} cases are validated by several folds, such as {twice[0]}"
-        raise InputError(Fault(str(model.path), problem, "Folds must not share validation cases: compare one fold with --folds"))
+        raise InputError(Fault(str(model.path), problem, "Compare one fold with --folds: folds must not share cases"))
     cases = {case: scores for result in results.values() for case, scores in result.cases.items()}
     places = {case: model.fold(fold).validation.segmentation(case) for fold, result in results.items() for case in result.cases}
     by_fold = {fold: tuple(sorted(result.cases)) for fold, result in results.items()}

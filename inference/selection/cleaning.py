@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from configs.dataset import DatasetDescription
 from configs.progress import Progress
-from inference.prediction.postprocessing import Rule, pieces
+from inference.prediction.postprocessing import Rule, connected_components
 from inference.selection.candidates import Source
 from preprocessing.formats.images import read_labels
 from preprocessing.parallel.for_each_case import for_each_case
@@ -24,7 +24,7 @@ _LEAST_GAIN = 1e-4  # of mean Dice
 
 
 @dataclass(frozen=True)
-class LabelPieces:
+class LabelComponents:
     """Connected components of one label in one predicted case.
 
     Attributes:
@@ -92,7 +92,7 @@ def choose_rules(
     return rules, gains
 
 
-def best_rule(cases: Sequence[LabelPieces]) -> tuple[Rule, Gain]:
+def best_rule(cases: Sequence[LabelComponents]) -> tuple[Rule, Gain]:
     """Return the rule with the highest mean Dice if it is worth it, the gentlest of a tie; otherwise a rule that does nothing."""
     plain = np.array([case.dice(Rule()) for case in cases])
     best, gain = Rule(), Gain(float(plain.mean()), float(plain.mean()), 0, 0)
@@ -106,19 +106,19 @@ def best_rule(cases: Sequence[LabelPieces]) -> tuple[Rule, Gain]:
     return best, gain
 
 
-def count_pieces(
+def count_components(
     predicted: NDArray[np.integer], reference: NDArray[np.integer], voxel_volume: float, description: DatasetDescription
-) -> dict[str, LabelPieces]:
+) -> dict[str, LabelComponents]:
     """Return the components of each label, given segmentation and reference as label values (Z, Y, X)."""
     considered = np.ones(reference.shape, bool) if description.ignore_value is None else reference != description.ignore_value
     found = {}
     for name in description.foreground:
         value = description.labels[name]
-        numbered, voxels = pieces(predicted == value)
+        numbered, voxels = connected_components(predicted == value)
         true = (reference == value) & considered
         bins = len(voxels) + 1
-        _, of_reference = pieces(true)
-        found[name] = LabelPieces(
+        _, of_reference = connected_components(true)
+        found[name] = LabelComponents(
             volumes=voxels.astype(np.float64) * voxel_volume,
             voxels=np.bincount(numbered[considered], minlength=bins)[1:],
             confirmed=np.bincount(numbered[true], minlength=bins)[1:],
@@ -128,8 +128,8 @@ def count_pieces(
     return found
 
 
-def _count_case(case: str, files: tuple[Path, Path], description: DatasetDescription) -> dict[str, LabelPieces]:
+def _count_case(case: str, files: tuple[Path, Path], description: DatasetDescription) -> dict[str, LabelComponents]:
     del case
     predicted, geometry = read_labels(files[0])
     reference, _ = read_labels(files[1])
-    return count_pieces(predicted, reference, geometry.voxel_volume, description)
+    return count_components(predicted, reference, geometry.voxel_volume, description)

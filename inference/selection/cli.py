@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.cli import Bar, keep_log, run
+from configs.cli import Bar, add_image_format, fill, keep_log, run
 
 if TYPE_CHECKING:
     from inference.prediction.selection import Selection
@@ -17,19 +17,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SelectCommand:
-    """What se_select is asked to do.
+    """What se_select is asked to do."""
 
-    Attributes:
-        work: folder of the dataset under WORK.
-        output: file to write; None takes `selection.json` in that folder.
-        options: what is compared.
-        quiet: show warnings and errors only.
-    """
-
-    work: Path
-    output: Path | None
-    options: "SelectionOptions"
-    quiet: bool = False
+    work: Path  # folder of the dataset under WORK
+    options: "SelectionOptions"  # what is compared
+    output: Path | None = None  # file to write; None takes `selection.json` in that folder
+    quiet: bool = False  # show warnings and errors only
 
 
 def main() -> int:
@@ -56,7 +49,13 @@ def _parser() -> argparse.ArgumentParser:
         help="also compare averages of pairs of the N best models (N: 3); predicts their validation cases",
     )
     add("--checkpoints", action="store_true", help="also compare the best checkpoints; predicts their validation cases")
-    add("--no-postprocessing", action="store_true", help="do not search for postprocessing rules that remove small pieces")
+    add(
+        "--no-postprocessing",
+        dest="postprocessing",
+        action="store_false",
+        help="do not search for postprocessing rules that remove small pieces",
+    )
+    add_image_format(parser)
     add("--device", help="device of predictions: cpu, cuda, cuda:1 or mps; default: the best available device")
     add("--jobs", type=int, default=1, help="number of processes for postprocessing; default: %(default)s")
     return parser
@@ -65,18 +64,12 @@ def _parser() -> argparse.ArgumentParser:
 def _read(given: argparse.Namespace) -> SelectCommand:
     from configs.errors import Fault, InputError
     from inference.selection.run import SelectionOptions
+    from preprocessing.formats.registry import use_format
 
+    use_format(given.image_format)
     if given.jobs < 1:
         raise InputError(Fault(f"--jobs {given.jobs}", "the number of processes must be at least 1", "Give 1 or more"))
-    options = SelectionOptions(
-        folds=None if given.folds is None else tuple(given.folds),
-        ensembles=given.ensembles,
-        checkpoints=given.checkpoints,
-        postprocessing=not given.no_postprocessing,
-        device=given.device,
-        jobs=given.jobs,
-    )
-    return SelectCommand(given.work, given.output, options, given.quiet)
+    return fill(SelectCommand, given, options=fill(SelectionOptions, given))
 
 
 def _select(command: SelectCommand) -> None:

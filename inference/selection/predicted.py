@@ -1,4 +1,4 @@
-"""Candidates that training did not validate: other checkpoints, and averages of models. Predicted as se_predict would, fold by fold."""
+"""Predict candidates that training did not validate, other checkpoints and averages of models, fold by fold like se_predict."""
 
 import logging
 import shutil
@@ -31,20 +31,20 @@ def predict_candidate(
     device: str | None,
     progress: Progress,
 ) -> Candidate:
-    """Predict and score the validation cases of each fold with that fold's weights. What is there already is not predicted again.
+    """Predict and score the validation cases of each fold with that fold's weights, reusing existing segmentations.
 
     Args:
-        folder: for the segmentations; emptied where they are of other weights.
-        models: to average.
+        folder: folder of the segmentations, emptied if they are from other weights.
+        models: model folders to average.
         checkpoint: `final` or `best`.
-        folds: name -> its validation cases.
-        sources: of the cases.
-        device: None takes the best there is.
-        progress: shows the cases.
+        folds: validation cases of each fold.
+        sources: files of the cases.
+        device: device of the networks; None takes the best available.
+        progress: progress display over the cases.
 
     Raises:
-        InputError: weights are missing or the models do not go together.
-        RuntimeError: cases that cannot be predicted.
+        InputError: weights are missing, or the models cannot be averaged.
+        RuntimeError: some cases cannot be predicted.
     """
     _drop_stale(folder, models, checkpoint, list(folds))
     description = ModelPlan.read(ModelFolder(models[0]).plan).dataset
@@ -66,15 +66,15 @@ def predict_candidate(
 def _raise(failures: Mapping[str, Exception]) -> None:
     if failures:
         reasons = "; ".join(f"case `{case}`: {error}" for case, error in failures.items())
-        raise RuntimeError(f"{len(failures)} cases could not be predicted: {reasons}")
+        raise RuntimeError(f"{len(failures)} cases cannot be predicted: {reasons}")
 
 
 def _drop_stale(folder: Path, models: Sequence[Path], checkpoint: str, folds: Sequence[str]) -> None:
-    """Remove segmentations that were made with other weights than those there now."""
+    """Remove segmentations that were predicted with other weights."""
     found = [(model, path) for model in models for path in find_weights(model, folds, checkpoint).values()]
     key = {str(path.relative_to(model.parent)): digest(path) for model, path in found}
     if folder.is_dir() and (not (folder / _KEY).is_file() or read_json(folder / _KEY) != key):
-        _logger.info("%s is of other weights and made anew", folder.name)
+        _logger.info("%s has segmentations from other weights; predicting it again", folder.name)
         shutil.rmtree(folder)
     write_json(folder / _KEY, key)
 

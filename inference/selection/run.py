@@ -1,4 +1,4 @@
-"""Compare everything that was cross-validated and choose what to predict with."""
+"""Compare all cross-validated models, and choose how to predict."""
 
 import itertools
 import logging
@@ -29,20 +29,20 @@ from inference.selection.cleaning import Gain, choose_rules
 from inference.selection.predicted import predict_candidate
 
 _logger = logging.getLogger(__name__)
-_TIE = 1e-4  # of mean Dice: an average of models must be better by more than this, as it costs more
+_TIE = 1e-4  # of mean Dice, by which an average of models must be better, since it costs more
 
 
 @dataclass(frozen=True)
 class SelectionOptions:
-    """What is compared besides the models as they were validated.
+    """Options of a selection.
 
     Attributes:
-        folds: to compare; None takes all of splits.json.
-        ensembles: average pairs of this many of the best models; below 2 none. Their validation cases are predicted again.
-        checkpoints: also the best checkpoints; their validation cases are predicted.
-        postprocessing: look for rules.
-        device: for predictions; None takes the best there is.
-        jobs: processes for postprocessing.
+        folds: folds to compare; None takes all of splits.json.
+        ensembles: number of best models whose pairs are averaged, predicting their validation cases again; below 2 none.
+        checkpoints: whether to also compare the best checkpoints, predicting their validation cases.
+        postprocessing: whether to look for postprocessing rules.
+        device: device for predictions; None takes the best available.
+        jobs: number of processes for postprocessing.
     """
 
     folds: tuple[int | str, ...] | None = None
@@ -59,16 +59,16 @@ def select(
     """Choose configuration, network, checkpoint, ensemble and postprocessing by mean foreground Dice over all validation cases.
 
     Args:
-        work: the dataset's folder under WORK, or WORK itself where it holds one dataset.
-        output: file to write; None takes `selection.json` in the dataset's folder.
-        options: what is compared.
-        progress: shows the cases.
+        work: dataset folder in WORK, or WORK itself if it has one dataset.
+        output: path of the selection file; None takes `selection.json` in the dataset folder.
+        options: options of the selection.
+        progress: progress display over the cases.
 
     Returns:
-        The file and what is in it.
+        The path of the selection file, and its content.
 
     Raises:
-        InputError: nothing to compare, or files are missing; every fault is listed.
+        InputError: there is nothing to compare, or files are missing; all faults are listed.
     """
     options, progress = options or SelectionOptions(), progress or Silent()
     dataset = find_dataset_folder(Path(work))
@@ -107,7 +107,7 @@ def select(
 def _predict_others(
     dataset: Path, singles: Sequence[Candidate], folds: Sequence[str], options: SelectionOptions, progress: Progress
 ) -> list[Candidate]:
-    """Best checkpoints and averages of pairs."""
+    """Predict best checkpoints and averages of pairs."""
     wanted: list[tuple[tuple[Candidate, ...], str]] = []
     if options.checkpoints:
         wanted += [((candidate,), CHECKPOINTS[1]) for candidate in singles]
@@ -123,7 +123,7 @@ def _predict_others(
 
 
 def _can_be_predicted(parts: Sequence[Candidate], checkpoint: str, folds: Sequence[str]) -> bool:
-    """Whether all weights are there, no model needs another one's segmentation, and the models validated the same cases by fold."""
+    """Return whether all weights exist, no model needs another's segmentation, and the models have the same folds."""
     reason = None
     for model in (part.models[0] for part in parts):
         try:
@@ -134,9 +134,9 @@ def _can_be_predicted(parts: Sequence[Candidate], checkpoint: str, folds: Sequen
         if plan.configuration.previous is not None:
             reason = f"{model.name} needs the segmentation of another model"
         if plan.network.network_class is not None:
-            reason = f"{model.name} has a network of its own, which is not imported here"
+            reason = f"{model.name} uses a custom network class, which is not imported here"
     if any(part.folds != parts[0].folds for part in parts):
-        reason = "the folds of its models are not the same"
+        reason = "the folds of its models differ"
     if reason is not None:
         _logger.warning("%s is not compared: %s", _name(parts, checkpoint), reason)
     return reason is None
@@ -147,9 +147,9 @@ def _name(parts: Sequence[Candidate], checkpoint: str) -> str:
 
 
 def _choose(candidates: Sequence[Candidate]) -> Candidate:
-    """The highest Dice; a single model where an average is not clearly better."""
+    """Return the candidate with the highest Dice, or a single model unless an average is clearly better."""
     if not candidates:
-        raise InputError(Fault("the models", "there is nothing to choose from", "Train a model"))
+        raise InputError(Fault("the models", "there are no candidates", "Train a model"))
     best = candidates[0].dice
     return min((candidate for candidate in candidates if candidate.dice >= best - _TIE), key=lambda one: len(one.models))
 
@@ -171,6 +171,6 @@ def _scored(candidate: Candidate, chosen: Candidate) -> ScoredCandidate:
 
 
 def _case_dice(candidate: Candidate, case: str) -> float | None:
-    """Mean over the labels of a case in which the Dice is defined."""
+    """Return the mean Dice over the labels of a case for which it is defined."""
     defined = [scores.dice for scores in candidate.cases[case].values() if scores.dice is not None]
     return statistics.fmean(defined) if defined else None

@@ -35,9 +35,7 @@ class Case:
         if self.image.ndim != 4 or self.image.shape[1:] != self.geometry.shape:
             raise ValueError(f"{self.identifier}: the image has the shape {self.image.shape}, its geometry {self.geometry.shape}")
         if self.labels is not None and self.labels.shape != self.geometry.shape:
-            raise ValueError(
-                f"{self.identifier}: the labels have the shape {self.labels.shape}, the geometry {self.geometry.shape}"
-            )
+            raise ValueError(f"{self.identifier}: labels have the shape {self.labels.shape}, the geometry {self.geometry.shape}")
 
 
 def load_case(identifier: str, files: CaseFiles, description: DatasetDescription) -> Case:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from configs.dataset import BACKGROUND, DatasetDescription
 from configs.errors import Fault, InputError
 from configs.folders import dataset_name
-from preprocessing.formats.endings import ending_of
+from preprocessing.formats.registry import ending_of
 
 _REMEDY = "Fix `dataset.json` (README shows an example)"
 

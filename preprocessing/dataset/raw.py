@@ -14,10 +14,11 @@ from typing import Any
 
 from configs.dataset import DatasetDescription
 from configs.errors import Fault, InputError, raise_faults
-from configs.files import read_json
+from configs.files import is_file, read_json
 from preprocessing.dataset.description import read_description
-from preprocessing.formats.endings import ENDINGS, STORE_SUFFIXES, ending_of, is_file, stem_of
+from preprocessing.formats.registry import ending_of, endings_remedy, known_endings, require_format, stem_of
 
+STORE_SUFFIXES = ("_labels", "_locations")  # names of a prepared case's further files: no other case's name may end with them
 _CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 
 
@@ -77,6 +78,7 @@ def scan_dataset(dataset: str | Path) -> RawDataset:
         raise InputError(Fault(str(folder), "there is no `dataset.json`", remedy))
     data = read_json(json_path)
     description = read_description(folder, data)
+    require_format(data.get("image_format"), json_path)
     if isinstance(data.get("dataset"), dict):
         cases, faults = _listed_by_case(folder, data["dataset"], description)
     elif isinstance(data.get("training"), list) and not isinstance(data.get("channel_names"), dict):
@@ -86,9 +88,9 @@ def scan_dataset(dataset: str | Path) -> RawDataset:
     faults += _missing_files(cases) + _clashing_names(cases)
     cases = _with_existing_files(cases)
     if not cases and not faults:
-        faults.append(
-            Fault(str(folder), "there are no training cases", "Put images into imagesTr as CASE_0000" + description.file_ending)
-        )
+        is_known = description.file_ending in known_endings()
+        remedy = f"Put images into imagesTr as CASE_0000{description.file_ending}" if is_known else endings_remedy()
+        faults.append(Fault(str(folder), "there are no training cases", remedy))
     return RawDataset(folder, description, dict(sorted(cases.items())), tuple(faults))
 
 
@@ -109,7 +111,7 @@ def find_cases(path: Path, description: DatasetDescription) -> dict[str, tuple[P
     else:
         files = [file for file in _siblings(path, description) if file.is_file()]
     if not files:
-        raise InputError(Fault(str(path), "no image found", f"Supported formats are {', '.join(ENDINGS)}"))
+        raise InputError(Fault(str(path), "no image found", endings_remedy()))
     cases: dict[str, tuple[Path, ...]] = {}
     whole = [file for file in files if not _CHANNEL.match(stem_of(file))]
     numbered, faults = _group_channels((file for file in files if _CHANNEL.match(stem_of(file))), description)
@@ -150,9 +152,7 @@ def _found_in_folders(folder: Path, description: DatasetDescription) -> tuple[di
             labels[stem_of(file)].append(file)
     faults += [_given_twice(case, files) for case, files in labels.items() if len(files) > 1]
     faults += [
-        Fault(
-            f"case `{case}`", f"the label file {files[0]} has no image", f"Add imagesTr/{case}_0000{ending} or remove the label"
-        )
+        Fault(f"case `{case}`", f"label file {files[0]} has no image", f"Add imagesTr/{case}_0000{ending} or remove the label")
         for case, files in labels.items()
         if case not in numbered and not grouping
     ]

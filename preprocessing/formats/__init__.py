@@ -1,1 +1,1 @@
-"""Image formats, one library per file, each with the checks of its headers."""
+"""Image formats: one module for each library, with the checks of its headers, and a registry by file ending."""

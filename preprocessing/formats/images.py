@@ -1,21 +1,19 @@
-"""Image files to arrays and back: NIfTI through nibabel, TIFF through tifffile, other formats through SimpleITK.
+"""Image files to arrays and back, in any registered format.
 
-Arrays come as they are stored, with the axes reversed to (Z, Y, X): nothing is reoriented here.
+Arrays are as stored, with the axes reversed to (Z, Y, X): nothing is reoriented here.
 """
 
-import importlib
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from configs.errors import DAMAGE, Fault, InputError, fault_of, raise_faults
-from configs.files import replacing
-from preprocessing.formats.endings import DETACHED, ENDINGS, NIFTI, TIFF, ending_of
+from preprocessing.formats.format import Format
+from preprocessing.formats.registry import format_of
 from preprocessing.geometry.affine import Geometry
 
 _LABEL_TYPES = (np.uint8, np.int16, np.int32)
@@ -28,7 +26,7 @@ def read_image(paths: Sequence[Path]) -> tuple[NDArray[np.float32], Geometry]:
         The image (C, Z, Y, X) float32 and the geometry of its first file.
 
     Raises:
-        InputError: files that cannot be read, or whose grids have different shapes; all of them are listed.
+        InputError: files cannot be read, or their grids have different shapes; all faults are listed.
     """
     faults: list[Fault] = []
     volumes: list[tuple[NDArray, Geometry]] = []
@@ -78,109 +76,91 @@ def read_labels(path: Path) -> tuple[NDArray[np.integer], Geometry]:
 
 
 def read_volumes(path: Path) -> tuple[NDArray, Geometry]:
-    """Read one file as (volumes, Z, Y, X) in its own number type, and its geometry.
+    """Read one file: its voxels (C, Z, Y, X) in their own number type, and its geometry.
 
     Raises:
         InputError: the file is missing, damaged, of an unknown format, or not a three-dimensional image.
     """
-    with _opened(path) as library:
-        data, affine = library.read(path)
+    with _opened(path) as used:
+        data, affine = used.read(path)
     if np.iscomplexobj(data) or data.dtype.fields:
-        raise InputError(Fault(str(path), f"values of type {data.dtype} are no intensities", "Store one real number per voxel"))
+        raise InputError(Fault(str(path), f"values of type {data.dtype} are not intensities", "Store one real number per voxel"))
     try:
         return data, Geometry.from_affine(data.shape[1:], affine)
     except ValueError as error:
         raise InputError(
-            Fault(str(path), f"its geometry is unusable: {error}", "Correct the header or resample the image")
+            Fault(str(path), f"its geometry is unusable: {error}", "Fix the header or resample the image")
         ) from error
 
 
 def read_header(path: Path) -> tuple[int, Geometry]:
-    """Number of volumes and geometry that a file's header states; no voxel is read.
+    """Return the number of channels and the geometry in a file's header, without loading voxels.
 
     Raises:
         InputError: the file is missing, damaged, or of an unknown format.
     """
-    with _opened(path) as library:
-        (volumes, *shape), affine = library.read_grid(path)
-        return volumes, Geometry.from_affine(shape, affine)
+    with _opened(path) as used:
+        (channels, *shape), affine = used.read_header(path)
+        return channels, Geometry.from_affine(shape, affine)
 
 
 def companions(path: Path) -> tuple[Path, ...]:
-    """The further files that an image consists of: what a detached header names, or the spacing beside a TIFF stack."""
-    return _library(path).companions(path) if ending_of(path) in (*DETACHED, *TIFF) else ()
+    """Return the further files of an image: the voxels of a detached header, or the spacing beside a TIFF stack."""
+    return format_of(path).companions(path)
 
 
 def write_labels(path: Path, labels: NDArray[np.integer], geometry: Geometry, like: Path | None = None) -> None:
-    """Write label values on a grid, as the smallest of uint8, int16 and int32 that holds them. Whole file or none.
+    """Write label values as the smallest of uint8, int16 and int32 that holds them. The file is written whole or not at all.
 
     Args:
-        path: to write; its ending chooses the format.
-        labels: (Z, Y, X) label values.
-        geometry: of the labels.
-        like: image whose header says the same geometry. Where given, its affine is kept to the bit (for NIfTI: sform, qform and
-            their codes).
+        path: path to the new file; its ending chooses the format.
+        labels: label values (Z, Y, X).
+        geometry: geometry of the labels.
+        like: image with the same geometry. If it is of the same format, its affine is kept to the bit (for NIfTI: sform, qform
+            and their codes).
 
     Raises:
-        InputError: the ending is not known.
-        ValueError: the labels do not fit the geometry or no integer type.
+        InputError: no format has this ending.
+        ValueError: the labels do not fit the geometry or any integer type.
     """
     low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
     fitting = [kind for kind in _LABEL_TYPES if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max]
     if not fitting:
-        raise ValueError(f"label values from {low} to {high} fit no 32-bit integer")
+        raise ValueError(f"label values from {low} to {high} do not fit a 32-bit integer")
     _write(path, labels.astype(fitting[0]), geometry, like)
 
 
 def write_scalar(path: Path, volume: NDArray[np.float32], geometry: Geometry, like: Path | None = None) -> None:
-    """Write one number per voxel as float32. Arguments and errors as `write_labels`."""
+    """Write one number per voxel as float32. Arguments and errors are those of `write_labels`."""
     _write(path, volume.astype(np.float32), geometry, like)
 
 
 def _write(path: Path, array: NDArray, geometry: Geometry, like: Path | None) -> None:
     if array.shape != geometry.shape:
         raise ValueError(f"an array of shape {array.shape} does not fit the grid {geometry.shape}")
-    if ending_of(path) is None:
-        raise InputError(Fault(str(path), "the format is not known", f"Use one of {', '.join(ENDINGS)}"))
-    library = _library(path)
-    source = like if like is not None and _library(like) is library else None
-    if ending_of(path) in DETACHED:  # the header names its data file, so it cannot be renamed
-        path.parent.mkdir(parents=True, exist_ok=True)
-        library.write(path, array, geometry, source)
-        return
-    if ending_of(path) in TIFF:  # its spacing first: without it, the image would not be usable
-        library.write_spacing(path, geometry, source)
-    with replacing(path) as temporary:
-        library.write(temporary, array, geometry, source)
-
-
-def _library(path: Path) -> ModuleType:
-    """The module that reads and writes this format; libraries of other formats are not loaded."""
-    ending = ending_of(path)
-    name = "nifti_files" if ending in NIFTI else "tiff_files" if ending in TIFF else "itk_files"
-    return importlib.import_module(f"preprocessing.formats.{name}")
+    used = format_of(path)
+    used.write(path, array, geometry, like if like is not None and format_of(like) is used else None)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[ModuleType]:
-    """The module that reads the file; whatever it raises in the block becomes an `InputError` that names the file."""
+def _opened(path: Path) -> Iterator[Format]:
+    """The format of a file; whatever it raises in the block becomes an `InputError` that names the file."""
     if not path.is_file():
-        problem = "it is no regular file" if path.exists() else "the file does not exist"
+        problem = "not a regular file" if path.exists() else "the file does not exist"
         raise InputError(Fault(str(path), problem, "Check the path"))
-    if ending_of(path) is None:
-        raise InputError(Fault(str(path), "the format is not known", f"Use one of {', '.join(ENDINGS)}"))
-    library = _library(path)
+    used = format_of(path)
+    damage: tuple[type[Exception], ...] = (zlib.error, *DAMAGE, *used.damage)
     try:
-        with np.errstate(all="ignore"):  # what nonsense in a header leads to is found in the result
-            yield library
+        with np.errstate(all="ignore"):  # nonsense in a header is found in the result
+            yield used
     except InputError:
         raise
-    except (*DAMAGE, zlib.error, *getattr(library, "DAMAGE", ())) as error:
+    except damage as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        remedy = "It may be truncated or damaged: copy it anew"
+        remedy = "It may be truncated or damaged: copy it again"
         raise InputError(fault_of(error, str(path), f"the file cannot be read ({reason})", remedy)) from error
 
 
 def _different_shapes(path: Path, shape: tuple[int, ...], expected: tuple[int, ...]) -> Fault:
     problem = f"its shape is {shape} and that of the first channel {expected} (Z, Y, X)"
-    return Fault(str(path), problem, "All channels of a case must lie on one grid: resample this one")
+    return Fault(str(path), problem, "All channels of a case must lie on the same grid: resample this one")

@@ -21,6 +21,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from configs.errors import Fault, InputError
 from configs.progress import Progress
+from preprocessing.formats.registry import in_workers
 from preprocessing.parallel.markers import InFlight, Watch, end_with, marking
 
 InputT = TypeVar("InputT")
@@ -91,7 +92,7 @@ def for_each_case(
         InputError: all failures are due to the input, and all faults are listed; or the scheduler cannot be reached.
         RuntimeError: cases failed otherwise or were killed; each is named with its reason, and the others were yielded before.
     """
-    work = _Work(function, max(1, min(jobs, len(cases))), description)
+    work = _Work(in_workers(function), max(1, min(jobs, len(cases))), description)
     if scheduler is not None:
         results = _on_cluster(work, cases, scheduler)
     elif work.jobs == 1:
@@ -129,9 +130,7 @@ def _in_processes(work: _Work, cases: Mapping[str, Any]) -> _Results:
                 in_flight = _after_death(watch, remaining)
                 deaths = 0 if in_flight else deaths + 1
                 if deaths == _MOST_DEATHS_BEFORE_A_CASE:
-                    raise RuntimeError(
-                        f"{work.description}: worker processes die before they start a case ({_exits(error)})"
-                    ) from error
+                    raise RuntimeError(f"{work.description}: workers die before they start a case ({_exits(error)})") from error
                 named = ", ".join(map(str, in_flight)) or "none"
                 _logger.warning(
                     "%s: a worker process was killed. Cases in flight, which will be tried again alone: %s",

@@ -233,7 +233,7 @@ def import_everything() -> None:
         "inference.prediction.command inference.prediction.job inference.evaluation.cli inference.prediction.cli "
         "inference.evaluation.evaluate inference.evaluation.label_files inference.prediction.predict_files inference.prediction.estimate "
         "inference.evaluation.tables inference.prediction.statistics "
-        "planners.run planners.options preprocessing.formats.nifti_files preprocessing.resample "
+        "planners.run planners.options preprocessing.formats.nifti preprocessing.resample "
         "inference.selection.run inference.report.run inference.bundle.onnx onnx onnxscript onnxruntime torch.onnx "
         "trainers.run trainers.job trainers.optimisation.checkpoint se_unet.cpu.allocator "
         "tests.inference.models tests.inference.report.models tests.inference.selection.work tests.preprocessing.datasets "

@@ -23,7 +23,7 @@ forking = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:D
 
 @pytest.mark.slow
 def test_a_selection_of_the_faults(tmp_path: Path) -> None:
-    """One of each kind in prediction and import; `python -m tests.faults` meets all commands with some hundred."""
+    """One of each kind in prediction and import; `make faults` meets all commands with some hundred."""
     words = [sys.executable, "-m", "tests.faults", "--share", "0.1", "-o", str(tmp_path / "faults.json")]
     words += ["--commands", "predict", "bundle import"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=280)
@@ -31,6 +31,29 @@ def test_a_selection_of_the_faults(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "faults.json").read_text())
     assert found["faults"] == 26 and found["broken"] == found["left"] == 0
     assert {outcome["code"] for outcome in found["outcomes"]} >= {0, 1, -signal.SIGKILL}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "share", [pytest.param(0.1, marks=pytest.mark.thorough, id="share"), pytest.param(1.0, marks=pytest.mark.faults, id="all")]
+)
+@pytest.mark.parametrize("command", [command.name for command in COMMANDS])
+def test_each_command_survives_its_faults(tmp_path: Path, command: str, share: float) -> None:
+    words = [
+        sys.executable,
+        "-m",
+        "tests.faults",
+        "--share",
+        str(share),
+        "--commands",
+        command,
+        "-o",
+        str(tmp_path / "faults.json"),
+    ]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=3600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((tmp_path / "faults.json").read_text())
+    assert found["faults"] > 0 and found["broken"] == found["left"] == 0
 
 
 def test_there_are_some_hundred_and_always_the_same() -> None:

@@ -185,7 +185,7 @@ class Bench:
 
     def _judge_again(self, again: Ended, target: Disk) -> list[str]:
         whole = self.command.produces
-        is_there = whole is not None and again.code == 2 and "it exists" in again.text
+        is_there = whole is not None and again.code == 2 and "already exists" in again.text
         violations = [] if again.code == 0 or is_there else [f"the rerun ends with {again.code}: {again.text[-800:]}"]
         violations += [f"after the rerun, {what}" for what in differences(contents(target.folder), self.expected)]
         if self.command.name.startswith(("preprocess", "train")):

@@ -34,6 +34,32 @@ def test_a_short_run(tmp_path: Path) -> None:
     assert all(row["inputs"] > 0 for row in found["rows"]) and sum(row["accepted"] for row in found["rows"]) > 100
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "inputs",
+    [pytest.param(20_000, marks=pytest.mark.thorough, id="share"), pytest.param(120_000, marks=pytest.mark.fuzz, id="all")],
+)
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+def test_each_reader_survives_damaged_files(tmp_path: Path, target: Target, inputs: int) -> None:
+    """`inputs` counts the files of all readers."""
+    own = round(inputs * target.share / sum(each.share for each in TARGETS))
+    words = [
+        sys.executable,
+        "-m",
+        "tests.fuzz",
+        "--targets",
+        target.name,
+        "--inputs",
+        str(own),
+        "-o",
+        str(tmp_path / "fuzz.json"),
+    ]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=3600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((tmp_path / "fuzz.json").read_text())
+    assert found["inputs"] >= own and found["broken"] == 0
+
+
 def crash(path: Path) -> None:
     if path.read_bytes()[:1] == b"5":
         ctypes.string_at(0)

@@ -54,7 +54,7 @@ def test_channels_lie_on_the_prepared_grid() -> None:
 
 def test_the_first_stage_is_found_beside_the_second(tmp_path: Path) -> None:
     second = tmp_path / "3d_cascade_fullres_se_mine"
-    with pytest.raises(ValueError, match="3d_lowres_se_mine: the first stage of the cascade is not there"):
+    with pytest.raises(ValueError, match="3d_lowres_se_mine: the first stage of the cascade is missing"):
         find_first_stage([second_stage()], [second])
     (tmp_path / "3d_lowres_se_mine").mkdir()
     plan().write(tmp_path / "3d_lowres_se_mine/plan.json")

@@ -131,7 +131,7 @@ def test_channels_in_whatever_form() -> None:
     np.testing.assert_array_equal(np.asanyarray(result.dataobj).T, expected(values))
     vector = SimpleITK.GetImageFromArray(np.stack([values, other], axis=-1), isVector=True)
     np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(predictor(vector)), expected(values))
-    with pytest.raises(InputError, match=r"the image has 1 channels and `dataset\.json` names 2"):
+    with pytest.raises(InputError, match=r"the image has 1 channels, but `dataset\.json` names 2"):
         predictor(values, spacing=(1, 1, 1))
 
 
@@ -139,7 +139,7 @@ def test_what_cannot_be_segmented_is_said() -> None:
     predictor = Predictor(threshold_model(), "cpu", PLAIN)
     with pytest.raises(ValueError, match="needs its spacing"):
         predictor(image())
-    with pytest.raises(ValueError, match="images know their own"):
+    with pytest.raises(ValueError, match="other images have their own"):
         predictor(nib.Nifti1Image(image().T, np.eye(4)), spacing=(1, 1, 1))
     with pytest.raises(TypeError, match="not str"):
         predictor("image.nii.gz")
@@ -218,13 +218,13 @@ def test_threads_share_a_predictor(tmp_path: Path) -> None:
 
 
 def test_model_folders_that_cannot_be_used(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="there is no such model folder"):
+    with pytest.raises(InputError, match="the model folder does not exist"):
         Predictor.load(tmp_path / "no")
     with pytest.raises(InputError) as caught:
         Predictor.load(tmp_path)
     assert len(caught.value.faults) == 2  # no plan, no weights
     folder = write_model(tmp_path / "model")
-    with pytest.raises(InputError, match=r"fold_3: it holds no final weights \(folds with these: 0, 1\)"):
+    with pytest.raises(InputError, match=r"fold_3: no final weights \(folds with these: 0, 1\)"):
         Predictor.load(folder, folds=[0, 3])
     with pytest.raises(InputError, match="no best weights"):
         Predictor.load(folder, checkpoint="best")

@@ -49,7 +49,7 @@ def with_nan(folder):
 DAMAGE = {
     "no dataset.json": (lambda folder: without(folder / "dataset.json"), "there is no `dataset.json`"),
     "missing label": (lambda folder: without(folder / "labelsTr/case_1.nii.gz"), "case_1.nii.gz does not exist"),
-    "unnamed value": (with_value, "the label value 9, which `dataset.json` does not name"),
+    "unnamed value": (with_value, "`dataset.json` does not name the label value 9 "),
     "shape": (lambda folder: save(folder / "labelsTr/case_1.nii.gz", labels((10, 12, 15))), "has the shape (15, 12, 10)"),
     "spacing": (
         lambda folder: save(folder / "labelsTr/case_1.nii.gz", labels(), np.diag([1, 3, 1.0, 1])),

@@ -2,6 +2,8 @@
 
 import ast
 import dataclasses
+import inspect
+import re
 from importlib import import_module
 
 import pytest
@@ -11,7 +13,10 @@ from tests.repository.test_docs import PARSERS
 from tests.repository.test_imports import PACKAGES, ROOT
 
 READERS = "_read"  # functions of a `cli.py` that begin so make the typed command
-RUNNER = "configs/cli.py"  # parses the command line, and hands it to the reader
+SHARED = {
+    ("configs/cli.py", "run"),
+    ("configs/cli.py", "fill"),
+}  # what parses the command line, and what the readers fill values with
 
 
 def untyped_commands(source: str, path: str) -> list[str]:
@@ -21,7 +26,7 @@ def untyped_commands(source: str, path: str) -> list[str]:
         node
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef)
-        and ((path.endswith("/cli.py") and node.name.startswith(READERS)) or (path, node.name) == (RUNNER, "run"))
+        and ((path.endswith("/cli.py") and node.name.startswith(READERS)) or (path, node.name) in SHARED)
     ]
     inside = {id(child) for node in allowed for child in ast.walk(node)}
     return [f"{path}:{node.lineno}" for node in ast.walk(tree) if _is_untyped(node) and id(node) not in inside]
@@ -87,7 +92,7 @@ def test_a_command_is_a_frozen_value(name: str) -> None:
     command, again = (module._read(parser.parse_args(words)) for _ in range(2))
     assert type(command).__name__ == name and command == again
     for field in dataclasses.fields(command):
-        assert f"    {field.name}: " in type(command).__doc__, "each field is documented"
+        assert re.search(rf"    {field.name}: .*  # \S", inspect.getsource(type(command))), "each field is documented"
         assert not isinstance(getattr(command, field.name), list), "what is frozen holds nothing that changes"
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(command, field.name, None)

@@ -4,11 +4,13 @@ import argparse
 import re
 import shlex
 from collections.abc import Iterator
+from fractions import Fraction
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from configs.training import TrainingConfig, preset_names
 from tests.repository.test_imports import PACKAGES, ROOT
 
 DOCS = ROOT / "docs"
@@ -152,3 +154,24 @@ def test_the_guard_sees_a_wrong_option(text: str) -> None:
 def test_the_guard_sees_a_wrong_command() -> None:
     assert not does_parse("se_train Dataset --fold 3") and not does_parse("se_bundle pack model")
     assert does_parse("se_train Dataset --network se --fold 3")
+
+
+def test_settings_are_those_of_the_page() -> None:
+    page = (DOCS / "reference" / "settings.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]*) \|", page, re.MULTILINE))
+    presets = set(preset_names())
+    defaults = {name: TrainingConfig().model_dump(mode="json")[name] for name in TrainingConfig.model_fields}
+    numbers = {name: value for name, value in defaults.items() if isinstance(value, int | float) and not isinstance(value, bool)}
+    assert set(rows) == set(defaults) | presets
+    assert {name: float(Fraction(rows[name])) for name in numbers} == pytest.approx(numbers)
+
+
+@pytest.mark.parametrize("package", [*PACKAGES, "benchmarks"])
+def test_pages_that_the_code_names_exist(package: str) -> None:
+    texts = {path: path.read_text(encoding="utf-8") for path in (ROOT / package).rglob("*.py")}
+    assert [
+        (path.name, page)
+        for path, text in texts.items()
+        for page in re.findall(r"docs/[\w/]+\.md", text)
+        if not (ROOT / page).is_file()
+    ] == []

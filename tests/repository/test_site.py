@@ -9,7 +9,7 @@ from benchmarks.pages.site import build, faults
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(find_spec("mkdocs_material_extensions") is None, reason="mkdocs-material is not installed; `make docs` does")
+@pytest.mark.skipif(find_spec("mkdocstrings") is None, reason="mkdocs-material is not installed; `make docs` does")
 def test_the_site_is_built_and_whole(tmp_path: Path) -> None:
     built = build(tmp_path)
     assert built.returncode == 0, built.stderr

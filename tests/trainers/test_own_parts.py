@@ -49,7 +49,7 @@ def test_a_network_of_others_runs_only_where_it_is_named(work: Path, config: Tra
     fold = run(work, config.model_copy(update={"network_class": f"{OWN}:Network", "epochs": 1}))
     sys.modules.pop(OWN)
     for allowed in (None, f"{OWN}:Other"):
-        with pytest.raises(InputError, match=rf"runs only where you name it.*--network-class {OWN}:Network"):
+        with pytest.raises(InputError, match=rf"its code runs only with --network-class.*--network-class {OWN}:Network"):
             Predictor.load(fold.parent, device="cpu", network_class=allowed)
     assert OWN not in sys.modules
 

@@ -139,7 +139,7 @@ def test_an_interrupted_training_goes_on_as_if_unbroken(
     unbroken = run(work, config, tag="unbroken")
     with monkeypatch.context() as patch:
         interrupt_at(patch, batch)
-        with pytest.raises(TrainingInterruptedError, match="SIGTERM received: the training stopped and is saved"):
+        with pytest.raises(TrainingInterruptedError, match="SIGTERM received: the training was saved and stopped"):
             run(work, config)
     resumed = run(work, config, resume=True)
     assert_equal(weights(unbroken), weights(resumed))
@@ -188,7 +188,7 @@ def test_what_is_trained_is_not_overwritten_unless_asked(
         interrupt_at(patch, 7)
         with pytest.raises(TrainingInterruptedError):
             run(work, config)
-    with pytest.raises(InputError, match=r"a training after 1 of its epochs.*--resume.*--restart"):
+    with pytest.raises(InputError, match=r"an unfinished training after 1 epoch.*--resume.*--restart"):
         run(work, config)
     fold = run(work, config, restart=True)
     assert pd.read_csv(fold / "log.csv")["epoch"].tolist() == [1, 2, 3]
@@ -201,7 +201,7 @@ def test_final_weights_without_a_checkpoint_are_kept(work: Path, config: Trainin
     (fold / "checkpoint_latest.pt").unlink()
     with pytest.raises(InputError, match="a finished training"):
         run(work, config)
-    with pytest.raises(InputError, match=r"final weights without checkpoint_latest.pt.*--validate-only"):
+    with pytest.raises(InputError, match=r"checkpoint_latest.pt is missing beside the final weights.*--validate-only"):
         run(work, config, resume=True)
     with pytest.raises(InputError, match="setting `seed`"):
         run(work, config.model_copy(update={"seed": 5}), fold=1)
@@ -238,7 +238,7 @@ def test_fold_all_trains_and_validates_on_all(work: Path, config: TrainingConfig
 
 
 def test_validation_alone(work: Path, config: TrainingConfig) -> None:
-    with pytest.raises(InputError, match="holds no weights_final"):
+    with pytest.raises(InputError, match=r"weights_final\S* is missing"):
         run(work, config, validate_only=True)
     fold = run(work, config)
     before = (fold / "checkpoint_latest.pt").stat().st_mtime_ns
@@ -267,14 +267,14 @@ def test_steps_with_a_loss_that_is_not_finite_are_skipped(
     assert pd.read_csv(fold / "log.csv")["skipped_steps"].tolist() == [2, 0, 0]
     assert pd.read_csv(fold / "log.csv")["training_loss"].notna().all()
     assert all(value.isfinite().all() for value in weights(fold).values())
-    assert caplog.text.count("step skipped: the loss or its gradients are not finite") == 2
+    assert caplog.text.count("skipped a step whose loss or gradients are not finite") == 2
 
 
 def test_several_such_steps_in_a_row_end_the_training_with_the_cases(
     work: Path, config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     break_losses(monkeypatch, set(range(100)))
-    with pytest.raises(loop.NotFiniteError, match=r"5 steps in a row \(cases case_"):
+    with pytest.raises(loop.NotFiniteError, match=r"5 consecutive steps \(cases case_"):
         run(work, config.model_copy(update={"iterations": 10}))
 
 

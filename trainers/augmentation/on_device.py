@@ -18,6 +18,7 @@ from torch.nn import functional
 from trainers.augmentation.spatial import Triple, draw_factor
 
 _EPSILON = 1e-7
+_VOXELS = (1, 2, 3)  # axes of (C, Z, Y, X)
 
 
 @dataclass(frozen=True)
@@ -173,8 +174,8 @@ def blur(volume: Tensor, widths: Sequence[float]) -> Tensor:
 
 def stretch(image: Tensor, factor: Tensor) -> Tensor:
     """Scale the contrast of (C, Z, Y, X) about each channel's mean, clamped to the channel's range."""
-    mean, low, high = (statistic(image) for statistic in (_mean, _lowest, _highest))
-    return ((image - mean) * factor + mean).clamp(low, high)
+    mean = image.mean(_VOXELS, keepdim=True)
+    return ((image - mean) * factor + mean).clamp(image.amin(_VOXELS, keepdim=True), image.amax(_VOXELS, keepdim=True))
 
 
 def coarsen(volume: Tensor, share: float, across: int | None) -> Tensor:
@@ -186,11 +187,11 @@ def coarsen(volume: Tensor, share: float, across: int | None) -> Tensor:
 
 def apply_gamma(image: Tensor, exponent: Tensor) -> Tensor:
     """Apply gamma to (C, Z, Y, X) in each channel's range scaled to 0..1, and restore its mean and standard deviation."""
-    low, high = _lowest(image), _highest(image)
-    span = high - low
+    low = image.amin(_VOXELS, keepdim=True)
+    span = image.amax(_VOXELS, keepdim=True) - low
     changed = ((image - low) / span.clamp_min(_EPSILON)) ** exponent * span + low
-    factor = _deviation(image) / _deviation(changed).clamp_min(_EPSILON)
-    return (changed - _mean(changed)) * factor + _mean(image)
+    factor = image.std(_VOXELS, keepdim=True) / changed.std(_VOXELS, keepdim=True).clamp_min(_EPSILON)
+    return (changed - changed.mean(_VOXELS, keepdim=True)) * factor + image.mean(_VOXELS, keepdim=True)
 
 
 def _widths(random: Generator) -> tuple[float, float, float]:
@@ -200,19 +201,3 @@ def _widths(random: Generator) -> tuple[float, float, float]:
 
 def _per_channel(values: Sequence[float], image: Tensor) -> Tensor:
     return torch.tensor(values, device=image.device, dtype=image.dtype)[:, None, None, None]
-
-
-def _mean(image: Tensor) -> Tensor:
-    return image.mean((1, 2, 3), keepdim=True)
-
-
-def _deviation(image: Tensor) -> Tensor:
-    return image.std((1, 2, 3), keepdim=True)
-
-
-def _lowest(image: Tensor) -> Tensor:
-    return image.amin((1, 2, 3), keepdim=True)
-
-
-def _highest(image: Tensor) -> Tensor:
-    return image.amax((1, 2, 3), keepdim=True)

@@ -65,7 +65,7 @@ class BatchStream:
         except LoadingError:
             raise
         except RuntimeError as error:  # raised by the DataLoader when a worker died
-            raise LoadingError(self._obituary(key, error)) from error
+            raise LoadingError(self._describe_death(key, error)) from error
         finally:
             self.waited += time.perf_counter() - start
 
@@ -73,7 +73,7 @@ class BatchStream:
         """Raise `LoadingError` if an error says that a worker died. PyTorch raises that error from a signal handler, wherever the
         main process happens to be."""
         if self._workers and not isinstance(error, LoadingError) and "DataLoader worker" in str(error):
-            raise LoadingError(self._obituary(next(self._expected, None), error)) from error
+            raise LoadingError(self._describe_death(next(self._expected, None), error)) from error
 
     def close(self) -> None:
         """Stop the workers.
@@ -90,7 +90,7 @@ class BatchStream:
             if worker.is_alive():  # the worker is stuck
                 worker.kill()
 
-    def _obituary(self, key: BatchKey | None, error: Exception) -> str:
+    def _describe_death(self, key: BatchKey | None, error: Exception) -> str:
         awaited = "no batch" if key is None else f"{key} (cases {', '.join(self._maker.cases_of(key))})"
         memory = psutil.virtual_memory()
         codes = [process.exitcode for process in getattr(self._batches, "_workers", ()) if process.exitcode]

@@ -68,7 +68,7 @@ class TrainingStep:
             value = mean_of(self._backward(images, labels))
         if math.isfinite(value) and self._precision.update(self._network, self._optimiser, self._clip_norm):
             if self._average is not None:
-                self._average.update_parameters(_bare(self._network))
+                self._average.update_parameters(_undistributed(self._network))
             return value
         self._optimiser.zero_grad(set_to_none=True)
         return math.nan
@@ -80,7 +80,7 @@ class TrainingStep:
         for index, (image, label) in enumerate(chunks):
             is_last = index == len(chunks) - 1
             share = len(image) / len(images)
-            with nullcontext() if is_last else self._apart():
+            with nullcontext() if is_last else self._without_sharing():
                 with self._precision.context():
                     scores = self._network(image)
                 loss = self._loss(scores, label)
@@ -89,7 +89,7 @@ class TrainingStep:
         return total
 
     @contextmanager
-    def _apart(self) -> Iterator[None]:
+    def _without_sharing(self) -> Iterator[None]:
         """Postpone averaging gradients over the processes, which happens once, with the last part."""
         if isinstance(self._network, DistributedDataParallel):
             with self._network.no_sync():
@@ -111,6 +111,6 @@ def explained_memory() -> Iterator[None]:
         ) from error
 
 
-def _bare(network: nn.Module) -> nn.Module:
+def _undistributed(network: nn.Module) -> nn.Module:
     """Return the network without its distributed wrapper."""
     return network.module if isinstance(network, DistributedDataParallel) else network

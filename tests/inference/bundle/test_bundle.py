@@ -115,7 +115,7 @@ def test_imported_model_is_exported_as_the_same_bundle(model, tmp_path):
 def test_folds_and_checkpoints_are_chosen(model, tmp_path):
     assert set(export_bundle(model, tmp_path / "one.zip", folds=[1]).weights()) == {("1", "final")}
     assert set(export_bundle(model, tmp_path / "all.zip", checkpoint="all").weights()) == {("0", "final"), ("1", "final")}
-    with pytest.raises(InputError, match="holds no best weights"):
+    with pytest.raises(InputError, match="no best weights"):
         export_bundle(model, tmp_path / "best.zip", folds=[0], checkpoint="best")
     assert not (tmp_path / "best.zip").exists()
 
@@ -123,10 +123,10 @@ def test_folds_and_checkpoints_are_chosen(model, tmp_path):
 def test_a_folder_that_exists_is_left_alone(model, tmp_path):
     export_bundle(model, tmp_path / "toy.zip")
     (tmp_path / "imported").mkdir()
-    refused(tmp_path, tmp_path / "toy.zip", "it exists")
+    refused(tmp_path, tmp_path / "toy.zip", "the folder already exists")
     (tmp_path / "imported").rmdir()
     (tmp_path / "imported").symlink_to(tmp_path / "nowhere")
-    refused(tmp_path, tmp_path / "toy.zip", "it exists")
+    refused(tmp_path, tmp_path / "toy.zip", "the folder already exists")
 
 
 def test_sound_contents_pass(contents, tmp_path):
@@ -137,17 +137,17 @@ NAMES = {
     "/etc/cron.d/job": "is an absolute path",
     "C:\\Windows\\job": "is an absolute path",
     "\\\\server\\share": "is an absolute path",
-    "../plan.json": "leads out of the folder",
-    "fold_0/../../plan.json": "leads out of the folder",
-    "fold_0\\..\\..\\x": "leads out of the folder",
-    "weights.pkl": "is no file of a model",
-    "fold_0/checkpoint_latest.pt": "is no file of a model",
-    "fold_0/weights_final.safetensors.py": "is no file of a model",
-    "fold_0/weights_final.safetensors\n": "is no file of a model",
-    "PLAN.JSON": "is no file of a model",
+    "../plan.json": "leads outside the folder",
+    "fold_0/../../plan.json": "leads outside the folder",
+    "fold_0\\..\\..\\x": "leads outside the folder",
+    "weights.pkl": "is not a file of a model",
+    "fold_0/checkpoint_latest.pt": "is not a file of a model",
+    "fold_0/weights_final.safetensors.py": "is not a file of a model",
+    "fold_0/weights_final.safetensors\n": "is not a file of a model",
+    "PLAN.JSON": "is not a file of a model",
     "": "has no name",
-    "./plan.json": "is no file of a model",
-    "fold_0/": "is no regular file",
+    "./plan.json": "is not a file of a model",
+    "fold_0/": "is not a regular file",
 }
 
 
@@ -160,7 +160,7 @@ def test_names(contents, tmp_path, name):
 def test_zip_that_ends_a_name_at_a_null_byte(contents, tmp_path):
     path = bundle(tmp_path / "hostile.zip", contents, [(entry("plan.json#.py"), b"")])
     path.write_bytes(path.read_bytes().replace(b"plan.json#.py", b"plan.json\0.py"))
-    refused(tmp_path, path, "the name 'plan.json' is there 2 times|is no file of a model|damaged")
+    refused(tmp_path, path, "the name 'plan.json' occurs 2 times|is not a file of a model|damaged")
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFDIR])
@@ -169,19 +169,19 @@ def test_links_and_devices(contents, tmp_path, kind):
     hostile = bundle(
         tmp_path / "hostile.zip", kept, [(entry("training.json", kind | 0o777), contents["training.json"])], manifest_of(contents)
     )
-    refused(tmp_path, hostile, "'training.json' is a link" if kind == stat.S_IFLNK else "'training.json' is no regular file")
+    refused(tmp_path, hostile, "'training.json' is a link" if kind == stat.S_IFLNK else "'training.json' is not a regular file")
 
 
 def test_repeated_names(contents, tmp_path):
     hostile = bundle(tmp_path / "hostile.zip", contents, [(entry("plan.json"), b"{}")])
-    refused(tmp_path, hostile, "the name 'plan.json' is there 2 times")
+    refused(tmp_path, hostile, "the name 'plan.json' occurs 2 times")
 
 
 def test_compressed_bombs(contents, tmp_path):
     bomb = contents | {FOLD_0: bytes(50_000_000)}
     hostile = bundle(tmp_path / "hostile.zip", bomb, compression=zipfile.ZIP_DEFLATED)
     assert hostile.stat().st_size < 200_000
-    refused(tmp_path, hostile, "is compressed, which bundles are not")
+    refused(tmp_path, hostile, "is compressed, which is not allowed")
 
 
 def test_sizes_that_overlap_or_lie(contents, tmp_path):
@@ -190,17 +190,17 @@ def test_sizes_that_overlap_or_lie(contents, tmp_path):
     at = content.index(b"PK\x01\x02")  # the first entry of the directory: both sizes
     struct.pack_into("<II", content, at + 20, 2**31, 2**31)
     path.write_bytes(content)
-    refused(tmp_path, path, "its files claim 2147")
+    refused(tmp_path, path, "the files claim 2147")
 
 
 def test_texts_that_are_too_long(contents, tmp_path):
     hostile = bundle(tmp_path / "hostile.zip", contents | {"model_card.md": b"x" * (16 * 1024 * 1024 + 1)})
-    refused(tmp_path, hostile, "at most 16777216 are taken")
+    refused(tmp_path, hostile, "more than 16777216")
 
 
 def test_too_many_files(contents, tmp_path):
     many = {f"fold_{index}/weights_final.safetensors": b"" for index in range(1001)}
-    refused(tmp_path, bundle(tmp_path / "hostile.zip", contents | many), "at most 1000 are taken")
+    refused(tmp_path, bundle(tmp_path / "hostile.zip", contents | many), "more than 1000")
 
 
 def test_encrypted_entries(contents, tmp_path):
@@ -212,7 +212,7 @@ def test_encrypted_entries(contents, tmp_path):
 
 
 MANIFESTS = {
-    "none": (b"", "there is no manifest.json"),
+    "none": (b"", "manifest.json is missing"),
     "no JSON": (b"{", "manifest.json cannot be used"),
     "deep": (b"[" * 100_000, "manifest.json cannot be used"),
     "other format": (b'{"format": "other", "files": {}}', "manifest.json cannot be used: format"),
@@ -235,18 +235,20 @@ def test_manifests(contents, tmp_path, name):
 
 def test_checksums_sizes_and_lists_must_agree(contents, tmp_path):
     changed = contents | {FOLD_0: contents[FOLD_0][:-1] + b"\1"}
-    refused(tmp_path, bundle(tmp_path / "a.zip", changed, manifest=manifest_of(contents)), "does not have the checksum")
+    refused(tmp_path, bundle(tmp_path / "a.zip", changed, manifest=manifest_of(contents)), "does not match its checksum")
     longer = contents | {FOLD_0: contents[FOLD_0] + b"\1"}
-    refused(tmp_path, bundle(tmp_path / "b.zip", longer, manifest=manifest_of(contents)), "bytes by the manifest|by the manifest")
+    refused(tmp_path, bundle(tmp_path / "b.zip", longer, manifest=manifest_of(contents)), "bytes, but the manifest says")
     fewer = {name: content for name, content in contents.items() if name != "training.json"}
-    refused(tmp_path, bundle(tmp_path / "c.zip", fewer, manifest=manifest_of(contents)), "is in the manifest alone")
+    refused(
+        tmp_path, bundle(tmp_path / "c.zip", fewer, manifest=manifest_of(contents)), "is in the manifest but not in the bundle"
+    )
     refused(tmp_path, bundle(tmp_path / "d.zip", contents, manifest=manifest_of(fewer)), "is not in the manifest")
 
 
 @pytest.mark.parametrize("missing", ["plan.json", "weights"])
 def test_what_must_be_there(contents, tmp_path, missing):
     kept = {name: content for name, content in contents.items() if missing not in name}
-    message = "there is no plan.json in it" if missing == "plan.json" else "there are no weights in it"
+    message = "plan.json is missing" if missing == "plan.json" else "weights are missing"
     refused(tmp_path, bundle(tmp_path / "hostile.zip", kept), message)
 
 
@@ -263,7 +265,7 @@ TEXTS = {
     "scales.json": [(b'{"scales": [1], "weights": []}', "'scales.json' cannot be used")],
     "equivariance.json": [(b"[]", "'equivariance.json' cannot be used")],
     "dataset.json": [(b"{}", "'dataset.json' cannot be used")],
-    "model_card.md": [(b"\xff\xfe", "is no text")],
+    "model_card.md": [(b"\xff\xfe", "is not a text file")],
 }
 
 
@@ -274,7 +276,9 @@ def test_texts_that_are_not_what_they_should_be(contents, tmp_path, name, conten
 
 def test_dataset_of_another_plan(contents, tmp_path):
     other = contents["dataset.json"].replace(b"grey", b"gray")
-    refused(tmp_path, bundle(tmp_path / "hostile.zip", contents | {"dataset.json": other}), "is not the dataset of 'plan.json'")
+    refused(
+        tmp_path, bundle(tmp_path / "hostile.zip", contents | {"dataset.json": other}), "differs from the dataset of 'plan.json'"
+    )
 
 
 def header(text, data=b""):
@@ -291,17 +295,17 @@ WEIGHTS = {
     "pickle": (b"\x80\x04\x95" + bytes(100), "the header claims"),
     "empty": (b"", "the header claims"),
     "endless header": ((2**62).to_bytes(8, "little") + b"{}", "the header claims"),
-    "no JSON": (header("{"), "holds no weights"),
+    "no JSON": (header("{"), "is not a weights file"),
     "deep": (header("[" * 100_000), "nested too deeply"),
-    "a list": (header("[]"), "is no JSON object"),
-    "twice": (header(f'{{"a": {tensor()}, "a": {tensor()}}}'), "names a tensor twice"),
-    "short": (header(tensor(), bytes(4)), "the tensors end at byte 8 of 4"),
-    "gap": (header(tensor(data_offsets=[4, 12]), bytes(12)), "begins at byte 4, not at 0"),
+    "a list": (header("[]"), "is not a JSON object"),
+    "twice": (header(f'{{"a": {tensor()}, "a": {tensor()}}}'), "has a tensor twice"),
+    "short": (header(tensor(), bytes(4)), "the tensors end at byte 8, but the file has 4"),
+    "gap": (header(tensor(data_offsets=[4, 12]), bytes(12)), "begins at byte 4, but the one before it ends at 0"),
     "size": (header(tensor(shape=[3]), bytes(8)), "cannot have 8 bytes"),
     "type": (header(tensor(dtype="OBJECT"), bytes(8)), "unknown type 'OBJECT'"),
     "type of types": (header(tensor(dtype={}), bytes(8)), "unknown type {}"),
-    "negative": (header(tensor(shape=[-2]), bytes(8)), "sizes that are no numbers"),
-    "boolean": (header(tensor(shape=[True, 2]), bytes(8)), "sizes that are no numbers"),
+    "negative": (header(tensor(shape=[-2]), bytes(8)), "invalid sizes"),
+    "boolean": (header(tensor(shape=[True, 2]), bytes(8)), "invalid sizes"),
     "undescribed": (header('{"a": 3}'), "is not described"),
 }
 
@@ -314,7 +318,7 @@ def test_weights_that_are_none(contents, tmp_path, name):
 
 HUGE = {
     "features": ({"features": [4, 10_000_000]}, "kernels have"),
-    "blocks": ({"encoder_blocks": [1, 10**9]}, "blocks and the file"),
+    "blocks": ({"encoder_blocks": [1, 10**9]}, "blocks, but the file"),
     "kernels": ({"kernels": [[3, 3, 3], [9999, 9999, 9999]]}, "kernels have"),
     "outputs": ({"output_channels": 10**9}, "kernels have"),
     "sigma": (
@@ -365,27 +369,27 @@ def test_a_bundle_that_changes_between_check_and_use(model, tmp_path, monkeypatc
 def test_no_space(model, tmp_path, monkeypatch):
     export_bundle(model, tmp_path / "toy.zip")
     monkeypatch.setattr(install.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 10})())
-    refused(tmp_path, tmp_path / "toy.zip", "bytes are needed and 10 are free")
+    refused(tmp_path, tmp_path / "toy.zip", "bytes are needed, but only 10 are free")
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"no zip at all" * 100])
 def test_files_that_are_no_bundle(tmp_path, content):
     (tmp_path / "hostile.zip").write_bytes(content)
-    refused(tmp_path, tmp_path / "hostile.zip", "it is no bundle")
+    refused(tmp_path, tmp_path / "hostile.zip", "not a bundle")
 
 
 def test_names_that_are_in_no_encoding(contents, tmp_path):
     """Flagged as UTF-8, which they are not: found by fuzzing that was guided by coverage."""
     path = bundle(tmp_path / "toy.zip", contents | {"nöte": b"x"})
     path.write_bytes(path.read_bytes().replace("nöte".encode(), b"n\xbe\xbete"))
-    refused(tmp_path, path, r"it is no bundle, or a damaged one \('utf-8' codec can't decode byte 0xbe")
+    refused(tmp_path, path, r"not a bundle, or a damaged one \('utf-8' codec can't decode byte 0xbe")
 
 
 def test_truncated_and_flipped(model, tmp_path):
     export_bundle(model, tmp_path / "toy.zip")
     whole = (tmp_path / "toy.zip").read_bytes()
     (tmp_path / "toy.zip").write_bytes(whole[: len(whole) // 2])
-    refused(tmp_path, tmp_path / "toy.zip", "it is no bundle")
+    refused(tmp_path, tmp_path / "toy.zip", "not a bundle")
     flipped = bytearray(whole)
     flipped[len(whole) // 2] ^= 1
     (tmp_path / "toy.zip").write_bytes(flipped)
@@ -397,17 +401,17 @@ def test_entries_that_begin_before_the_file(contents, tmp_path):
     content = bytearray(path.read_bytes())
     struct.pack_into("<I", content, len(content) - 6, len(content))  # where the directory is said to begin
     path.write_bytes(content)
-    refused(tmp_path, path, "it is no bundle, or a damaged one")
+    refused(tmp_path, path, "not a bundle, or a damaged one")
 
 
 def test_a_missing_file(tmp_path):
-    refused(tmp_path, tmp_path / "none.zip", "there is no such file")
+    refused(tmp_path, tmp_path / "none.zip", "the file does not exist")
 
 
 def test_export_refuses_weights_that_could_not_be_imported(model, tmp_path):
     broken = write_model(tmp_path / "broken", folds=("0",))
     (broken / FOLD_0).write_bytes(b"\x80\x04 a pickle")
-    with pytest.raises(InputError, match="holds no weights"):
+    with pytest.raises(InputError, match="is not a weights file"):
         export_bundle(broken, tmp_path / "broken.zip")
     assert not (tmp_path / "broken.zip").exists()
 
@@ -421,7 +425,7 @@ def test_code_that_a_plan_names_is_not_imported(contents, tmp_path, monkeypatch,
     path = bundle(tmp_path / "own.zip", contents | {"plan.json": json.dumps(data).encode()})
     import_bundle(path, tmp_path / "imported")
     assert "hostile_module" not in sys.modules
-    assert "predict with --network-class hostile_module:Network, if you trust it" in caplog.text
+    assert "if you trust it, predict with --network-class hostile_module:Network" in caplog.text
     with pytest.raises(InputError, match="which is not imported here"):
         export_network(tmp_path / "imported", tmp_path / "x.onnx")
     export_bundle(tmp_path / "imported", tmp_path / "again.zip", licence="MIT")

@@ -28,7 +28,7 @@ def test_export_and_import(tmp_path, monkeypatch, capsys):
     assert "model_card.md before use" in capsys.readouterr().out
     assert list(load_model(tmp_path / "toy").networks) == ["1"]
     assert command(monkeypatch, "import", "toy.zip") == 2
-    assert "toy: it exists" in capsys.readouterr().err
+    assert "toy: the folder already exists" in capsys.readouterr().err
 
 
 def test_wrong_input_ends_with_code_2(tmp_path, monkeypatch, capsys):
@@ -96,7 +96,7 @@ def test_onnx_that_differs_is_not_written(tmp_path, monkeypatch):
     folder = write_model(tmp_path / "toy")
     monkeypatch.setattr(exporter, "export_onnx", lambda network, path, shape: path.write_bytes(b"a network"))
     monkeypatch.setattr(exporter, "compare", lambda *_: (2e-4, 1.5))
-    with pytest.raises(RuntimeError, match=r"differs from PyTorch by 0\.0002, and at most 0\.00015"):
+    with pytest.raises(RuntimeError, match=r"differs from PyTorch by 0\.0002, more than the limit of 0\.00015"):
         export_network(folder, tmp_path / "wrong.onnx")
     assert {path.name for path in tmp_path.iterdir()} == {"toy"}
     monkeypatch.setattr(exporter, "compare", lambda *_: (2e-4, 3.0))
@@ -106,5 +106,5 @@ def test_onnx_that_differs_is_not_written(tmp_path, monkeypatch):
 
 def test_missing_packages_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(exporter.importlib.util, "find_spec", lambda name: None if name == "onnxscript" else name)
-    with pytest.raises(InputError, match="package `onnxscript`: it is not installed"):
+    with pytest.raises(InputError, match="package `onnxscript`: not installed"):
         export_network(write_model(tmp_path / "toy"), tmp_path / "x.onnx")

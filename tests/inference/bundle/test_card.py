@@ -37,13 +37,13 @@ def test_card_pools_the_folds_case_by_case(tmp_path):
     card = model_card(folder, ModelPlan(plan()), ["0", "1", "all"], "CC-BY-4.0")
     assert "| grey | 0.7000 | 3 |" in card and "| bright | undefined | 0 |" in card and "| mean | 0.7000 | |" in card
     assert "| 0 | 2 | 0.6000 |" in card and "| 1 | 1 | 0.9000 |" in card and "Fold all was trained on every case" in card
-    assert "7 epochs of 11 steps with batches of 2" in card and "shared under: CC-BY-4.0" in card
+    assert "7 epochs of 11 steps with batches of 2" in card and "## Licence\n\nCC-BY-4.0" in card
     assert "secret" not in card  # names of cases may be those of patients
 
 
 def test_what_is_not_known_is_said():
     card = model_card(NOWHERE, ModelPlan(plan()), ["0"], None)
-    assert "No validation scores are known." in card and "Not measured." in card and "Not stated." in card
+    assert "No validation scores are available." in card and "Not measured." in card and "Not stated." in card
     assert "Trained for" not in card
 
 

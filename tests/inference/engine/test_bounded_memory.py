@@ -209,7 +209,7 @@ def test_other_errors_are_raised_at_once() -> None:
             Broken.calls += 1
             raise RuntimeError("a bug that mentions out of memory")
 
-    members = make_members([Broken()], torch.randn(1, 9, 9, 9), network_plan())
+    members = make_members([Broken()], torch.randn(1, 9, 9, 9), network_plan(), Variants())
     with pytest.raises(RuntimeError, match="a bug"):
         list(blend(members, (9, 9, 9), 3, Blending(), Capacity.of(CPU, 8)))
     assert Broken.calls == 1

@@ -187,7 +187,7 @@ def test_wrong_members_are_named() -> None:
     image = torch.randn(1, 9, 9, 9)
     with pytest.raises(ValueError, match="at least one network"):
         predict_ensemble([], image, network_plan())
-    with pytest.raises(ValueError, match="one weight"):
+    with pytest.raises(ValueError, match="needs a nonnegative weight"):
         Variants(scales=(1.0,), weights=(1.0, 2.0))
-    with pytest.raises(ValueError, match="one weight"):
+    with pytest.raises(ValueError, match="needs a nonnegative weight"):
         Variants(scales=())

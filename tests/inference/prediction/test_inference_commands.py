@@ -128,7 +128,7 @@ def test_all_faults_of_the_command_line_at_once(
             ("--fast", "--scale-weights", "confidence"),
             "--fast uses one scale, and confidence chooses among several. Remove one",
         ),
-        (("--scales", "none", "--scale-weights", "confidence"), "among several scales, and there is one: 1"),
+        (("--scales", "none", "--scale-weights", "confidence"), "needs several scales, not only 1"),
     ],
 )
 def test_wrong_options(run: Run, tmp_path: Path, model: Path, images: Path, capsys, arguments, message: str) -> None:  # type: ignore[no-untyped-def]
@@ -185,7 +185,7 @@ def test_time_and_memory_are_told_before(
 ) -> None:
     assert run(predict_main, "-i", images, "-o", tmp_path / "out", "-m", model, "--scales", "none", "--device", "cpu") == 0
     # two folds, two reflections; 10 x 12 x 14 voxels fit one patch of 16
-    assert "for 12 tiles, and" in caplog.text and "GiB are there" in caplog.text
+    assert "for 12 tiles and" in caplog.text and "GiB available" in caplog.text
 
 
 def test_labels_that_the_model_does_not_give(

@@ -9,7 +9,7 @@ import SimpleITK
 
 from configs.dataset import DatasetDescription
 from inference.prediction.statistics import gather_statistics, measure_labels, write_statistics
-from preprocessing.formats.itk_files import affine_of
+from preprocessing.formats.itk import affine_of
 from preprocessing.geometry.affine import Geometry
 
 LABELS = DatasetDescription(name="toy", channels=("MR",), labels={"background": 0, "kidney": 5, "cyst": 9, "stone": 11})

@@ -64,7 +64,12 @@ def test_everything_is_on_the_page(folder) -> None:
 def test_cases_are_ranked_and_each_is_shown_once(folder) -> None:
     model = read_trained(folder)
     assert [case for case, _ in ranked(model)] == ["c3", "c2", "c1", "c0"]
-    assert notable(model, 2) == {"c3": "the worst case", "c2": "worst but 1", "c1": "the median case", "c0": "the best case"}
+    assert notable(model, 2) == {
+        "c3": "the worst case",
+        "c2": "worst case, rank 2",
+        "c1": "the median case",
+        "c0": "the best case",
+    }
     assert set(notable(model, 3)) == {"c0", "c1", "c2", "c3"}
 
 
@@ -99,7 +104,7 @@ def test_what_is_missing_is_told(folder, tmp_path) -> None:
     text = Page(model_page(read_trained(bare), Measured())).text
     for needed in ("no scores of validation cases", "no validated case", "se_evaluate -m MODEL --scales", "no training log"):
         assert needed in text
-    assert "It was not asked for." in text
+    assert "It was not requested." in text
 
 
 def test_files_that_cannot_be_read_are_told_and_left_out(tmp_path, caplog) -> None:
@@ -112,10 +117,10 @@ def test_files_that_cannot_be_read_are_told_and_left_out(tmp_path, caplog) -> No
     assert len(model.notes) == 3 and set(model.scores.cases) == {"c2", "c3"}
     write_report(folder, options=ReportOptions(equivariance=False))
     assert caplog.text.count("left out of the report: ") == 3
-    assert "left out of the report, pictures of case `c3`" in caplog.text
+    assert "left out of the report, slices of case `c3`" in caplog.text
     text = Page(model_page(model, Measured())).text
     assert (
-        text.count("A file was left out") == 3 and "This case cannot be shown" in text and "labelsTr/c3.nii.gz has gone" in text
+        text.count("A file was omitted") == 3 and "This case cannot be shown" in text and "labelsTr/c3.nii.gz is missing" in text
     )
 
 

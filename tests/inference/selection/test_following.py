@@ -79,7 +79,7 @@ def test_wrong_files_and_options(made, monkeypatch, capsys):
     assert predict(monkeypatch, *common, "--selection", path) == 2
     assert "postprocessing of `pink`: the dataset has no such label" in capsys.readouterr().err
     assert predict(monkeypatch, *common, "--selection", selection(made, {}, models=("models/none",))) == 2
-    assert "there is no such model folder" in capsys.readouterr().err
+    assert "the model folder does not exist" in capsys.readouterr().err
     path.write_text("{}")
     assert predict(monkeypatch, *common, "--selection", path) == 2
     assert not (made / "out").exists()

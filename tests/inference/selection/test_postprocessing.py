@@ -5,7 +5,7 @@ from configs.dataset import DatasetDescription
 from configs.errors import InputError
 from inference.evaluation.scores import score_case
 from inference.prediction.postprocessing import Postprocessing, Rule, postprocess
-from inference.selection.cleaning import best_rule, choose_rules, count_pieces
+from inference.selection.cleaning import best_rule, choose_rules, count_components
 
 LABELS = DatasetDescription(name="toy", channels=("MR",), labels={"background": 0, "grey": 3, "bright": 7, "ignore": 9})
 SPACING = (2.0, 1.0, 0.5)
@@ -33,7 +33,7 @@ def voxels(labels, value):
 def test_dice_from_counted_pieces_is_that_of_the_cleaned_labels(rule, seed):
     predicted, reference = random_labels(seed), random_labels(seed + 50, ignored=True)
     predicted[reference == 3] = 3  # so that something agrees
-    counted = count_pieces(predicted, reference, 1.0, LABELS)
+    counted = count_components(predicted, reference, 1.0, LABELS)
     for name in LABELS.foreground:
         cleaned = postprocess(predicted, 1.0, {name: rule}, LABELS)
         expected = score_case(cleaned, reference, LABELS, SPACING)[name].dice
@@ -81,7 +81,7 @@ def block(*corners, size=4):
 
 
 def counted(predicted, reference):
-    return count_pieces(predicted, reference, 1.0, LABELS)["grey"]
+    return count_components(predicted, reference, 1.0, LABELS)["grey"]
 
 
 def speck(labels):

@@ -52,9 +52,9 @@ def test_the_folder_above_will_do_where_it_holds_one_dataset(work):
     add_model(work, "only", right)
     assert select(work.parent)[0] == work / "selection.json"
     (work.parent / "other/models").mkdir(parents=True)
-    with pytest.raises(InputError, match="there are models of other, raw"):
+    with pytest.raises(InputError, match="models of several datasets: other, raw"):
         select(work.parent)
-    with pytest.raises(InputError, match="there are no models in it"):
+    with pytest.raises(InputError, match="no models in this folder"):
         select(work / "preprocessed")
 
 
@@ -64,7 +64,7 @@ def test_models_without_all_folds_are_left_out_and_named(work):
     selection = select(work)[1]
     assert names(selection) == ["whole"] and selection.left_out == ("half: fold 1 not validated",)
     assert names(select(work, options=SelectionOptions(folds=(0,)))[1]) == ["half", "whole"]
-    with pytest.raises(InputError, match=r"no model has validated the folds 7: half: fold 7 not validated"):
+    with pytest.raises(InputError, match=r"no model was validated on all of the folds 7: half: fold 7 not validated"):
         select(work, options=SelectionOptions(folds=(7,)))
 
 
@@ -128,14 +128,14 @@ def test_predictions_are_kept_until_the_weights_change(work, monkeypatch, caplog
     add_model(work, "b", without_slices(4), seed=7)
     with caplog.at_level(logging.INFO, logger="inference"), pytest.raises(InputError):  # nothing is written by the stand-in
         select(work, options=options)
-    assert predicted_now == FOLDS["0"] and "a+b_final is of other weights" in caplog.text
+    assert predicted_now == FOLDS["0"] and "a+b_final has segmentations from other weights" in caplog.text
 
 
 def test_cases_that_cannot_be_predicted_are_named(work, monkeypatch):
     for seed, name in enumerate(("a", "b")):
         add_model(work, name, right, seed=seed)
     monkeypatch.setattr(predicted, "predict_cases", lambda _, cases, *rest, **more: {"case_0": ValueError("broken")})
-    with pytest.raises(RuntimeError, match="1 cases could not be predicted: case `case_0`: broken"):
+    with pytest.raises(RuntimeError, match="1 cases cannot be predicted: case `case_0`: broken"):
         select(work, options=SelectionOptions(ensembles=2, device="cpu"))
 
 
@@ -163,10 +163,10 @@ def test_a_single_model_is_preferred_to_an_average_that_is_no_better(work, monke
 def test_files_that_have_gone_are_named(work):
     add_model(work, "a", with_specks)
     (work.parents[1] / "raw/labelsTr/case_1.nii.gz").unlink()
-    with pytest.raises(InputError, match=r"case `case_1`: its file .*case_1.nii.gz has gone"):
+    with pytest.raises(InputError, match=r"case `case_1`: .*case_1.nii.gz is missing"):
         select(work)
     shutil.rmtree(work / "preprocessed")
-    with pytest.raises(InputError, match="case `case_0`: it is not in"):
+    with pytest.raises(InputError, match="case `case_0`: not in"):
         select(work)
 
 
