@@ -4,7 +4,7 @@
     python -m benchmarks.evidence.long_training status   # what is finished, what runs, how far
     python -m benchmarks.evidence.long_training pause    # all stand still, until `resume`; the file ../long.pause does the same
     python -m benchmarks.evidence.long_training resume
-    python -m benchmarks.evidence.long_training tables   # into docs/measurements; `--final` prints the test cases too, at the very end
+    python -m benchmarks.evidence.long_training tables   # into docs/measurements/evidence; `--final` prints the test cases too, at the very end
     python -m benchmarks.evidence.long_training one NETWORK SIZE SEED [RECIPE]       # a single training, to its end
 
 Trainings should run in a copy of the tree that nobody changes: `git worktree add ../runs COMMIT`. What is finished is known from the
@@ -30,7 +30,7 @@ from benchmarks.nnunet.nnunet_peer import threads_environment
 
 OWN = "own"  # nnU-Net's recipe
 POINTS, CASES, FIGURE = (
-    Path("docs/measurements") / name for name in ("long_training.csv", "long_training_cases.csv", "long_training.svg")
+    Path("docs/measurements/evidence") / name for name in ("long_training.csv", "long_training_cases.csv", "long_training.svg")
 )
 SIDE_BY_SIDE, POLL_SECONDS, ATTEMPTS = 2, 5, 2
 
