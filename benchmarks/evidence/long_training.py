@@ -4,7 +4,7 @@
     python -m benchmarks.evidence.long_training status   # what is finished, what runs, how far
     python -m benchmarks.evidence.long_training pause    # all stand still, until `resume`; the file ../long.pause does the same
     python -m benchmarks.evidence.long_training resume
-    python -m benchmarks.evidence.long_training tables   # into docs/measurements/evidence; `--final` prints the test cases too, at the very end
+    python -m benchmarks.evidence.long_training tables   # into docs/measurements/evidence; `--final`: test cases too, at the very end
     python -m benchmarks.evidence.long_training one NETWORK SIZE SEED [RECIPE]       # a single training, to its end
 
 Trainings should run in a copy of the tree that nobody changes: `git worktree add ../runs COMMIT`. What is finished is known from the
