@@ -29,7 +29,7 @@ class ScaleGroup(Value):
 
 
 Axes = tuple[int, int, int]
-Family = Literal["plain", "se", "pyramid", "wimmer2023", "wimmer2023_baseline"]
+Family = Literal["plain", "se", "mixed", "pyramid", "wimmer2023", "wimmer2023_baseline"]
 Block = Literal["plain", "residual"]
 Projection = Literal["mean", "max", "logsumexp", "learned"]
 Border = Literal["replicate", "zero", "reflect", "renormalise"]
@@ -41,8 +41,8 @@ class NetworkConfig(Value):
     Per-axis values are in the order (Z, Y, X); per-stage values run from the finest to the coarsest stage.
 
     Attributes:
-        family: `plain` (ordinary convolutions), `se` (scale-equivariant), `pyramid` (one network at several resolutions), or a
-            published network, described by `se_unet.published.descriptions`.
+        family: `plain` (ordinary convolutions), `se` (scale-equivariant), `mixed` (part of the channels blurred), `pyramid` (one network
+            at several resolutions), or a published network, described by `se_unet.published.descriptions`.
         block: `plain` stacks of convolutions or `residual` encoder blocks.
         input_channels: channels of the image.
         output_channels: classes, or regions.
@@ -93,7 +93,7 @@ class NetworkConfig(Value):
                 raise ValueError(f"`{name}` must be positive, not {getattr(self, name)}")
         if any(stride not in (1, 2) for strides in self.strides for stride in strides):
             raise ValueError(f"strides must be 1 or 2, not {self.strides}")
-        if self.family in ("plain", "se", "pyramid") and self.strides[0] != (1, 1, 1):
+        if self.family in ("plain", "se", "mixed", "pyramid") and self.strides[0] != (1, 1, 1):
             raise ValueError(
                 f"the first stage's strides must be (1, 1, 1), not {self.strides[0]}: scores lie on the image's grid"
             )

@@ -3,7 +3,7 @@
 from torch import nn
 
 from configs.network import NetworkConfig
-from se_unet.families import PlainFamily, ScaleFamily
+from se_unet.families import MixedFamily, PlainFamily, ScaleFamily
 from se_unet.published.building import build_published
 from se_unet.pyramid import Pyramid
 from se_unet.unet import UNet
@@ -23,6 +23,8 @@ def build_network(config: NetworkConfig) -> nn.Module:
         return UNet(config, PlainFamily(config))
     if config.family == "se":
         return UNet(config, ScaleFamily(config))
+    if config.family == "mixed":
+        return UNet(config, MixedFamily(config))
     if config.family == "pyramid":
         return Pyramid(config)
     return build_published(config)

@@ -12,6 +12,7 @@ from configs.network import NetworkConfig
 from se_unet.layers.convolution import GroupConvolution, LiftingConvolution
 from se_unet.layers.head import ScaleHead
 from se_unet.layers.instance_norm import InstanceNorm
+from se_unet.layers.mixed import MixedConvolution
 from se_unet.layers.pointwise import PointwiseConvolution, ScaleMixing
 from se_unet.layers.sampling import InterpolateUp, LowPassDown, lowpass_widths
 
@@ -146,6 +147,31 @@ class ScaleFamily:
         config = self._config
         widths = lowpass_widths(config.scale_group.sigmas if config.scale_group else (1.0,), WIDEST_LOWPASS, NARROWEST_LOWPASS)
         return LowPassDown(widths, config.strides[stage], config.border)
+
+
+class MixedFamily(ScaleFamily):
+    """The parts of a smooth network of one scale, with convolutions that see some channels blurred and the others as they are.
+
+    The scales of the group are the widths of the blurs; maps have one scale.
+    """
+
+    def stem(self, outputs: int) -> nn.Module:
+        """(B, C, Z, Y, X) -> (B, outputs, 1, Z, Y, X)."""
+        return self.convolution(self._config.input_channels, outputs, 0)
+
+    def convolution(self, inputs: int, outputs: int, stage: int) -> nn.Module:
+        """Mixed convolution."""
+        config = self._config
+        return MixedConvolution(
+            inputs, outputs, self.sigmas(stage), config.kernels[stage], order=config.basis_order, border=config.border
+        )
+
+    def head(self, inputs: int) -> nn.Module:
+        """Class scores; one scale needs no votes."""
+        return ScaleHead(inputs, self._config.output_channels, "mean")
+
+    def _down(self, stage: int) -> nn.Module:
+        return LowPassDown((WIDEST_LOWPASS,), self._config.strides[stage], self._config.border)
 
 
 WIDEST_LOWPASS, NARROWEST_LOWPASS = 1.4, 0.8  # voxels of the finer grid; see docs/explanation/scale_equivariance.md

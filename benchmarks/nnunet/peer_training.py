@@ -119,7 +119,7 @@ def train(
     results.mkdir(parents=True, exist_ok=True)
     environment = peer.environment | {"nnUNet_results": str(results)}
     if split is not None:
-        environment["nnUNet_preprocessed"] = str(_with_split(peer, dataset, split, results / "preprocessed"))
+        environment["nnUNet_preprocessed"] = str(with_split(peer, dataset, split, results / "preprocessed"))
     model = results / dataset / "nnUNetTrainer__nnUNetPlans__3d_fullres"
     if not _summary(model).exists():
         numbers = [str(number) for number in (features, seed, epochs, iterations, batch)]
@@ -136,7 +136,7 @@ def _summary(model: Path) -> Path:
     return model / "fold_0" / "validation" / "summary.json"
 
 
-def _with_split(peer: Peer, dataset: str, split: Mapping[str, Sequence[str]], folder: Path) -> Path:
+def with_split(peer: Peer, dataset: str, split: Mapping[str, Sequence[str]], folder: Path) -> Path:
     """The prepared dataset under another folder, with a split of its own."""
     (folder / dataset).mkdir(parents=True, exist_ok=True)
     for entry in (peer.work / "preprocessed" / dataset).iterdir():

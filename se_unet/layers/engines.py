@@ -63,6 +63,27 @@ def _factorised_by_rows(
     return _stack_scales(outputs)
 
 
+def blurred(x: Tensor, blurs: Sequence[Tensor | None], margins: Sequence[int], border: Border) -> Tensor:
+    """Blur a map of one scale.
+
+    Args:
+        x: (B, C, Z, Y, X).
+        blurs: per axis (1, T) taps, or None.
+        margins: also give this many voxels beyond either end of each axis.
+        border: what lies beyond the image.
+
+    Returns:
+        (B, C, Z', Y', X') with channels innermost in memory.
+    """
+    along_x = blurs[2]
+    if along_x is not None and can_blur_rows(x, along_x, border, margins[2]):
+        rows = blur_rows(x.movedim(1, -1).contiguous(), along_x[0], border, margins[2])
+        z, y = _blur_matrices(blurs[:2], x.shape[2:4], margins[:2], border, x.dtype)
+        return per_scale_separable(rows[:, None].movedim(-1, 1), (z, y, None))[:, :, 0]
+    matrices = _blur_matrices(blurs, x.shape[2:], margins, border, x.dtype)
+    return per_scale_separable(x[:, :, None], (matrices[0], matrices[1], matrices[2]))[:, :, 0]
+
+
 def _blur_matrices(
     blurs: Sequence[Tensor | None], lengths: Sequence[int], margins: Sequence[int], border: Border, dtype: torch.dtype
 ) -> list[Tensor | None]:

@@ -2,14 +2,14 @@
 
 from configs.network import NetworkConfig, ScaleGroup
 
-FAMILIES = ["plain", "se", "pyramid"]
+FAMILIES = ["plain", "se", "mixed", "pyramid"]
 
 
 def config(
     family: str, features: tuple[int, ...] = (4, 8, 16), scales: int = 4, step: float = 2 ** (1 / 3), **changes: object
 ) -> NetworkConfig:
     stages = len(features)
-    group = None if family == "plain" else ScaleGroup(smallest_sigma=0.8, step=step, number=scales)
+    group = None if family == "plain" else ScaleGroup(smallest_sigma=0.8, step=step, number=1 if family == "mixed" else scales)
     settings: dict[str, object] = {
         "family": family, "input_channels": 1, "output_channels": 3, "features": features,
         "strides": ((1, 1, 1),) + ((2, 2, 2),) * (stages - 1), "kernels": ((3, 3, 3),) * stages,
