@@ -1,11 +1,11 @@
 """Long comparisons of networks and recipes: a queue of trainings, two side by side, that goes on after any kill and on another machine.
 
-    python -m benchmarks.evidence.long_training run      # all of the queue that is not finished; Ctrl-C stops it, and it goes on later
-    python -m benchmarks.evidence.long_training status   # what is finished, what runs, how far
-    python -m benchmarks.evidence.long_training pause    # all stand still, until `resume`; the file ../long.pause does the same
-    python -m benchmarks.evidence.long_training resume
-    python -m benchmarks.evidence.long_training tables   # into docs/measurements/evidence; `--final`: test cases too, at the very end
-    python -m benchmarks.evidence.long_training one NETWORK SIZE SEED [RECIPE]       # a single training, to its end
+    python -m benchmarks.length.comparison run      # all of the queue that is not finished; Ctrl-C stops it, and it goes on later
+    python -m benchmarks.length.comparison status   # what is finished, what runs, how far
+    python -m benchmarks.length.comparison pause    # all stand still, until `resume`; the file ../long.pause does the same
+    python -m benchmarks.length.comparison resume
+    python -m benchmarks.length.comparison tables   # into docs/measurements/evidence; `--final`: test cases too, at the very end
+    python -m benchmarks.length.comparison one NETWORK SIZE SEED [RECIPE]       # a single training, to its end
 
 Trainings should run in a copy of the tree that nobody changes: `git worktree add ../runs COMMIT`. What is finished is known from the
 committed tables; an unfinished training goes on from its checkpoint where the work folder is still there, or else begins again.
@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common.tables import text_table
-from benchmarks.evidence.long_runs import NETWORKS, PEER, PLANNED, RECIPES, STEPS, Place, Run, perform
-from benchmarks.evidence.long_scores import Record
-from benchmarks.evidence.long_tables import CASE, COLUMNS, FINAL_COLUMNS, POINT, collect, draw, is_finished, read_rows, summary
+from benchmarks.length.runs import NETWORKS, PEER, PLANNED, RECIPES, STEPS, Place, Run, perform
+from benchmarks.length.scores import Record
+from benchmarks.length.tables import CASE, COLUMNS, FINAL_COLUMNS, POINT, collect, draw, is_finished, read_rows, summary
 from benchmarks.nnunet.nnunet_peer import threads_environment
 
 OWN = "own"  # nnU-Net's recipe
@@ -163,7 +163,7 @@ class Queue:
         words = [
             sys.executable,
             "-m",
-            "benchmarks.evidence.long_training",
+            "benchmarks.length.comparison",
             "--dataset",
             str(place.dataset),
             "--work",
@@ -179,7 +179,7 @@ class Queue:
 def is_training(process: int) -> bool:
     """Whether the process of this number is one of this program's and has not ended."""
     try:
-        return b"long_training" in Path(f"/proc/{process}/cmdline").read_bytes()
+        return b"benchmarks.length" in Path(f"/proc/{process}/cmdline").read_bytes()
     except OSError:
         return False
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.evidence import long_tables, long_training
-from benchmarks.evidence.long_remedies import OftenTransformed, SmoothFirst
-from benchmarks.evidence.long_runs import NETWORKS, PEER, RECIPES, Place, Run, draw
-from benchmarks.evidence.long_scores import Record, loss_of
-from benchmarks.evidence.long_training import OWN, QUEUE, Queue
+from benchmarks.length import comparison, tables
+from benchmarks.length.comparison import OWN, QUEUE, Queue
+from benchmarks.length.remedies import OftenTransformed, SmoothFirst
+from benchmarks.length.runs import NETWORKS, PEER, RECIPES, Place, Run, draw
+from benchmarks.length.scores import Record, loss_of
 from configs.dataset import DatasetDescription
 from configs.network import ScaleGroup
 from configs.plan import ChannelNormalisation, NetworkPlan
@@ -42,8 +42,8 @@ def content(dice: float, steps: tuple[int, ...] = (300, 600), spread: float = 0.
 
 
 def rows_of(contents: dict[Run, dict]) -> tuple[list, list]:
-    points = [row for run, one in contents.items() for row in long_tables.point_rows(run, one)]
-    return points, [row for run, one in contents.items() for row in long_tables.case_rows(run, one)]
+    points = [row for run, one in contents.items() for row in tables.point_rows(run, one)]
+    return points, [row for run, one in contents.items() for row in tables.case_rows(run, one)]
 
 
 def test_a_seed_draws_the_same_cases_for_all_and_fewer_of_them_are_among_more() -> None:
@@ -81,55 +81,55 @@ def test_what_is_committed_stays_where_the_work_folder_is_gone_and_is_replaced_w
     old, new = RUN, replace(RUN, seed=1)
     for run, dice in ((old, 0.5), (new, 0.6)):
         Record.open(place_in(tmp_path / "first").record(run)).put(**content(dice, steps=(300, 450)))
-    long_tables.collect([old, new], place_in(tmp_path / "first"), *files)
+    tables.collect([old, new], place_in(tmp_path / "first"), *files)
     Record.open(place_in(tmp_path / "second").record(new)).put(**content(0.7))
-    long_tables.collect([old, new], place_in(tmp_path / "second"), *files)
-    points = long_tables.read_rows(files[0], long_tables.POINT)
+    tables.collect([old, new], place_in(tmp_path / "second"), *files)
+    points = tables.read_rows(files[0], tables.POINT)
     assert {(row["seed"], row["step"], row["dice_raw"]) for row in points} == {
         (0, 300, None), (0, 450, 0.5), (1, 300, None), (1, 600, 0.7),
     }  # fmt: skip
-    assert long_tables.is_finished(points, new) and not long_tables.is_finished(points, old)
-    assert len(long_tables.read_rows(files[1], long_tables.CASE)) == 2 * 3 * len(CASES)
+    assert tables.is_finished(points, new) and not tables.is_finished(points, old)
+    assert len(tables.read_rows(files[1], tables.CASE)) == 2 * 3 * len(CASES)
 
 
 def test_collecting_twice_changes_nothing(tmp_path: Path) -> None:
     files = tmp_path / "points.csv", tmp_path / "cases.csv"
     Record.open(place_in(tmp_path).record(RUN)).put(**content(0.5))
-    long_tables.collect([RUN], place_in(tmp_path), *files)
+    tables.collect([RUN], place_in(tmp_path), *files)
     before = [file.read_bytes() for file in files]
-    long_tables.collect([RUN], place_in(tmp_path), *files)
+    tables.collect([RUN], place_in(tmp_path), *files)
     assert [file.read_bytes() for file in files] == before
 
 
 def test_differences_are_paired_over_cases_and_test_cases_stay_sealed() -> None:
     baseline = replace(RUN, network="baseline")
     points, cases = rows_of({RUN: content(0.32), baseline: content(0.3)})
-    row, reference = long_tables.summary(points, cases)
+    row, reference = tables.summary(points, cases)
     # Cases differ by far more than the networks do: only pairs tell the networks apart.
     assert row["above_baseline"] == pytest.approx(0.02) and 0.019 < row["low"] <= row["high"] < 0.021
     assert "above_baseline" not in reference and not any(name.startswith("test") for name in row)
-    final = long_tables.summary(points, cases, final=True)[0]
+    final = tables.summary(points, cases, final=True)[0]
     assert final["test_above_baseline"] == pytest.approx(0.02)
 
 
 def test_the_best_point_of_a_curve_is_told_beside_its_last() -> None:
     falling = content(0.5)
     falling["curve"][0] |= falling["curve"][-1] | {"step": 300, "dice_raw": 0.8}
-    (row,) = long_tables.summary(*rows_of({RUN: falling}))
+    (row,) = tables.summary(*rows_of({RUN: falling}))
     assert (row["best_raw"], row["last_raw"], row["step"]) == (0.8, 0.5, 600)
 
 
 def test_an_interval_holds_the_mean_and_narrows_with_agreement() -> None:
     wide, narrow = ([0.5 + width * number for number in (-2, -1, 0, 1, 2)] for width in (0.1, 0.01))
-    (low, high), (lower, upper) = long_tables.interval(wide), long_tables.interval(narrow)
+    (low, high), (lower, upper) = tables.interval(wide), tables.interval(narrow)
     assert low < lower < 0.5 < upper < high
-    assert long_tables.interval([0.5, 0.5]) == (0.5, 0.5)
+    assert tables.interval([0.5, 0.5]) == (0.5, 0.5)
 
 
 def test_curves_are_drawn_alike_each_time(tmp_path: Path) -> None:
     points, _ = rows_of({RUN: content(0.5), replace(RUN, network="baseline", size=112): content(0.6)})
     for name in ("one.svg", "two.svg"):
-        long_tables.draw(points, tmp_path / name)
+        tables.draw(points, tmp_path / name)
     text = (tmp_path / "one.svg").read_text(encoding="utf-8")
     assert "112 training cases" in text and text == (tmp_path / "two.svg").read_text(encoding="utf-8")
 
@@ -156,7 +156,7 @@ class Sleeping(Queue):
     """Its trainings sleep instead of training, with a word in their command that tells them from other processes."""
 
     def _words(self, run: Run) -> list[str]:
-        return [sys.executable, "-c", "import time; time.sleep(60)", "long_training"]
+        return [sys.executable, "-c", "import time; time.sleep(60)", "benchmarks.length"]
 
 
 def state_of(process: int) -> str:
@@ -215,15 +215,15 @@ def test_the_queue_is_done_with_what_is_committed_or_finished_and_gives_up_what_
             started.append(run)
             self.attempts[run] = self.attempts.get(run, 0) + 1
 
-    monkeypatch.setattr(long_training, "POLL_SECONDS", 0)
+    monkeypatch.setattr(comparison, "POLL_SECONDS", 0)
     place = place_in(tmp_path)
     Record.open(place.record(finished)).put(finished="now")
-    rows = long_tables.point_rows(committed, {"curve": [{"step": committed.steps, "dice_raw": 0.5}]})
+    rows = tables.point_rows(committed, {"curve": [{"step": committed.steps, "dice_raw": 0.5}]})
     Failing(place, tmp_path / "pause").run((committed, finished, failing), rows)
-    assert started == [failing] * long_training.ATTEMPTS
+    assert started == [failing] * comparison.ATTEMPTS
 
 
 def test_the_status_names_every_run(tmp_path: Path) -> None:
     Record.open(place_in(tmp_path).record(QUEUE[0])).put(**content(0.5))
-    text = long_training.status(Queue(place_in(tmp_path), tmp_path / "pause"), [])
+    text = comparison.status(Queue(place_in(tmp_path), tmp_path / "pause"), [])
     assert all(run.name in text for run in QUEUE) and "finished" in text and "0.5100" in text

@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.evidence import long_peer
-from benchmarks.evidence.long_scores import KINDS, RECORD, Record, put_scores, score, scored, test_cases
+from benchmarks.length.scores import KINDS, RECORD, Record, put_scores, score, scored, test_cases
 from benchmarks.nnunet.nnunet_peer import Peer
 from configs.files import write_json
 from configs.network import NetworkConfig, ScaleGroup
@@ -34,7 +33,7 @@ from trainers import train
 PEER = "nnU-Net"
 PLANNED = "quick"  # the recipe that the others are compared with: the preset of this name
 CONFIGURATION = "3d_fullres"
-TRAINER = "benchmarks.evidence.long_scores:CurveTrainer"
+TRAINER = "benchmarks.length.scores:CurveTrainer"
 EPOCHS = 20  # weights are kept after each
 FEATURES, BATCH, STEPS = 8, 2, 6000
 DECAY = 0.999  # of the average over the weights of steps
@@ -65,8 +64,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     "decay": {"weight_decay": 0.1},
     "sgd": {"optimiser": "sgd"},
     "no_mirror": {"mirror": False},  # turned end for end, an anterior part looks like a posterior one
-    "often": {"augmentation_class": "benchmarks.evidence.long_remedies:OftenTransformed"},
-    "smooth_first": {"network_class": "benchmarks.evidence.long_remedies:SmoothFirst"},
+    "often": {"augmentation_class": "benchmarks.length.remedies:OftenTransformed"},
+    "smooth_first": {"network_class": "benchmarks.length.remedies:SmoothFirst"},
 }
 
 
@@ -174,17 +173,17 @@ def _train(run: Run, place: Place) -> dict[str, nn.Module]:
 def _train_peer(run: Run, place: Place) -> dict[str, nn.Module]:
     """nnU-Net with its own planner, augmentation and optimiser; only steps, batch, features and cases are those of the others."""
     peer = Peer(place.peer.absolute(), (place.work / PEER).absolute(), threads=1)
-    sizes = long_peer.Sizes(FEATURES, BATCH, run.seed, EPOCHS, run.steps // EPOCHS, DECAY)
+    sizes = nnunet.Sizes(FEATURES, BATCH, run.seed, EPOCHS, run.steps // EPOCHS, DECAY)
     split = split_of(place.dataset, run)
-    theirs = long_peer.train(peer, place.dataset, sizes, split)
-    long_peer.write_plan(theirs, place.model(run))
+    theirs = nnunet.train(peer, place.dataset, sizes, split)
+    nnunet.write_plan(theirs, place.model(run))
     plan, record = ModelPlan.read(place.model(run) / "plan.json"), Record.open(place.record(run))
     raw, networks = open_dataset(place.dataset).cases, {}
     for epoch in range(1, EPOCHS + 1):
         step = epoch * sizes.iterations
-        record.put_point(step, long_peer.facts_of(theirs, epoch))
+        record.put_point(step, nnunet.facts_of(theirs, epoch))
         if scored(epoch, EPOCHS):
-            networks = {kind: long_peer.read_network(theirs, kind, epoch) for kind in KINDS}
+            networks = {kind: nnunet.read_network(theirs, kind, epoch) for kind in KINDS}
             scores = {
                 kind: score(plan, network, {case: raw[case] for case in split["val"]}) for kind, network in networks.items()
             }

@@ -10,8 +10,8 @@ from scipy.stats import bootstrap
 
 from benchmarks.common.figures import svg_axes
 from benchmarks.common.tables import write_csv
-from benchmarks.evidence.long_runs import PLANNED, Place, Run
-from benchmarks.evidence.long_scores import KINDS, Record
+from benchmarks.length.runs import PLANNED, Place, Run
+from benchmarks.length.scores import KINDS, Record
 
 Row = dict[str, Any]
 IDENTITY: dict[str, type] = {"network": str, "recipe": str, "size": int, "seed": int, "steps": int}
