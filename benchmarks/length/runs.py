@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.length import nnunet
 from benchmarks.length.scores import KINDS, RECORD, Record, put_scores, score, scored, test_cases
 from benchmarks.nnunet.nnunet_peer import Peer
 from configs.files import write_json
