@@ -123,7 +123,7 @@ def to_measure(arguments: argparse.Namespace) -> Iterator[tuple[Row, Callable[[]
             yield key, partial(on_images, make, factors, weights, arguments.images, arguments.cases)
     for folder in arguments.models:
         model = read_trained(folder)
-        curve = equivariance_curve(model, "cpu")  # kept in the folder, as long as its weights are these
+        curve = equivariance_curve(folder, "cpu")  # kept in the folder, as long as its weights are these
         name = name_of(model)
         settings = f"fold {curve.fold}, {curve.weights[:12]}"
         for on, errors in (("fields", curve.on_fields), ("images", curve.on_cases)):
@@ -200,7 +200,7 @@ def of_mean(model: TrainedModel, fold: str, number: int) -> dict[str, float]:
     single = probabilities_of(loaded.networks[fold].eval(), has_regions, torch.device("cpu"))
     factors = [ENSEMBLE_STEP ** (index - (number - 1) / 2) for index in range(number)]
     function = partial(mean_over_sizes, single, factors, planned.network.total_stride)
-    images = list(validation_images(model, fold).values())
+    images = list(validation_images(model.folder, model.plan, fold).values())
     return written(FACTORS, case_errors(function, images, *seen_grid(planned), FACTORS))
 
 

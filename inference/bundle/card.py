@@ -11,7 +11,7 @@ from configs.errors import InputError, is_of_system
 from configs.folders import ALL, ModelFolder
 from configs.plan import ModelPlan
 from configs.training import TrainingConfig
-from inference.evaluation.equivariance import EquivarianceReport
+from inference.evaluation.equivariance import EquivarianceCurve
 from inference.evaluation.scores import EvaluationResult, summarise
 
 _MARKDOWN = re.compile(r"([\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")  # within a line; the template escapes HTML
@@ -43,7 +43,7 @@ def model_card(model: Path, plan: ModelPlan, folds: Sequence[str], licence: str 
         validation=_validation(model, folds),
         training=TrainingConfig.read(folder.settings) if folder.settings.is_file() else None,
         batch_size=plan.network.batch_size,
-        equivariance=EquivarianceReport.read(folder.equivariance) if folder.equivariance.is_file() else None,
+        equivariance=EquivarianceCurve.read(folder.equivariance) if folder.equivariance.is_file() else None,
         licence=licence,
         zip=zip,
     )

@@ -93,22 +93,31 @@ def _bundle(command: BundleExport | BundleImport | BundleOnnx) -> None:
 
 
 def _export(command: BundleExport) -> None:
-    from configs.folders import CHECKPOINTS, ModelFolder
     from configs.run_log import digests
     from inference.bundle.export import export_bundle
-    from inference.evaluation.equivariance import measure_equivariance
-    from inference.model import load_model
 
     _keep_log_of_model(command.model)
     if command.equivariance:
-        checkpoint = command.checkpoint if command.checkpoint in CHECKPOINTS else CHECKPOINTS[0]
-        measure_equivariance(load_model(command.model, command.folds, checkpoint)).write(ModelFolder(command.model).equivariance)
+        _measure_equivariance(command)
     manifest = export_bundle(
         command.model, command.output, folds=command.folds, checkpoint=command.checkpoint, licence=command.licence
     )
     logger.debug("written: %s", digests([command.output]))
     if not command.quiet:
         print(f"{command.output}: {len(manifest.weights())} weights files, {command.output.stat().st_size / 1e6:.1f} MB")
+
+
+def _measure_equivariance(command: BundleExport) -> None:
+    from configs.errors import Fault, InputError
+    from configs.folders import CHECKPOINTS, ModelFolder
+    from configs.plan import ModelPlan
+    from inference.evaluation.equivariance import equivariance_curve, obstacle
+
+    reason = obstacle(ModelPlan.read(ModelFolder(command.model).plan))
+    if reason is not None:
+        raise InputError(Fault("--equivariance", reason.rstrip("."), "Leave the option out"))
+    checkpoint = command.checkpoint if command.checkpoint in CHECKPOINTS else CHECKPOINTS[0]
+    equivariance_curve(command.model, folds=command.folds, checkpoint=checkpoint)
 
 
 def _import(command: BundleImport) -> None:

@@ -19,7 +19,7 @@ from configs.plan import ModelPlan, Plan
 from configs.training import TrainingConfig
 from inference.bundle.contents import CARD, MANIFEST, MOST_FILES, MOST_TEXT_BYTES, Manifest, is_allowed, is_weights
 from inference.bundle.tensors import implausible, tensor_shapes
-from inference.evaluation.equivariance import EquivarianceReport
+from inference.evaluation.equivariance import EquivarianceCurve
 from inference.model import ScaleEnsemble
 
 _CHUNK = 1024 * 1024
@@ -30,7 +30,7 @@ _KINDS: dict[str, type[Value]] = {
     SETTINGS: TrainingConfig,
     SCALES: ScaleEnsemble,
     DATASET: DatasetDescription,
-    EQUIVARIANCE: EquivarianceReport,
+    EQUIVARIANCE: EquivarianceCurve,
 }
 
 

@@ -14,66 +14,18 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from configs.errors import Fault, InputError, is_of_system
+from configs.errors import InputError, is_of_system
 from configs.files import Value
 from configs.folders import ALL, ModelFolder
-from configs.plan import NetworkPlan
+from configs.plan import ModelPlan, NetworkPlan
 from configs.progress import Progress, Silent
 from inference.device import choose_device
 from inference.evaluation.robustness import validation_cases
 from inference.model import Model, find_weights, load_model
-from inference.report.trained import TrainedModel
 from preprocessing.store import CaseStore, StoredCase
 from se_unet.equivariance import equivariance_error
 from se_unet.separable import apply_separable, gaussian_matrix, interpolation_matrix
 
-_SIZE = 64  # voxels along each side of the fields
-_SMOOTHING = 3.0  # voxels: structures of some voxels, as images have them
-_DEFAULT_STEP = 2 ** (1 / 3)
-
-
-class EquivarianceReport(Value):
-    """Equivariance errors of one fold's network: 0 for an equivariant network, about 1 if scales are unrelated.
-
-    Attributes:
-        fold: fold whose weights were measured.
-        factors: factors of enlargement.
-        errors: `mean |f(L_a x) - L_a f(x)|^2 / var(L_a f(x))` of the class scores for each factor.
-    """
-
-    fold: str
-    factors: tuple[float, ...] = Field(min_length=1)
-    errors: tuple[float, ...] = Field(min_length=1)
-
-
-def measure_equivariance(model: Model, factors: Sequence[float] | None = None) -> EquivarianceReport:
-    """Measure the first fold of a model on smooth random fields of 64 voxels a side.
-
-    Args:
-        model: model of volumes.
-        factors: factors of enlargement; None takes one step of the scale group down and up.
-
-    Raises:
-        InputError: the model is for slices, or its strides do not divide 64.
-    """
-    planned = model.plan.network
-    stride = max(planned.network.total_stride)
-    if model.plan.configuration.slice_axis is not None or any(_SIZE % length for length in planned.network.total_stride):
-        problem = "the network is for slices, or its strides do not divide 64"
-        raise InputError(Fault("--equivariance", problem, "Leave the option out"))
-    group = planned.network.scale_group
-    step = group.step if group is not None else _DEFAULT_STEP
-    chosen = tuple(factors) if factors is not None else (1 / step, step)
-    fold, network = next(iter(model.networks.items()))
-    errors = tuple(_error(network, factor, planned.network.input_channels, stride) for factor in chosen)
-    return EquivarianceReport(fold=fold, factors=chosen, errors=errors)
-
-
-def _error(network: nn.Module, factor: float, channels: int, stride: int) -> float:
-    return equivariance_error(network, factor, channels=channels, size=_SIZE, stride=stride, smoothing=_SMOOTHING, seeds=(0, 1))
-
-
-FILE = "report_equivariance.json"
 FACTORS: tuple[float, ...] = (0.7, 0.8, 0.9, 1.1, 1.25, 1.4)
 SIZE = 64  # largest number of voxels along each side: equal for all networks, and affordable without a GPU
 COMPARED = 0.6  # share of each side that is compared, about the centre; the rest is a margin
@@ -92,7 +44,7 @@ class EquivarianceCurve(Value):
         fold: fold whose weights were measured.
         weights: SHA-256 digest of the weights file.
         factors: factors of enlargement.
-        cases: identifiers of the measured cases; empty if the cases are no longer available.
+        cases: number of measured validation cases; 0 if they are no longer available.
         shape: shape (Z, Y, X) of the network's input in voxels.
         on_cases: errors of the class probabilities on cases, or None.
         on_fields: errors of the class scores on smooth random fields, or None.
@@ -102,7 +54,7 @@ class EquivarianceCurve(Value):
     fold: str
     weights: str
     factors: tuple[float, ...] = Field(min_length=1)
-    cases: tuple[str, ...]
+    cases: int = Field(ge=0)
     shape: tuple[int, int, int]
     on_cases: tuple[float, ...] | None
     on_fields: tuple[float, ...] | None
@@ -118,9 +70,9 @@ class EquivarianceCurve(Value):
         return sum(self.shown) / len(self.shown) if self.shown else None
 
 
-def obstacle(model: TrainedModel) -> str | None:
-    """Return why this model's error cannot be measured, or None if it can."""
-    configuration, planned = model.plan.configuration, model.plan.network
+def obstacle(plan: ModelPlan) -> str | None:
+    """Return why the error of a model with this plan cannot be measured, or None if it can."""
+    configuration, planned = plan.configuration, plan.network
     if configuration.slice_axis is not None:
         return "The measurement is for networks of volumes, and this network segments single slices."
     if configuration.previous is not None:
@@ -133,28 +85,37 @@ def obstacle(model: TrainedModel) -> str | None:
 
 
 def equivariance_curve(
-    model: TrainedModel, device: torch.device | str | None = None, progress: Progress | None = None
+    folder: Path,
+    device: torch.device | str | None = None,
+    progress: Progress | None = None,
+    folds: Sequence[int | str] | None = None,
+    checkpoint: str = "final",
 ) -> EquivarianceCurve:
-    """Return the errors of the first fold's final weights, read from `report_equivariance.json` in the model folder if current.
+    """Return the errors of a model's first fold, read from `equivariance.json` in the model folder if current.
 
     A result without cases is measured again once the cases are available.
 
     Args:
-        model: trained model without an `obstacle`.
+        folder: folder of a trained model without an `obstacle`.
         device: device of the network; None takes the best available.
         progress: progress display over the measurements.
+        folds: folds of which the first is measured; None takes the first that is trained.
+        checkpoint: kind of weights.
 
     Raises:
         InputError: there are no weights, or they do not fit the plan.
     """
-    fold, weights = next(iter(find_weights(model.folder, None, "final").items()))
+    fold, weights = next(iter(find_weights(folder, folds, checkpoint).items()))
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    kept = _read_kept(model.folder / FILE)
+    path = ModelFolder(folder).equivariance
+    kept = _read_kept(path)
     is_current = kept is not None and (kept.method, kept.fold, kept.weights) == (_METHOD, fold, digest)
-    if kept is not None and is_current and (kept.cases or not validation_images(model, fold)):
+    images = validation_images(folder, ModelPlan.read(ModelFolder(folder).plan), fold)
+    if kept is not None and is_current and (kept.cases or not images):
         return kept
-    curve = _measure(model, fold, digest, choose_device(device), progress or Silent())
-    curve.write(model.folder / FILE)
+    model = load_model(folder, [fold], checkpoint)
+    curve = _measure(model, fold, digest, list(images.values()), choose_device(device), progress or Silent())
+    curve.write(path)
     return curve
 
 
@@ -225,14 +186,14 @@ def probabilities_of(network: nn.Module, has_regions: bool, device: torch.device
     return probabilities
 
 
-def _measure(model: TrainedModel, fold: str, digest: str, device: torch.device, progress: Progress) -> EquivarianceCurve:
-    loaded = load_model(model.folder, [fold])
-    network = loaded.networks[fold].to(device).eval()
-    planned, stride = loaded.plan.network, loaded.plan.network.network.total_stride
+def _measure(
+    model: Model, fold: str, digest: str, images: list[tuple[Tensor, list[int]]], device: torch.device, progress: Progress
+) -> EquivarianceCurve:
+    network = model.networks[fold].to(device).eval()
+    planned, stride = model.plan.network, model.plan.network.network.total_stride
     shape, origin = seen_grid(planned)
-    cases = validation_images(model, fold)
     function = probabilities_of(network, model.plan.dataset.has_regions, device)
-    on_cases = case_errors(function, list(cases.values()), shape, origin, FACTORS, progress) if cases else ()
+    on_cases = case_errors(function, images, shape, origin, FACTORS, progress) if images else ()
     on_fields = []
     if not any(SIZE % step for step in stride):
         for factor in progress.track(FACTORS, "Measuring scale equivariance on random fields", len(FACTORS)):
@@ -243,7 +204,7 @@ def _measure(model: TrainedModel, fold: str, digest: str, device: torch.device, 
         fold=fold,
         weights=digest,
         factors=FACTORS,
-        cases=tuple(cases),
+        cases=len(images),
         shape=shape,
         on_cases=on_cases if usable[0] else None,
         on_fields=tuple(on_fields) if usable[1] else None,
@@ -262,13 +223,13 @@ def _field_error(network: Callable[[Tensor], Tensor], device: torch.device, chan
         return math.inf
 
 
-def validation_images(model: TrainedModel, fold: str) -> dict[str, tuple[Tensor, list[int]]]:
+def validation_images(folder: Path, plan: ModelPlan, fold: str) -> dict[str, tuple[Tensor, list[int]]]:
     """Return some prepared validation cases, each with the centre voxel of its labels; none if they are no longer available."""
     if fold == ALL:
         return {}
-    store = CaseStore(ModelFolder(model.folder).dataset.prepared_for(model.plan))
+    store = CaseStore(ModelFolder(folder).dataset.prepared_for(plan))
     try:
-        chosen = validation_cases(model.folder, fold)[:CASES]
+        chosen = validation_cases(folder, fold)[:CASES]
         return {case: _around_labels(store.read(case)) for case in chosen}
     except InputError as error:
         if is_of_system(error):

@@ -103,11 +103,11 @@ def _write_model(model: TrainedModel, page: Path, options: ReportOptions, progre
 def _measure(model: TrainedModel, options: ReportOptions, progress: Progress) -> Measured:
     if not options.equivariance:
         return Measured()
-    reason = obstacle(model)
+    reason = obstacle(model.plan)
     if reason is not None:
         return Measured(why_not=reason)
     try:
-        return Measured(equivariance_curve(model, options.device, progress))
+        return Measured(equivariance_curve(model.folder, options.device, progress))
     except InputError as error:  # the rest of the report is useful without weights
         if is_of_system(error):
             raise

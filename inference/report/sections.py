@@ -129,7 +129,7 @@ def equivariance_section(measured: Measured) -> dict[str, Any]:
     if curve is None or curve.shown is None:
         words = measured.why_not if curve is None else "The network's output is constant, so there is nothing to compare."
         return {"equivariance_picture": None, "equivariance_words": f"Not measured. {words}"}
-    where = [f"on {counted(len(curve.cases), 'validation case')}"] if curve.on_cases else []
+    where = [f"on {counted(curve.cases, 'validation case')}"] if curve.on_cases else []
     where += ["on smooth random fields"] if curve.on_fields else []
     words = (
         "For an equivariant network, enlarging the image and segmenting it gives the same as segmenting it and enlarging the result. The "

@@ -8,9 +8,8 @@ from configs.plan import ModelPlan
 from configs.training import TrainingConfig
 from inference.bundle.card import as_text, model_card
 from inference.bundle.export import export_bundle
-from inference.evaluation.equivariance import EquivarianceReport, measure_equivariance
+from inference.evaluation.equivariance import EquivarianceCurve, equivariance_curve
 from inference.evaluation.scores import LabelScores, summarise
-from inference.model import load_model
 from tests.inference.models import plan, write_model
 
 NOWHERE = Path("nowhere")  # a model folder with nothing but its plan
@@ -78,11 +77,9 @@ def test_a_card_in_the_folder_is_kept_unless_a_licence_is_given(tmp_path):
 @pytest.mark.slow
 def test_equivariance_is_measured_and_shown(tmp_path):
     folder = write_model(tmp_path / "toy", folds=("0",))
-    report = measure_equivariance(load_model(folder))
-    assert report.fold == "0" and len(report.factors) == len(report.errors) == 2
-    assert report.factors[0] == pytest.approx(2 ** (-1 / 3)) and all(0 < error < 4 for error in report.errors)
-    report.write(folder / "equivariance.json")
-    assert f"| 1.26 | {report.errors[1]:.3g} |" in model_card(folder, ModelPlan(plan()), ["0"], None)
+    curve = equivariance_curve(folder, "cpu")
+    assert curve.fold == "0" and curve.on_fields is not None and all(0 < error < 4 for error in curve.on_fields)
+    assert f"| 1.25 | {curve.on_fields[4]:.3g} |" in model_card(folder, ModelPlan(plan()), ["0"], None)
     manifest = export_bundle(folder, tmp_path / "toy.zip")
     assert "equivariance.json" in manifest.files
-    assert EquivarianceReport.read(folder / "equivariance.json") == report
+    assert EquivarianceCurve.read(folder / "equivariance.json") == curve

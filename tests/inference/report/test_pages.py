@@ -28,7 +28,7 @@ from tests.planners.report.test_page import Page
 NOTHING_MEASURED = ReportOptions(equivariance=False)
 HOSTILE = {"background": 0, '<script>alert("1")</script>': 3, "a & <b>b</b> $\\frac{1}{2}$": 7}
 CURVE = EquivarianceCurve(
-    method=1, fold="0", weights="0", factors=FACTORS, cases=("c0",), shape=(16, 16, 16), on_cases=(0.1,) * 6, on_fields=(0.3,) * 6
+    method=1, fold="0", weights="0", factors=FACTORS, cases=1, shape=(16, 16, 16), on_cases=(0.1,) * 6, on_fields=(0.3,) * 6
 )
 
 
