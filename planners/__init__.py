@@ -1,4 +1,4 @@
-"""Data to decisions: fingerprint, plan, and the command that plans and preprocesses."""
+"""Plan networks for a dataset: fingerprint, planning rules, planning report, and the command that plans and preprocesses."""
 
 from typing import TYPE_CHECKING
 

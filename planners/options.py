@@ -1,4 +1,4 @@
-"""What a user may ask of the planner."""
+"""Options of the planner."""
 
 import math
 from dataclasses import dataclass
@@ -13,20 +13,20 @@ from planners.rules.skeleton import SIZES, Size
 
 @dataclass(frozen=True)
 class PlanningOptions:
-    """Overrides of the planner's rules; None leaves a decision to them.
+    """Overrides of the planning rules; None leaves a decision to the rules.
 
     Attributes:
-        networks: which to plan, of `se` and `baseline`.
-        configurations: which to plan, of `CONFIGURATIONS`; None plans all that the rules give.
-        size: of the networks.
-        gpu_memory: GB that training may take; None takes what goes with the size: 4, 8 or 24.
-        spacing: mm (Z, Y, X) of the planned grid at full resolution.
-        patch_size: voxels (Z, Y, X) at full resolution; for slices, a patch with one voxel across them.
-        num_scales: size of the scale group; 1, the default, is the smooth network without a group; `spread` follows the spread of sizes.
+        networks: networks to plan, `se`, `baseline` or both.
+        configurations: names of the configurations to plan, from `CONFIGURATIONS`; None plans all that the rules select.
+        size: size of the networks.
+        gpu_memory: GPU memory in GB available for training; None means 4, 8 or 24 for the sizes small, medium and large.
+        spacing: spacing in mm (Z, Y, X) of the planned grid at full resolution.
+        patch_size: patch in voxels (Z, Y, X) at full resolution; for `2d`, with one voxel across slices.
+        num_scales: number of scales of `se`; 1 (the default) is a network without a scale group, `spread` uses the spread of sizes.
         scale_step: ratio of neighbouring scales.
 
     Raises:
-        InputError: options that cannot be met; all of them are listed.
+        InputError: options are out of range or contradict each other; all of them are listed.
     """
 
     networks: tuple[str, ...] = NETWORKS
@@ -40,31 +40,31 @@ class PlanningOptions:
 
     def __post_init__(self) -> None:
         faults = [
-            Fault(f"--network {name}", "there is no such network", f"Choose from {', '.join(NETWORKS)}")
+            Fault(f"--network {name}", "unknown network", f"Choose from {', '.join(NETWORKS)}")
             for name in self.networks
             if name not in NETWORKS
         ]
         faults += [
-            Fault(f"--configurations {name}", "there is no such configuration", f"Choose from {', '.join(CONFIGURATIONS)}")
+            Fault(f"--configurations {name}", "unknown configuration", f"Choose from {', '.join(CONFIGURATIONS)}")
             for name in self.configurations or ()
             if name not in CONFIGURATIONS
         ]
         if self.size not in SIZES:
-            faults.append(Fault(f"--size {self.size}", "there is no such size", f"Choose from {', '.join(SIZES)}"))
+            faults.append(Fault(f"--size {self.size}", "unknown size", f"Choose from {', '.join(SIZES)}"))
         if self.gpu_memory is not None and not 0 < self.gpu_memory < math.inf:
-            faults.append(
-                Fault(f"--gpu-memory {self.gpu_memory}", "it must be positive", "Give the GB of the GPU, for example 8")
-            )
+            remedy = "Give the memory of the GPU in GB, for example 8"
+            faults.append(Fault(f"--gpu-memory {self.gpu_memory}", "the memory must be positive", remedy))
         if self.spacing and not all(0 < size < math.inf for size in self.spacing):
             faults.append(Fault(f"--spacing {self.spacing}", "lengths must be positive", "Give mm for Z, Y and X"))
         if self.patch_size and any(size < 1 for size in self.patch_size):
             faults.append(Fault(f"--patch-size {self.patch_size}", "sizes must be positive", "Give voxels for Z, Y and X"))
         if self.num_scales not in (None, "spread", *range(1, 17)):
-            faults.append(Fault(f"--num-scales {self.num_scales}", "it must be 1 to 16, or `spread`", "1 is the default"))
+            problem = "the number of scales must be 1 to 16, or `spread`"
+            faults.append(Fault(f"--num-scales {self.num_scales}", problem, "Leave the option out for the default, 1"))
         if self.scale_step is not None and not 1 < self.scale_step <= 4:
-            faults.append(Fault(f"--scale-step {self.scale_step}", "it must be above 1 and at most 4", "1.26 is usual"))
+            problem = "the step must be above 1 and at most 4"
+            faults.append(Fault(f"--scale-step {self.scale_step}", problem, "Leave the option out for the default, 1.26"))
         if "se" not in self.networks and (self.num_scales or self.scale_step):
-            faults.append(
-                Fault("--num-scales and --scale-step", "only `se` has scales", "Add `se` to --network, or leave them out")
-            )
+            remedy = "Add `se` to --network, or leave these options out"
+            faults.append(Fault("--num-scales and --scale-step", "only `se` has scales", remedy))
         raise_faults(faults)

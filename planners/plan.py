@@ -1,4 +1,4 @@
-"""From a fingerprint to a plan. Pure: the same fingerprint and options give the same plan, with a reason for every decision."""
+"""Make a plan from a fingerprint. The same fingerprint and options give the same plan, with a reason for every decision."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +25,7 @@ from planners.rules.topology import Topology
 
 @dataclass(frozen=True)
 class _Context:
-    """What all configurations are planned from."""
+    """Inputs of the planning of every configuration."""
 
     description: DatasetDescription
     fingerprint: Fingerprint
@@ -34,15 +34,15 @@ class _Context:
 
 
 def make_plan(description: DatasetDescription, fingerprint: Fingerprint, options: PlanningOptions | None = None) -> Plan:
-    """Decide everything that preprocessing, training and prediction need.
+    """Make all decisions that preprocessing, training and prediction need.
 
     Args:
-        description: channels and labels.
-        fingerprint: of the training cases.
-        options: the user's overrides.
+        description: channels and labels of the dataset.
+        fingerprint: measurements of the training cases.
+        options: overrides of the rules by the user.
 
     Raises:
-        InputError: an override cannot work; the reason is given.
+        InputError: an override does not suit the data or the memory; the message says why.
     """
     options = options or PlanningOptions()
     cases = fingerprint.cases
@@ -50,7 +50,7 @@ def make_plan(description: DatasetDescription, fingerprint: Fingerprint, options
     context = _Context(description, fingerprint, options, normalisation)
     spacing = choose_spacing(cases)
     if options.spacing is not None:
-        spacing = Decision(options.spacing, f"Spacing {times(options.spacing)} mm as asked for.")
+        spacing = Decision(options.spacing, f"Spacing {times(options.spacing)} mm, as requested.")
     median = median_shape(cases, spacing.value)
     if options.spacing is not None:
         check_spacing(spacing.value, median)
@@ -74,8 +74,8 @@ def _plan_configuration(context: _Context, resolution: Resolution, spacing_reaso
         networks={name: planners[name](context, resolution) for name in context.options.networks},
         reasons={
             "spacing": spacing_reason,
-            "median_shape": f"The median case has {times(grid.median)} voxels at this spacing after the crop to nonzero, "
-            "all cases turned to the same orientation.",
+            "median_shape": f"The median case has {times(grid.median)} voxels at this spacing, after cropping to nonzero and with all "
+            "cases in the same orientation.",
             "normalisation": context.normalisation.reason,
             **resolution.reasons,
         },
@@ -90,12 +90,12 @@ def _plan_baseline(context: _Context, resolution: Resolution) -> NetworkPlan:
 
 
 def _outputs_reason(description: DatasetDescription) -> dict[str, str]:
-    """Why batches may differ from nnU-Net's, which counts entries of `labels` where a network has outputs."""
+    """Return the reason why batches may differ from nnU-Net's, which counts the entries of `labels` instead of the outputs."""
     outputs, entries = description.output_channels, len(description.labels)
     if outputs == entries:
         return {}
-    why = f"nnU-Net counts all {entries} entries of `labels`, and may plan slightly smaller batches"
-    return {"outputs": f"Memory is counted with the network's {outputs} outputs; {why}."}
+    why = f"nnU-Net counts all {entries} entries of `labels` and may therefore plan slightly smaller batches"
+    return {"outputs": f"The memory estimate uses the network's {outputs} outputs; {why}."}
 
 
 def _plan_se(context: _Context, resolution: Resolution) -> NetworkPlan:
@@ -119,7 +119,7 @@ def _plan_se(context: _Context, resolution: Resolution) -> NetworkPlan:
 
 
 def _choose_group(context: _Context, resolution: Resolution) -> Decision[ScaleGroup]:
-    """The scale group, at the baseline's patch."""
+    """Choose the scale group for the patch of the baseline."""
     options, grid = context.options, resolution.grid
     topology = grid.topology(resolution.patch_size) if resolution.patch_size else _sample_baseline(context, resolution).topology
 

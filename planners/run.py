@@ -1,4 +1,4 @@
-"""The whole first half of the framework in one call: fingerprint, plan, preprocessed cases."""
+"""Measure, plan and preprocess a dataset in one call."""
 
 import logging
 import math
@@ -36,25 +36,28 @@ def plan_and_preprocess(
 ) -> Plan:
     """Validate and measure a dataset, plan its networks and preprocess its cases.
 
-    Writes `dataset.json`, `fingerprint.json` (and `.csv`), `plan.json`, `report.html` and `preprocessed/<configuration>/` into the
-    dataset's folder under `work`. Run again, it validates and plans anew, and preprocesses only what is missing or stale.
+    Writes `dataset.json`, `fingerprint.json` and `.csv`, `plan.json`, `report.html` and `preprocessed/<configuration>/` into the dataset's
+    folder under `work`. A second run validates and plans again, but preprocesses only missing and outdated cases.
 
     Args:
-        dataset: folder in nnU-Net's raw layout or the Medical Segmentation Decathlon's.
-        work: folder for everything that is made.
-        options: overrides of the planner's rules.
-        jobs: processes; None takes one for each processor, and no more than memory is there for.
-        plan_only: stop after the plan.
-        overwrite: preprocess all cases anew.
-        progress: shown for each case.
-        scheduler: address of a Dask scheduler, whose workers then do the work; they must see `dataset` and `work` by the same paths.
+        dataset: folder of the dataset, in the raw layout of nnU-Net or of the Medical Segmentation Decathlon.
+        work: output folder.
+        options: overrides of the planning rules.
+        jobs: number of processes; None means one for each processor, as far as memory suffices.
+        plan_only: whether to stop after the plan.
+        overwrite: whether to preprocess all cases again.
+        progress: progress display, advanced for each case.
+        scheduler: address of a Dask scheduler whose workers do the work; they must see `dataset` and `work` under the same paths.
+
+    Returns:
+        The plan.
 
     Raises:
-        InputError: faults of the dataset or of an option; all of the dataset's are listed at once.
-        RuntimeError: cases that failed in preprocessing are named, the others are done.
+        InputError: the dataset or an option has faults; all faults of the dataset are listed at once.
+        RuntimeError: the preprocessing of the named cases failed; all other cases are preprocessed.
     """
     if jobs is not None and jobs < 1:
-        raise InputError(Fault(f"--jobs {jobs}", "there must be at least one process", "Give 1 or more"))
+        raise InputError(Fault(f"--jobs {jobs}", "the number of processes must be at least 1", "Give 1 or more"))
     progress = progress or Silent()
     if scheduler is not None:
         dataset, work = Path(dataset).resolve(), Path(work).resolve()
@@ -79,7 +82,7 @@ def plan_and_preprocess(
 
 
 def _largest_prepared_bytes(fingerprint: Fingerprint, plan: Plan, configuration: str) -> int:
-    """About what preparing the largest case takes."""
+    """Estimate the memory in bytes that the preprocessing of the largest case needs."""
     planned = plan.configuration(configuration)
     voxels = (
         math.prod(case.shape)

@@ -1,4 +1,4 @@
-"""The only place that turns a description into a network."""
+"""Build networks from their descriptions."""
 
 from torch import nn
 

@@ -1,4 +1,4 @@
-"""What a network costs, counted on shapes alone: neither time nor memory is spent."""
+"""Multiply-adds and activation memory of a network, counted from tensor shapes without computing anything."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -13,11 +13,11 @@ Shape = Sequence[int]
 
 
 def multiply_adds(module: nn.Module, shape: Shape) -> int:
-    """Multiply-adds of one forward pass, in convolutions and matrix products, those of blurs and merged kernels included.
+    """Return the multiply-adds of one forward pass in convolutions and matrix products, including blurs and the merging of kernels.
 
     Args:
-        module: a network or a layer, in training or evaluation as it is.
-        shape: of the input, (B, C, Z, Y, X) or (B, C, S, Z, Y, X).
+        module: network or layer, counted in its current mode (training or evaluation).
+        shape: shape of the input, (B, C, Z, Y, X) or (B, C, S, Z, Y, X).
     """
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         _on_shapes(module)(torch.empty(*shape, device="meta"))
@@ -25,13 +25,14 @@ def multiply_adds(module: nn.Module, shape: Shape) -> int:
 
 
 def activation_bytes(module: nn.Module, shape: Shape) -> int:
-    """Bytes kept from the forward pass for the backward pass: what autograd saves, each storage once, without weights and buffers.
+    """Return the bytes that autograd saves in the forward pass for the backward pass, without weights and buffers.
 
-    With checkpointing, the backward pass adds those of one stage at a time.
+    Each storage counts once. With checkpointing, the backward pass also holds the activations of one stage at a time; these are not
+    counted.
 
     Args:
-        module: a network or a layer, in training or evaluation as it is; its precision is that of the input.
-        shape: of the input, (B, C, Z, Y, X) or (B, C, S, Z, Y, X).
+        module: network or layer, counted in its current mode (training or evaluation) and in the precision of its weights.
+        shape: shape of the input, (B, C, Z, Y, X) or (B, C, S, Z, Y, X).
     """
     counted = _on_shapes(module)
     parameters, buffers = list(counted.parameters()), list(counted.buffers())
@@ -45,10 +46,10 @@ def activation_bytes(module: nn.Module, shape: Shape) -> int:
     with saved_tensors_hooks(note, lambda tensor: tensor), torch.enable_grad():
         output = counted(torch.empty(*shape, device="meta", dtype=parameters[0].dtype))
         total = sum(storage.nbytes() for storage in kept - own)
-    del output  # it holds the saved tensors, and with them their storages, until they are counted
+    del output  # kept until here because it keeps the saved tensors alive
     return total
 
 
 def _on_shapes(module: nn.Module) -> nn.Module:
-    """A copy whose tensors have shapes and no values."""
+    """Return a copy on PyTorch's meta device, where tensors have shapes but no values."""
     return deepcopy(module).to("meta")

@@ -1,7 +1,7 @@
-"""Scale equivariance as something to measure and to demand, for layers, networks and any module of a user's own.
+"""Measure the scale equivariance of a layer, a network or any other module, and require it in a test.
 
-With `(L_a f)(x) = f(x / a)`, a module is equivariant where `module(L_a f) = L_a module(f)`; for scale-feature maps L_a also moves the
-content to the scale that is `a` times as wide. Inputs are sums of plane waves, which rescale without interpolation.
+With `(L_a f)(x) = f(x / a)`, a module is equivariant where `module(L_a f) = L_a module(f)`. For scale-feature maps, L_a also moves the
+content to the scale that is `a` times as wide. The inputs are sums of plane waves, which can be rescaled without interpolation.
 """
 
 import math
@@ -16,12 +16,12 @@ WAVES = 192
 
 
 class PlaneWaves:
-    """A random field, known everywhere: white noise smoothed by a Gaussian, as a sum of plane waves.
+    """A random field that can be sampled at any position: white noise smoothed by a Gaussian, as a sum of plane waves.
 
     Args:
-        channels: independent fields.
+        channels: number of independent fields.
         smoothing: width of the Gaussian in voxels; the power spectrum is `exp(-smoothing^2 |w|^2)`.
-        generator: of the waves.
+        generator: generator of the random waves.
     """
 
     def __init__(self, channels: int, smoothing: float, generator: torch.Generator):
@@ -29,12 +29,12 @@ class PlaneWaves:
         self._phases = 2 * math.pi * torch.rand(channels, WAVES, generator=generator, dtype=torch.float64)
 
     def sample(self, size: int, origin: int, factor: float, stretch: Sequence[float] = (1, 1, 1)) -> Tensor:
-        """The field enlarged by `factor` about voxel `origin`, on a cube of voxels: (channels, size, size, size) of unit variance.
+        """Return the field enlarged by `factor` about voxel `origin`: (channels, size, size, size) float32 of unit variance.
 
         Args:
             size: voxels per axis.
-            origin: the voxel that stays where it is.
-            factor: a; the field is read at x / a.
+            origin: index, on each axis, of the voxel that does not move.
+            factor: enlargement a; the field is read at x / a.
             stretch: voxel size per axis.
         """
         positions = (torch.arange(size, dtype=torch.float64) - origin) / factor
@@ -58,25 +58,26 @@ def equivariance_error(
     smoothing: float = 1.5,
     seeds: Sequence[int] = (0, 1, 2),
 ) -> float:
-    """How far a module is from scale equivariance: `mean |module(L_a f) - L_a module(f)|^2 / var(L_a module(f))`.
+    """Return the equivariance error of a module, `mean |module(L_a f) - L_a module(f)|^2 / var(L_a module(f))`.
 
     Args:
-        module: from (1, channels, size, size, size) to (1, K, size, size, size), or with a scale axis before the last three.
-        factor: a; above 1 the content is enlarged.
-        channels: of the input.
+        module: maps (1, channels, size, size, size) to (1, K, size, size, size); either may have a scale axis before the last three.
+        factor: enlargement a of the content; values below 1 shrink it.
+        channels: channels of the input.
         scales: number of scales of the input, or None for an image.
-        shift: by how many scales L_a moves a scale-feature map: `factor = step ** shift`.
-        size: voxels per axis.
-        interior: voxels per axis that are compared, about the origin; keep the rest wider than the receptive field.
-        stride: total stride of the module; the origin is put on its grid.
-        smoothing: of the random fields, in voxels.
-        seeds: of the fields; errors and variances are pooled over them.
+        shift: number of scales by which L_a moves a scale-feature map, where `factor = step ** shift`.
+        size: voxels per axis of the input.
+        interior: voxels per axis that are compared, around the origin; the margin must be wider than the receptive field.
+        stride: total stride of the module; the origin is placed on its coarsest grid.
+        smoothing: width in voxels of the Gaussian that smooths the random fields.
+        seeds: seeds of the fields; errors and variances are pooled over them.
 
     Returns:
-        0 for an equivariant module; about 1 where the output at a scale says little about the other; 2 where it says nothing.
+        0 for an equivariant module, about 1 where the output at one size predicts little of the output at the other, 2 where it predicts
+        nothing.
 
     Raises:
-        ValueError: the interior does not fit, or no scale is left to compare.
+        ValueError: the interior does not fit the grid, or the shift leaves no scale to compare.
     """
     origin = size // 2 // stride * stride
     reach = interior // 2
@@ -98,7 +99,13 @@ def equivariance_error(
 
 
 def assert_equivariant(module: Callable[[Tensor], Tensor], factor: float, limit: float, **settings: object) -> None:
-    """Raise `AssertionError` where the equivariance error at `factor` exceeds `limit`; settings as of `equivariance_error`."""
+    """Raise `AssertionError` with the measured error if it exceeds a limit; for tests of your own layers.
+
+    Args:
+        module, factor: as in `equivariance_error`.
+        limit: largest equivariance error that passes.
+        settings: further arguments of `equivariance_error`, such as `shift` and `scales`.
+    """
     error = equivariance_error(module, factor, **settings)  # type: ignore[arg-type]
     if not error <= limit:
         raise AssertionError(f"the equivariance error at factor {factor:.4g} is {error:.3g}, above the limit of {limit:.3g}")
@@ -107,7 +114,7 @@ def assert_equivariant(module: Callable[[Tensor], Tensor], factor: float, limit:
 def _pair(
     channels: int, scales: int | None, shift: int, size: int, origin: int, factor: float, smoothing: float, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """A random input and its rescaled version."""
+    """Return a random input and its rescaled version."""
     generator = torch.Generator().manual_seed(seed)
     if scales is None:
         waves = PlaneWaves(channels, smoothing, generator)
@@ -119,7 +126,7 @@ def _pair(
 
 
 def _align(expected: Tensor, received: Tensor, shift: int) -> tuple[Tensor, Tensor]:
-    """Scales present on both sides: content at scale k is found at k + shift after rescaling."""
+    """Return the scales that both maps hold: rescaling moves the content of scale k to scale k + shift."""
     scales = expected.shape[2]
     if abs(shift) >= scales:
         raise ValueError(f"a shift by {shift} leaves none of {scales} scales to compare")

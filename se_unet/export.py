@@ -1,4 +1,4 @@
-"""Networks for other programs: ONNX."""
+"""Export networks to ONNX."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -12,14 +12,14 @@ from se_unet.layers.convolution import ScaleConvolution
 
 
 def export_onnx(network: nn.Module, path: Path, shape: Sequence[int]) -> None:
-    """Write the network as it evaluates, with merged kernels: `image` (B, C, Z, Y, X) -> `logits` (B, K, Z, Y, X), float32, any B.
+    """Write a network in evaluation mode with merged kernels, in float32 and for any batch size B.
 
-    Needs the packages `onnx` and `onnxscript`.
+    The input is `image` (B, C, Z, Y, X), the output `logits` (B, K, Z, Y, X). Needs the packages `onnx` and `onnxscript`.
 
     Args:
-        network: as built by `build_network`; it stays as it is.
-        path: of the file to write.
-        shape: (C, Z, Y, X) of the images, divisible by the network's total stride.
+        network: network from `build_network`; it is not changed.
+        path: path of the ONNX file to write.
+        shape: (C, Z, Y, X) of the images; Z, Y and X must be divisible by the network's total stride.
     """
     copy = merged_copy(network)
     image = torch.zeros(2, *shape)
@@ -40,7 +40,7 @@ def export_onnx(network: nn.Module, path: Path, shape: Sequence[int]) -> None:
 
 
 def merged_copy(network: nn.Module) -> nn.Module:
-    """A copy on the CPU, in evaluation, whose scale-equivariant convolutions are ordinary ones with fixed kernels."""
+    """Return a copy on the CPU in evaluation mode whose scale-equivariant convolutions have fixed kernels."""
     copy = deepcopy(network).cpu().float().eval()
     with torch.no_grad():
         for layer in copy.modules():

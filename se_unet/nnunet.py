@@ -1,6 +1,6 @@
-"""nnU-Net's networks in our terms: the description of a PlainConvUNet or ResidualEncoderUNet, and their weights under our names.
+"""Read nnU-Net checkpoints: the description and the renamed weights of a PlainConvUNet or ResidualEncoderUNet.
 
-With the family `plain` the skeleton computes what these networks compute; only the names of the parts differ.
+A network of the family `plain` computes the same as these networks; only the names of its weights differ.
 """
 
 import re
@@ -16,20 +16,20 @@ from configs.errors import Fault, InputError, raise_faults
 from configs.network import Axes, NetworkConfig
 from se_unet.weights import load_restricted
 
-_SCALAR = np.float64(0).__reduce__()[0]  # builds NumPy's scalars, whose place differs between NumPy's versions
+_SCALAR = np.float64(0).__reduce__()[0]  # constructor of NumPy scalars, whose module differs between NumPy versions
 
 
 @dataclass(frozen=True)
 class NNUNetCheckpoint:
-    """What a checkpoint says of its network.
+    """Content of a checkpoint that describes the network.
 
     Attributes:
-        path: of the file.
+        path: path of the checkpoint file.
         weights: nnU-Net's state dictionary, on the CPU.
-        plans: nnU-Net's plan.
+        plans: content of nnU-Net's plan.
         configuration: name of the configuration, such as `3d_fullres`.
-        fold: that was trained.
-        dataset: nnU-Net's `dataset.json`.
+        fold: fold that was trained.
+        dataset: content of nnU-Net's `dataset.json`.
         mirror_axes: spatial axes that were mirrored in training, or None.
     """
 
@@ -43,15 +43,15 @@ class NNUNetCheckpoint:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """nnU-Net's plan of the configuration, with what it inherits from others."""
+        """nnU-Net's plan of the configuration, including the settings that it inherits from others."""
         return _inherited(self.plans["configurations"], self.configuration)
 
     @property
     def network(self) -> NetworkConfig:
-        """The network, described in our terms.
+        """Description of the network.
 
         Raises:
-            InputError: it is none that the family `plain` can be.
+            InputError: the family `plain` has no such network.
         """
         settings = self.settings
         spacing = [float(size) for size in settings["spacing"]]
@@ -61,10 +61,10 @@ class NNUNetCheckpoint:
         return describe(settings["architecture"], inputs, int(outputs), (z, y, x))
 
     def our_weights(self) -> dict[str, Tensor]:
-        """The weights under our names, for `se_unet.build_network(checkpoint.network)`.
+        """Return the weights renamed for `se_unet.build_network(checkpoint.network)`.
 
         Raises:
-            InputError: see `network`; or there are weights of other parts.
+            InputError: the family `plain` has no such network, or some weights belong to no layer of it.
         """
         return rename(self.weights, self.network)
 
@@ -72,17 +72,17 @@ class NNUNetCheckpoint:
     def _head(self) -> str:
         heads = [name for name in self.weights if "seg_layers" in name and name.endswith("weight")]
         if not heads:
-            raise InputError(Fault(str(self.path), "its network has no segmentation layers", "Give a checkpoint of a U-Net"))
+            raise InputError(Fault(str(self.path), "the network has no segmentation layers", "Give a checkpoint of a U-Net"))
         return heads[-1]
 
 
 def read_nnunet_checkpoint(path: Path) -> NNUNetCheckpoint:
-    """Read `checkpoint_final.pth` or its like.
+    """Read a checkpoint of nnU-Net 2, such as `checkpoint_final.pth`.
 
-    PyTorch's restricted unpickler builds tensors, plain containers and NumPy's scalars, which nnU-Net's logs hold, and nothing else.
+    PyTorch's restricted unpickler builds only tensors, plain containers, and the NumPy scalars of nnU-Net's logs.
 
     Raises:
-        InputError: it is no checkpoint of nnU-Net 2, is damaged, or holds something that could run.
+        InputError: the file is not a checkpoint of nnU-Net 2, is damaged, or contains code.
     """
     content = load_restricted(path, "Give a file that nnU-Net 2 wrote, such as checkpoint_final.pth", _numpy_scalars())
     try:
@@ -98,12 +98,12 @@ def read_nnunet_checkpoint(path: Path) -> NNUNetCheckpoint:
             mirror_axes=None if axes is None else tuple(int(axis) for axis in axes),
         )
     except (KeyError, TypeError, AttributeError) as error:
-        problem = f"it is no checkpoint of nnU-Net 2 ({type(error).__name__}: {error})"
+        problem = f"the file is not a checkpoint of nnU-Net 2 ({type(error).__name__}: {error})"
         raise InputError(Fault(str(path), problem, "Give a file such as checkpoint_final.pth")) from error
 
 
 def _numpy_scalars() -> list[Any]:
-    """What NumPy's scalars are made of, by name."""
+    """Return the constructor and the types of NumPy scalars, the constructor under its old and its new name."""
     types = [type(np.dtype(kind)) for kind in ("float64", "float32", "float16", "int64", "int32", "int16", "uint8", "bool")]
     return [_SCALAR, (_SCALAR, "numpy.core.multiarray.scalar"), (_SCALAR, "numpy._core.multiarray.scalar"), np.dtype, *types]
 
@@ -116,7 +116,7 @@ def _inherited(configurations: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 BLOCKS = {"PlainConvUNet": "plain", "ResidualEncoderUNet": "residual"}
 _UNIT = {"conv": "0", "norm": "1"}
-_WRAPPERS = ("module.", "_orig_mod.")  # of distributed and compiled networks
+_WRAPPERS = ("module.", "_orig_mod.")  # prefixes of the names in distributed and compiled networks
 _SUPPORTED = {
     "conv_bias": True,
     "dropout_op": None,
@@ -128,23 +128,23 @@ _SUPPORTED = {
 def describe(
     architecture: Mapping[str, Any], input_channels: int, output_channels: int, spacing: tuple[float, float, float]
 ) -> NetworkConfig:
-    """The description of the network in an nnU-Net plan.
+    """Return the description of the network in an nnU-Net plan.
 
     Args:
-        architecture: the plan's `architecture`: `network_class_name` and `arch_kwargs`.
-        input_channels, output_channels: of the network.
-        spacing: of the input in mm (Z, Y, X).
+        architecture: the plan's `architecture`, with `network_class_name` and `arch_kwargs`.
+        input_channels, output_channels: channels of the network's input and output.
+        spacing: spacing of the input in mm (Z, Y, X).
 
     Raises:
-        InputError: a network of another kind, or parts that the family `plain` has not; all of them are listed.
+        InputError: the plan names another class of network, or settings that the family `plain` does not have; all are listed.
     """
     kind = str(architecture.get("network_class_name", "")).rsplit(".", 1)[-1]
     if kind not in BLOCKS:
-        problem = f"the network `{kind}` cannot be read"
-        raise InputError(Fault("nnU-Net plan", problem, f"Networks that can be read are {', '.join(BLOCKS)}"))
+        problem = f"the network class `{kind}` is not supported"
+        raise InputError(Fault("nnU-Net plan", problem, f"Use one of the supported classes: {', '.join(BLOCKS)}"))
     parts: Mapping[str, Any] = architecture["arch_kwargs"]
     raise_faults(
-        Fault("nnU-Net plan", f"`{name}` is {parts[name]}", f"Networks that can be read have {supported}")
+        Fault("nnU-Net plan", f"`{name}` is {parts[name]}", f"Only networks with {supported} are supported")
         for name, supported in _SUPPORTED.items()
         if name in parts and parts[name] != supported
     )
@@ -159,7 +159,7 @@ def describe(
             "strides": tuple(_three(strides) for strides in parts["strides"]),
             "kernels": tuple(_three(kernel) for kernel in parts["kernel_sizes"]),
             "encoder_blocks": _per_stage(parts.get("n_blocks_per_stage", parts.get("n_conv_per_stage", 2)), stages),
-            # nnU-Net counts decoder stages from the coarsest, we from the finest
+            # nnU-Net numbers decoder stages from the coarsest, this package from the finest
             "decoder_blocks": _per_stage(parts["n_conv_per_stage_decoder"], stages - 1)[::-1],
             "spacing": spacing,
         }
@@ -167,14 +167,14 @@ def describe(
 
 
 def rename(state: Mapping[str, Tensor], config: NetworkConfig) -> dict[str, Tensor]:
-    """The weights of an nnU-Net network under our names.
+    """Return the weights of an nnU-Net network under the names of this package.
 
     Args:
         state: nnU-Net's state dictionary. Kernels of 2D networks get a first axis of length 1.
-        config: of our network, as `describe` gives it.
+        config: description of the network, as returned by `describe`.
 
     Raises:
-        InputError: names that no part of such a network has; all of them are listed.
+        InputError: some weights belong to no layer of the network; all of them are listed.
     """
     coarsest = len(config.features) - 2
     renamed: dict[str, Tensor] = {}
@@ -182,10 +182,10 @@ def rename(state: Mapping[str, Tensor], config: NetworkConfig) -> dict[str, Tens
     for full_name, tensor in state.items():
         name = _unwrapped(full_name)
         if name.startswith("decoder.encoder.") or ".all_modules." in name:
-            continue  # the same tensors, reached in another way
+            continue  # a second name of the same tensors
         ours = _our_name(name, coarsest)
         if ours is None:
-            faults.append(Fault(f"weights `{full_name}`", "no layer of our network has this place", "Give a network of nnU-Net"))
+            faults.append(Fault(f"weights `{full_name}`", "no layer of the network has this name", "Give a network of nnU-Net"))
         else:
             renamed[ours] = tensor.unsqueeze(2) if tensor.ndim == 4 else tensor
     raise_faults(faults)
@@ -193,13 +193,13 @@ def rename(state: Mapping[str, Tensor], config: NetworkConfig) -> dict[str, Tens
 
 
 def _our_name(theirs: str, coarsest: int) -> str | None:
-    """Our name of a tensor; None where there is no such place."""
+    """Return the name of a tensor in this package, or None where the network has no such tensor."""
     if match := re.fullmatch(r"encoder\.stem\.convs\.0\.(conv|norm)\.(\w+)", theirs):
         return f"encoder.0.0.{_UNIT[match[1]]}.{match[2]}"
     if match := re.fullmatch(r"encoder\.stages\.(\d+)\.0\.convs\.(\d+)\.(conv|norm)\.(\w+)", theirs):
         return f"encoder.{match[1]}.{match[2]}.{_UNIT[match[3]]}.{match[4]}"
     if match := re.fullmatch(r"encoder\.stages\.(\d+)\.blocks\.(\d+)\.(conv1|conv2|skip\.\d+)\.(conv|norm)\.(\w+)", theirs):
-        index = int(match[2]) + (match[1] == "0")  # the stem comes first in our first stage
+        index = int(match[2]) + (match[1] == "0")  # here, the stem is the first module of the first stage
         return f"encoder.{match[1]}.{index}.{_residual_part(match[3], match[4])}.{match[5]}"
     if match := re.fullmatch(r"decoder\.(transpconvs|seg_layers)\.(\d+)\.(\w+)", theirs):
         part = {"transpconvs": "ups", "seg_layers": "heads"}[match[1]]
@@ -222,7 +222,7 @@ def _unwrapped(name: str) -> str:
 
 
 def _three(axes: Sequence[int] | int) -> Axes:
-    """Values of two axes, or one for all, as (Z, Y, X); strides and kernels of a missing Z are 1."""
+    """Return values as (Z, Y, X), from one for all axes or from two for (Y, X); Z is then 1."""
     values = [axes] * 3 if isinstance(axes, int) else [1] * (3 - len(axes)) + list(axes)
     return values[0], values[1], values[2]
 

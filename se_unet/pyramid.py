@@ -1,7 +1,7 @@
-"""One smooth network at several resolutions: the image is resampled to each scale, the class scores are resampled back and projected.
+"""Image pyramid: one smooth network applied to the image at several resolutions; the class scores are resampled back and projected.
 
-Weights are shared by all scales, and the cost of a scale falls with the third power of its step; scale equivariance is limited by the
-resampling alone. Kept beside the scale group to be weighed against it.
+All scales share the weights, and the cost of a scale falls with the third power of its factor. Only the resampling limits the scale
+equivariance. The pyramid serves as a comparison for the scale group.
 """
 
 import torch
@@ -15,10 +15,13 @@ from se_unet.unet import UNet
 
 
 class Pyramid(nn.Module):
-    """A shared one-scale network applied to the image shrunk by 1, a, a^2, ..., and its scores brought together.
+    """A one-scale network applied to the image shrunk by 1, a, a^2, ..., with the scores projected over the scales.
 
     Args:
-        config: with family `pyramid`; its scale group gives step a and number of scales.
+        config: description with family `pyramid`; its scale group sets the step a and the number of scales.
+
+    Raises:
+        ValueError: the description has no scale group.
     """
 
     def __init__(self, config: NetworkConfig):
@@ -35,7 +38,7 @@ class Pyramid(nn.Module):
         self.votes = nn.ModuleList([_even_votes(count) for count in channels] if learned else [])
 
     def forward(self, image: Tensor) -> Tensor | list[Tensor]:
-        """Class scores, as of `UNet.forward`."""
+        """Return class scores, as `UNet.forward` does."""
         supervised = self.training and self.config.deep_supervision
         grids = self._grids() if supervised else self._grids()[:1]
         members = [self._member(image, factor, grids) for factor in self.factors]
@@ -48,7 +51,7 @@ class Pyramid(nn.Module):
         return outputs if supervised else outputs[0]
 
     def _grids(self) -> list[tuple[int, ...]]:
-        """Stride of each decoder stage's grid against the image."""
+        """Return the stride of each decoder stage's grid relative to the image."""
         grids: list[tuple[int, ...]] = []
         total = (1, 1, 1)
         for strides in self.config.strides[: len(self.network.heads)]:
@@ -57,13 +60,13 @@ class Pyramid(nn.Module):
         return grids
 
     def _kept_scales(self, image: Tensor) -> Tensor | None:
-        """Scales that are not dropped: (B, S), the same at every stage; None for all."""
+        """Return the scales that are not dropped, (B, S) of bool and the same at every stage; None keeps all."""
         if not (self.training and self.config.scale_dropout and len(self.factors) > 1):
             return None
         return draw_kept_scales(image.shape[0], len(self.factors), self.config.scale_dropout, image.device)
 
     def _member(self, image: Tensor, factor: float, grids: list[tuple[int, ...]]) -> list[tuple[Tensor, Tensor]]:
-        """Scores and votes of one scale at each decoder stage, on the image's grids."""
+        """Return the scores and votes of one scale at each decoder stage, on the image's grids."""
         sizes = tuple(image.shape[2:])
         shrunk = tuple(_shrunk_size(n, factor, stride) for n, stride in zip(sizes, self.config.total_stride, strict=True))
         features = self.network.stages(_shrink(image, shrunk, factor))
@@ -77,19 +80,19 @@ class Pyramid(nn.Module):
 
 
 def _even_votes(channels: int) -> nn.Conv3d:
-    """Votes that start as the mean over scales."""
+    """Return a layer of votes that starts as the mean over scales."""
     votes = nn.Conv3d(channels, 1, 1, bias=False)
     nn.init.zeros_(votes.weight)
     return votes
 
 
 def _shrunk_size(n: int, factor: float, stride: int) -> int:
-    """Voxels of a shrunk axis, rounded up to what the network's strides divide."""
+    """Return the voxels of a shrunk axis, rounded up to a multiple of the network's total stride."""
     return -(-int(-(-n // factor)) // stride) * stride
 
 
 def _shrink(image: Tensor, shrunk: tuple[int, ...], factor: float) -> Tensor:
-    """The image made smaller by `factor`, on a grid of `shrunk` voxels."""
+    """Return the image shrunk by `factor`, on a grid of `shrunk` voxels."""
     if factor == 1:
         return image
     pairs = zip(image.shape[2:], shrunk, strict=True)
@@ -97,7 +100,7 @@ def _shrink(image: Tensor, shrunk: tuple[int, ...], factor: float) -> Tensor:
 
 
 def _grow(scores: Tensor, sizes: tuple[int, ...], shrunk: tuple[int, ...], factor: float, grid: tuple[int, ...]) -> Tensor:
-    """Scores of the shrunken image back on the grid of a decoder stage, whose stride against the image is `grid`."""
+    """Resample scores of the shrunk image to the grid of a decoder stage, whose stride relative to the image is `grid`."""
     if factor == 1:
         return scores
     triples = zip(sizes, shrunk, grid, strict=True)
@@ -108,7 +111,7 @@ def _grow(scores: Tensor, sizes: tuple[int, ...], shrunk: tuple[int, ...], facto
 
 @keep
 def _shrink_matrix(n: int, m: int, factor: float, device: torch.device) -> Tensor:
-    """(m, n) float32: low-pass and cubic spline, the centres of both axes aligned, the border replicated."""
+    """Return (m, n) float32: low-pass and cubic spline, with the centres of both axes aligned and the border replicated."""
     positions = (torch.arange(m, dtype=torch.float32, device=device) - (m - 1) / 2) * factor + (n - 1) / 2
     with full_precision(device):
         lowpass = gaussian_matrix(n, 0.5 * (factor**2 - 1) ** 0.5, torch.float32, device)
@@ -117,7 +120,7 @@ def _shrink_matrix(n: int, m: int, factor: float, device: torch.device) -> Tenso
 
 @keep
 def _grow_matrix(n: int, m: int, factor: float, stride: int, device: torch.device) -> Tensor:
-    """(n / stride, m / stride) float32: linear interpolation of scores back to the image's grid of a decoder stage."""
+    """Return (n / stride, m / stride) float32: linear interpolation of scores to the image's grid of a decoder stage."""
     voxels = torch.arange(0, n, stride, dtype=torch.float32, device=device)
     positions = ((voxels - (n - 1) / 2) / factor + (m - 1) / 2) / stride
     return interpolation_matrix(positions, m // stride, 1)

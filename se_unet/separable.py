@@ -1,7 +1,7 @@
-"""Linear operators that act on each axis by itself: one small matrix per axis, applied as a matrix product.
+"""Separable linear operators: one small matrix for each axis, applied as a matrix product.
 
-Blur, blur with stride, interpolation and spline resampling are all of this kind. A matrix is (outputs, inputs); a volume's last three
-axes are (Z, Y, X). Matrix products run at the full rate of CPUs and GPUs, where one-dimensional depthwise convolutions do not.
+Blur, blur with stride, interpolation and spline resampling are of this kind. A matrix is (outputs, inputs); the last three axes of a
+volume are (Z, Y, X). Matrix products reach the full rate of CPUs and GPUs; one-dimensional depthwise convolutions do not.
 """
 
 import math
@@ -16,19 +16,19 @@ from torch import Tensor
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[object]:
-    """Inside, autocast does nothing. The device `meta`, on which nothing is computed, knows no autocast."""
+    """Disable autocast inside the block. The device `meta` computes nothing and does not support autocast."""
     return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
 P = ParamSpec("P")
-REACH = 6  # voxels beyond the border up to which a cubic spline is followed
-EDGE = REACH + 14  # voxels of replicated border for the spline prefilter: its memory over 12 voxels, 0.27 ** 12, is below 2e-7
+REACH = 6  # voxels beyond the border up to which a cubic spline is evaluated
+EDGE = REACH + 14  # voxels of replicated border for the spline prefilter, which decays to 0.27 ** 12 < 2e-7 over 12 voxels
 
 
 def keep(build: Callable[P, Tensor]) -> Callable[P, Tensor]:
-    """Build each matrix once: the last 256 are kept and shared between callers, who must not change them in place.
+    """Cache the last 256 matrices, which callers share and must not change in place.
 
-    While a compiler or an exporter traces, they are built anew, so that it sees how.
+    While a compiler or an exporter traces, each matrix is built again, so that its construction becomes part of the trace.
     """
     kept = lru_cache(maxsize=256)(build)
 
@@ -36,8 +36,8 @@ def keep(build: Callable[P, Tensor]) -> Callable[P, Tensor]:
     def kept_unless_traced(*args: P.args, **kwargs: P.kwargs) -> Tensor:
         if torch.compiler.is_compiling():
             return build(*args, **kwargs)
-        with torch.inference_mode(False):  # for whoever asks next may want gradients
-            return kept(*args, **kwargs)  # type: ignore[arg-type]  # whether they are hashable is up to the caller
+        with torch.inference_mode(False):  # the next caller may need gradients
+            return kept(*args, **kwargs)  # type: ignore[arg-type]  # callers pass hashable arguments
 
     return kept_unless_traced
 
@@ -58,9 +58,9 @@ def apply_along(x: Tensor, matrix: Tensor, axis: int) -> Tensor:
 
 
 def apply_separable(x: Tensor, matrices: Sequence[Tensor | None]) -> Tensor:
-    """Apply one matrix to each of the last `len(matrices)` axes; None leaves an axis as it is.
+    """Apply one matrix to each of the last `len(matrices)` axes; None leaves an axis unchanged.
 
-    The axis that shrinks most goes first, so that the others have less to do.
+    The axis that shrinks most comes first, which reduces the work along the others.
     """
     first = x.ndim - len(matrices)
     steps = [(first + position, matrix) for position, matrix in enumerate(matrices) if matrix is not None]
@@ -71,37 +71,37 @@ def apply_separable(x: Tensor, matrices: Sequence[Tensor | None]) -> Tensor:
 
 @keep
 def spline_matrix(n_in: int, n_out: int, order: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Resample an axis of `n_in` voxels to `n_out` voxels of the same extent by B-spline interpolation.
+    """Return the B-spline resampling of an axis of `n_in` voxels to `n_out` voxels of the same extent.
 
     Voxel edges are aligned (`x_in = (x_out + 1/2) n_in / n_out - 1/2`) and the border is replicated, as in
-    `skimage.transform.resize(mode="edge", anti_aliasing=False)`. Order 0 is the nearest voxel, 1 linear, 3 cubic with its prefilter.
+    `skimage.transform.resize(mode="edge", anti_aliasing=False)`. Order 0 is the nearest voxel, 1 linear, 3 cubic with prefilter.
 
     Returns:
-        (n_out, n_in); shared between callers: do not change it in place.
+        (n_out, n_in), shared between callers: do not change it in place.
     """
     positions = (torch.arange(n_out, dtype=torch.float64) + 0.5) * (n_in / n_out) - 0.5
     return interpolation_matrix(positions, n_in, order).to(dtype)
 
 
 def interpolation_matrix(positions: Tensor, n_in: int, order: int) -> Tensor:
-    """B-spline interpolation of `n_in` voxels at any positions (in voxels), with a replicated border.
+    """Return the B-spline interpolation of an axis at arbitrary positions, with a replicated border.
 
     Args:
-        positions: (outputs,) floating point; those outside the axis take the border's value.
+        positions: (outputs,) floating-point positions in voxels; those outside the axis take the value at the border.
         n_in: voxels of the axis.
-        order: 0, 1 or 3.
+        order: spline order 0, 1 or 3.
 
     Returns:
-        (outputs, n_in) of the positions' precision and device.
+        (outputs, n_in) in the precision and on the device of the positions.
 
     Raises:
-        ValueError: another order, or no voxels.
+        ValueError: the order is not supported, or the axis has no voxels.
     """
     if order not in _WEIGHTS or n_in < 1:
         raise ValueError(
             f"spline order must be one of {sorted(_WEIGHTS)} and the axis not empty, not order {order} on {n_in} voxels"
         )
-    reach = REACH if order == 3 else 0  # a spline goes on smoothly into the replicated border
+    reach = REACH if order == 3 else 0  # a cubic spline continues smoothly into the replicated border
     positions = positions.clamp(-reach, n_in - 1 + reach) + EDGE
     start, weights = _WEIGHTS[order](positions)
     samples = torch.zeros(len(positions), n_in + 2 * EDGE, dtype=positions.dtype, device=positions.device)
@@ -112,18 +112,14 @@ def interpolation_matrix(positions: Tensor, n_in: int, order: int) -> Tensor:
 
 
 def fold_border(padded: Tensor, border: int) -> Tensor:
-    """Turn a matrix over an axis with `border` extra voxels at each end into one over the axis itself, its border replicated."""
+    """Turn a matrix over an axis with `border` extra voxels at each end into one over the axis itself with a replicated border."""
     n = padded.shape[1] - 2 * border
     first, last = padded[:, :border].sum(1, keepdim=True), padded[:, border + n :].sum(1, keepdim=True)
     return padded[:, border : border + n] + F.pad(first, (0, n - 1)) + F.pad(last, (n - 1, 0))
 
 
 def gaussian_matrix(n_in: int, sigma: float, dtype: torch.dtype = torch.float64, device: torch.device | None = None) -> Tensor:
-    """Blur an axis by a sampled Gaussian of `sigma` voxels (at least 0), with a replicated border.
-
-    Returns:
-        (n_in, n_in).
-    """
+    """Return the blur (n_in, n_in) of an axis by a sampled Gaussian of `sigma` >= 0 voxels, with a replicated border."""
     if sigma <= 0:
         return torch.eye(n_in, dtype=dtype, device=device)
     radius = max(1, round(4 * sigma))
@@ -132,10 +128,10 @@ def gaussian_matrix(n_in: int, sigma: float, dtype: torch.dtype = torch.float64,
 
 
 def toeplitz_matrix(taps: Tensor, n_in: int) -> Tensor:
-    """Correlate an axis with `taps` (odd in number, centred), the border replicated.
+    """Return the correlation of an axis with an odd number of centred taps, with a replicated border.
 
     Returns:
-        (n_in, n_in) of the taps' precision and device.
+        (n_in, n_in) in the precision and on the device of the taps.
     """
     radius = len(taps) // 2
     offsets = torch.arange(-radius, radius + 1, device=taps.device)
@@ -154,7 +150,7 @@ def _linear(positions: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _cubic(positions: Tensor) -> tuple[Tensor, Tensor]:
-    """The four cubic B-splines that reach a position, and where the first of them sits."""
+    """Return the voxel of the first of the four cubic B-splines that reach a position, and the weights of all four."""
     start = positions.floor()
     t = positions - start
     weights = [(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3]
@@ -162,9 +158,10 @@ def _cubic(positions: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _cubic_prefilter(n: int, like: Tensor) -> Tensor:
-    """Spline coefficients from samples: the inverse of sampling a cubic B-spline at the integers (1/6, 4/6, 1/6) of a long axis.
+    """Return the cubic spline prefilter (n, n), which computes spline coefficients from samples of a long axis.
 
-    Unser et al. (1993): the coefficients are the samples filtered with `sqrt(3) (sqrt(3) - 2)^|k|`.
+    It inverts the sampling of a cubic B-spline at the integers (1/6, 4/6, 1/6); its taps are `sqrt(3) (sqrt(3) - 2)^|k|`
+    (Unser et al. 1993).
     """
     k = torch.arange(n, device=like.device)
     distance = (k[:, None] - k).abs().to(like.dtype)

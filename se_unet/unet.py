@@ -1,4 +1,4 @@
-"""The one U-Net skeleton of every network: encoder, decoder with skips, class scores at each decoder stage."""
+"""The U-Net skeleton of all networks: encoder, decoder with skip connections, class scores at each decoder stage."""
 
 from collections.abc import Callable
 from typing import Any
@@ -33,16 +33,16 @@ class ResidualBlock(nn.Module):
         self.rectifier = nn.LeakyReLU(SLOPE)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add the block's answer to its shortcut."""
+        """Add the output of the convolutions to the shortcut."""
         return self.rectifier(self.second(self.first(x)) + self.shortcut(x))
 
 
 class UNet(nn.Module):
-    """A U-Net of any depth, strides and kernels per axis.
+    """A U-Net of any depth, with strides and kernel sizes for each axis.
 
     Args:
-        config: sizes of every stage.
-        family: maker of the parts that differ between networks.
+        config: description of the network.
+        family: maker of the layers that differ between networks.
     """
 
     def __init__(self, config: NetworkConfig, family: Family):
@@ -59,13 +59,13 @@ class UNet(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor | list[Tensor]:
-        """Class scores (logits).
+        """Return class scores (logits).
 
         Args:
-            image: (B, C, Z, Y, X), each size divisible by the total stride.
+            image: (B, C, Z, Y, X); Z, Y and X must be divisible by the total stride.
 
         Returns:
-            (B, K, Z, Y, X); in training with deep supervision one such tensor for each decoder stage, the finest first.
+            (B, K, Z, Y, X); in training with deep supervision, one tensor for each decoder stage on its own grid, the finest first.
         """
         features = self.stages(image)
         if self.training and self.config.deep_supervision:
@@ -73,7 +73,7 @@ class UNet(nn.Module):
         return self.run(self.heads[0], features[0])
 
     def stages(self, image: Tensor) -> list[Tensor]:
-        """Features of each decoder stage, the finest first. Arguments as of `forward`."""
+        """Return the features of each decoder stage for an image, the finest first."""
         x = image.contiguous(memory_format=torch.channels_last_3d)
         skips = []
         for stage in self.encoder:
@@ -86,7 +86,7 @@ class UNet(nn.Module):
         return outputs[::-1] or [x]
 
     def run(self, part: Callable[..., Tensor], *inputs: Any) -> Tensor:
-        """Run a part of the network. With checkpointing its inputs alone are kept for the gradients, the rest is computed again."""
+        """Run a part of the network. With checkpointing, only its inputs are kept; the backward pass computes the rest again."""
         if self.config.checkpointing and torch.is_grad_enabled():
             return checkpoint(part, *inputs, use_reentrant=False)
         return part(*inputs)

@@ -1,4 +1,4 @@
-"""Weights on disk: safetensors, which hold numbers and nothing that could run."""
+"""Weight files: safetensors, which contain no code, and PyTorch checkpoints read by the restricted unpickler."""
 
 import zipfile
 from collections.abc import Sequence
@@ -19,16 +19,16 @@ _DAMAGE = (*DAMAGE, AttributeError, AssertionError, zipfile.BadZipFile, Unpickli
 
 
 def load_restricted(path: Path, remedy: str, allowed: Sequence[Any] = (), before_1_6: bool = False) -> Any:
-    """Tensors, numbers, texts and plain containers; PyTorch's restricted unpickler builds nothing else.
+    """Read tensors, numbers, strings and plain containers; PyTorch's restricted unpickler builds nothing else.
 
     Args:
-        path: of the file.
-        remedy: told where it cannot be read.
+        path: path of the checkpoint file.
+        remedy: advice for the user if the file cannot be read.
         allowed: further classes or functions, for `torch.serialization.safe_globals`.
-        before_1_6: also take the format of PyTorch before 1.6, which is no archive.
+        before_1_6: whether to accept files of PyTorch before 1.6 as well, which are not ZIP archives.
 
     Raises:
-        InputError: the file is missing, damaged, claims more than it holds, or holds something that could run.
+        InputError: the file is missing, damaged, states sizes beyond its own, or contains code.
     """
     try:
         if not before_1_6 or _is_archive(path):
@@ -41,51 +41,55 @@ def load_restricted(path: Path, remedy: str, allowed: Sequence[Any] = (), before
 
 
 def _is_archive(path: Path) -> bool:
-    """By its first bytes, as PyTorch decides; Python's own judgement would pass what PyTorch reads in another way."""
+    """Return whether the file begins as a ZIP archive, PyTorch's own criterion; `zipfile.is_zipfile` accepts other files, too."""
     with path.open("rb") as file:
         return file.read(len(_ARCHIVE)) == _ARCHIVE
 
 
 def _check_archive(path: Path) -> None:
-    """PyTorch stores its files as they are, so that none can be larger than the archive."""
+    """Raise `ValueError` unless the file is a ZIP archive of uncompressed entries, which cannot exceed the archive in size."""
     if not _is_archive(path):
-        raise ValueError("it is not what PyTorch writes since version 1.6, an archive")
+        raise ValueError("not a ZIP archive, the format of PyTorch since version 1.6")
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
     if any(entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size for entry in entries):
-        raise ValueError("it is compressed, which PyTorch's files are not")
+        raise ValueError("the archive is compressed; PyTorch writes uncompressed ones")
     claimed, whole = sum(entry.file_size for entry in entries), path.stat().st_size
     if claimed > whole:
-        raise ValueError(f"its parts claim {claimed} bytes, and the file has {whole}")
+        raise ValueError(f"the entries state {claimed} bytes, but the file has {whole}")
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
-    """Write the network's parameters and persistent buffers, whole or not at all."""
+    """Write the network's parameters and persistent buffers as safetensors, atomically."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     with replacing(path) as temporary:
         save_file(tensors, temporary)
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
-    """Read weights into the network.
+    """Load weights from a safetensors file into the network.
 
     Raises:
-        InputError: the file cannot be read, or its tensors do not fit; every missing, unexpected and misshapen tensor is named.
+        InputError: the file cannot be read, or its tensors do not fit; all missing, unexpected and misshapen tensors are listed.
     """
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
-        fault = fault_of(error, str(path), f"no readable weights ({error})", "Check the path, or train the fold")
+        fault = fault_of(error, str(path), f"the weights cannot be read ({error})", "Check the path, or train the fold")
         raise InputError(fault) from error
     expected = network.state_dict()
     faults = [
-        Fault(f"{path}: {name}", "the network has this tensor, the file does not", _REMEDY) for name in expected.keys() - tensors
+        Fault(f"{path}: {name}", "the network has this tensor, but the file does not", _REMEDY)
+        for name in expected.keys() - tensors
     ]
     faults += [
-        Fault(f"{path}: {name}", "the file has this tensor, the network does not", _REMEDY) for name in tensors.keys() - expected
+        Fault(f"{path}: {name}", "the file has this tensor, but the network does not", _REMEDY)
+        for name in tensors.keys() - expected
     ]
     faults += [
-        Fault(f"{path}: {name}", f"the shape is {tuple(tensors[name].shape)}, the network's {tuple(tensor.shape)}", _REMEDY)
+        Fault(
+            f"{path}: {name}", f"the shape is {tuple(tensors[name].shape)}, but the network needs {tuple(tensor.shape)}", _REMEDY
+        )
         for name, tensor in expected.items()
         if name in tensors and tensors[name].shape != tensor.shape
     ]
@@ -94,4 +98,4 @@ def load_weights(network: nn.Module, path: Path) -> None:
     network.load_state_dict(tensors)
 
 
-_REMEDY = "Use the weights together with the plan of the same model"
+_REMEDY = "Use weights and plan of the same model"

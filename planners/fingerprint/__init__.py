@@ -1,1 +1,1 @@
-"""The fingerprint of a dataset: shapes, spacings, intensities and sizes of structures."""
+"""Measure the fingerprint of a dataset: shapes, spacings, intensities and sizes of structures."""

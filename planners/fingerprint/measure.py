@@ -1,4 +1,4 @@
-"""What a dataset looks like, measured in one pass that also validates it."""
+"""Measure and validate a dataset in one pass over its cases."""
 
 import logging
 import zlib
@@ -19,21 +19,21 @@ from preprocessing.dataset.validation import examine
 from preprocessing.geometry.cropping import nonzero_box
 from preprocessing.geometry.orientation import find_orientation
 
-_SAMPLES = 10_000_000  # foreground intensities of the whole dataset, the same number from each case
+_SAMPLES = 10_000_000  # foreground intensities drawn from the whole dataset, the same number from each case
 _LOW, _HIGH = 0.5, 99.5  # percentiles
 _BINS = 60
-_COUNTED = 1_000_000  # of the samples, for histograms
+_COUNTED = 1_000_000  # samples that the histograms count
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class CaseMeasurement:
-    """What one case contributes.
+    """Measurements of one case.
 
     Attributes:
-        fingerprint: its numbers.
-        intensities: (C, samples) float32 drawn from its foreground; no samples where it has none.
-        extremes: (C, 2) float32 smallest and largest foreground intensity; (C, 0) where it has none.
+        fingerprint: geometry, label sizes and intensity quantiles of the case.
+        intensities: (C, samples) float32 intensities drawn from the foreground; (C, 0) without foreground.
+        extremes: (C, 2) float32 smallest and largest foreground intensities; (C, 0) without foreground.
     """
 
     fingerprint: CaseFingerprint
@@ -44,8 +44,13 @@ class CaseMeasurement:
 def make_fingerprint(
     dataset: RawDataset, jobs: int = 1, progress: Progress | None = None, scheduler: str | None = None
 ) -> Fingerprint:
-    """Validate and measure every case, on a Dask cluster where its `scheduler` is given. Memory is bounded by `jobs` cases, and
-    warnings are logged.
+    """Validate and measure every case, and log warnings.
+
+    Args:
+        dataset: training cases of the dataset.
+        jobs: number of processes, and of cases that are in memory at the same time.
+        progress: progress display, advanced for each case.
+        scheduler: address of a Dask scheduler whose workers do the work, or None.
 
     Raises:
         InputError: the dataset has faults; all of them are listed.
@@ -70,9 +75,9 @@ def measure_case(case: Case, description: DatasetDescription, samples: int) -> C
     """Measure one case in canonical axis order.
 
     Args:
-        case: as stored.
-        description: names and values of its labels.
-        samples: foreground intensities to draw, with replacement: each case then counts the same, whatever its size.
+        case: case in its stored orientation.
+        description: names and values of the labels.
+        samples: number of foreground intensities to draw with replacement, so that each case has the same weight at any size.
     """
     turn = find_orientation(case.geometry, "canonical")
     turned = turn.apply_geometry(case.geometry)
@@ -97,7 +102,7 @@ def measure_case(case: Case, description: DatasetDescription, samples: int) -> C
 
 
 def intensity_statistics(measurements: Sequence[CaseMeasurement], channels: int) -> tuple[IntensityStatistics, ...]:
-    """Statistics of each channel over the foreground of all cases; none where no case has foreground."""
+    """Return the statistics of each channel over the foreground of all cases, or nothing where no case has foreground."""
     if not any(measurement.intensities.size for measurement in measurements):
         return ()
     return tuple(
@@ -110,7 +115,7 @@ def intensity_statistics(measurements: Sequence[CaseMeasurement], channels: int)
 
 
 def _quantiles(values: NDArray[np.float32]) -> tuple[IntensityQuantiles, ...]:
-    """Of each channel of (C, n)."""
+    """Return the quantiles of each channel of (C, n)."""
     low, middle, high = np.percentile(values, (5, 50, 95), axis=1)
     return tuple(
         IntensityQuantiles(q05=float(q05), q50=float(q50), q95=float(q95))
@@ -121,7 +126,7 @@ def _quantiles(values: NDArray[np.float32]) -> tuple[IntensityQuantiles, ...]:
 def _histograms(
     measurements: Mapping[str, CaseMeasurement], statistics: Sequence[IntensityStatistics]
 ) -> tuple[IntensityHistogram, ...]:
-    """Of each channel."""
+    """Return the histogram of each channel."""
     return tuple(
         _histogram(
             [measurement.intensities[channel] for measurement in measurements.values() if measurement.intensities.size], known
@@ -131,8 +136,10 @@ def _histograms(
 
 
 def _histogram(samples: Sequence[NDArray[np.float32]], known: IntensityStatistics) -> IntensityHistogram:
-    """Bins between the percentiles, but within three interquartile ranges of the quartiles: a few images of another range, as
-    there are in MR, must not squeeze the others into one bin."""
+    """Count intensities in bins between the percentiles, but at most three interquartile ranges beyond the quartiles.
+
+    Otherwise a few images with another range, which occur in MR, would squeeze all others into one bin.
+    """
     step = max(1, sum(map(len, samples)) // _COUNTED)  # samples are in random order
     values = np.concatenate([drawn[::step] for drawn in samples])
     lower, upper = np.percentile(values, (25, 75))
@@ -149,13 +156,15 @@ def _histogram(samples: Sequence[NDArray[np.float32]], known: IntensityStatistic
 
 
 def _foreground(case: Case, description: DatasetDescription) -> NDArray[np.float32]:
-    """Intensities (C, n) of the labelled voxels, background and ignored ones left out."""
+    """Return the intensities (C, n) of the labelled voxels, without background and ignored voxels."""
     if case.labels is None:
         return np.zeros((len(case.image), 0), dtype=np.float32)
     inside = case.labels > 0
     if description.ignore_index is not None:
         inside &= case.labels != description.ignore_index
-    channels = [channel[inside] for channel in case.image]  # all at once would make three indices of each voxel
+    channels = [
+        channel[inside] for channel in case.image
+    ]  # indexing all channels at once would store three indices for each voxel
     return channels[0][None] if len(channels) == 1 else np.stack(channels)
 
 

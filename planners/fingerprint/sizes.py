@@ -1,4 +1,4 @@
-"""Sizes of labelled structures: connected components of a case, and their robust spread over a dataset."""
+"""Measure the sizes of labelled structures: connected components of a case, and their robust spread over a dataset."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,11 +14,11 @@ from preprocessing.geometry.cropping import PART, nonzero_box, parts
 
 _MOST_COMPONENTS = 100
 _QUANTILES = (0.1, 0.5, 0.9)
-_ROUNDING = 1e-9  # so that a sum of weights that should be a quantile is one
+_ROUNDING = 1e-9  # tolerance for sums of weights that should equal a quantile
 
 
 def label_sizes(case: Case, description: DatasetDescription) -> dict[str, LabelSizes]:
-    """Voxels, volume and connected components (26 neighbours) of every label, or region, of a labelled case."""
+    """Return voxels, volume and connected components (26 neighbours) of every label or region of a case; {} without labels."""
     if case.labels is None:
         return {}
     if description.has_regions:
@@ -33,10 +33,10 @@ def label_sizes(case: Case, description: DatasetDescription) -> dict[str, LabelS
 
 
 def size_spreads(cases: Mapping[str, CaseFingerprint]) -> dict[str, SizeSpread]:
-    """Spread of each label's equivalent diameter over the cases, in mm; labels that never occur are left out.
+    """Return the spread of each label's equivalent diameter over the cases, in mm, without labels that never occur.
 
-    Two spreads are compared and the wider is kept: of the label's whole volume, a case counting once; and of its components,
-    a case's components sharing its one vote by volume, so that specks do not decide.
+    The result is the wider of two spreads: that of the label's whole volume, with one vote for each case, and that of its components, which
+    share the vote of their case in proportion to their volume, so that specks do not decide.
     """
     names = dict.fromkeys(name for case in cases.values() for name in case.labels)
     spreads = {}
@@ -51,7 +51,7 @@ def size_spreads(cases: Mapping[str, CaseFingerprint]) -> dict[str, SizeSpread]:
 
 
 def _region(labels: NDArray[np.int16], indices: Sequence[int]) -> NDArray[np.uint8]:
-    """1 where the label is one of the class indices."""
+    """Return a mask that is 1 where the label is one of the class indices."""
     mask = np.zeros(labels.shape, dtype=bool)
     for index in indices:
         mask |= labels == index
@@ -59,7 +59,7 @@ def _region(labels: NDArray[np.int16], indices: Sequence[int]) -> NDArray[np.uin
 
 
 def _component_voxels(labels: NDArray[np.integer], part: int = PART) -> dict[int, tuple[int, ...]]:
-    """Class index -> voxels of each of its connected components, largest first; `part` voxels are counted together."""
+    """Return class index -> voxels of each of its connected components, the largest first. Counts about `part` voxels at a time."""
     labels = nonzero_box(labels[None]).crop(labels)
     components, number = cc3d.connected_components(labels, connectivity=26, return_N=True)
     if not number:
@@ -90,9 +90,9 @@ def _sizes(components: Sequence[int], voxel_volume: float) -> LabelSizes:
 
 
 def _spread(volumes: Sequence[float], weights: Sequence[float]) -> SizeSpread:
-    """Weighted quantiles of the diameter of the ball of each volume: the smallest that a share of the weight does not exceed.
+    """Return weighted quantiles of the diameters of balls of these volumes (mm³), without interpolation.
 
-    Not interpolated: between specks and one large structure that would give sizes that do not exist.
+    Interpolation between specks and one large structure would give sizes that do not occur.
     """
     diameters = np.cbrt(6 / math.pi * np.asarray(volumes))
     order = np.argsort(diameters, kind="stable")

@@ -1,4 +1,4 @@
-"""The fingerprint as a table, one row for each case: for a spreadsheet, or for pandas."""
+"""Write the fingerprint as a table with one row for each case."""
 
 import math
 from pathlib import Path
@@ -14,7 +14,7 @@ AXES = ("z", "y", "x")
 
 
 def fingerprint_table(fingerprint: Fingerprint) -> "pd.DataFrame":
-    """One row for each case, its index; see `docs/reference/files.md` for the columns."""
+    """Return the table, indexed by case. `docs/reference/files.md` describes the columns."""
     import pandas as pd
 
     rows = {identifier: _row(case) for identifier, case in fingerprint.cases.items()}
@@ -22,7 +22,7 @@ def fingerprint_table(fingerprint: Fingerprint) -> "pd.DataFrame":
 
 
 def write_fingerprint_table(path: Path, fingerprint: Fingerprint) -> None:
-    """Write the table as CSV, whole or not at all."""
+    """Write the table as a CSV file, atomically."""
     write_text(path, fingerprint_table(fingerprint).to_csv(lineterminator="\n"))
 
 
@@ -36,6 +36,6 @@ def _row(case: CaseFingerprint) -> dict[str, Any]:
     for label, sizes in case.labels.items():
         row[f"{label}: voxels"] = sizes.voxels
         row[f"{label}: volume_mm3"] = sizes.volume
-        row[f"{label}: diameter_mm"] = (6 / math.pi * sizes.volume) ** (1 / 3)  # of a ball of this volume
+        row[f"{label}: diameter_mm"] = (6 / math.pi * sizes.volume) ** (1 / 3)  # diameter of a ball of this volume
         row[f"{label}: components"] = sizes.components
     return row

@@ -1,1 +1,1 @@
-"""The planning report: a page that shows the data, the plan drawn over it, every decision's sentence, and warnings."""
+"""The planning report: an HTML page with the data, the plan drawn over a case, the reasons of all decisions, and warnings."""

@@ -1,4 +1,4 @@
-"""Spacing, size and intensity of the cases."""
+"""Draw the spacings, sizes and intensities of the cases."""
 
 from collections.abc import Sequence
 
@@ -26,11 +26,11 @@ from preprocessing.pages.figures import (
 
 _AXES = ("Z", "Y", "X")
 _GOLDEN = 0.618034
-_FEW = 10  # dots in a row up to which they are drawn large
+_FEW = 10  # rows of at most this many dots have large ones
 
 
 def geometry_figure(fingerprint: Fingerprint, plan: Plan) -> Markup:
-    """Spacing and shape of every case along each axis, with the planned ones."""
+    """Draw the spacing and size of every case along each axis, with the planned spacings and the median size."""
     cases = fingerprint.cases.values()
     spacings = np.array([case.spacing for case in cases])
     shapes = np.array([case.shape_after_crop for case in cases])
@@ -50,7 +50,7 @@ def geometry_figure(fingerprint: Fingerprint, plan: Plan) -> Markup:
 
 
 def intensity_figure(fingerprint: Fingerprint, channels: Sequence[str]) -> Markup | None:
-    """Of each channel, the intensities of all cases together and of each by itself; None where no case has foreground."""
+    """Draw the intensities of each channel, over all cases and case by case. Returns None where no case has foreground."""
     if not fingerprint.histograms:
         return None
     measured = [case.intensities for case in fingerprint.cases.values() if case.intensities]
@@ -70,7 +70,7 @@ def intensity_figure(fingerprint: Fingerprint, channels: Sequence[str]) -> Marku
 
 
 def strip(axes: Axes, values: ArrayLike, row: float, colour: str = BLUE, height: float = 0.55) -> None:
-    """One dot for each value in a row, spread over the row's height so that equal values can be told apart."""
+    """Draw one dot for each value of a row, spread over the height of the row so that equal values remain visible."""
     values = np.asarray(values, dtype=float)
     spread = ((np.arange(len(values)) * _GOLDEN) % 1.0 - 0.5) * (height if len(values) > 1 else 0)
     size, alpha = (3.2, 0.55) if len(values) > _FEW else (4.2, 0.9)
@@ -78,7 +78,7 @@ def strip(axes: Axes, values: ArrayLike, row: float, colour: str = BLUE, height:
 
 
 def fit_values(axes: Axes, values: ArrayLike) -> None:
-    """Scale, limits and ticks of the horizontal axis for the values; a single value gets room to be read by."""
+    """Set scale, limits and ticks of the horizontal axis for the values, with a margin even for a single value."""
     values = np.asarray(values, dtype=float)
     low, high = float(values.min()), float(values.max())
     if scale_for(values) == "log":
@@ -120,7 +120,7 @@ def _pooled(axes: Axes, histogram: IntensityHistogram, statistics: IntensityStat
 
 
 def _by_case(axes: Axes, quantiles: NDArray) -> None:
-    """Bars from the 5th to the 95th percentile with a dot at the median, cases ordered by median."""
+    """Draw a bar from the 5th to the 95th percentile of each case with a dot at its median, ordered by median."""
     ordered = quantiles[np.argsort(quantiles[:, 1], kind="stable")]
     positions = np.arange(1, len(ordered) + 1)
     slot = 72 * WIDTH * 0.4 / (len(ordered) + 1)  # points for each case

@@ -1,4 +1,4 @@
-"""What a user should know of before training: each finding with its numbers."""
+"""Find what may be wrong with data or plan before training."""
 
 import math
 import re
@@ -12,20 +12,20 @@ from configs.plan import ConfigurationPlan, Plan
 from planners.rules.mirroring import side_pairs
 from preprocessing.dataset.splits import Split
 
-_FEWEST_VOXELS = 27  # a cube of three voxels, the reach of one kernel
-_LEFT_RIGHT = 2  # of (Z, Y, X) in canonical orientation
-_UNLIKE = 2.0  # ratio of a case's spacing to the median
-_NAMED = 6  # cases or labels that are listed by name
-_QUOTED = 3  # warnings of one kind that are quoted
+_FEWEST_VOXELS = 27  # a cube of three voxels, the size of one kernel
+_LEFT_RIGHT = 2  # axis of (Z, Y, X) in canonical orientation
+_UNLIKE = 2.0  # ratio of a case's spacing to the median above which it is unusual
+_NAMED = 6  # largest number of cases or labels that are listed by name
+_QUOTED = 3  # largest number of warnings of one kind that are quoted
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something worth a look.
+    """A warning of the report.
 
     Attributes:
-        title: in a few words.
-        text: with the numbers, and what to do about it.
+        title: summary in a few words.
+        text: explanation with numbers and a remedy.
     """
 
     title: str
@@ -37,13 +37,13 @@ CHECKS = (
     "labels absent from a fold",
     "labels smaller than 27 voxels at the planned spacing",
     "left and right labels with mirroring along the left-right axis",
-    "constant images, empty label files and labels outside of the image",
+    "constant images, empty label files and labels outside the image",
     "cases with an unusual spacing",
 )
 
 
 def find_all(fingerprint: Fingerprint, plan: Plan, folds: Sequence[Split]) -> list[Finding]:
-    """All findings."""
+    """Return all findings."""
     findings = [
         *_never_present(fingerprint, plan),
         *_absent_from_folds(fingerprint, plan, folds),
@@ -59,7 +59,7 @@ def find_all(fingerprint: Fingerprint, plan: Plan, folds: Sequence[Split]) -> li
 
 
 def named(names: Sequence[str], most: int = _NAMED) -> str:
-    """Names as a list in a sentence, the first of them where there are many."""
+    """Return names as a list within a sentence, shortened to the first `most` names."""
     shown = list(names[:most])
     if len(names) > most:
         return f"{', '.join(shown)} and {len(names) - most} more"
@@ -74,13 +74,13 @@ def _never_present(fingerprint: Fingerprint, plan: Plan) -> list[Finding]:
     absent = [label for label in plan.dataset.foreground if not _present(fingerprint, label)]
     if not absent:
         return []
-    text = f"No case holds {named(absent)}. A network cannot learn what it never sees: check the label files and `dataset.json`."
+    text = f"No case has {named(absent)}, so no network can learn it. Check the label files and `dataset.json`."
     return [Finding(f"{counted(len(absent), 'label')} never present", text)]
 
 
 def _absent_from_folds(fingerprint: Fingerprint, plan: Plan, folds: Sequence[Split]) -> list[Finding]:
     if not folds:
-        text = "One case cannot be split into training and validation. Train with --fold all; there is no cross-validation then."
+        text = "One case cannot be split into training and validation. Train with --fold all, without cross-validation."
         return [Finding("No folds", text)]
     lacking: dict[tuple[str, tuple[int, ...]], list[str]] = {}
     for label in plan.dataset.foreground:
@@ -89,12 +89,12 @@ def _absent_from_folds(fingerprint: Fingerprint, plan: Plan, folds: Sequence[Spl
             without = tuple(index for index, fold in enumerate(folds) if present.isdisjoint(getattr(fold, part)))
             if present and without:
                 lacking.setdefault((part, without), []).append(label)
-    consequence = {"training": "these folds cannot learn it", "validation": "these folds cannot judge it"}
+    consequence = {"training": "these folds cannot learn it", "validation": "these folds cannot validate it"}
     return [
         Finding(
             f"{counted(len(labels), 'label')} absent from {part} in {counted(len(without), 'fold')}",
-            f"No {part} case of fold {named([str(index) for index in without])} holds {named(labels)}: {consequence[part]}. "
-            "Edit the splits file to spread the cases that hold it.",
+            f"No {part} case of fold {named([str(index) for index in without])} has {named(labels)}: {consequence[part]}. "
+            "Edit the splits file to distribute the cases that have it.",
         )
         for (part, without), labels in lacking.items()
     ]
@@ -114,8 +114,8 @@ def _small(fingerprint: Fingerprint, configuration: ConfigurationPlan) -> list[F
     if not small:
         return []
     text = (
-        f"With voxels of {times(configuration.spacing)} mm these are smaller than {_FEWEST_VOXELS} voxels in some cases: "
-        f"{named(small)}. So little is easily lost; a finer --spacing keeps more of it."
+        f"At {times(configuration.spacing)} mm, these labels have fewer than {_FEWEST_VOXELS} voxels in some cases: {named(small)}. Such "
+        "small structures are easily missed; a finer --spacing gives them more voxels."
     )
     return [Finding(f"{counted(len(small), 'label')} with very few voxels", text)]
 
@@ -131,26 +131,26 @@ def _mirrored_sides(plan: Plan) -> list[Finding]:
     if not pairs or not mirrored:
         return []
     text = (
-        f"{named([' / '.join(pair) for pair in pairs])} differ in their side only, and {named(mirrored)} mirrors the left-right "
-        "axis: it cannot tell the sides apart. Take that axis out of `mirror_axes` in the plan."
+        f"{named([' / '.join(pair) for pair in pairs])} differ only in their side, but {named(mirrored)} mirrors the left-right axis "
+        "and cannot distinguish the sides. Remove this axis from `mirror_axes` in the plan."
     )
-    return [Finding("Left and right labels with mirroring on", text)]
+    return [Finding("Left and right labels with mirroring of the left-right axis", text)]
 
 
 def _of_validation(warnings: Sequence[Fault]) -> list[Finding]:
-    """Warnings of the same kind together: those whose sentences differ in numbers only."""
+    """Group warnings of the same kind, which differ only in numbers."""
     groups: dict[tuple[str, str], list[Fault]] = {}
     for warning in warnings:
         groups.setdefault((re.sub(r"-?\d+(\.\d+)?", "#", warning.problem), warning.remedy), []).append(warning)
     findings = []
     for (_, remedy), alike in groups.items():
         if len(alike) == 1:
-            title, text = "Worth a look", f"{alike[0].where}: {alike[0].problem}. {remedy}."
+            title, text = "To check", f"{alike[0].where}: {alike[0].problem}. {remedy}."
         elif len({warning.problem for warning in alike}) == 1:
-            title = f"Worth a look in {len(alike)} places"
+            title = f"To check in {len(alike)} places"
             text = f"{named([warning.where for warning in alike])}: {alike[0].problem}. {remedy}."
         else:
-            title = f"Worth a look in {len(alike)} places"
+            title = f"To check in {len(alike)} places"
             text = "; ".join(f"{warning.where}: {warning.problem}" for warning in alike[:_QUOTED])
             text += f"; and {len(alike) - _QUOTED} more like these. {remedy}." if len(alike) > _QUOTED else f". {remedy}."
         findings.append(Finding(title, text))
@@ -167,5 +167,5 @@ def _unusual_spacing(fingerprint: Fingerprint) -> list[Finding]:
     ]
     if not unusual:
         return []
-    text = f"The spacing of {named(unusual)} is more than a factor of {_UNLIKE:g} from the median {times(median)} mm."
-    return [Finding(f"{counted(len(unusual), 'case')} with an unusual spacing", text + " Check that this is meant.")]
+    text = f"The spacing of {named(unusual)} differs from the median {times(median)} mm by a factor of more than {_UNLIKE:g}."
+    return [Finding(f"{counted(len(unusual), 'case')} with an unusual spacing", text + " Check that this is intended.")]

@@ -1,4 +1,4 @@
-"""A typical case, to draw the plan over."""
+"""Choose a typical case and cut the slices that the plan is drawn over."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ from preprocessing.geometry.orientation import find_orientation
 
 @dataclass(frozen=True)
 class Slices:
-    """Three slices of a case, at right angles through one voxel.
+    """Three orthogonal slices of a case through one voxel.
 
     Attributes:
-        case: identifier.
-        images: of the axes Z, Y, X in turn, the slice across that axis: (Y, X), (Z, X), (Z, Y).
+        case: identifier of the case.
+        images: slices across the axes Z, Y and X: (Y, X), (Z, X), (Z, Y).
         labels: class indices in the same slices, or None.
         centre: mm (Z, Y, X) from the corner of the cropped image to the voxel that the slices share.
         spacing: mm (Z, Y, X).
@@ -36,7 +36,7 @@ class Slices:
 
 
 def typical_case(cases: Mapping[str, CaseFingerprint]) -> str:
-    """The case whose extent is nearest to the median extent, among those that hold the most labels."""
+    """Return the case whose extent is closest to the median extent, among those with the most labels."""
     extents = np.array([np.multiply(case.shape_after_crop, case.spacing) for case in cases.values()])
     distances = np.abs(np.log(extents / np.median(extents, axis=0))).sum(axis=1)
     held = [sum(sizes.voxels > 0 for sizes in case.labels.values()) for case in cases.values()]
@@ -45,7 +45,7 @@ def typical_case(cases: Mapping[str, CaseFingerprint]) -> str:
 
 
 def load_slices(dataset: RawDataset, fingerprint: Fingerprint, plan: Plan) -> Slices:
-    """Slices of the typical case in the plan's orientation, cropped to nonzero, through the middle of what is labelled."""
+    """Return slices of the typical case in the plan's orientation, cropped to nonzero, through the middle of the labelled voxels."""
     identifier = typical_case(fingerprint.cases)
     case = load_case(identifier, dataset.cases[identifier], plan.dataset)
     turn = find_orientation(case.geometry, plan.orientation)
@@ -65,7 +65,7 @@ def _cut(array: NDArray, z: int, y: int, x: int) -> tuple[NDArray, ...]:
 
 
 def _middle(labels: NDArray[np.int16] | None, ignored: int | None) -> tuple[int, int, int] | None:
-    """A labelled voxel near the centre of mass of all of them; None where there is none."""
+    """Return a labelled voxel near the centre of mass of all labelled voxels, or None where there is none."""
     if labels is None:
         return None
     inside = labels > 0 if ignored is None else (labels > 0) & (labels != ignored)
@@ -89,9 +89,9 @@ def _nearest(candidates: NDArray, position: float) -> int:
 
 
 def patch_start(centre: float, size: float, extent: float) -> float:
-    """Where a patch of this size begins along an axis, around the centre but within the image where it fits.
+    """Return the start in mm of a patch along an axis: centred, but moved into the image where it fits.
 
-    All in mm. A patch larger than the image has the image in its middle, as padding does.
+    All arguments are in mm. A patch larger than the image is centred on the image, as with padding.
     """
     if size >= extent:
         return (extent - size) / 2

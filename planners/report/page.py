@@ -1,4 +1,4 @@
-"""The planning report as one self-contained page: no script, nothing fetched, all names escaped."""
+"""Write the planning report as one self-contained HTML page without scripts or external files, with all names escaped."""
 
 import math
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ FILE = "report.html"
 
 
 def write_planning_report(folder: Path, dataset: RawDataset, fingerprint: Fingerprint, plan: Plan) -> Path:
-    """Write `report.html` into the dataset's folder under WORK. One case is read, to draw the plan over it.
+    """Write `report.html` into the dataset's folder under WORK, and return its path. Reads one case to draw the plan over it.
 
     Raises:
         InputError: the case or `splits.json` cannot be read.
@@ -38,7 +38,7 @@ def write_planning_report(folder: Path, dataset: RawDataset, fingerprint: Finger
 
 
 def report_page(fingerprint: Fingerprint, plan: Plan, folds: Sequence[Split], slices: Slices) -> str:
-    """The page as HTML. The same input gives the same text."""
+    """Return the page as HTML. The same input gives the same text."""
     return (
         page_environment("planners.report")
         .get_template("page.html.j2")
@@ -64,12 +64,12 @@ def _summary(fingerprint: Fingerprint, plan: Plan) -> str:
     return (
         f"{counted(len(fingerprint.cases), 'case')}, {counted(len(description.channels), 'channel')} "
         f"({named(description.channels)}), {counted(len(description.foreground), kind)}. "
-        f"Orientation: {'brought to RAS and back' if plan.orientation == 'canonical' else 'as stored'}."
+        f"Orientation: {'images are turned to RAS and results back' if plan.orientation == 'canonical' else 'as stored'}."
     )
 
 
 def _glance(plan: Plan) -> list[dict[str, str]]:
-    """One row for each planned network."""
+    """Return one row for each planned network."""
     return [
         {
             "configuration": name,
@@ -91,7 +91,7 @@ def _data_pictures(fingerprint: Fingerprint, plan: Plan) -> list[Picture]:
         Picture(
             geometry_figure(fingerprint, plan),
             f"Spacing and size of {counted(len(fingerprint.cases), 'case')} along Z, Y and X. {_geometry_words(fingerprint)}",
-            "One dot for each case. Lines: the planned spacing on the left, the median size on the right.",
+            "Each dot is a case. Lines show the planned spacing on the left and the median size on the right.",
         )
     ]
     intensities = intensity_figure(fingerprint, plan.dataset.channels)
@@ -100,9 +100,9 @@ def _data_pictures(fingerprint: Fingerprint, plan: Plan) -> list[Picture]:
             Picture(
                 intensities,
                 "Intensities of the labelled voxels by channel. " + _intensity_words(fingerprint, plan.dataset.channels),
-                "Labelled voxels only. Left: every case counts the same; lines are the median and, dotted, the 0.5th and 99.5th "
-                "percentile where they are within the range shown. Right: bars from the 5th to the 95th percentile of each case, "
-                "dots at its median.",
+                "Labelled voxels only. Left: all cases with equal weight; lines show the median and, dotted, the 0.5th and 99.5th "
+                "percentile where they are within the range. Right: each bar reaches from the 5th to the 95th percentile of a case, "
+                "with a dot at its median.",
             )
         )
     labels = label_figure(fingerprint)
@@ -111,16 +111,16 @@ def _data_pictures(fingerprint: Fingerprint, plan: Plan) -> list[Picture]:
             Picture(
                 labels,
                 f"Volumes and structure sizes of {counted(len(fingerprint.size_spread), 'label')}; the table below has the numbers.",
-                "Left: one dot for each case that holds the label. Right: one dot for each connected structure, by the diameter of "
-                "the ball of its volume; the line runs from q10 to q90 with a mark at q50, as used for planning (structures count "
-                "by volume, so specks do not decide).",
+                "Left: each dot is a case with the label. Right: each dot is a connected structure, at the diameter of a ball of the same "
+                "volume; the line reaches from q10 to q90 with a mark at q50, as used for planning (structures are weighted by volume, so "
+                "that specks do not decide).",
             )
         )
     return pictures
 
 
 def _label_rows(fingerprint: Fingerprint, plan: Plan) -> list[dict[str, str]]:
-    """One row of numbers for each label."""
+    """Return one row of numbers for each label."""
     finest = min(math.prod(configuration.spacing) for configuration in plan.configurations.values())
     rows = []
     for label in plan.dataset.foreground:
@@ -146,9 +146,10 @@ def _configuration(
     patches = [f"{network}: {times(planned.patch_size)}" for network, planned in configuration.networks.items()]
     picture = Picture(
         patch_figure(slices, configuration, plan.dataset, f"patch-{name}"),
-        f"Three slices of case {slices.case} at right angles with label outlines and the planned patch: {'; '.join(patches)} voxels.",
-        f"Case {slices.case}, the most typical in size among those with the most labels, channel {plan.dataset.channels[0]}: slices "
-        f"through one labelled voxel near the middle, true to scale. The patch is drawn around it; in training it lies anywhere.",
+        f"Three orthogonal slices of case {slices.case} with label outlines and the planned patch: {'; '.join(patches)} voxels.",
+        f"Case {slices.case}, channel {plan.dataset.channels[0]}: the case closest to the median size among those with the most labels. "
+        "The slices pass through a labelled voxel near the middle and are true to scale. The patch is drawn around this voxel; training "
+        "takes patches at random positions.",
     )
     return {
         "name": name,
@@ -173,15 +174,15 @@ def _network(
         spread = fingerprint.size_spread[label]
         span = group.step ** (group.number - 1)
         covered = (
-            "One scale: sizes are treated as they are."
+            "The network has one scale."
             if group.number == 1
             else f"{group.number} scales in steps of {group.step:.3g} span a factor of {span:.3g}."
         )
         picture = Picture(
             svg,
             f"Sizes of {label}: {spread.q10:.3g} to {spread.q90:.3g} mm (q10 to q90), median {spread.q50:.3g} mm. {covered}",
-            f"Sizes of {label}, the label whose sizes vary most (a factor of {spread.q90 / spread.q10:.3g} from q10 to q90). {covered} "
-            f"The group is relative: it is drawn around the median. Its kernels have sigma "
+            f"Sizes of {label}, the label whose sizes vary most (by a factor of {spread.q90 / spread.q10:.3g} from q10 to q90). {covered} "
+            f"Scales are relative sizes; they are drawn around the median. The kernels have sigma "
             f"{', '.join(f'{sigma:.3g}' for sigma in group.sigmas)} mm at the finest stage.",
         )
     return {
@@ -209,5 +210,5 @@ def _intensity_words(fingerprint: Fingerprint, channels: Sequence[str]) -> str:
 
 
 def _range(low: float, middle: float, high: float) -> str:
-    """The middle, with the range in brackets where there is one."""
+    """Return the middle value, followed by the range in brackets if there is one."""
     return in_figures(middle) if low == high else f"{in_figures(middle)} ({in_figures(low)} to {in_figures(high)})"

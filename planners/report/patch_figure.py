@@ -1,4 +1,4 @@
-"""The planned patch over slices of a typical case."""
+"""Draw the planned patch over slices of a typical case."""
 
 import numpy as np
 from markupsafe import Markup
@@ -12,15 +12,15 @@ from configs.plan import ConfigurationPlan
 from planners.report.median_case import Slices, patch_start
 from preprocessing.pages.figures import BLUE, ORANGE, WIDTH, draw, label_colours
 
-_ACROSS = ((0, 1, 2), (1, 0, 2), (2, 0, 1))  # the axis that a slice lies across, its rows, its columns; of (Z, Y, X)
+_ACROSS = ((0, 1, 2), (1, 0, 2), (2, 0, 1))  # of (Z, Y, X): the axis across each slice, the axis of its rows, that of its columns
 _DRAWN = "ZYX"
-_MOST_PIXELS = 360  # along a side: enough for the width of a panel
+_MOST_PIXELS = 360  # pixels along a side that suffice for the width of a panel
 _TALLEST = 4.0  # inches
 _STYLES = ((ORANGE, "-"), (BLUE, (0, (5, 3))))
 
 
 def patch_figure(slices: Slices, configuration: ConfigurationPlan, description: DatasetDescription, name: str) -> Markup:
-    """Three slices with the outlines of the labels and of each network's patch, true to scale."""
+    """Draw three slices with the outlines of the labels and of each network's patch, true to scale."""
     grid = configuration.grid_spacing(slices.spacing)
     patches = [
         tuple(size * length for size, length in zip(network.patch_size, grid, strict=True))
@@ -51,7 +51,7 @@ def patch_figure(slices: Slices, configuration: ConfigurationPlan, description: 
 
 
 def _frame(slices: Slices, patches: list[tuple[float, ...]]) -> tuple[list[float], list[float]]:
-    """Corners of what is drawn, in mm: the image and all patches, with a margin."""
+    """Return the corners in mm of the drawn region: the image and all patches, with a margin."""
     low, high = [], []
     for axis in range(3):
         starts = [patch_start(slices.centre[axis], patch[axis], slices.extent[axis]) for patch in patches]

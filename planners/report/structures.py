@@ -1,4 +1,4 @@
-"""Volumes and sizes of the labels, and the scale group over them."""
+"""Draw the volumes and sizes of the labels, and the scale group."""
 
 import math
 
@@ -23,11 +23,11 @@ from preprocessing.pages.figures import (
 )
 
 _ROW = 0.24  # inches for each label
-_MOST_DOTS = 3000  # structures that are drawn for each label
+_MOST_DOTS = 3000  # largest number of structures drawn for each label
 
 
 def label_figure(fingerprint: Fingerprint) -> Markup | None:
-    """Of each label, its volume in every case and the size of every structure; None where no label occurs."""
+    """Draw the volume of each label in every case and the size of every structure. Returns None where no label occurs."""
     labels = list(fingerprint.size_spread)
     if not labels:
         return None
@@ -52,7 +52,7 @@ def label_figure(fingerprint: Fingerprint) -> Markup | None:
 
 
 def scale_figure(fingerprint: Fingerprint, group: ScaleGroup, name: str) -> Markup | None:
-    """The sizes of the label whose sizes vary most, and the group's scales around their median; None where no label occurs."""
+    """Draw the sizes of the label whose sizes vary most, and the scales around their median. Returns None where no label occurs."""
     if not fingerprint.size_spread:
         return None
     label = widest_label(fingerprint)
@@ -89,18 +89,18 @@ def scale_figure(fingerprint: Fingerprint, group: ScaleGroup, name: str) -> Mark
 
 
 def widest_label(fingerprint: Fingerprint) -> str:
-    """The label whose sizes vary most: it decides the scale group."""
+    """Return the label whose sizes vary most, which `--num-scales spread` follows."""
     return max(fingerprint.size_spread, key=lambda name: fingerprint.size_spread[name].q90 / fingerprint.size_spread[name].q10)
 
 
 def volumes(fingerprint: Fingerprint, label: str) -> NDArray[np.float64]:
-    """mm³ of a label in each case that holds it."""
+    """Return the volume in mm³ of a label in each case that has it."""
     found = [case.labels[label].volume for case in fingerprint.cases.values() if label in case.labels]
     return np.array([volume for volume in found if volume > 0])
 
 
 def diameters(fingerprint: Fingerprint, label: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of each connected component of a label in all cases: mm of the ball of its volume, and its share of its case's volume."""
+    """Return the diameter in mm (of a ball of the same volume) and the share of the case's volume, for each component of a label."""
     sizes, votes = [], []
     for case in fingerprint.cases.values():
         components = case.labels[label].component_volumes if label in case.labels else ()

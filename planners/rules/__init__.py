@@ -1,1 +1,1 @@
-"""The rules of the planner, one per file."""
+"""Planning rules, one in each file."""

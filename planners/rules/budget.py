@@ -1,6 +1,6 @@
-"""How much memory and how much of the dataset a training step may take. Rules and constants: nnU-Net (Isensee et al. 2021).
+"""Limits of a training step: memory, and share of the dataset. Rules and constants are nnU-Net's (Isensee et al. 2021).
 
-Memory is judged by the number of values in all feature maps of one sample, against a reference network that fills a GPU.
+The memory estimate compares the number of values in all feature maps of one sample with that of a reference network that fills a GPU.
 """
 
 import math
@@ -17,30 +17,30 @@ _DATASET_SHARE = 0.05
 
 
 class Budget(Protocol):
-    """What a training step may take."""
+    """Limit of a training step."""
 
     @property
     def memory(self) -> float:
-        """GB."""
+        """GPU memory in GB."""
         ...
 
     def samples(self, topology: Topology) -> int:
-        """Samples of the topology's patch that fit in one training step."""
+        """Return the number of patches of the topology that fit in one training step."""
         ...
 
     def fits(self, topology: Topology) -> bool:
-        """Whether the smallest batch fits."""
+        """Return whether the smallest batch fits."""
         ...
 
 
 @dataclass(frozen=True)
 class FeatureBudget:
-    """Judges memory by feature-map values, as nnU-Net does.
+    """A memory limit in feature-map values, as in nnU-Net.
 
     Attributes:
-        skeleton: with the values of a network that fills its memory.
-        outputs: classes or regions.
-        memory: GB.
+        skeleton: blocks and channels of the network, with its reference.
+        outputs: number of classes or regions.
+        memory: GPU memory in GB.
     """
 
     skeleton: Skeleton
@@ -49,15 +49,15 @@ class FeatureBudget:
 
     @property
     def allowed(self) -> float:
-        """Values of one sample at the reference batch."""
+        """Feature-map values that one sample may have at the reference batch."""
         return self.skeleton.reference.values * self.memory / self.skeleton.reference.memory
 
     def samples(self, topology: Topology) -> int:
-        """Samples of the topology's patch that fit in one training step, rounded."""
+        """Return the number of patches of the topology that fit in one training step, rounded."""
         return round(self.allowed / self._values(topology) * self.skeleton.reference.batch)
 
     def fits(self, topology: Topology) -> bool:
-        """Whether a batch of two fits."""
+        """Return whether a batch of two fits."""
         return self._values(topology) / self.skeleton.reference.batch * SMALLEST_BATCH <= self.allowed
 
     def _values(self, topology: Topology) -> int:
@@ -65,13 +65,13 @@ class FeatureBudget:
 
 
 def feature_values(skeleton: Skeleton, topology: Topology, features: Sequence[int], outputs: int) -> int:
-    """Values in the feature maps of one sample: convolutions, shortcuts, upsampling and class scores.
+    """Return the number of values in the feature maps of one sample: convolutions, shortcuts, upsampling and class scores.
 
     Args:
-        skeleton: its blocks.
+        skeleton: blocks of the network.
         topology: strides of each stage, and the patch.
-        features: channels of each stage, scales counted as channels.
-        outputs: classes or regions.
+        features: channels of each stage; scales count as channels.
+        outputs: number of classes or regions.
     """
     stages = len(topology.strides)
     blocks = skeleton.encoder(stages)
@@ -87,5 +87,5 @@ def feature_values(skeleton: Skeleton, topology: Topology, features: Sequence[in
 
 
 def batch_for_dataset(dataset_voxels: float, patch_size: Shape) -> int:
-    """Patches that make up 5 % of the dataset's voxels: larger batches would see the same voxels again and again."""
+    """Return the number of patches that hold 5 % of the dataset's voxels; larger batches would repeat the same voxels too often."""
     return round(dataset_voxels * _DATASET_SHARE / math.prod(patch_size))

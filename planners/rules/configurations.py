@@ -1,7 +1,7 @@
-"""Which configurations a dataset gets, and the grid of each. Rules are nnU-Net's (Isensee et al. 2021).
+"""Choose the configurations of a dataset and their grids. Rules are nnU-Net's (Isensee et al. 2021).
 
-`3d_fullres` has the planned spacing; `3d_lowres` a coarser one where a patch sees too little of an image, and `3d_cascade_fullres` then
-goes on from its segmentation at full resolution; `2d` sees slices across the coarsest axis.
+`3d_fullres` has the planned spacing. Where a patch covers too little of an image, `3d_lowres` has a coarser one, and
+`3d_cascade_fullres` refines its segmentation at full resolution. `2d` has slices across the coarsest axis.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,12 +23,12 @@ class Resolution:
     """One configuration, before its networks are planned.
 
     Attributes:
-        grid: what patches are cut from.
-        skeleton: of its networks.
-        batch_dice: take the batch as one volume in the loss; a decision with its reason.
-        reasons: of what is special about it.
-        patch_size: asked for by the user.
-        previous, cases_of: see `configs.plan.ConfigurationPlan`.
+        grid: grid that patches are cut from.
+        skeleton: blocks and channels of its networks.
+        batch_dice: whether the Dice loss treats the batch as one volume, with the reason.
+        reasons: reasons of decisions that only this configuration has.
+        patch_size: patch requested by the user, or None.
+        previous, cases_of: as in `configs.ConfigurationPlan`.
     """
 
     grid: Grid
@@ -42,16 +42,16 @@ class Resolution:
 
 @dataclass(frozen=True)
 class Resolutions:
-    """Configurations that the rules give, and why there are no others: name -> sentence."""
+    """Configurations that the rules select, and for each of the others the reason (name -> sentence)."""
 
     planned: dict[str, Resolution] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
 
     def select(self, wanted: Sequence[str] | None) -> dict[str, Resolution]:
-        """Those asked for, or all.
+        """Return the wanted configurations, or all for None.
 
         Raises:
-            InputError: the rules do not give one that is asked for, or a cascade is asked for without what it goes on from.
+            InputError: the rules do not select a wanted configuration, or the cascade is wanted without the configurations that it needs.
         """
         chosen = {name: self.planned[name] for name in self.planned if wanted is None or name in wanted}
         faults = [
@@ -63,40 +63,41 @@ class Resolutions:
             needed = [other for other in (resolution.previous, resolution.cases_of) if other and other not in chosen]
             if needed:
                 remedy = f"Add {' and '.join(needed)}, or leave {name} out"
-                faults.append(Fault(f"--configurations {name}", f"it goes on from {' and '.join(needed)}", remedy))
+                faults.append(Fault(f"--configurations {name}", f"this configuration needs {' and '.join(needed)}", remedy))
         raise_faults(faults)
         return chosen
 
 
 def choose_slice_axis(grid: Grid) -> Decision[int]:
-    """The axis across slices: one with a single voxel where there is one, else the coarsest."""
+    """Choose the axis across slices: an axis with a single voxel if there is one, otherwise the coarsest."""
     single = [axis for axis in range(3) if grid.median[axis] == 1]
     axis = single[0] if single else grid.axes[0]
-    why = "the median case has one voxel there" if single else f"the coarsest of {times(grid.spacing)} mm"
-    return Decision(axis, f"Slices across axis {'ZYX'[axis]}, {why}; cases keep their own spacing across slices.")
+    why = "along which the median case has one voxel" if single else f"the coarsest of {times(grid.spacing)} mm"
+    return Decision(axis, f"Slices across axis {'ZYX'[axis]}, {why}; cases keep their own spacing along it.")
 
 
 def choose_resolutions(full: Grid, size: Size, patch_size: Shape | None, sample: Callable[[Resolution], Sampling]) -> Resolutions:
-    """Decide which configurations there are.
+    """Choose the configurations of a dataset.
 
     Args:
-        full: the grid at full resolution.
-        size: of the networks.
-        patch_size: asked for by the user at full resolution; for slices, where it has one voxel across them.
-        sample: plans the baseline's patch.
+        full: grid at full resolution.
+        size: size of the networks.
+        patch_size: patch requested by the user at full resolution, or None; it applies to slices if it has one voxel across them.
+        sample: function that plans the patch of the baseline.
     """
     slice_axis = choose_slice_axis(full)
     is_flat = full.median[slice_axis.value] == 1
     slices = Resolution(
         replace(full, slice_axis=slice_axis.value),
         choose_skeleton(size, slices=True),
-        Decision(True, "Dice over the whole batch, as slices are small and many."),
+        Decision(True, "Dice over the whole batch, because slices are small and many."),
         {"slice_axis": slice_axis.reason},
         patch_size if patch_size and patch_size[slice_axis.value] == 1 else None,
     )
     if is_flat:
-        why = "the median case is a single slice"
-        return Resolutions({SLICES: slices}, dict.fromkeys((LOWER, FULL, CASCADE), f"No volumes: {why}."))
+        return Resolutions(
+            {SLICES: slices}, dict.fromkeys((LOWER, FULL, CASCADE), "No volumes: the median case is a single slice.")
+        )
     return _with_volumes(full, size, patch_size, sample, slices)
 
 
@@ -104,17 +105,17 @@ def _with_volumes(
     full: Grid, size: Size, patch_size: Shape | None, sample: Callable[[Resolution], Sampling], slices: Resolution
 ) -> Resolutions:
     skeleton = choose_skeleton(size, slices=False)
-    whole = Decision(False, "Dice of each sample, as a patch covers much of an image.")
+    whole = Decision(False, "Dice of each sample, because a patch covers much of an image.")
     volumes = Resolution(full, skeleton, whole, patch_size=patch_size)
     at_full = sample(volumes)
     lower = choose_lower_resolution(full, at_full.patch_size, lambda grid: sample(Resolution(grid, skeleton, whole)))
     if lower.value is None:
         planned = {SLICES: slices, FULL: replace(volumes, reasons={"lower_resolution": lower.reason})}
         return Resolutions(planned, dict.fromkeys((LOWER, CASCADE), lower.reason))
-    parts = Decision(True, "Dice over the whole batch, as a patch covers a small part of an image.")
+    parts = Decision(True, "Dice over the whole batch, because a patch covers a small part of an image.")
     covered = full.share(at_full.patch_size)
-    see = f"A patch covers {covered:.1%} of the median case: there is also {LOWER}, and a cascade that goes on from it."
-    cascade = f"The network sees the segmentation of {LOWER} beside the image; cases and patches are those of {FULL}."
+    see = f"A patch covers {covered:.1%} of the median case, so {LOWER} and {CASCADE} are planned as well."
+    cascade = f"The network receives the segmentation of {LOWER} together with the image; cases and patches are those of {FULL}."
     planned = {
         SLICES: slices,
         LOWER: Resolution(lower.value, skeleton, whole, {"spacing": lower.reason}),

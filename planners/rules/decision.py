@@ -1,4 +1,4 @@
-"""A decision with its reason: every planning rule gives one."""
+"""A decision with its reason, the result of every planning rule."""
 
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Decision(Generic[T]):
-    """What was decided, and a sentence with the numbers that decided it."""
+    """A decided value, and a sentence with the numbers that led to it."""
 
     value: T
     reason: str

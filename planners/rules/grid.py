@@ -1,4 +1,4 @@
-"""The planned grid: spacing, and the shape of the median case on it. Rules and constants are nnU-Net's (Isensee et al. 2021)."""
+"""Choose the spacing, and measure the median case at it. Rules and constants are nnU-Net's (Isensee et al. 2021)."""
 
 import math
 from collections.abc import Mapping
@@ -11,15 +11,15 @@ from planners.rules.decision import Decision
 from preprocessing.geometry.resampled_grid import resampled_shape
 
 _ANISOTROPIC = 3  # ratio of the coarsest axis to the others from which slices count as thick
-_FEWEST_VOXELS, _MOST_VOXELS = 8, 2e9  # of the longest axis, and of the median case
-_THIN_PERCENTILE = 10  # of the coarse axis' spacings: so that thin-sliced cases keep most of their slices
+_FEWEST_VOXELS, _MOST_VOXELS = 8, 2e9  # voxels along the longest axis, and in the median case
+_THIN_PERCENTILE = 10  # percentile of the spacings along the coarse axis; cases with thin slices then keep most of them
 
 
 def choose_spacing(cases: Mapping[str, CaseFingerprint]) -> Decision[Spacing]:
-    """The median spacing of each axis; for thick slices the 10th percentile along the coarse axis.
+    """Choose the median spacing of each axis; for thick slices, the 10th percentile along the coarse axis.
 
-    Slices count as thick where the coarsest median spacing is more than three times the others' and the median image has
-    more than three times fewer voxels along that axis than along the others.
+    Slices count as thick if the coarsest median spacing is more than three times the others and the median image has more than three times
+    fewer voxels along that axis than along the others.
     """
     spacings = np.array([case.spacing for case in cases.values()])
     median = np.median(spacings, axis=0)
@@ -33,7 +33,7 @@ def choose_spacing(cases: Mapping[str, CaseFingerprint]) -> Decision[Spacing]:
         if thin < median[coarse]:
             reason += (
                 f", and on axis {'ZYX'[coarse]} the {_THIN_PERCENTILE}th percentile {thin:.4g} instead of the median "
-                f"{median[coarse]:.4g}, as slices are thick ({times(median)} mm, {times(sizes)} voxels)"
+                f"{median[coarse]:.4g}, because slices are thick ({times(median)} mm, {times(sizes)} voxels)"
             )
         median[coarse] = thin if thin >= next_coarsest else next_coarsest + 1e-5
     z, y, x = (float(size) for size in median)
@@ -41,33 +41,34 @@ def choose_spacing(cases: Mapping[str, CaseFingerprint]) -> Decision[Spacing]:
 
 
 def check_spacing(spacing: Spacing, median: tuple[float, float, float]) -> None:
-    """Refuse a spacing, asked for by the user, at which nothing of the images is left, or more than any machine holds.
+    """Check a spacing requested by the user.
 
     Raises:
-        InputError: the median case is too small or too large.
+        InputError: at this spacing, the median case has too few or too many voxels.
     """
     option = f"--spacing {' '.join(f'{length:g}' for length in spacing)}"
     if max(median) < _FEWEST_VOXELS:
-        problem = f"the median case has {times(median)} voxels there, less than {_FEWEST_VOXELS} along every axis"
-        raise InputError(Fault(option, problem, "Give smaller lengths; they are mm of Z, Y and X"))
+        problem = f"the median case has {times(median)} voxels at this spacing, fewer than {_FEWEST_VOXELS} along every axis"
+        raise InputError(Fault(option, problem, "Give smaller lengths, in mm for Z, Y and X"))
     if math.prod(median) > _MOST_VOXELS:
-        problem = f"the median case has {times(median)} voxels there, {4 * math.prod(median) / 1e9:.0f} GB for each channel"
-        raise InputError(Fault(option, problem, "Give larger lengths; they are mm of Z, Y and X"))
+        gigabytes = 4 * math.prod(median) / 1e9
+        problem = f"the median case has {times(median)} voxels at this spacing, {gigabytes:.0f} GB for each channel"
+        raise InputError(Fault(option, problem, "Give larger lengths, in mm for Z, Y and X"))
 
 
 def median_shape(cases: Mapping[str, CaseFingerprint], spacing: Spacing) -> tuple[float, float, float]:
-    """Median over cases of the voxels after crop and resampling, per axis; a half where an even number of cases ties."""
+    """Return the median over cases of the voxels (Z, Y, X) after cropping and resampling, possibly half-integer."""
     shapes = [resampled_shape(case.shape_after_crop, case.spacing, spacing) for case in cases.values()]
     z, y, x = (float(size) for size in np.median(shapes, axis=0))
     return z, y, x
 
 
 def median_relative_size(cases: Mapping[str, CaseFingerprint]) -> float:
-    """Median over cases of the voxels kept by the crop to nonzero, as a share of all voxels."""
+    """Return the median over cases of the share of voxels that remains after cropping to nonzero."""
     return float(np.median([case.relative_size_after_crop for case in cases.values()]))
 
 
 def whole_voxels(shape: tuple[float, float, float]) -> Shape:
-    """The shape in whole voxels."""
+    """Return the shape in whole voxels, at least 1."""
     z, y, x = (max(1, round(size)) for size in shape)
     return z, y, x

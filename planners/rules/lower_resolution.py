@@ -1,4 +1,4 @@
-"""When a patch sees too little of an image: a coarser grid. Rules and constants are nnU-Net's (Isensee et al. 2021)."""
+"""Choose a coarser grid where a patch covers too little of an image. Rules and constants are nnU-Net's (Isensee et al. 2021)."""
 
 import math
 from collections.abc import Callable
@@ -9,26 +9,26 @@ from configs.fingerprint import Shape, Spacing
 from planners.rules.decision import Decision
 from planners.rules.patch import Grid, Sampling
 
-_SMALLEST_SHARE = 0.25  # of the median case, below which a patch sees too little of it
-_STEP = 1.03  # spacings grow by this factor
-_ALIKE = 2  # axes that are finer than the coarsest by more than this factor grow alone
-_SMALLEST_GAIN = 2  # full resolution must have this many times the voxels
+_SMALLEST_SHARE = 0.25  # a patch that covers less of the median case sees too little of it
+_STEP = 1.03  # factor by which spacings grow
+_ALIKE = 2  # axes that are finer than the coarsest by more than this factor grow first
+_SMALLEST_GAIN = 2  # full resolution must have this many times the voxels of the coarser grid
 
 
 def choose_lower_resolution(full: Grid, patch_size: Shape, sample: Callable[[Grid], Sampling]) -> Decision[Grid | None]:
-    """A grid on which a patch covers at least a quarter of the median case; None where that is so at full resolution.
+    """Choose a grid on which a patch covers at least a quarter of the median case, or None if it does so at full resolution.
 
-    Spacings grow by 3 % at a time, those of axes that are more than twice as fine as the coarsest first. A grid with more than half
-    of the voxels is no use, and dropped.
+    Spacings grow in steps of 3 %, first those of axes that are more than twice as fine as the coarsest. A grid that keeps more than half of
+    the voxels is not worthwhile, and the result is None as well.
 
     Args:
-        full: the grid at full resolution.
-        patch_size: the patch there.
-        sample: plans the patch on a grid.
+        full: grid at full resolution.
+        patch_size: patch at full resolution.
+        sample: function that plans the patch on a grid.
     """
     share = full.share(patch_size)
     if share >= _SMALLEST_SHARE:
-        reason = f"No lower resolution: a patch covers {share:.0%} of the median case, at least {_SMALLEST_SHARE:.0%}."
+        reason = f"No lower resolution: a patch covers {share:.0%} of the median case, and {_SMALLEST_SHARE:.0%} is enough."
         return Decision(None, reason)
     grid, covered = full, share
     while covered < _SMALLEST_SHARE:
@@ -37,9 +37,9 @@ def choose_lower_resolution(full: Grid, patch_size: Shape, sample: Callable[[Gri
     gain = full.median_voxels / grid.median_voxels
     found = f"at full resolution a patch covers {share:.1%} of the median case, below {_SMALLEST_SHARE:.0%}"
     if gain < _SMALLEST_GAIN:
-        saved = f"at {times(grid.spacing)} mm it would cover {covered:.0%}, but save less than half of the voxels"
+        saved = f"at {times(grid.spacing)} mm it would cover {covered:.0%}, but more than half of the voxels would remain"
         return Decision(None, f"No lower resolution: {found}; {saved}.")
-    reached = f"made coarser in steps of 3 % until it covers {covered:.0%}, with {gain:.3g} times fewer voxels"
+    reached = f"steps of 3 % make the grid coarser until a patch covers {covered:.0%}, with {gain:.3g} times fewer voxels"
     return Decision(grid, f"Spacing {times(grid.spacing)} mm: {found}; {reached}.")
 
 
@@ -51,7 +51,7 @@ def _coarser(spacing: Spacing) -> Spacing:
 
 
 def _at_spacing(full: Grid, spacing: Spacing) -> Grid:
-    """The same cases at a coarser spacing."""
+    """Return the grid of the same cases at a coarser spacing."""
     sizes = [size * old / new for size, old, new in zip(full.median, full.spacing, spacing, strict=True)]
     z, y, x = (float(round(size)) for size in sizes)
     return replace(full, spacing=spacing, median=(z, y, x), voxels=math.prod(sizes))

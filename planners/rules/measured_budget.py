@@ -1,4 +1,4 @@
-"""Patch and batch of `se` by the memory that its own network takes, counted by `planners.rules.memory`."""
+"""Choose patch and batch of `se` by the memory of the network itself, as counted by `planners.rules.memory`."""
 
 import math
 from collections.abc import Callable
@@ -11,20 +11,20 @@ from planners.rules.budget import SMALLEST_BATCH
 from planners.rules.patch import Grid, Sampling, choose_sampling
 from planners.rules.topology import Topology
 
-_TYPICAL_RATE = 13.5  # bytes for each feature-map value: 12 to 15 of all networks that were counted
-_HIGHEST_RATE = 20.0  # more than any of them whose step takes half a GB or more
-_ALIKE = 0.02
+_TYPICAL_RATE = 13.5  # bytes for each feature-map value; networks that were counted take 12 to 15
+_HIGHEST_RATE = 20.0  # bytes; above that of every counted network whose step takes half a GB or more
+_ALIKE = 0.02  # relative difference up to which a counted rate confirms the assumed one
 _TRIES = 4
 
 
 @dataclass(frozen=True)
 class RateBudget:
-    """Judges memory by feature-map values at a known rate.
+    """A memory limit in feature-map values at a known number of bytes for each.
 
     Attributes:
-        values: feature-map values of one sample.
-        rate: bytes for each of them.
-        memory: GB.
+        values: function that counts the feature-map values of one sample.
+        rate: bytes for each value.
+        memory: GPU memory in GB.
     """
 
     values: Callable[[Topology], int]
@@ -32,15 +32,15 @@ class RateBudget:
     memory: float
 
     def samples(self, topology: Topology) -> int:
-        """Samples of the topology's patch that fit in one training step."""
+        """Return the number of patches of the topology that fit in one training step."""
         return int(min(self.memory, 1e6) * 1e9 / (self.values(topology) * self.rate))
 
     def fits(self, topology: Topology) -> bool:
-        """Whether the smallest batch fits."""
+        """Return whether the smallest batch fits."""
         return self.samples(topology) >= SMALLEST_BATCH
 
     def needs(self, sampling: Sampling) -> float:
-        """GB of a training step."""
+        """Return the memory of a training step in GB."""
         return sampling.batch_size * self.values(sampling.topology) * self.rate / 1e9
 
 
@@ -53,24 +53,24 @@ def choose_measured_sampling(
 ) -> Sampling:
     """Choose patch, stages and batch so that a training step of the network itself fits.
 
-    Memory is nearly proportional to feature-map values. A typical rate gives a first choice; its network is then counted, which gives
-    its own rate, until the choice stays. Where memory is plenty at any rate nothing is counted, as that takes seconds.
+    Memory is nearly proportional to feature-map values. A typical rate gives a first choice; counting the memory of that network gives its
+    actual rate and a new choice, until the rate settles. Counting takes seconds, so it is left out where memory suffices at any rate.
 
     Args:
-        grid: what patches are cut from.
-        describe: the network for a topology.
-        values: feature-map values of one sample.
-        memory: GB.
-        wanted: patch that the user asks for, or None.
+        grid: grid that patches are cut from.
+        describe: function that describes the network for a topology.
+        values: function that counts the feature-map values of one sample.
+        memory: GPU memory in GB.
+        wanted: patch requested by the user, or None.
 
     Raises:
-        InputError: the wanted patch does not suit the network's strides, or nothing fits the memory.
+        InputError: the strides do not divide the wanted patch, or nothing fits the memory.
     """
     largest = choose_sampling(grid, RateBudget(values, _HIGHEST_RATE, math.inf), wanted)
     needed = RateBudget(values, _HIGHEST_RATE, memory).needs(largest)
     if needed <= memory:
-        cap = f"Batch {largest.batch_size}: 5 % of the voxels of {counted(grid.cases, 'case')}, or the smallest that is used"
-        return _explained(largest, {"batch_size": f"{cap}; a training step holds less than {needed:.2g} of {memory:g} GB."})
+        cap = f"Batch {largest.batch_size}: 5 % of the voxels of {counted(grid.cases, 'case')}, at least {SMALLEST_BATCH}"
+        return _explained(largest, {"batch_size": f"{cap}; a training step takes less than {needed:.2g} of {memory:g} GB."})
     return _by_counting(grid, describe, RateBudget(values, _TYPICAL_RATE, memory), wanted)
 
 
@@ -88,8 +88,8 @@ def _by_counting(grid: Grid, describe: Callable[[Topology], NetworkConfig], budg
         if settled:
             break
     sampling = choose_sampling(grid, budget, wanted)
-    held = f"A training step of {sampling.batch_size} holds {budget.needs(sampling):.2g} of {budget.memory:g} GB"
-    return _explained(sampling, {"memory": f"{held}, counted operator by operator on the network's shapes, in float32."})
+    needed = f"A training step with batch {sampling.batch_size} takes {budget.needs(sampling):.2g} of {budget.memory:g} GB"
+    return _explained(sampling, {"memory": f"{needed}, counted for each operator of the network in float32."})
 
 
 def _explained(sampling: Sampling, reasons: dict[str, str]) -> Sampling:

@@ -1,9 +1,9 @@
-"""Memory of a training step, counted on the real network without spending it.
+"""Count the memory of a training step on the real network, without allocating it.
 
-The step runs on shapes alone (PyTorch's `meta` device), and every storage that comes to life or goes is noted: weights, activations,
-gradients and what the operators hand on to each other. The result is their peak. What operators keep to themselves is not seen.
+The step runs on PyTorch's `meta` device, where tensors have shapes but no values. Every storage is counted from its creation to its
+release: weights, activations, gradients and intermediate results. The result is the peak. Memory inside operators is not visible.
 
-Counted in float32. Mixed precision takes less; the difference is left for the workspaces of a GPU's libraries.
+The count is in float32. Mixed precision takes less, which leaves room for the workspaces of GPU libraries.
 """
 
 import weakref
@@ -24,13 +24,13 @@ from se_unet.builder import build_network
 
 @lru_cache(maxsize=64)
 def training_bytes(config: NetworkConfig, patch_size: Shape, batch_size: int, optimiser_states: int = 1) -> int:
-    """Most bytes that are held at once during a training step: forward pass, loss, backward pass.
+    """Return the peak memory in bytes of a training step: forward pass, loss, backward pass.
 
     Args:
-        config: of the network.
-        patch_size: voxels (Z, Y, X).
-        batch_size: patches.
-        optimiser_states: tensors that the optimiser keeps for each weight: 1 of SGD with momentum, 2 of AdamW.
+        config: description of the network.
+        patch_size: voxels (Z, Y, X) of a patch.
+        batch_size: number of patches.
+        optimiser_states: number of tensors that the optimiser keeps for each weight: 1 for SGD with momentum, 2 for AdamW.
     """
     network = build_network(config).to("meta").train()
     image = torch.empty(batch_size, config.input_channels, *patch_size, device="meta")
@@ -44,11 +44,11 @@ def training_bytes(config: NetworkConfig, patch_size: Shape, batch_size: int, op
 
 
 def peak_bytes(action: Callable[[], object], held: Iterable[Tensor] = ()) -> int:
-    """Most bytes that are alive at once while an action runs.
+    """Return the peak memory in bytes of the tensors that are alive while an action runs.
 
     Args:
-        action: any computation with tensors, of any device.
-        held: tensors that exist before; their storages count from the start, each once.
+        action: computation with tensors, on any device.
+        held: tensors that exist before the action; each of their storages counts once.
     """
     storages = _LiveStorages()
     for tensor in held:
@@ -59,7 +59,7 @@ def peak_bytes(action: Callable[[], object], held: Iterable[Tensor] = ()) -> int
 
 
 class _LiveStorages(TorchDispatchMode):
-    """Follows which storages are alive, operator by operator, in the forward and in the backward pass."""
+    """Tracks the storages that are alive after each operator, in the forward and in the backward pass."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,9 +68,9 @@ class _LiveStorages(TorchDispatchMode):
         self._alive: dict[int, weakref.ref[Any]] = {}
 
     def note(self, tensor: Tensor) -> None:
-        """Count a tensor's storage from now until it is freed."""
+        """Count a tensor's storage until it is released."""
         storage = tensor.untyped_storage()
-        key = id(storage)  # one Python object stands for a storage as long as it lives
+        key = id(storage)  # a storage has one Python object as long as it is alive
         if key in self._alive:
             return
         size = storage.nbytes()
@@ -84,7 +84,7 @@ class _LiveStorages(TorchDispatchMode):
         self.peak = max(self.peak, self._now)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
-        """Run an operator and note what it gives."""
+        """Run an operator and count its results."""
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor):
@@ -93,7 +93,7 @@ class _LiveStorages(TorchDispatchMode):
 
 
 def _loss(scores: Tensor | list[Tensor], labels: Tensor) -> Tensor:
-    """Cross-entropy and soft Dice at every decoder stage but the coarsest: what training computes, as far as memory goes."""
+    """Return cross-entropy and soft Dice at every decoder stage but the coarsest, with the memory of the training loss."""
     stages = [scores] if isinstance(scores, Tensor) else scores
     terms = []
     for logits in stages[: max(1, len(stages) - 1)]:

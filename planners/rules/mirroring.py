@@ -1,4 +1,4 @@
-"""Which axes may be mirrored: not left to right where labels tell the sides apart."""
+"""Choose the axes of mirroring, without the left-right axis where labels distinguish the sides."""
 
 import re
 from collections.abc import Iterable
@@ -7,38 +7,37 @@ from planners.rules.decision import Decision
 
 
 def choose_test_scales() -> Decision[tuple[float, ...]]:
-    """Return the image as it is: a mean over sizes takes three times as long and scored lower (`docs/explanation/evidence.md`)."""
-    remedy = "`se_predict --scale-weights confidence` is there for images whose structures have other sizes than in training"
-    return Decision((1.0,), f"No test-time scale ensembling: at the sizes of training it did not pay; {remedy}.")
+    """Choose no test-time scale ensembling, which takes three times as long and scored lower (`docs/explanation/evidence.md`)."""
+    advice = "for images with structures of other sizes than in training, use `se_predict --scale-weights confidence`"
+    return Decision((1.0,), f"No test-time scale ensembling: it did not improve results at the sizes of training; {advice}.")
 
 
 _SIDES = {"left": "left", "l": "left", "lt": "left", "lh": "left", "right": "right", "r": "right", "rt": "right", "rh": "right"}
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
-_LEFT_RIGHT = 2  # of (Z, Y, X) in canonical orientation
+_LEFT_RIGHT = 2  # axis of (Z, Y, X) in canonical orientation
 
 
 def choose_mirror_axes(labels: Iterable[str], canonical: bool) -> Decision[tuple[int, ...]]:
-    """All axes, but not the left-right axis where two labels differ in their side only.
+    """Choose all axes, but not the left-right axis where two labels differ only in their side.
 
     Args:
-        labels: names.
-        canonical: images are brought to canonical orientation; otherwise it is not known which axis is left-right.
+        labels: names of the labels.
+        canonical: whether images are brought to canonical orientation; otherwise the left-right axis is unknown.
     """
     pairs = side_pairs(labels)
     if not pairs:
-        return Decision((0, 1, 2), "Mirroring along all axes, as no two labels are the left and the right of something.")
-    first = f"{pairs[0][0]} and {pairs[0][1]}"
-    found = f"{len(pairs)} pairs of labels differ in their side only ({first}{', ...' if len(pairs) > 1 else ''})"
-    if len(pairs) == 1:
-        found = f"{first} differ in their side only"
+        return Decision((0, 1, 2), "Mirroring along all axes, because no two labels differ only in their side.")
+    found = f"{pairs[0][0]} and {pairs[0][1]} differ only in their side"
+    if len(pairs) > 1:
+        found = f"{len(pairs)} pairs of labels differ only in their side ({pairs[0][0]} and {pairs[0][1]}, ...)"
     if not canonical:
-        return Decision((), f"No mirroring: {found}, and which axis is left-right is not known in orientation as stored.")
+        return Decision((), f"No mirroring: {found}, and the left-right axis is unknown in the stored orientation.")
     axes = tuple(axis for axis in range(3) if axis != _LEFT_RIGHT)
     return Decision(axes, f"Mirroring along Z and Y but not along the left-right axis X: {found}.")
 
 
 def side_pairs(labels: Iterable[str]) -> list[tuple[str, str]]:
-    """(left label, right label) of names that differ in one word of side, such as `kidney_left` and `kidney_right`."""
+    """Return (left label, right label) of names that differ only in the word for the side, such as `kidney_left` and `kidney_right`."""
     sides: dict[tuple[str, ...], dict[str, str]] = {}
     for name in labels:
         words = [word.lower() for word in _WORD.findall(name)]

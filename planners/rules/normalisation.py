@@ -1,4 +1,4 @@
-"""How each channel is normalised, by its name and the dataset. Rules and constants are nnU-Net's (Isensee et al. 2021)."""
+"""Choose the normalisation of each channel by its name and the dataset. Rules and constants are nnU-Net's (Isensee et al. 2021)."""
 
 from collections.abc import Sequence
 
@@ -13,18 +13,18 @@ _BY_NAME: dict[str, Normalisation] = {
     "rescale_0_1": "rescale",
     "zscore": "zscore",
 }
-_MASK_BELOW = 0.75  # of the image kept by the crop: then much of the rest is empty as well
+_MASK_BELOW = 0.75  # share of the image that remains after cropping; below, much of the rest is empty as well
 
 
 def choose_normalisation(
     channels: Sequence[str], statistics: Sequence[IntensityStatistics], relative_size: float
 ) -> Decision[tuple[ChannelNormalisation, ...]]:
-    """A scheme for each channel.
+    """Choose a normalisation scheme for each channel.
 
     Args:
-        channels: names; `CT`, `noNorm` and `rescale_to_0_1` (in any case) have their own rule, all others are standardised.
-        statistics: of each channel's foreground; empty where there is none.
-        relative_size: median share of an image that the crop to nonzero keeps.
+        channels: names of the channels; `CT`, `noNorm` and `rescale_to_0_1` (in any case) have their own rule, all others are standardised.
+        statistics: foreground statistics of each channel; empty where no case has foreground.
+        relative_size: median share of an image that remains after cropping to nonzero.
     """
     chosen = [_choose(name, statistics[index] if statistics else None, relative_size) for index, name in enumerate(channels)]
     names: dict[str, list[str]] = {}
@@ -39,20 +39,23 @@ def _choose(name: str, statistics: IntensityStatistics | None, relative_size: fl
     if scheme == "ct" and statistics is not None:
         reason = (
             f"clipped to {statistics.percentile_00_5:.4g} .. {statistics.percentile_99_5:.4g} and standardised by mean "
-            f"{statistics.mean:.4g} and deviation {statistics.std:.4g}, those of the foreground of all cases, as CT numbers "
-            "are physical"
+            f"{statistics.mean:.4g} and deviation {statistics.std:.4g} of the foreground of all cases, because CT numbers have a "
+            "physical unit"
         )
         return Decision(ChannelNormalisation(channel=name, scheme=scheme, statistics=statistics), reason)
     if scheme == "ct":
-        scheme, reason = "zscore", "standardised image by image, as no case has foreground to learn the range of CT numbers from"
+        scheme, reason = (
+            "zscore",
+            "standardised image by image, because no case has foreground that shows the range of CT numbers",
+        )
     elif scheme in ("none", "rescale"):
-        reason = f"{'left as it is' if scheme == 'none' else 'mapped to 0 .. 1'}, as the name asks"
+        reason = f"{'not normalised' if scheme == 'none' else 'mapped to 0 .. 1'}, as the name requests"
     elif relative_size < _MASK_BELOW:
         scheme = "zscore_in_mask"
         reason = (
-            "standardised image by image inside the nonzero mask, as the crop to nonzero keeps "
+            "standardised image by image inside the nonzero mask, because cropping to nonzero keeps "
             f"{relative_size:.0%} of the median image (below {_MASK_BELOW:.0%})"
         )
     else:
-        reason = "standardised image by image, as intensities have no common unit"
+        reason = "standardised image by image, because intensities have no common unit"
     return Decision(ChannelNormalisation(channel=name, scheme=scheme), reason)

@@ -1,4 +1,4 @@
-"""Patch, depth and batch of one network. Rules and constants are nnU-Net's (Isensee et al. 2021)."""
+"""Choose patch, stages and batch of a network. Rules and constants are nnU-Net's (Isensee et al. 2021)."""
 
 import math
 from collections.abc import Sequence
@@ -10,23 +10,23 @@ from planners.rules.budget import SMALLEST_BATCH, Budget, batch_for_dataset
 from planners.rules.decision import Decision
 from planners.rules.topology import Topology, choose_topology
 
-_LARGEST_EDGE = 256  # the first guess has the volume of this cube
-_LARGEST_SLICE_EDGE = 2048  # or the area of this square
-_SMALLEST_PATCH = 16  # longest edge below which no network learns anything
+_LARGEST_EDGE = 256  # the first guess has the volume of a cube with this edge
+_LARGEST_SLICE_EDGE = 2048  # for slices, it has the area of a square with this edge
+_SMALLEST_PATCH = 16  # a network cannot learn from a patch whose longest edge is shorter
 
 Extent = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
 class Grid:
-    """What a configuration's patches are cut from.
+    """The grid that the patches of a configuration are cut from.
 
     Attributes:
         spacing: mm (Z, Y, X).
-        median: voxels of the median case; a half where an even number of cases ties.
-        cases: training cases.
-        voxels: of the median case, where they are not the product of `median`, which may be rounded.
-        slice_axis: the axis across slices, for networks that see one slice.
+        median: voxels (Z, Y, X) of the median case, possibly half-integer.
+        cases: number of training cases.
+        voxels: voxels of the median case, or None for the product of `median`, which may be rounded.
+        slice_axis: axis across slices, for networks that see single slices.
     """
 
     spacing: Spacing
@@ -37,7 +37,7 @@ class Grid:
 
     @property
     def axes(self) -> list[int]:
-        """Axes that a patch extends along, the coarsest first."""
+        """Axes along which a patch extends, the coarsest first."""
         coarsest = max(range(3), key=lambda axis: (self.spacing[axis], -axis))
         kept = [axis for axis in range(3) if axis != self.slice_axis]
         return sorted(kept, key=lambda axis: (axis != coarsest, axis))
@@ -49,21 +49,21 @@ class Grid:
 
     @property
     def dataset_voxels(self) -> float:
-        """Voxels of all cases, about."""
+        """Approximate number of voxels of all cases."""
         return self.median_voxels * self.cases
 
     def topology(self, patch_size: Sequence[float]) -> Topology:
-        """Stages for a patch."""
+        """Return the stages of a network for a patch."""
         return choose_topology(self.spacing, patch_size, self.slice_axis)
 
     def share(self, patch_size: Sequence[int]) -> float:
-        """The share of the median case, or of its slice, that a patch covers."""
+        """Return the share of the median case, or of its slice, that a patch covers."""
         return math.prod(patch_size[axis] for axis in self.axes) / math.prod(self.median[axis] for axis in self.axes)
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """What one training step sees, and the network's stages that go with it."""
+    """Patch and batch of a training step, with the stages of the network."""
 
     topology: Topology
     patch_size: Shape
@@ -75,12 +75,12 @@ def choose_sampling(grid: Grid, budget: Budget, wanted: Shape | None) -> Samplin
     """Choose patch, stages and batch.
 
     Args:
-        grid: what patches are cut from.
-        budget: what limits them.
-        wanted: patch that the user asks for, or None.
+        grid: grid that patches are cut from.
+        budget: limit of a training step.
+        wanted: patch requested by the user, or None.
 
     Raises:
-        InputError: the wanted patch does not suit the network's strides, or nothing fits the memory.
+        InputError: the strides do not divide the wanted patch, or nothing fits the memory.
     """
     patch = _wanted_patch(grid, budget, wanted) if wanted else _largest_patch(grid, budget)
     topology = patch.value
@@ -90,21 +90,20 @@ def choose_sampling(grid: Grid, budget: Budget, wanted: Shape | None) -> Samplin
 
 
 def _largest_patch(grid: Grid, budget: Budget) -> Decision[Topology]:
-    """Start from 256^3 voxels of equal edge in mm within the median case; shorten the relatively longest axis until it fits.
-
-    Slices start from 2048^2.
-    """
+    """Start from 256^3 voxels (slices from 2048^2) with equal edges in mm, within the median case, and shorten the patch until it fits."""
     start = topology = grid.topology(_first_guess(grid))
     while not budget.fits(topology):
         topology = _shorten(grid, topology, budget.memory)
     median = times(1 if axis == grid.slice_axis else size for axis, size in enumerate(grid.median))
     of = "case" if grid.slice_axis is None else "slice"
-    reason = f"Patch {times(topology.patch_size)} because the median {of} has {median} voxels"
+    reason = f"Patch {times(topology.patch_size)}: the median {of} has {median} voxels"
     if start.patch_size == topology.patch_size:
-        reason += ", padded to what the strides divide"
+        reason += ", padded to multiples of the strides"
     else:
         share = grid.share(topology.patch_size)
-        reason += f"; {times(start.patch_size)} was shortened to fit {budget.memory:g} GB and covers {share:.0%} of it"
+        reason += (
+            f"; the patch was shortened from {times(start.patch_size)} to fit {budget.memory:g} GB and covers {share:.0%} of it"
+        )
     return Decision(topology, reason + ".")
 
 
@@ -116,9 +115,9 @@ def _first_guess(grid: Grid) -> list[float]:
 
 
 def _shorten(grid: Grid, topology: Topology, memory: float) -> Topology:
-    """Shorten the axis that is longest relative to the median case by one total stride, that of the shorter patch's network.
+    """Shorten the axis that is longest relative to the median case by one total stride of the network for the shorter patch.
 
-    Where axes tie, the last one in the order of `grid.axes`.
+    Of axes that are equally long, the last in the order of `grid.axes` is shortened.
     """
     patch = topology.patch_size
     axis = max(reversed(grid.axes), key=lambda candidate: patch[candidate] / grid.median[candidate])
@@ -137,20 +136,20 @@ def _wanted_patch(grid: Grid, budget: Budget, wanted: Shape) -> Decision[Topolog
     option = f"--patch-size {' '.join(map(str, wanted))}"
     if topology.patch_size != wanted:
         problem = (
-            f"at this spacing the network halves the axes to strides of {times(topology.total_stride)}, which do not divide it"
+            f"at this spacing the network has total strides of {times(topology.total_stride)}, which do not divide the patch"
         )
         remedy = f"Use {' '.join(map(str, topology.patch_size))}, or other multiples of the strides"
         raise InputError(Fault(option, problem, remedy))
     if not budget.fits(topology):
-        problem = f"two patches of this size do not fit a training step in {budget.memory:g} GB"
-        raise InputError(Fault(option, problem, "Use a smaller patch, or give more --gpu-memory"))
-    return Decision(topology, f"Patch {times(wanted)} as asked for.")
+        problem = f"a training step with two patches of this size does not fit in {budget.memory:g} GB"
+        raise InputError(Fault(option, problem, "Use a smaller patch or a larger --gpu-memory"))
+    return Decision(topology, f"Patch {times(wanted)}, as requested.")
 
 
 def _stages_reason(topology: Topology) -> str:
     return (
-        f"{counted(len(topology.strides), 'stage')} with total stride {times(topology.total_stride)}: every axis is halved while "
-        "it has at least 8 voxels and its spacing is within a factor of 2 of the finest."
+        f"{counted(len(topology.strides), 'stage')} with total stride {times(topology.total_stride)}: each axis is halved while it has at "
+        "least 8 voxels and its spacing is less than twice the finest."
     )
 
 
@@ -159,12 +158,12 @@ def _choose_batch(grid: Grid, topology: Topology, budget: Budget) -> Decision[in
     dataset = batch_for_dataset(grid.dataset_voxels, topology.patch_size)
     batch = max(min(memory, dataset), SMALLEST_BATCH)
     cases = counted(grid.cases, "case")
-    reason = f"Batch {batch}: {memory} would fit {budget.memory:g} GB, and 5 % of the voxels of {cases} are {dataset}"
+    reason = f"Batch {batch}: {memory} patches would fit {budget.memory:g} GB, and {dataset} hold 5 % of the voxels of {cases}"
     if batch > min(memory, dataset):
-        reason += f"; {SMALLEST_BATCH} is the smallest that is used"
+        reason += f"; the smallest batch is {SMALLEST_BATCH}"
     return Decision(batch, reason + ".")
 
 
 def _no_room(memory: float, topology: Topology) -> Fault:
-    problem = f"not even a patch of {times(topology.patch_size)} fits"
-    return Fault(f"--gpu-memory {memory:g}", problem, "Give more memory, or a patch with --patch-size")
+    problem = f"not even a patch of {times(topology.patch_size)} fits into this memory"
+    return Fault(f"--gpu-memory {memory:g}", problem, "Give more memory, or choose a patch with --patch-size")

@@ -1,4 +1,4 @@
-"""The scale group of `se`, from the spread of structure sizes over cases."""
+"""Choose the scale group of `se`."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -11,23 +11,23 @@ from planners.rules.decision import Decision
 
 FAMILY: Literal["se", "pyramid"] = "se"
 STEP = 2 ** (1 / 3)  # ratio of neighbouring scales
-NARROW = 0.4  # octaves of size below which one scale is enough, where the number of scales follows the spread
-WIDEST = 2.0  # octaves of size that are considered
-SCALES_PER_OCTAVE = 1.5  # beyond the first scale; half of the range is left to the network's own levels and to augmentation
-FEWEST_SCALES, MOST_SCALES = 2, 5  # where there is a group
-SMALLEST_SIGMA = 0.9  # voxels of the coarsest axis with kernels: narrower kernels are not well sampled
-MIXING = 1  # reach over neighbouring scales
-RELATIVE_COST = 1.0  # multiply-adds, as a multiple of the baseline's
-BLUR_COST = 1 / 3  # of a multiply-add in a blur, which is a matrix product, against one in a convolution; measured on CPUs
-FEWEST_CHANNELS = 8  # at the finest stage: a group that leaves fewer is made smaller
-KERNEL_REACH = 2  # sigmas to either side that hold nearly all of a kernel
+NARROW = 0.4  # octaves of size below which `spread` chooses one scale
+WIDEST = 2.0  # octaves of size above which a wider spread adds no scales
+SCALES_PER_OCTAVE = 1.5  # beyond the first scale; the network's own levels and augmentation cover half of the range
+FEWEST_SCALES, MOST_SCALES = 2, 5  # of a group that `spread` chooses
+SMALLEST_SIGMA = 0.9  # voxels of the coarsest axis with kernels; narrower kernels are not well sampled
+MIXING = 1  # reach of the mixing over neighbouring scales
+RELATIVE_COST = 1.0  # multiply-adds relative to the baseline
+BLUR_COST = 1 / 3  # cost of a multiply-add in a blur, a matrix product, relative to one in a convolution; measured on CPUs
+FEWEST_CHANNELS = 8  # channels at the finest stage that a group chosen by `spread` must leave
+KERNEL_REACH = 2  # half-width, in sigmas, that holds nearly all of a kernel
 
 
 def widest_spread(spreads: Mapping[str, SizeSpread]) -> Decision[float]:
-    """The largest spread of any label's size, `log2(q90 / q10)` in octaves; 0 where no label has a size."""
+    """Return the largest spread of any label's size, `log2(q90 / q10)` in octaves; 0 where no label occurs."""
     octaves = {name: math.log2(spread.q90 / spread.q10) for name, spread in spreads.items()}
     if not octaves:
-        return Decision(0.0, "no label occurs, so sizes are not known")
+        return Decision(0.0, "sizes are unknown because no label occurs")
     name = max(octaves, key=lambda label: octaves[label])
     spread = spreads[name]
     sentence = f"sizes vary most for {name}: {spread.q10:.3g} to {spread.q90:.3g} mm (q10 to q90), {octaves[name]:.2f} octaves"
@@ -42,18 +42,20 @@ def choose_scale_group(
     number: int | Literal["spread"] | None = None,
     step: float | None = None,
 ) -> Decision[ScaleGroup]:
-    """One scale unless more are asked for: at equal cost several learned worse here (`docs/explanation/choosing_the_architecture.md`).
+    """Choose one scale unless the user requests more.
 
-    By the spread of sizes it is one scale where they hardly vary, else `1 + 1.5 R` scales, rounded, 2 to 5, for R octaves, at most 2: half
-    of the range is left to the network's own levels and to augmentation. A group that would leave too few channels is smaller.
+    At equal cost, several scales learned worse in all measurements (`docs/explanation/choosing_the_architecture.md`).
+
+    With `spread`, sizes that hardly vary get one scale, others `1 + 1.5 R` scales, rounded, 2 to 5, where R is the spread in octaves, at
+    most 2. The network's own levels and augmentation cover half of the range. A group that would leave too few channels is reduced.
 
     Args:
-        spread: of sizes, in octaves.
-        spacing: of the planned grid, mm (Z, Y, X).
+        spread: spread of sizes in octaves, with its reason.
+        spacing: spacing of the planned grid in mm (Z, Y, X).
         kernel: kernel size of the finest stage; axes of size 1 do not limit the smallest sigma.
-        channels: of the finest stage with a group.
-        number: of scales, asked for by the user; `spread` leaves it to the spread of sizes; None is one.
-        step: ratio of neighbouring scales, asked for by the user.
+        channels: function that returns the channels of the finest stage for a group.
+        number: number of scales requested by the user, `spread`, or None for one.
+        step: ratio of neighbouring scales requested by the user, or None.
     """
     coarsest = max(length for length, size in zip(spacing, kernel, strict=True) if size > 1)
     wanted = _wanted_scales(spread, number)
@@ -71,9 +73,9 @@ def choose_scale_group(
 
 def _wanted_scales(spread: Decision[float], number: int | Literal["spread"] | None) -> Decision[int]:
     if number is None:
-        return Decision(1, f"{spread.reason}; at equal cost one scale learned best in all that was measured")
+        return Decision(1, f"{spread.reason}; at equal cost, one scale learned best in all measurements")
     if number != "spread":
-        return Decision(number, "as asked for")
+        return Decision(number, "as requested")
     octaves = min(max(spread.value, 0.0), WIDEST)
     if octaves < NARROW:
         return Decision(1, f"{spread.reason}, below {NARROW}")
@@ -81,7 +83,7 @@ def _wanted_scales(spread: Decision[float], number: int | Literal["spread"] | No
 
 
 def check_width(group: ScaleGroup, spacing: Spacing, patch_size: Shape, kernel: Axes) -> None:
-    """A scale whose kernels are wider than the patch sees nothing but its border.
+    """Check that the kernels of the largest scale fit the patch; wider kernels would mostly see the border.
 
     Raises:
         InputError: kernels of the largest scale, two sigma to either side, span more than the longest axis of the patch.
@@ -91,8 +93,8 @@ def check_width(group: ScaleGroup, spacing: Spacing, patch_size: Shape, kernel: 
     if group.number == 1 or span <= longest:
         return
     problem = (
-        f"kernels of the largest scale span {span:.3g} mm (sigma {group.sigmas[-1]:.3g} mm), the patch {times(patch_size)} "
-        f"only {longest:.3g} mm"
+        f"kernels of the largest scale span {span:.3g} mm (sigma {group.sigmas[-1]:.3g} mm), but the patch {times(patch_size)} "
+        f"spans only {longest:.3g} mm"
     )
     option = f"--num-scales {group.number} with steps of {group.step:.3g}"
-    raise InputError(Fault(option, problem, "Take fewer scales, a smaller --scale-step, or a larger --patch-size"))
+    raise InputError(Fault(option, problem, "Use fewer scales, a smaller --scale-step, or a larger --patch-size"))

@@ -1,4 +1,4 @@
-"""The network `se`: the baseline's stages with scale-equivariant convolutions, at about the baseline's cost."""
+"""Describe the network `se`: the stages of the baseline with scale-equivariant convolutions, at about the same cost."""
 
 import math
 from dataclasses import replace
@@ -14,7 +14,7 @@ from planners.rules.topology import Topology
 
 
 def receptive_fields(network: NetworkConfig) -> tuple[float, float]:
-    """Voxels that the encoder sees along the axis that is halved most, at the smallest and at the largest scale.
+    """Return the receptive field of the encoder in voxels along the axis that is halved most, at the smallest and the largest scale.
 
     A convolution of width sigma (in voxels of its stage) reaches two sigma to either side.
 
@@ -36,24 +36,26 @@ def receptive_fields(network: NetworkConfig) -> tuple[float, float]:
 
 
 def judge_depth(network: NetworkConfig, patch_size: Shape) -> Decision[bool]:
-    """Whether the network sees the whole patch at its largest scale: the stages of the baseline are kept either way."""
+    """Return whether the network sees the whole patch at its largest scale. The stages are those of the baseline in any case."""
     smallest, largest = receptive_fields(network)
     longest = max(patch_size)
-    seen = f"{largest:.0f} voxels" if math.isclose(smallest, largest) else f"{smallest:.0f} to {largest:.0f} voxels"
+    seen = f"{largest:.0f} voxels"
+    if not math.isclose(smallest, largest):
+        seen = f"{smallest:.0f} voxels at the smallest and {largest:.0f} at the largest scale"
     sees = largest >= longest
-    verdict = "the baseline's stages are enough" if sees else "no further stage fits the patch"
-    return Decision(sees, f"Receptive field {seen}, smallest to largest scale, against {longest} of the patch: {verdict}.")
+    verdict = "the stages of the baseline are enough" if sees else "the patch is too small for a further stage"
+    return Decision(sees, f"The receptive field is {seen}, the longest side of the patch {longest}: {verdict}.")
 
 
-_MULTIPLE = 4  # channels come in multiples of this
+_MULTIPLE = 4  # the numbers of channels are multiples of this
 
 
 def se_features(skeleton: Skeleton, topology: Topology, group: ScaleGroup) -> list[int]:
-    """Channels of each stage and scale, so that a convolution costs as much as the baseline's of C channels.
+    """Return the channels c of each stage and scale for which a convolution costs as much as the baseline's with C channels.
 
-    With S scales, K kernel voxels and n voxels along each axis with kernels, the baseline's takes `K C^2` multiply-adds for each voxel.
-    Those of c channels at S scales take `S (K c^2 + sum(n) c)`: blurs are matrix products along each axis, whose multiply-adds count a
-    third, as they take less time. A pyramid has no blurs, and smaller images at larger scales.
+    With S scales, K kernel voxels and n voxels along each axis with kernels, a convolution takes `K C^2` multiply-adds for each voxel in
+    the baseline and `S (K c^2 + sum(n) c)` here. The second term are the blurs, matrix products along each axis, whose multiply-adds
+    take less time and count a third. A pyramid has no blurs, and smaller images at larger scales.
     """
     features = []
     sizes = list(topology.patch_size)
@@ -71,13 +73,13 @@ def se_features(skeleton: Skeleton, topology: Topology, group: ScaleGroup) -> li
 
 
 def se_feature_values(skeleton: Skeleton, topology: Topology, group: ScaleGroup, outputs: int) -> int:
-    """Values in the feature maps of one sample, all scales together: by these memory is estimated before it is counted."""
+    """Return the number of values in the feature maps of one sample, over all scales, for the first estimate of memory."""
     features = [group.number * channels for channels in se_features(skeleton, topology, group)]
     return feature_values(_se_skeleton(skeleton), topology, features, outputs)
 
 
 def features_reason(skeleton: Skeleton, topology: Topology, group: ScaleGroup) -> str:
-    """Why the stages have these channels."""
+    """Return the reason for the channels of the stages."""
     features = ", ".join(map(str, se_features(skeleton, topology, group)))
     baseline = ", ".join(map(str, skeleton.features(len(topology.strides))))
     scales = f"at each of {group.number} scales" if group.number > 1 else "at one scale"
@@ -85,15 +87,15 @@ def features_reason(skeleton: Skeleton, topology: Topology, group: ScaleGroup) -
     blocks = _se_skeleton(skeleton)
     encoder = ", ".join(map(str, blocks.encoder(len(topology.strides))))
     return (
-        f"Features {features} {scales}, for {cost} cost of the baseline's {baseline}, blurs included; {encoder} residual blocks in the "
-        f"encoder, one convolution in the decoder (size {skeleton.size})."
+        f"Features {features} {scales}, at {cost} cost of the baseline with {baseline}, blurs included; {encoder} residual blocks in the "
+        f"encoder, one convolution in each decoder stage (size {skeleton.size})."
     )
 
 
 def se_network(
     description: DatasetDescription, spacing: Spacing, topology: Topology, skeleton: Skeleton, group: ScaleGroup
 ) -> NetworkConfig:
-    """The baseline's skeleton with the scale group and its channels."""
+    """Return the description of the network: the baseline's stages with the scale group and its channels."""
     plain = baseline_network(description, spacing, topology, _se_skeleton(skeleton))
     changed = {
         "family": FAMILY,
@@ -105,13 +107,13 @@ def se_network(
 
 
 def _se_skeleton(skeleton: Skeleton) -> Skeleton:
-    """The skeleton with residual paths: for each two plain convolutions of the encoder one residual block, in the decoder one for two.
+    """Return the skeleton with one residual block for two plain convolutions in the encoder, and one convolution for two in the decoder.
 
-    A block brings a convolution more, the decoder has one of twice the inputs less: about as many multiply-adds.
+    The encoder gains a convolution and the decoder loses one with twice the inputs, so that the multiply-adds stay about the same.
     """
     return skeleton if skeleton.block == "residual" else replace(skeleton, block="residual", first_blocks=(1,), decoder_blocks=1)
 
 
 def _positive_root(a: float, b: float, c: float) -> float:
-    """The x > 0 with `a x^2 + b x = c`."""
+    """Return the x > 0 with `a x^2 + b x = c`."""
     return (-b + math.sqrt(b**2 + 4 * a * c)) / (2 * a)

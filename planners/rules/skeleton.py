@@ -1,8 +1,8 @@
-"""How large a network is: blocks and channels of each stage, and what it may cost.
+"""Sizes of networks: blocks and channels of each stage, and the reference for their memory.
 
 `medium` is nnU-Net's plain U-Net (Isensee et al. 2021), `large` its residual encoder preset L (Isensee et al. 2024, "nnU-Net Revisited").
-`small` is the plain one at half the channels: a quarter of the multiply-adds and half the memory at the same patch, for GPUs of 4 GB
-and for first results.
+`small` is the plain U-Net with half the channels, for GPUs of 4 GB and for first results: at the same patch it takes a quarter of the
+multiply-adds and half the memory.
 """
 
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ SIZES: tuple[Size, ...] = ("small", "medium", "large")
 
 @dataclass(frozen=True)
 class Reference:
-    """The network that fills a GPU, by which others are judged.
+    """The network that fills a GPU, the scale for the memory of others.
 
     Attributes:
-        values: in the feature maps of one sample.
-        batch: samples of a training step.
-        memory: GB that they fill; also what is planned for where nothing else is asked for.
+        values: number of values in the feature maps of one sample.
+        batch: number of samples in a training step.
+        memory: memory in GB that such a step fills; also the default for planning.
     """
 
     values: int
@@ -35,16 +35,16 @@ class Reference:
 
 @dataclass(frozen=True)
 class Skeleton:
-    """Blocks, channels and budget of a network with any number of stages.
+    """Blocks, channels and memory reference of a network with any number of stages.
 
     Attributes:
-        size: its name.
-        block: kind of the encoder's blocks.
-        base_features: channels of the first stage, doubled at each stage.
-        most_features: channels at most.
-        first_blocks: blocks of the first encoder stages; all further stages have as many as the last of these.
+        size: name of the size.
+        block: kind of the encoder blocks.
+        base_features: channels of the first stage, doubled at each further stage.
+        most_features: largest number of channels.
+        first_blocks: blocks of the first encoder stages; further stages have as many as the last of these.
         decoder_blocks: convolutions of each decoder stage.
-        reference: of this size.
+        reference: network of this size that fills a GPU.
     """
 
     size: Size
@@ -56,27 +56,25 @@ class Skeleton:
     reference: Reference
 
     def features(self, stages: int) -> list[int]:
-        """Channels of each stage."""
+        """Return the channels of each stage."""
         return [min(self.base_features * 2**stage, self.most_features) for stage in range(stages)]
 
     def encoder(self, stages: int) -> list[int]:
-        """Blocks of each encoder stage."""
+        """Return the number of blocks of each encoder stage."""
         return [self.first_blocks[min(stage, len(self.first_blocks) - 1)] for stage in range(stages)]
 
     def features_reason(self, features: Sequence[int]) -> str:
-        """Why the stages have these channels and blocks."""
-        blocks = "two convolutions for each stage"
+        """Return the reason for the channels and blocks of the stages."""
+        blocks = "two convolutions in each stage"
         if self.block == "residual":
-            blocks = f"{', '.join(map(str, self.encoder(len(features))))} residual blocks in the encoder, one convolution in the decoder"
+            numbers = ", ".join(map(str, self.encoder(len(features))))
+            blocks = f"{numbers} residual blocks in the encoder, one convolution in each decoder stage"
         rule = f"{self.base_features}, doubled at each stage, at most {self.most_features}"
         return f"Features {', '.join(map(str, features))}: {rule}; {blocks} (size {self.size})."
 
 
 def choose_skeleton(size: Size, slices: bool) -> Skeleton:
-    """The skeleton of a size, for volumes or for slices.
-
-    Slices have fewer voxels: their networks may be wider, and a batch holds more of them.
-    """
+    """Return the skeleton of a size for volumes or for slices, which have fewer voxels and allow wider networks and larger batches."""
     return (_FOR_SLICES if slices else _FOR_VOLUMES)[size]
 
 
@@ -93,7 +91,7 @@ _FOR_SLICES: dict[Size, Skeleton] = {
 
 
 def baseline_network(description: DatasetDescription, spacing: Spacing, topology: Topology, skeleton: Skeleton) -> NetworkConfig:
-    """Ordinary convolutions in the planned stages."""
+    """Return the description of the baseline: ordinary convolutions in the planned stages."""
     stages = len(topology.strides)
     return NetworkConfig(
         family="plain",

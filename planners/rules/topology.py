@@ -1,4 +1,4 @@
-"""Depth, strides and kernels of a U-Net from the spacing and the patch. Rules and constants: nnU-Net (Isensee et al. 2021)."""
+"""Choose the strides and kernels of a U-Net by spacing and patch. Rules and constants are nnU-Net's (Isensee et al. 2021)."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from configs.fingerprint import Shape
 from configs.network import Axes
 
 _SMALLEST_EDGE = 4  # voxels along an axis at the coarsest stage
-_SAME_RESOLUTION = 2  # axes within this factor of the finest are treated alike
+_SAME_RESOLUTION = 2  # axes that are coarser than the finest by less than this factor are treated alike
 
 
 @dataclass(frozen=True)
@@ -16,9 +16,9 @@ class Topology:
     """Stages of a U-Net.
 
     Attributes:
-        strides: of each stage, the first without any.
+        strides: strides of each stage; those of the first are 1.
         kernels: kernel size of each stage; 1 along an axis that is still much coarser than the others.
-        patch_size: the wanted patch, padded so that the strides divide it.
+        patch_size: wanted patch, padded to multiples of the total stride.
     """
 
     strides: tuple[Axes, ...]
@@ -27,7 +27,7 @@ class Topology:
 
     @property
     def total_stride(self) -> Axes:
-        """Ratio of the finest to the coarsest grid, per axis."""
+        """Ratio between the finest and the coarsest grid along each axis."""
         z, y, x = (math.prod(stride[axis] for stride in self.strides) for axis in range(3))
         return z, y, x
 
@@ -35,14 +35,14 @@ class Topology:
 def choose_topology(spacing: Sequence[float], patch_size: Sequence[float], slice_axis: int | None = None) -> Topology:
     """Halve axes stage by stage while they are long enough.
 
-    An axis is halved while it has at least 2 x 4 voxels and its spacing is less than twice that of the finest axis that can be
-    halved; a single remaining axis needs at least 3 x 4. Kernels have one voxel along an axis until its spacing is less than
-    twice the finest, then three; the coarsest stage has three everywhere.
+    An axis is halved while it has at least 2 x 4 voxels and its spacing is less than twice that of the finest axis that can be halved; a
+    single remaining axis needs at least 3 x 4 voxels. Kernels have one voxel along an axis until its spacing is less than twice the finest,
+    then three; the coarsest stage has three along every axis.
 
     Args:
         spacing: mm (Z, Y, X).
-        patch_size: voxels, not yet divisible by the strides.
-        slice_axis: the axis across slices, for a network that sees one slice: it stays at one voxel.
+        patch_size: voxels (Z, Y, X), not necessarily divisible by the strides.
+        slice_axis: axis across slices for a network that sees single slices, or None; the patch has one voxel along it.
     """
     sizes = [1 if axis == slice_axis else size for axis, size in enumerate(patch_size)]
     lengths = [math.inf if axis == slice_axis else length for axis, length in enumerate(spacing)]

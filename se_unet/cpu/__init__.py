@@ -1,1 +1,1 @@
-"""Layers and memory handling tuned to CPUs."""
+"""Layers and memory settings tuned to CPUs."""

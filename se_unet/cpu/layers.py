@@ -1,8 +1,8 @@
-"""Layers of a trained network rewritten for CPUs: the same numbers, up to rounding, in less time.
+"""Replace the layers of a trained network by faster ones for CPUs, with the same results up to rounding.
 
-PyTorch sends small 3D convolutions, and those of one voxel, to an implementation that is several times slower than oneDNN's, and
-transposed ones too. Here all of them go to oneDNN, with weights whose channels are innermost, as the maps' are; those of
-three taps along Z take Winograd's way where that is shorter. A transposed convolution whose kernel is its stride is one matrix product.
+PyTorch computes small 3D convolutions, 1 x 1 x 1 convolutions and transposed convolutions several times slower than oneDNN. Here oneDNN
+computes them, with channels innermost in weights and maps. Convolutions with three taps along Z use Winograd's minimal filtering where
+that is faster. A transposed convolution whose kernel is as large as its stride becomes one matrix product.
 """
 
 import copy
@@ -16,7 +16,7 @@ from se_unet.layers.convolution import ScaleConvolution
 
 
 class OneDNNConvolution(nn.Module):
-    """A zero-padded `torch.nn.Conv3d` by oneDNN, whatever its size."""
+    """A zero-padded `torch.nn.Conv3d` that oneDNN computes at every size."""
 
     def __init__(self, source: nn.Conv3d):
         super().__init__()
@@ -34,7 +34,7 @@ class OneDNNConvolution(nn.Module):
 
 
 class PatchwiseUp(nn.Module):
-    """A `torch.nn.ConvTranspose3d` whose kernel is its stride (d, h, w): every voxel becomes a block of d x h x w voxels."""
+    """A `torch.nn.ConvTranspose3d` with kernel and stride (d, h, w): every voxel becomes a block of d x h x w voxels."""
 
     def __init__(self, source: nn.ConvTranspose3d):
         super().__init__()
@@ -55,7 +55,7 @@ class PatchwiseUp(nn.Module):
 
 
 def for_cpu(network: nn.Module) -> nn.Module:
-    """A copy of a network in evaluation mode with its 3D convolutions rewritten; the network itself where it has none to rewrite."""
+    """Return a copy of a network in evaluation mode with faster layers, or the network itself where no layer can be replaced."""
     if not torch.backends.mkldnn.is_available() or not any(_rewritten(module) for module in network.modules()):
         return network
     copied = copy.deepcopy(network).requires_grad_(False)
@@ -68,7 +68,7 @@ def for_cpu(network: nn.Module) -> nn.Module:
 
 
 def _rewritten(module: nn.Module) -> nn.Module | None:
-    """A layer that does the same faster; None where it stays."""
+    """Return a faster layer with the same results, or None where there is none."""
     if type(module) is nn.Conv3d and module.padding_mode == "zeros" and not isinstance(module.padding, str):
         return OneDNNConvolution(module) if module.weight.dtype == torch.float32 else None
     if type(module) is nn.ConvTranspose3d and module.stride == module.kernel_size and module.groups == 1:

@@ -1,7 +1,8 @@
-"""Scale-equivariant convolutions on CPUs, for a trained network: the same numbers, up to rounding, in less time.
+"""Faster scale-equivariant convolutions of a trained network on CPUs, with the same results up to rounding.
 
-Their blur along Z is a matrix product, as is the mixing of slices in Winograd's filtering: both become one product, so that the filtering
-costs nothing more. Where it does not pay, oneDNN convolves; PyTorch sends small maps to an implementation that is several times slower.
+The blur along Z is a matrix product, and so is the mixing of slices in Winograd's minimal filtering. Both are merged into one product, so
+that the mixing adds no cost. Where the filtering does not pay off, oneDNN convolves; PyTorch's own implementation is several times slower
+on small maps.
 """
 
 import torch
@@ -12,12 +13,12 @@ from se_unet.layers.convolution import GroupConvolution, LiftingConvolution, Sca
 from se_unet.layers.grids import band_matrix
 from se_unet.layers.row_blur import blur_rows
 
-_MARGIN = 1  # of a kernel of three taps
+_MARGIN = 1  # half the width of a kernel of three taps
 _BORDERS = ("replicate", "zero")
 
 
 class CPUScaleConvolution(nn.Module):
-    """A trained lifting or group convolution; see `suits_scales`."""
+    """A trained lifting or group convolution for which `suits_scales` holds."""
 
     def __init__(self, source: ScaleConvolution):
         super().__init__()
@@ -29,7 +30,7 @@ class CPUScaleConvolution(nn.Module):
         self._filters = [MinimalFilter(kernel, source.bias, (0, 0)) for kernel in kernels] if is_wide else []
 
     def forward(self, x: Tensor) -> Tensor:
-        """An image (B, C, Z, Y, X) or a map (B, C, S, Z, Y, X) -> (B, C', S, Z, Y, X), channels innermost."""
+        """Convolve an image (B, C, Z, Y, X) or a map (B, C, S, Z, Y, X) -> (B, C', S, Z, Y, X), channels innermost."""
         x = self.source.gathered(x) if isinstance(self.source, GroupConvolution) else x[:, :, None]
         maps = x.movedim(1, -1).contiguous()
         scales = range(self.source.scales)
@@ -52,7 +53,7 @@ class CPUScaleConvolution(nn.Module):
 
 
 def suits_scales(layer: ScaleConvolution) -> bool:
-    """Whether this way applies to a layer."""
+    """Return whether `CPUScaleConvolution` can replace a layer."""
     has_blurs = all(taps is not None and taps.shape[-1] // 2 >= _MARGIN for taps in layer.functions.blurs())
     is_plain = type(layer) in (GroupConvolution, LiftingConvolution) and layer.border in _BORDERS and layer.engine != "dense"
     return is_plain and has_blurs and layer.weight.dtype == torch.float32 and layer.functions.stencils.shape[2:] == (3, 3, 3)

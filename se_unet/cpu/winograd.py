@@ -1,11 +1,11 @@
-"""3D convolutions on CPUs with half of the multiplications: Winograd's minimal filtering along Z, 2D convolutions by oneDNN across it.
+"""3D convolutions on CPUs with half of the multiplications: Winograd's minimal filtering along Z, 2D convolutions by oneDNN in-plane.
 
-F(4, 3): four neighbouring slices of the result come from six slices of the map. They are mixed into six others, each is convolved with
-a 2D kernel, and the six results are mixed back: 6 x 9 products where 4 x 27 are usual. (Winograd, "Arithmetic Complexity of
-Computations", 1980; Lavin and Gray, arXiv 1509.09308, section 4.) Against float64, a network is as exact as with direct sums.
+F(4, 3) computes four neighbouring slices of the result from six slices of the map: it mixes them into six others, convolves each with a
+2D kernel, and mixes the six results back. This takes 6 x 9 products instead of 4 x 27 (Winograd, "Arithmetic Complexity of Computations",
+1980; Lavin and Gray, arXiv 1509.09308, section 4). Compared with float64, a network is as accurate as with direct sums.
 
-Only the slowest axis is treated so: mixing whole slices is a matrix product at the speed of memory, while the sums that two or three axes
-take cost as much as the products they save.
+Only the slowest axis is filtered this way. Mixing whole slices is a matrix product at the speed of memory; filtering two or three axes
+would take as many additions as it saves multiplications.
 """
 
 from collections.abc import Sequence
@@ -15,17 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-_POINTS = (
-    0.0,
-    0.75,
-    -0.75,
-    1.5,
-    -1.5,
-)  # and infinity; rounding is a third less than at 0, 1, -1, 2, -2, and close to the direct sums'
+# Interpolation points besides infinity. Rounding errors are a third smaller than at 0, 1, -1, 2, -2, and close to those of direct sums.
+_POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)
 
 
 def _interpolation() -> tuple[Tensor, Tensor, Tensor]:
-    """Mixing of six slices, of three taps, and of six products back to four results (Lavin and Gray: B^T, G, A^T), in float64."""
+    """Return the matrices that mix six slices, three taps, and six products back to four results, in float64.
+
+    They are B^T, G and A^T of Lavin and Gray.
+    """
     others = [[other for other in _POINTS if other != point] for point in _POINTS]
     slices = [np.append(np.poly(rest)[::-1], 0) for rest in others] + [np.poly(_POINTS)[::-1]]
     taps = [np.power(point, range(3)) / np.prod(np.subtract(point, rest)) for point, rest in zip(_POINTS, others, strict=True)]
@@ -34,28 +32,27 @@ def _interpolation() -> tuple[Tensor, Tensor, Tensor]:
 
 
 _EXACT_MIX, _KERNELS, _EXACT_BACK = _interpolation()
-_MIX, _BACK = _EXACT_MIX.float(), _EXACT_BACK.float()  # without loss
-_BIAS_SHARES = (
-    torch.linalg.pinv(_EXACT_BACK) @ torch.ones(4, dtype=torch.float64)
-).tolist()  # each result then holds the bias once
+_MIX, _BACK = _EXACT_MIX.float(), _EXACT_BACK.float()  # exact in float32
+# Shares of the bias for the six products, so that each of the four results holds it once.
+_BIAS_SHARES = (torch.linalg.pinv(_EXACT_BACK) @ torch.ones(4, dtype=torch.float64)).tolist()
 _SLICES, _TAPS = len(_BACK), _KERNELS.shape[1]
-_BLOCKS = 4  # of four slices at a time: enough for one call of oneDNN, few enough for the caches
-FEWEST_SLICES = 8  # below, the last block is too empty
-FEWEST_CHANNELS = 16  # below, mixing takes as long as the products
+_BLOCKS = 4  # blocks of four slices at a time: enough for one call of oneDNN, few enough for the caches
+FEWEST_SLICES = 8  # with fewer, too much of the last block is empty
+FEWEST_CHANNELS = 16  # with fewer, mixing takes as long as the products
 
 
-Mixings = tuple[tuple[slice, Tensor], ...]  # for each four results: the slices of the map that they need, and (6, slices)
+Mixings = tuple[tuple[slice, Tensor], ...]  # for each block of four results: the slices of the map that it needs, and (6, slices)
 
 
 def mixings(padded: Tensor) -> Mixings:
-    """How the slices of a map are mixed, after an operator along Z that pads it.
+    """Return the mixings of the slices of a map, combined with an operator along Z that pads the map.
 
     Args:
-        padded: (Z + 2, Z) float64; what is to be convolved, from the slices of the map. Its rows are zero but about the diagonal.
+        padded: (Z + 2, Z) float64 operator from the slices of the map to the padded slices to convolve; a band around the diagonal.
     """
     found = []
     for start in range(0, len(padded) - _TAPS + 1, _SLICES):
-        rows = padded[start : start + len(_MIX)]  # beyond, it is zero
+        rows = padded[start : start + len(_MIX)]  # rows beyond the end count as zero
         matrix = _EXACT_MIX[:, : len(rows)] @ rows
         needed = rows.any(0).nonzero().flatten().tolist()
         columns = slice(needed[0], needed[-1] + 1)
@@ -65,22 +62,22 @@ def mixings(padded: Tensor) -> Mixings:
 
 @lru_cache(maxsize=64)
 def zero_padded(depth: int) -> Mixings:
-    """For maps of so many slices, with zeros beyond."""
+    """Return the mixings for maps of `depth` slices that are padded with zeros."""
     return mixings(nn.functional.pad(torch.eye(depth, dtype=torch.float64), (0, 0, 1, 1)))
 
 
 def stacked(maps: Sequence[Tensor]) -> Tensor:
-    """Maps along a new first axis; without a copy where there is only one."""
+    """Stack maps along a new first axis, without a copy where there is only one."""
     return torch.stack(list(maps)) if len(maps) > 1 else maps[0][None]
 
 
 class MinimalFilter:
-    """A kernel of three taps along Z, in the form that mixed slices are convolved with.
+    """A kernel of three taps along Z, as six 2D kernels for the mixed slices.
 
     Args:
         weight: (O, I, 3, K_y, K_x) float32.
         bias: (O,), or None.
-        padding: zeros along Y and X.
+        padding: number of zeros added at each end of Y and X.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, padding: Sequence[int]):
@@ -90,12 +87,12 @@ class MinimalFilter:
 
     @cached_property
     def _planes(self) -> list[Tensor]:
-        """The six 2D kernels, (O, I, K_y, K_x) each; made when the first deep map comes, as some layers never see one."""
+        """Six 2D kernels (O, I, K_y, K_x), computed at the first deep map because some layers never see one."""
         mixed = torch.einsum("kz,oizyx->koiyx", _KERNELS, self._weight.double()).float()
         return [plane.contiguous(memory_format=torch.channels_last) for plane in mixed]
 
     def __call__(self, x: Tensor, mixed: Mixings) -> Tensor:
-        """(Z, Y, X, C), contiguous -> (Z, Y', X', C')."""
+        """Convolve a contiguous map (Z, Y, X, C) -> (Z, Y', X', C')."""
         depth, shape, rows = len(x), x.shape[1:], x.flatten(1)
         result: Tensor | None = None
         for first in range(0, len(mixed), _BLOCKS):
@@ -111,7 +108,7 @@ class MinimalFilter:
         return x if result is None else result
 
     def _plane(self, index: int, x: Tensor) -> Tensor:
-        """(N, Y, X, C) -> (N, Y', X', C') with one of the 2D kernels."""
+        """Convolve slices (N, Y, X, C) -> (N, Y', X', C') with one of the 2D kernels."""
         planes = torch.mkldnn_convolution(
             x.movedim(-1, 1), self._planes[index], self._biases[index], self._padding, [1, 1], [1, 1], 1
         )
@@ -119,7 +116,7 @@ class MinimalFilter:
 
 
 class WinogradConvolution(nn.Module):
-    """A `torch.nn.Conv3d` of three taps along Z, zero-padded by one there, without stride; see `suits`."""
+    """A `torch.nn.Conv3d` for which `suits` holds."""
 
     def __init__(self, source: nn.Conv3d):
         super().__init__()
@@ -132,7 +129,7 @@ class WinogradConvolution(nn.Module):
 
 
 def suits(convolution: nn.Conv3d) -> bool:
-    """Whether Winograd's way applies to a convolution and pays for it, with maps of `FEWEST_SLICES` and more."""
+    """Return whether the minimal filtering applies to a convolution and is faster on maps of at least `FEWEST_SLICES` slices."""
     alike = set(convolution.stride) == set(convolution.dilation) == {1} and convolution.groups == 1
     return (
         alike

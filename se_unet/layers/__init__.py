@@ -1,1 +1,1 @@
-"""Layers of the scale-equivariant networks."""
+"""Layers of scale-equivariant networks."""

@@ -1,11 +1,11 @@
-"""Hermite-Gaussian functions on a voxel grid, by one-dimensional taps that are fitted rather than sampled.
+"""Hermite-Gaussian functions on a voxel grid, by one-dimensional taps that are fitted instead of sampled.
 
-A function is named by its response: function n answers an image f with `s^|n| D^n (G_s * f)`, where G_s is a Gaussian of width s and
-D^n a derivative of orders n = (n_z, n_y, n_x). Taps `h` act by correlation, as in torch: a plane wave `e^{iwx}` is answered with
-`sum_u h(u) e^{iwu}`, to be compared with `(i w s)^n exp(-w^2 s^2 / 2)`.
+A function is defined by its response: the response of function n to an image f is `s^|n| D^n (G_s * f)`, where G_s is a Gaussian of
+width s and D^n a derivative of orders n = (n_z, n_y, n_x). Taps `h` act by correlation, as in PyTorch: their response to a plane wave
+`e^{iwx}` is `sum_u h(u) e^{iwu}`, which should equal `(i w s)^n exp(-w^2 s^2 / 2)`.
 
-Sampling the functions fails for s below 0.6 voxel and truncating them needs 6 s + 1 taps; fitting is good for any width, spacing and
-number of taps. The approach follows the measurements in `docs/explanation/scale_equivariance.md`.
+Sampled functions fail for s below 0.6 voxel, and truncation needs 6 s + 1 taps. Fitted taps work for any width, spacing and number of
+taps; `docs/explanation/scale_equivariance.md` has the measurements.
 """
 
 import math
@@ -22,12 +22,12 @@ FREQUENCIES = 512
 
 
 def function_orders(order: int | Literal["tensor"], in_plane: tuple[bool, bool, bool] = (True, True, True)) -> tuple[Orders, ...]:
-    """Orders (n_z, n_y, n_x) of the basis functions.
+    """Return the orders (n_z, n_y, n_x) of the basis functions.
 
     Args:
-        order: highest total order (10 functions in 3D for order 2, 20 for order 3: closed under axis swaps), or `tensor` for the 27
-            products of orders 0..2.
-        in_plane: False for an axis along which the kernel has one tap, and so no derivative.
+        order: highest total order (10 functions in 3D for order 2, 20 for order 3; both sets are closed under swaps of axes), or
+            `tensor` for the 27 products of orders 0..2.
+        in_plane: False for each axis along which the kernel has a single tap and therefore no derivative.
     """
     highest = 2 if order == "tensor" else order
     per_axis = [range(highest + 1) if active else range(1) for active in in_plane]
@@ -37,28 +37,28 @@ def function_orders(order: int | Literal["tensor"], in_plane: tuple[bool, bool, 
 
 @lru_cache(maxsize=1024)
 def fitted_taps(sigma: float, radius: int, order: int) -> Tensor:
-    """Taps of one derivative of a Gaussian, fitted by least squares over frequencies with exact moments.
+    """Return the taps of a derivative of a Gaussian, fitted by least squares over frequencies with exact moments.
 
-    Minimises `int P(w) |sum_u h(u) e^{iwu} - (i w s)^n exp(-w^2 s^2 / 2)|^2 dw` under `sum_u u^m h(u) = 0` for m < n and
+    The taps minimise `int P(w) |sum_u h(u) e^{iwu} - (i w s)^n exp(-w^2 s^2 / 2)|^2 dw` under `sum_u u^m h(u) = 0` for m < n and
     `sum_u u^n h(u) = n! s^n`, where P(w) is the spectrum of a smooth image.
 
     Args:
         sigma: width s in voxels.
-        radius: taps reach from -radius to radius.
-        order: n, at most 3.
+        radius: offset of the outermost taps, which reach from -radius to radius.
+        order: order n of the derivative, at most 3.
 
     Returns:
-        (2 radius + 1,) float64; shared between callers: do not change it in place.
+        (2 radius + 1,) float64, shared between callers: do not change it in place.
 
     Raises:
-        ValueError: too few taps for the order, or a width that is not positive.
+        ValueError: the taps are too few for the order, or the width is not positive.
     """
     if not sigma > 0 or not 0 <= order <= MAX_ORDER or 2 * radius < order:
         raise ValueError(f"order {order} at sigma {sigma} cannot be fitted with {2 * radius + 1} taps")
     waves, spectrum = _frequencies()
     free = _symmetric_atoms(radius, order % 2)
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
-    sign = (-1.0) ** (order // 2)  # i^n, with the i of odd orders taken out on both sides
+    sign = (-1.0) ** (order // 2)  # i^n; for odd orders, both sides are divided by i
     target = sign * (waves * sigma) ** order * torch.exp(-0.5 * (waves * sigma) ** 2)
     carriers = torch.cos(waves[:, None] * offsets) if order % 2 == 0 else torch.sin(waves[:, None] * offsets)
     moments = [m for m in range(order + 1) if (m - order) % 2 == 0]
@@ -68,11 +68,11 @@ def fitted_taps(sigma: float, radius: int, order: int) -> Tensor:
 
 
 class Factors(NamedTuple):
-    """A blur and three-tap stencils per order, which together stand for derivatives of a Gaussian.
+    """A blur and a three-tap stencil for each order; their convolution approximates a derivative of a Gaussian.
 
     Attributes:
         blur: (2 radius + 1,) symmetric taps that sum to 1.
-        stencils: (3, 3): taps of orders 0, 1 and 2.
+        stencils: (3, 3) taps of orders 0, 1 and 2.
     """
 
     blur: Tensor
@@ -81,19 +81,22 @@ class Factors(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def fitted_factors(sigma: float) -> Factors:
-    """One blur and the stencils d_0, d_1, d_2 such that `blur * d_n` is the derivative of order n of a Gaussian.
+    """Return a blur and stencils d_0, d_1, d_2 such that `blur * d_n` approximates the derivative of order n of a Gaussian.
 
-    `D^n G_s = D^n (G_s' * G_r)`: whatever the width, a convolution is a blur, shared by all functions, followed by a stencil of three
-    taps. The moments fix d_1 = s / 2 (-1, 0, 1) and d_2 = s^2 (1, -2, 1); d_0 = (c, 1 - 2c, c) and the blur are fitted.
+    `D^n G_s = D^n (G_s' * G_r)`: at any width, a convolution is a blur, shared by all functions, followed by a stencil of three taps. The
+    moments determine d_1 = s / 2 (-1, 0, 1) and d_2 = s^2 (1, -2, 1); d_0 = (c, 1 - 2c, c) and the blur are fitted.
 
     Args:
-        sigma: width in voxels, from 0.3. Below, a voxel grid does not hold the function.
+        sigma: width s in voxels, at least 0.3.
 
     Returns:
-        Factors of float64; shared between callers: do not change them in place.
+        Factors in float64, shared between callers: do not change them in place.
+
+    Raises:
+        ValueError: the width is below 0.3 voxel, where a voxel grid cannot represent the functions.
     """
     if not sigma >= 0.3:
-        raise ValueError(f"a Gaussian of sigma {sigma} voxel is finer than the grid holds; plan a wider one (at least 0.3 voxel)")
+        raise ValueError(f"a Gaussian of sigma {sigma} voxel is too narrow for the voxel grid; use at least 0.3 voxel")
     candidates = [_fit_blur(sigma, float(c)) for c in torch.linspace(0, 0.25, 26)]
     return min(candidates, key=lambda candidate: candidate[0])[1]
 
@@ -111,13 +114,13 @@ def constrained_least_squares(design: Tensor, target: Tensor, weights: Tensor, c
 
 
 def _frequencies() -> tuple[Tensor, Tensor]:
-    """Frequencies from 0 to Nyquist and the spectrum of features smoothed by 0.9 voxel, with a floor."""
+    """Return frequencies from 0 to Nyquist, and the spectrum of features smoothed by 0.9 voxel plus a small constant."""
     waves = torch.linspace(0, math.pi, FREQUENCIES, dtype=torch.float64)
     return waves, torch.exp(-0.81 * waves**2) + 1e-3
 
 
 def _symmetric_atoms(radius: int, parity: int) -> Tensor:
-    """Basis of the even (parity 0) or odd (parity 1) taps: (2 radius + 1, unknowns)."""
+    """Return a basis (2 radius + 1, unknowns) of the even (parity 0) or odd (parity 1) taps."""
     columns = []
     for offset in range(parity, radius + 1):
         column = torch.zeros(2 * radius + 1, dtype=torch.float64)
@@ -128,7 +131,7 @@ def _symmetric_atoms(radius: int, parity: int) -> Tensor:
 
 
 def _fit_blur(sigma: float, centre: float) -> tuple[float, Factors]:
-    """The best blur for d_0 = (c, 1 - 2c, c), and its error."""
+    """Return the error and the factors of the best blur for d_0 = (c, 1 - 2c, c), where c is `centre`."""
     waves, spectrum = _frequencies()
     stencils = torch.tensor([[centre, 1 - 2 * centre, centre], [-sigma / 2, 0, sigma / 2], [sigma**2, -2 * sigma**2, sigma**2]],
                             dtype=torch.float64)  # fmt: skip
@@ -148,10 +151,10 @@ def _fit_blur(sigma: float, centre: float) -> tuple[float, Factors]:
 
 
 def sampled_taps(sigma: float, radius: int, order: int) -> Tensor:
-    """The derivative of a Gaussian sampled at the voxels: what the fit improves on, kept to compare with.
+    """Return the derivative of a Gaussian sampled at the voxels, for comparison with fitted taps.
 
     Returns:
-        (2 radius + 1,) float64: `(-s)^n D^n G_s` at the integers, so that it answers by correlation as the fitted taps do.
+        (2 radius + 1,) float64: `(-s)^n D^n G_s` at the integers, which acts by correlation as the fitted taps do.
     """
     u = torch.arange(-radius, radius + 1, dtype=torch.float64) / sigma
     hermite = [torch.ones_like(u), u, u**2 - 1, u**3 - 3 * u][order]

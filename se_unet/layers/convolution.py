@@ -1,12 +1,12 @@
-"""Scale-equivariant convolutions: lifting an image to all scales, and convolving scale-feature maps.
+"""Scale-equivariant convolutions, which lift an image to all scales and convolve scale-feature maps.
 
-Wimmer et al., "Scale Equivariant Deep Learning for 3D Data" (2023), sections 3.1-3.3; here with fitted kernels and physical widths:
+They follow Wimmer et al., "Scale Equivariant Deep Learning for 3D Data" (2023), sections 3.1-3.3, with fitted kernels and physical widths:
 
     lifting   (Phi f)(k, x) = sum_c         int f_c(x + u)        psi_{c, s_k}(u) du
     group     (Phi F)(k, x) = sum_c sum_j   int F_c(k + j, x + u) psi_{c, j, s_k}(u) du
     law       Phi(L_a f)(k, x) = Phi(f)(k - 1, x / a)     with (L_a f)(x) = f(x / a)
 
-The law holds up to the grid and to the two ends of the truncated group.
+The law is approximate on a voxel grid, and does not hold at the two ends of the truncated group.
 """
 
 from collections.abc import Sequence
@@ -23,19 +23,19 @@ PLAIN_TAPS = 27  # weights are scaled so that they are as large as those of an o
 
 
 class ScaleConvolution(nn.Module):
-    """What lifting and group convolutions share: weights in the coordinates of the kernel functions.
+    """Base of lifting and group convolutions. The weights are coefficients of the kernel functions, shared by all scales.
 
     Args:
-        in_channels, out_channels: per scale.
-        sigmas: width in voxels of each scale and axis (Z, Y, X), ascending: `sigma_mm / spacing`.
-        kernel: 1 for an axis with a single tap (in-plane kernels), else 3.
+        in_channels, out_channels: channels at each scale.
+        sigmas: kernel width in voxels for each scale and axis (Z, Y, X), `sigma_mm / spacing`, ascending in scale.
+        kernel: 1 for each axis with a single tap (in-plane kernels), otherwise 3.
         order: highest total order of the functions, or `tensor`.
-        scale_size: how many scales, from its own upwards, each scale sees. Scales beyond the end count as zero.
-        border: what lies beyond the image.
-        bias: add one bias per channel, shared by the scales.
-        taps, size: see `kernel_functions`.
-        engine: None lets `choose_engine` decide.
-        gain: response of one weight; larger learns faster at the same learning rate.
+        scale_size: number of scales that each output scale sees, from its own upwards. Scales beyond the last count as zero.
+        border: extension of the image beyond its border.
+        bias: whether to add one bias per channel, shared by the scales.
+        taps, size: form of the kernel functions, as in `kernel_functions`.
+        engine: implementation of the convolution; None leaves the choice to `choose_engine`.
+        gain: factor of the response to one weight; a larger gain learns faster at the same learning rate.
     """
 
     def __init__(
@@ -69,18 +69,18 @@ class ScaleConvolution(nn.Module):
         self.reset_parameters(gain)
 
     def reset_parameters(self, gain: float = 1.0) -> None:
-        """Draw weights as for an ordinary convolution: unit response for smooth unit input, doubled for a rectifier (He et al. 2015)."""
+        """Draw new weights. The variance of the response to smooth input of unit variance is 2, for a rectifier (He et al. 2015)."""
         nn.init.normal_(self.weight, std=(2 / (self.weight.shape[1] * self.scale_size * PLAIN_TAPS)) ** 0.5 / gain)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
     def extra_repr(self) -> str:
-        """Sizes, for printing."""
+        """Return the sizes, for printing."""
         outputs, inputs = self.weight.shape[:2]
         return f"{inputs}, {outputs}, scales={self.scales}, scale_size={self.scale_size}, border={self.border}"
 
     def kernels(self, engine: Engine) -> Tensor:
-        """Kernels (S, O, I * scale_size, K_z, K_y, K_x) of the given engine. In evaluation they are kept until the weights change."""
+        """Return the kernels (S, O, I * scale_size, K_z, K_y, K_x) of an engine. In evaluation they are cached until the weights change."""
         if self._merged is not None:
             return self._merged
         functions = self.functions.stencils if engine == "factorised" else self.functions.whole
@@ -93,7 +93,7 @@ class ScaleConvolution(nn.Module):
         return cached[1]
 
     def merge(self) -> None:
-        """Fix engine and kernels as they are now: from here on the weights are ignored. For a copy that is to be exported."""
+        """Fix the engine and the present kernels; later changes of the weights are ignored. For copies that will be exported."""
         self.engine = self.engine or choose_engine(self.weight.device, self.functions.have_blurs)
         self._merged = self.kernels(self.engine).detach()
 
@@ -128,16 +128,16 @@ class GroupConvolution(ScaleConvolution):
     """Convolve a scale-feature map: (B, C, S, Z, Y, X) -> (B, C', S, Z, Y, X)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve each scale, seeing `scale_size` scales."""
+        """Convolve each scale together with the `scale_size - 1` scales above it."""
         return self._evaluate(self.gathered(x))
 
     def gathered(self, x: Tensor) -> Tensor:
-        """Beside each scale's channels those of the scales above that it sees: (B, C * scale_size, S, Z, Y, X)."""
+        """Return each scale's channels and those of the scales above that it sees: (B, C * scale_size, S, Z, Y, X)."""
         return x if self.scale_size == 1 else torch.cat([_shift_scales(x, j) for j in range(self.scale_size)], 1)
 
 
 def _order_zero_profiles(functions: Tensor, active: Sequence[bool]) -> list[Tensor | None]:
-    """Taps (S, K) of the order-0 function (S, 1, K_z, K_y, K_x) along each active axis, summing to 1."""
+    """Return the taps (S, K), summing to 1, of the order-0 function (S, 1, K_z, K_y, K_x) along each active axis."""
     profiles: list[Tensor | None] = []
     for axis, is_active in enumerate(active):
         others = [position for position in (2, 3, 4) if position != axis + 2]
@@ -146,7 +146,7 @@ def _order_zero_profiles(functions: Tensor, active: Sequence[bool]) -> list[Tens
 
 
 def _shift_scales(x: Tensor, by: int) -> Tensor:
-    """The map seen `by` scales higher, zero beyond the last scale."""
+    """Return the map with scale k + `by` at scale k, zero beyond the last scale."""
     if by == 0:
         return x
     kept = x[:, :, by:]

@@ -1,7 +1,7 @@
-"""Two ways to evaluate the same steerable convolution, and the one place that chooses between them.
+"""Two implementations (engines) of the same steerable convolution, and the choice between them.
 
-`factorised` blurs each scale by matrix products and applies a kernel of three taps, whatever the width: cheap for wide kernels. `dense`
-applies the whole kernel: fewer calls, cheap for narrow ones.
+`factorised` blurs each scale by matrix products and then applies a kernel of three taps, which is cheap for wide kernels. `dense` applies
+the whole kernel, which takes fewer calls and is cheap for narrow kernels.
 """
 
 from collections.abc import Sequence
@@ -19,8 +19,8 @@ Engine = Literal["factorised", "dense"]
 
 
 def choose_engine(device: torch.device, can_factorise: bool) -> Engine:
-    """The faster engine, by `benchmarks/cost/layers.py`: on CPUs the factorised one wins at every width from sigma 0.6 voxel."""
-    del device  # one answer so far; a GPU's own measurement goes here
+    """Return the faster engine. On CPUs, `factorised` is faster at every width from sigma 0.6 voxel (`benchmarks/cost/layers.py`)."""
+    del device  # the choice is the same on all devices so far
     return "factorised" if can_factorise else "dense"
 
 
@@ -28,11 +28,11 @@ def factorised(x: Tensor, blurs: Sequence[Tensor | None], kernels: Tensor, bias:
     """Blur each scale, then convolve with its own small kernel.
 
     Args:
-        x: (B, I, S, Z, Y, X), or S = 1 to lift one image to all scales.
-        blurs: per axis (S, T) taps, or None.
+        x: (B, I, S, Z, Y, X), or with S = 1 for an image that is lifted to all scales.
+        blurs: (S, T) taps for each axis, or None.
         kernels: (S, O, I, K_z, K_y, K_x).
         bias: (O,), shared by the scales.
-        border: what lies beyond the image.
+        border: extension of the image beyond its border.
 
     Returns:
         (B, O, S, Z, Y, X).
@@ -50,10 +50,10 @@ def factorised(x: Tensor, blurs: Sequence[Tensor | None], kernels: Tensor, bias:
 def _factorised_by_rows(
     x: Tensor, across: Sequence[Tensor | None], along_x: Tensor, kernels: Tensor, bias: Tensor | None, border: Border
 ) -> Tensor:
-    """One scale after the other, so that each is still in the cache for its next step."""
+    """Process one scale after the other, so that each stays in the cache from step to step."""
     scales, margins = kernels.shape[0], [size // 2 for size in kernels.shape[3:]]
     z, y = _blur_matrices(across, x.shape[3:5], margins[:2], border, x.dtype)
-    rows = x.movedim(1, -1).contiguous().unbind(1)  # its gradient is one stack, not a map of zeros for each scale
+    rows = x.movedim(1, -1).contiguous().unbind(1)  # unlike indexing, whose gradient is a map of zeros for each scale
     outputs = []
     for k in range(scales):
         blurred = blur_rows(rows[k if len(rows) > 1 else 0], along_x[k], border, margins[2])
@@ -87,7 +87,7 @@ def blurred(x: Tensor, blurs: Sequence[Tensor | None], margins: Sequence[int], b
 def _blur_matrices(
     blurs: Sequence[Tensor | None], lengths: Sequence[int], margins: Sequence[int], border: Border, dtype: torch.dtype
 ) -> list[Tensor | None]:
-    """Per axis (S, n + 2 margin, n), or None where the axis is not blurred."""
+    """Return (S, n + 2 margin, n) for each axis, or None for an axis that is not blurred."""
     return [
         None if blur is None else band_matrix(blur.to(dtype), n, border, margin=margin)
         for blur, n, margin in zip(blurs, lengths, margins, strict=True)
@@ -95,7 +95,7 @@ def _blur_matrices(
 
 
 def dense(x: Tensor, kernels: Tensor, bias: Tensor | None, border: Border) -> Tensor:
-    """Convolve each scale with its whole kernel. Arguments and result as in `factorised`."""
+    """Convolve each scale with its whole kernel; arguments and result are those of `factorised`."""
     margins = [size // 2 for size in kernels.shape[3:]]
     identity = torch.ones(1, 1, dtype=kernels.dtype, device=kernels.device)
     matrices = [
@@ -109,11 +109,11 @@ def dense(x: Tensor, kernels: Tensor, bias: Tensor | None, border: Border) -> Te
 
 
 def coverage(profiles: Sequence[Tensor | None], shape: Sequence[int]) -> Tensor:
-    """How much of the order-0 function lies inside the image, per scale and voxel: the divisor of the border `renormalise`.
+    """Return the share of the order-0 function that lies inside the image, by which the border `renormalise` divides.
 
     Args:
-        profiles: per axis (S, T) taps of order 0, or None.
-        shape: (Z, Y, X).
+        profiles: (S, T) taps of order 0 for each axis, or None.
+        shape: voxels (Z, Y, X) of the image.
 
     Returns:
         (1, 1, S, Z, Y, X).
@@ -128,23 +128,23 @@ def coverage(profiles: Sequence[Tensor | None], shape: Sequence[int]) -> Tensor:
 
 
 def _each_scale(x: Tensor, kernels: Tensor, bias: Tensor | None) -> Tensor:
-    """One unpadded convolution per scale. Separate calls beat one grouped call for channels-last maps."""
+    """Convolve each scale without padding. For channels-last maps, separate calls are faster than one grouped call."""
     scales = x.movedim(1, -1).unbind(1)
     return _stack_scales([_convolve(rows.movedim(-1, 1), kernel, bias) for rows, kernel in zip(scales, kernels, strict=True)])
 
 
 def _convolve(x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
-    """(B, I, Z, Y, X) and (O, I, K_z, K_y, K_x) -> (B, O, Z', Y', X')."""
+    """Convolve (B, I, Z, Y, X) with (O, I, K_z, K_y, K_x) -> (B, O, Z', Y', X')."""
     return F.conv3d(x, kernel.contiguous(memory_format=torch.channels_last_3d), bias)
 
 
 def _stack_scales(outputs: Sequence[Tensor]) -> Tensor:
-    """One map (B, O, Z, Y, X) per scale -> (B, O, S, Z, Y, X) with channels innermost."""
+    """Stack one map (B, O, Z, Y, X) per scale -> (B, O, S, Z, Y, X) with channels innermost."""
     return torch.stack([output.movedim(1, -1) for output in outputs], 1).movedim(-1, 1)
 
 
 def _lift(x: Tensor, kernels: Tensor, bias: Tensor | None) -> Tensor:
-    """All scales of one image by one convolution with scales x outputs filters."""
+    """Compute all scales of an image by one convolution with scales x outputs filters."""
     scales, outputs = kernels.shape[:2]
     result = F.conv3d(x[:, :, 0], kernels.flatten(0, 1), None if bias is None else bias.repeat(scales))
     return channels_innermost(result.unflatten(1, (scales, outputs)).transpose(1, 2))

@@ -1,7 +1,7 @@
-"""Per-scale separable operators on scale-feature maps: blur, low-pass with stride, interpolation.
+"""Separable operators for each scale of a scale-feature map: blur, low-pass with stride, interpolation.
 
-A scale-feature map is (B, C, S, Z, Y, X). In memory the channels lie innermost, (B, S, Z, Y, X, C): convolutions, norms and matrix
-products all run fastest so. Every function here takes any memory layout and returns that one.
+A scale-feature map is (B, C, S, Z, Y, X). In memory the channels are innermost, (B, S, Z, Y, X, C), the fastest layout for convolutions,
+norms and matrix products. Every function here accepts any memory layout and returns this one.
 """
 
 import torch
@@ -9,29 +9,31 @@ from torch import Tensor
 
 from configs.network import Border
 
-_WIDE = 16  # channels from which many small products take half of the time of one large one, without gradients; measured on CPUs
+_WIDE = (
+    16  # from this many channels, many small products take half the time of one large one (measured on CPUs, without gradients)
+)
 
 
 def channels_innermost(x: Tensor) -> Tensor:
-    """The same map with its channels innermost in memory; no copy where they are already."""
+    """Return the map with its channels innermost in memory, without a copy where they are already."""
     return x.movedim(1, -1).contiguous().movedim(-1, 1)
 
 
 def band_matrix(taps: Tensor, n: int, border: Border = "replicate", stride: int = 1, margin: int = 0) -> Tensor:
-    """Correlation of an axis with taps, as matrices: one for each scale.
+    """Return the correlation of an axis with taps, as one matrix for each scale.
 
     Args:
         taps: (S, T), T odd.
         n: voxels of the axis.
-        border: what lies beyond the axis. `renormalise` takes zeros here; the caller divides by the coverage.
+        border: extension of the axis beyond its ends. `renormalise` uses zeros here; the caller divides by the coverage.
         stride: keep every stride-th voxel, from the first.
-        margin: also give this many voxels beyond either end (stride 1 only).
+        margin: number of voxels beyond each end that are computed as well (stride 1 only).
 
     Returns:
-        (S, outputs, n) in the taps' dtype.
+        (S, outputs, n) in the dtype of the taps.
     """
     radius = taps.shape[1] // 2
-    # The type is named for PyTorch 2.10, whose ONNX export makes floats of it otherwise.
+    # The ONNX export of PyTorch 2.10 would use floats if the dtype were not given.
     centres = torch.arange(-margin, n + margin, stride, dtype=torch.int64, device=taps.device)
     positions = centres[:, None] + torch.arange(-radius, radius + 1, device=taps.device)
     rows = taps[:, None].expand(-1, len(centres), -1)
@@ -46,18 +48,18 @@ def band_matrix(taps: Tensor, n: int, border: Border = "replicate", stride: int 
 
 
 def per_scale_separable(x: Tensor, matrices: tuple[Tensor | None, Tensor | None, Tensor | None]) -> Tensor:
-    """Apply one matrix per scale and axis.
+    """Apply one matrix for each scale and axis.
 
     Args:
         x: (B, C, S, Z, Y, X).
-        matrices: for Z, Y and X: (S or 1, outputs, inputs), or None for the identity.
+        matrices: (S or 1, outputs, inputs) for each of Z, Y and X, or None for the identity.
 
     Returns:
         (B, C, S, Z', Y', X') with channels innermost in memory.
     """
     rows = x.movedim(1, -1).contiguous()  # (B, S, Z, Y, X, C)
     steps = [(axis, matrix) for axis, matrix in enumerate(matrices) if matrix is not None]
-    # X costs most, so it goes last where the map shrinks and first where it grows.
+    # X is the most expensive axis, so it comes last where the map shrinks and first where it grows.
     for axis, matrix in sorted(
         steps, key=lambda step: (growth := step[1].shape[1] / step[1].shape[2], -step[0] if growth > 1 else step[0])
     ):
@@ -74,6 +76,6 @@ def _apply(rows: Tensor, matrix: Tensor, axis: int) -> Tensor:
         return (matrix[:, None] @ rows.reshape(b, s, z, y, x * c)).reshape(b, s, z, outputs, x, c)
     if c >= _WIDE and rows.device.type == "cpu" and not (rows.requires_grad or torch.compiler.is_compiling()):
         return matrix[:, None, None] @ rows
-    # One large product instead of many small ones: with the channels innermost, X is moved last for it.
+    # One large product instead of many small ones: X has to be the last axis for this.
     columns = rows.transpose(-1, -2).reshape(b, s, z * y * c, x)
     return (columns @ matrix.mT).reshape(b, s, z, y, c, outputs).transpose(-1, -2)

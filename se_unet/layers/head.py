@@ -1,4 +1,4 @@
-"""From scale features to class scores: scores of each scale, then a projection over the scales."""
+"""Class scores from scale features: scores at each scale, then a projection over the scales."""
 
 import math
 
@@ -10,21 +10,21 @@ from se_unet.layers.pointwise import PointwiseConvolution
 
 
 def project(scores: Tensor, projection: Projection, votes: Tensor | None = None, kept: Tensor | None = None) -> Tensor:
-    """Bring the scores of all scales together.
+    """Combine the scores of all scales.
 
-    Mean, maximum, log-sum-exp and a weighted mean over k commute with a shift in scale, up to the two ends of the group.
+    Mean, maximum, log-sum-exp and a weighted mean over the scales commute with a shift in scale, except at the two ends of the group.
 
     Args:
         scores: (B, K, S, Z, Y, X).
-        projection: how.
-        votes: (B, 1, S, Z, Y, X), for `learned`: a softmax of them over the scales weighs the scores of each voxel.
-        kept: (B, S) of bool, the scales that have a say, at least one for each sample; None for all.
+        projection: kind of combination.
+        votes: (B, 1, S, Z, Y, X), for `learned`, which weights the scores of each voxel by a softmax of the votes over the scales.
+        kept: (B, S) of bool, the scales that take part, at least one for each sample; None for all.
 
     Returns:
         (B, K, Z, Y, X).
 
     Raises:
-        ValueError: `learned` without votes.
+        ValueError: the projection is `learned` and there are no votes.
     """
     if projection == "learned":
         if votes is None:
@@ -42,10 +42,10 @@ class ScaleHead(nn.Module):
     """Class scores of a scale-feature map: (B, C, S, Z, Y, X) -> (B, K, Z, Y, X).
 
     Args:
-        channels: of the map.
-        classes: K.
-        projection: over the scales.
-        dropout: probability of leaving out a scale in training; at least one is kept.
+        channels: channels of the map.
+        classes: number of classes K.
+        projection: combination of the scores of all scales.
+        dropout: probability of leaving out a scale in training; at least one scale is kept.
     """
 
     def __init__(self, channels: int, classes: int, projection: Projection = "mean", dropout: float = 0.0):
@@ -54,7 +54,7 @@ class ScaleHead(nn.Module):
         self.scores = PointwiseConvolution(channels, classes)
         self.votes = PointwiseConvolution(channels, 1, bias=False) if projection == "learned" else None
         if self.votes is not None:
-            nn.init.zeros_(self.votes.weight)  # starts as the mean
+            nn.init.zeros_(self.votes.weight)  # the projection starts as the mean
 
     def forward(self, x: Tensor) -> Tensor:
         """Score and project."""
@@ -65,16 +65,16 @@ class ScaleHead(nn.Module):
 
 
 def _silence(values: Tensor, kept: Tensor | None) -> Tensor:
-    """Minus infinity at the scales that are left out, which neither a maximum nor an exponential notices."""
+    """Return the values with minus infinity at the scales that are left out, which a maximum and a sum of exponentials ignore."""
     return values if kept is None else values.masked_fill(~_per_scale(kept), -math.inf)
 
 
 def _per_scale(values: Tensor) -> Tensor:
-    """(B, S) -> (B, 1, S, 1, 1, 1)."""
+    """Reshape (B, S) -> (B, 1, S, 1, 1, 1)."""
     return values[:, None, :, None, None, None]
 
 
 def draw_kept_scales(batch: int, scales: int, probability: float, device: torch.device) -> Tensor:
-    """Draw the scales that stay in, each left out with `probability`, at least one kept per sample: (batch, scales) of bool."""
+    """Draw the scales to keep, (batch, scales) of bool. Each is left out with `probability`, and each sample keeps at least one."""
     draws = torch.rand(batch, scales, device=device)
     return (draws >= probability) | (draws == draws.amax(dim=1, keepdim=True))

@@ -1,4 +1,4 @@
-"""Instance normalisation, with a rectifier where one follows, that keeps the channels innermost in memory, forwards and backwards."""
+"""Instance normalisation with an optional rectifier. Both passes keep the channels innermost in memory."""
 
 from typing import Any
 
@@ -9,15 +9,15 @@ from torch.autograd.function import once_differentiable
 
 
 class InstanceNorm(nn.Module):
-    """Bring each channel of each sample to zero mean and unit variance, scale and shift it, and rectify it.
+    """Normalise each channel of each sample to zero mean and unit variance, scale and shift it, and rectify it.
 
-    Statistics are pooled over all axes after the channel: (Z, Y, X), or (S, Z, Y, X) for a scale-feature map, which keeps scale
+    Statistics are pooled over all axes after the channel: (Z, Y, X), or (S, Z, Y, X) for a scale-feature map, which preserves scale
     equivariance. Parameters and values are those of `torch.nn.InstanceNorm3d(affine=True)`, followed by `torch.nn.LeakyReLU(slope)`.
 
     Args:
-        channels: of the map.
-        eps: added to the variance.
-        slope: of the leaky rectifier below zero; None for no rectifier.
+        channels: channels of the map.
+        eps: constant added to the variance.
+        slope: slope of the leaky rectifier below zero; None for no rectifier.
     """
 
     def __init__(self, channels: int, eps: float = 1e-5, slope: float | None = None):
@@ -27,9 +27,9 @@ class InstanceNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, ...) -> the same shape."""
+        """Normalise a map (B, C, ...); the result has the same shape."""
         if (
-            x.device.type in ("cpu", "meta")  # on meta, memory is counted as a CPU takes it
+            x.device.type in ("cpu", "meta")  # memory counted on meta must be that of CPUs
             and torch.is_grad_enabled()
             and not torch.compiler.is_compiling()
             and x.dtype == self.weight.dtype
@@ -38,17 +38,17 @@ class InstanceNorm(nn.Module):
         y = F.group_norm(x, x.shape[1], self.weight, self.bias, self.eps)
         if self.slope is None:
             return y
-        return F.leaky_relu(y, self.slope, inplace=True)  # the norm's gradient needs its input alone
+        return F.leaky_relu(y, self.slope, inplace=True)  # the gradient of the norm needs only the input of the norm
 
     def extra_repr(self) -> str:
-        """Number of channels and slope, for printing."""
+        """Return the number of channels and the slope, for printing."""
         return f"{self.weight.numel()}, slope={self.slope}"
 
 
 class _ChannelsInnermost(torch.autograd.Function):
-    """Group normalisation with one group per channel, and a leaky rectifier (of slope 1 for none).
+    """Group normalisation with one group per channel, followed by a leaky rectifier (slope 1 for none).
 
-    torch's own backward pass copies channels-last maps on CPUs, and a rectifier of its own would keep another map for the gradients.
+    PyTorch's own backward pass copies channels-last maps on CPUs, and a separate rectifier would keep another map for the gradients.
     """
 
     @staticmethod

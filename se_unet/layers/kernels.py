@@ -1,4 +1,4 @@
-"""The functions of a steerable kernel at every scale, made orthonormal by one map for all scales and spacings."""
+"""The functions of steerable kernels at every scale, made orthonormal by one linear map for all scales and spacings."""
 
 import math
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ AxisWidths = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class KernelFunctions:
-    """Kernel functions of all scales; a kernel is a weighted sum of them, with the same weights at every scale.
+    """Kernel functions of all scales. A kernel is a weighted sum of them, with the same weights at every scale.
 
     Attributes:
-        orders: derivatives (n_z, n_y, n_x) of each function.
-        stencils: (S, F, K_z, K_y, K_x) float64. With `blurs`, a function is the blur of its stencil; else it is the stencil.
-        blurs: per axis (S, T) float64 taps, or None where the axis is not blurred.
+        orders: orders (n_z, n_y, n_x) of the derivatives.
+        stencils: (S, F, K_z, K_y, K_x) float64. Along blurred axes, a function is its stencil convolved with the blur.
+        blurs: (S, T) float64 taps for each axis, or None for an axis that is not blurred.
     """
 
     orders: tuple[Orders, ...]
@@ -32,7 +32,7 @@ class KernelFunctions:
 
     @property
     def dense(self) -> Tensor:
-        """The functions without a separate blur: (S, F, K_z, K_y, K_x) float64, as `conv3d` takes them."""
+        """The functions including their blur, (S, F, K_z, K_y, K_x) float64, as kernels for `conv3d`."""
         functions = self.stencils
         for axis, blur in enumerate(self.blurs):
             if blur is not None:
@@ -48,17 +48,20 @@ def kernel_functions(
     taps: Taps = "factors",
     size: int | None = None,
 ) -> KernelFunctions:
-    """Functions of total order up to `order` at every scale, orthonormal for smooth images.
+    """Return the functions of total order up to `order` at every scale, orthonormal for smooth images.
 
-    One linear map, shared by all scales, makes them orthonormal: unit weights then give unit response, and scale equivariance is
-    untouched, which a norm per scale would break.
+    One linear map, shared by all scales, makes them orthonormal, so that unit weights give unit response. A separate norm for each scale
+    would break scale equivariance.
 
     Args:
-        sigmas: width in voxels per scale and axis (Z, Y, X), ascending in scale.
-        active: False for an axis with a single tap.
+        sigmas: width in voxels for each scale and axis (Z, Y, X), ascending in scale.
+        active: False for each axis with a single tap.
         order: highest total order, or `tensor` for orders 0..2 on each axis.
         taps: `factors` (a blur and three-tap stencils), `fitted` or `sampled` taps of `size` voxels.
-        size: taps per axis for `fitted` and `sampled`; None takes 6 sigma + 1 of the widest scale.
+        size: taps per axis for `fitted` and `sampled`; None means 6 sigma + 1 of the widest scale.
+
+    Raises:
+        ValueError: `factors` with an order above 2, or widths that the taps cannot represent.
     """
     orders = function_orders(order, active)
     if taps == "factors":
@@ -99,7 +102,7 @@ def _tap_functions(
 
 
 def _outer(per_axis: Sequence[Tensor], orders: Sequence[Orders]) -> Tensor:
-    """Products of one-dimensional taps (S, N, K) into functions (S, F, K_z, K_y, K_x)."""
+    """Multiply one-dimensional taps (S, N, K) of each axis into functions (S, F, K_z, K_y, K_x)."""
     z, y, x = (taps[:, [triple[axis] for triple in orders]] for axis, taps in enumerate(per_axis))
     return torch.einsum("sfz,sfy,sfx->sfzyx", z, y, x)
 
@@ -115,7 +118,7 @@ def _stack_centred(taps: Sequence[Tensor]) -> Tensor:
 
 
 def _blur_functions(functions: Tensor, blur: Tensor, axis: int) -> Tensor:
-    """Full convolution of functions (S, F, ...) with a symmetric blur (S, T) along one axis."""
+    """Convolve functions (S, F, ...) with a symmetric blur (S, T) along one axis, keeping the full support."""
     moved = functions.movedim(axis, -1)
     scales, length, width = moved.shape[0], moved.shape[-1], blur.shape[1]
     matrix = torch.zeros(scales, length, length + width - 1, dtype=functions.dtype)
@@ -125,11 +128,11 @@ def _blur_functions(functions: Tensor, blur: Tensor, axis: int) -> Tensor:
 
 
 def orthonormal_mixing(orders: Sequence[Orders]) -> Tensor:
-    """The map (F, F) that makes the functions of these orders orthonormal on images about as smooth as the functions are wide.
+    """Return the map (F, F) that makes the functions orthonormal on images about as smooth as the functions are wide.
 
     Inner products are those of continuous space, `int (iws)^n conj((iws)^m) exp(-w^2 s^2) P(w) dw` along each axis with the spectrum
-    `P = exp(-w^2 s^2)`: they depend on no grid, so that the same weights serve every spacing. The symmetric inverse root of the Gram
-    matrix stays closest to the functions themselves and treats the axes alike.
+    `P = exp(-w^2 s^2)`. They do not depend on the grid, so that the same weights serve every spacing. The symmetric inverse root of the
+    Gram matrix changes the functions least and treats the axes alike.
     """
     gram = torch.tensor([[math.prod(map(_inner_product, one, other)) for other in orders] for one in orders], dtype=torch.float64)
     values, vectors = torch.linalg.eigh(gram)
@@ -137,7 +140,7 @@ def orthonormal_mixing(orders: Sequence[Orders]) -> Tensor:
 
 
 def _inner_product(n: int, m: int) -> float:
-    """Of derivatives n and m along one axis: a Gaussian moment of half variance, with the phase i^(n - m)."""
+    """Return the inner product of derivatives n and m along one axis: a moment of a Gaussian, with the phase i^(n - m)."""
     if (n - m) % 2:
         return 0.0
     power = n + m
@@ -146,12 +149,12 @@ def _inner_product(n: int, m: int) -> float:
 
 
 class FixedFunctions(nn.Module):
-    """Buffers that move with a layer and are not saved.
+    """Kernel functions as buffers, which move with a layer to its device and are not saved with its weights.
 
     Args:
-        functions: of every scale.
-        profiles: per axis (S, K) taps of the order-0 function, or None where the axis has a single tap.
-        scaling: factor of every function.
+        functions: kernel functions of all scales.
+        profiles: (S, K) taps of the order-0 function for each axis, or None for an axis with a single tap.
+        scaling: factor of all functions.
     """
 
     def __init__(self, functions: KernelFunctions, profiles: Sequence[Tensor | None], scaling: float):
@@ -165,11 +168,11 @@ class FixedFunctions(nn.Module):
         self._keep("profile", profiles)
 
     def blurs(self) -> list[Tensor | None]:
-        """Per axis (S, T) taps; see `KernelFunctions`."""
+        """Return the taps (S, T) of the blur of each axis, as in `KernelFunctions`."""
         return self._kept("blur")
 
     def profiles(self) -> list[Tensor | None]:
-        """Per axis (S, K)."""
+        """Return the taps (S, K) of the order-0 function along each axis."""
         return self._kept("profile")
 
     def _keep(self, name: str, per_axis: Sequence[Tensor | None]) -> None:

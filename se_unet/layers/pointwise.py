@@ -1,4 +1,4 @@
-"""Mixing that leaves every voxel where it is: over channels, and over neighbouring scales."""
+"""Pointwise mixing, voxel by voxel: over channels, and over neighbouring scales."""
 
 import torch
 import torch.nn.functional as F
@@ -9,8 +9,8 @@ class PointwiseConvolution(nn.Module):
     """A 1 x 1 x 1 convolution over channels, the same at every scale: (B, C, S, Z, Y, X) -> (B, C', S, Z, Y, X).
 
     Args:
-        in_channels, out_channels: per scale.
-        bias: add one bias per channel.
+        in_channels, out_channels: channels at each scale.
+        bias: whether to add one bias per channel.
     """
 
     def __init__(self, in_channels: int, out_channels: int, bias: bool = True):
@@ -27,12 +27,12 @@ class PointwiseConvolution(nn.Module):
 class ScaleMixing(nn.Module):
     """Add to each channel a weighted sum of the same channel at neighbouring scales.
 
-    `y(k) = x(k) + sum_j w_j x(k + j) / n(k)`, j = -reach .. reach without 0; neighbours beyond the ends count as zero, and n(k) is the
-    share of neighbours that exist. The weights are shared by all k, so that a shift in scale commutes away from the ends.
+    `y(k) = x(k) + sum_j w_j x(k + j) / n(k)` for j = -reach .. reach without 0. Neighbours beyond the ends count as zero, and n(k) is the
+    share of neighbours that exist. All k share the weights, so that the layer commutes with a shift in scale, except at the ends.
 
     Args:
-        channels: of the map.
-        reach: how many neighbours on either side.
+        channels: channels of the map.
+        reach: number of neighbours on either side.
     """
 
     def __init__(self, channels: int, reach: int):
@@ -41,7 +41,7 @@ class ScaleMixing(nn.Module):
         self.weight = nn.Parameter(torch.zeros(2 * reach, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, S, Z, Y, X) -> the same shape."""
+        """Mix a map (B, C, S, Z, Y, X); the result has the same shape."""
         scales = x.shape[2]
         offsets = [j for j in range(-self.reach, self.reach + 1) if j]
         outputs = []

@@ -1,7 +1,7 @@
-"""Correlation along X, the axis that lies next to the channels in memory, by a depthwise convolution.
+"""Blur along X, the axis next to the channels in memory, by a depthwise convolution.
 
-As a matrix product this axis would have to change places with the channels and back; oneDNN's two-dimensional depthwise convolution takes
-it where it lies, two to three times faster (measured on CPUs, 4 to 32 channels). The other axes stay matrix products.
+A matrix product would require swapping this axis with the channels and back. oneDNN's two-dimensional depthwise convolution does not,
+and is two to three times faster (measured on CPUs with 4 to 32 channels). The other axes use matrix products.
 """
 
 from typing import Any
@@ -18,10 +18,10 @@ _DTYPES = (torch.float32, torch.bfloat16)
 
 
 def can_blur_rows(x: Tensor, taps: Tensor, border: Border, margin: int) -> bool:
-    """Whether `blur_rows` is there for this map: on CPUs, for borders whose effect stays at the two end voxels, outside of compilers."""
-    held = x.device.type in ("cpu", "meta")  # on meta, costs are counted as a CPU takes them
-    is_held = held and x.dtype in _DTYPES and not torch.compiler.is_compiling()
-    return is_held and border != "reflect" and margin <= taps.shape[-1] // 2
+    """Return whether `blur_rows` supports this map: on CPUs, outside of compilers, and for borders that repeat only the end voxels."""
+    on_cpu = x.device.type in ("cpu", "meta")  # costs counted on meta must be those of CPUs
+    is_supported = on_cpu and x.dtype in _DTYPES and not torch.compiler.is_compiling()
+    return is_supported and border != "reflect" and margin <= taps.shape[-1] // 2
 
 
 def blur_rows(rows: Tensor, taps: Tensor, border: Border, margin: int) -> Tensor:
@@ -29,9 +29,9 @@ def blur_rows(rows: Tensor, taps: Tensor, border: Border, margin: int) -> Tensor
 
     Args:
         rows: (B, Z, Y, X, C), contiguous.
-        taps: (T,), T odd, the same read backwards.
-        border: what lies beyond X: `replicate`, or zeros.
-        margin: also give this many voxels beyond either end; at most T // 2.
+        taps: (T,) symmetric taps, T odd.
+        border: extension of X beyond its ends, `replicate` or zeros.
+        margin: number of voxels beyond each end that are computed as well, at most T // 2.
 
     Returns:
         (B, Z, Y, X + 2 margin, C).
@@ -41,7 +41,7 @@ def blur_rows(rows: Tensor, taps: Tensor, border: Border, margin: int) -> Tensor
 
 
 class _BlurRows(torch.autograd.Function):
-    """A convolution over zeros, then what a replicated border adds: multiples of the two end voxels."""
+    """A zero-padded convolution, plus the contribution of a replicated border: multiples of the two end voxels."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, taps: Tensor, margin: int, replicate: bool) -> Tensor:
@@ -66,7 +66,7 @@ class _BlurRows(torch.autograd.Function):
 
 
 def _correlate(rows: Tensor, taps: Tensor, padding: int) -> Tensor:
-    """Correlation over zeros: (B, Z, Y, X, C) -> (B, Z, Y, X + 2 padding + 1 - T, C)."""
+    """Correlate X with zero padding: (B, Z, Y, X, C) -> (B, Z, Y, X + 2 padding + 1 - T, C)."""
     b, z, y, x, c = rows.shape
     planes = rows.reshape(b, z * y, x, c).movedim(-1, 1)
     kernel = taps.expand(c, 1, 1, -1).contiguous(memory_format=torch.channels_last)
@@ -74,7 +74,7 @@ def _correlate(rows: Tensor, taps: Tensor, padding: int) -> Tensor:
 
 
 def _end_weights(taps: Tensor, n: int, margin: int) -> list[tuple[slice, Tensor]]:
-    """For the first and the last voxel of X: which outputs a replicated border changes, and by which multiples of the voxel."""
+    """Return, for the first and the last voxel of X, the outputs that a replicated border changes and by which multiples of the voxel."""
     reach = min(taps.numel() // 2 + margin, n + 2 * margin)
     added = band_matrix(taps[None], n, "replicate", margin=margin) - band_matrix(taps[None], n, "zero", margin=margin)
     if n == 1:

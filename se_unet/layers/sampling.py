@@ -1,7 +1,7 @@
-"""Coarser and finer grids for scale-feature maps: low-pass with stride, and interpolation.
+"""Down- and upsampling of scale-feature maps: low-pass with stride, and interpolation.
 
-Strided and transposed convolutions print a grid of their stride into the features, which breaks scale equivariance; a blur of a width
-proportional to the scale, followed by keeping every second voxel, and interpolation do not.
+Strided and transposed convolutions leave a pattern of their stride in the features, which breaks scale equivariance. A blur whose width is
+proportional to the scale, followed by keeping every second voxel, does not, nor does interpolation.
 """
 
 from collections.abc import Sequence
@@ -14,22 +14,22 @@ from configs.network import Border
 from se_unet.layers.grids import band_matrix, per_scale_separable
 
 Interpolation = Literal["linear", "cubic"]
-# Values halfway between two samples: linear, and the four-point cubic of Keys (1981).
+# Weights of the samples around the midpoint of two voxels: linear, and the four-point cubic of Keys (1981).
 HALFWAY = {"linear": (0.5, 0.5), "cubic": (-1 / 16, 9 / 16, 9 / 16, -1 / 16)}
 
 
 def lowpass_widths(sigmas: Sequence[float], widest: float, narrowest: float) -> tuple[float, ...]:
-    """Width of the low-pass before halving a grid, in voxels of the finer one: in proportion to the scale, not below `narrowest`."""
+    """Return the widths of the low-pass before halving, in voxels of the finer grid: proportional to the scale, at least `narrowest`."""
     return tuple(max(widest * sigma / max(sigmas), narrowest) for sigma in sigmas)
 
 
 class LowPassDown(nn.Module):
-    """Blur each scale and keep every second voxel, from the first: (B, C, S, Z, Y, X) -> halved along strided axes.
+    """Blur each scale of (B, C, S, Z, Y, X) and keep every second voxel along strided axes, from the first.
 
     Args:
-        widths: Gaussian width in voxels for each scale.
-        strides: 1 or 2 for (Z, Y, X).
-        border: what lies beyond the image.
+        widths: width in voxels of the Gaussian blur at each scale.
+        strides: 1 or 2 for each of (Z, Y, X).
+        border: extension of the image beyond its border.
     """
 
     def __init__(self, widths: Sequence[float], strides: Sequence[int], border: Border = "replicate"):
@@ -52,10 +52,10 @@ class LowPassDown(nn.Module):
 
 
 class InterpolateUp(nn.Module):
-    """Put one value between neighbouring voxels: (B, C, S, Z, Y, X) -> doubled along strided axes, its even voxels unchanged.
+    """Double (B, C, S, Z, Y, X) along strided axes by interpolating a value after each voxel; the even voxels are unchanged.
 
     Args:
-        strides: 1 or 2 for (Z, Y, X).
+        strides: 1 or 2 for each of (Z, Y, X).
         interpolation: `linear` or `cubic`.
     """
 
@@ -67,12 +67,12 @@ class InterpolateUp(nn.Module):
         self.register_buffer("weights", weights, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Interpolate."""
+        """Interpolate along the strided axes."""
         matrices = [self._matrix(n) if stride == 2 else None for n, stride in zip(x.shape[3:], self.strides, strict=True)]
         return per_scale_separable(x, (matrices[0], matrices[1], matrices[2]))
 
     def _matrix(self, n: int) -> Tensor:
-        """(1, 2 n, n), the border replicated."""
+        """Return (1, 2 n, n), with a replicated border."""
         reach = len(self.weights) // 2
         first = torch.arange(n, device=self.weights.device)
         positions = (first[:, None] + torch.arange(1 - reach, reach + 1, device=self.weights.device)).clamp(0, n - 1)

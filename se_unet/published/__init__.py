@@ -1,1 +1,1 @@
-"""The published networks of Wimmer et al. (2023) and their layers."""
+"""Published networks of Wimmer et al. (2023) and their layers."""

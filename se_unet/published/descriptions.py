@@ -1,4 +1,4 @@
-"""Descriptions of published networks, to rerun their results with `se_unet.build_network`."""
+"""Descriptions of published networks, to reproduce their results with `se_unet.build_network`."""
 
 from collections.abc import Sequence
 
@@ -11,9 +11,9 @@ def wimmer2023(
     features: Sequence[int] = (4, 8, 16, 32),
     spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
 ) -> NetworkConfig:
-    """The scale-equivariant U-Net of "Scale Equivariant Deep Learning for 3D Data" (Wimmer et al., 2023): widths 1, 0.9, 0.81, 0.729 voxel.
+    """Return the scale-equivariant U-Net of "Scale Equivariant Deep Learning for 3D Data" (Wimmer et al., 2023).
 
-    The defaults are those of its BraTS run.
+    Its kernel widths are 1, 0.9, 0.81 and 0.729 voxel. The defaults are those of the BraTS experiment.
     """
     group = ScaleGroup(smallest_sigma=0.9**3 * min(spacing), step=1 / 0.9, number=4)
     return _published("wimmer2023", input_channels, output_channels, features, spacing, group)
@@ -25,7 +25,7 @@ def wimmer2023_baseline(
     features: Sequence[int] = (16, 32, 64, 128),
     spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
 ) -> NetworkConfig:
-    """The residual U-Net with which that paper compares."""
+    """Return the residual U-Net that is the baseline of that paper."""
     return _published("wimmer2023_baseline", input_channels, output_channels, features, spacing, None)
 
 
@@ -37,7 +37,7 @@ def _published(
     spacing: tuple[float, float, float],
     group: ScaleGroup | None,
 ) -> NetworkConfig:
-    """What both networks share: every level but the coarsest starts with stride 2, residual units of kernel 5, two down and one up."""
+    """Return the common description: stride 2 at every level but the coarsest, kernels of 5 voxels, two residual units down, one up."""
     levels = len(features)
     return NetworkConfig.model_validate(
         {

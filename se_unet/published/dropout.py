@@ -7,22 +7,22 @@ from se_unet.published.norm import fold_scales, unfold_scales
 
 
 class ScaleEquivariantDropout(nn.Module):
-    """Leaves out whole channels in training, over all scales and voxels at once, so that it commutes with a shift in scale.
+    """Dropout of whole channels, over all scales and voxels at once, so that it commutes with a shift in scale.
 
     Args:
-        probability: of a channel to be left out; the others are divided by `1 - probability`.
+        probability: probability of leaving out a channel; the others are divided by `1 - probability`.
     """
 
     def __init__(self, probability: float):
         super().__init__()
         if not 0 <= probability < 1:
-            raise ValueError(f"a dropout probability lies in [0, 1), not {probability}")
+            raise ValueError(f"the dropout probability must be in [0, 1), not {probability}")
         self.probability = probability
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, S, Z, Y, X) to the same shape."""
+        """Map (B, C, S, Z, Y, X) to the same shape."""
         return unfold_scales(functional.dropout3d(fold_scales(x), self.probability, self.training), x.shape[2])
 
     def extra_repr(self) -> str:
-        """Settings, for printing."""
+        """Return the settings, for printing."""
         return f"{self.probability}"

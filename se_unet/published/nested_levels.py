@@ -1,4 +1,4 @@
-"""The skeleton that the networks of Wimmer et al. (2023) share: levels nested in one another, as in MONAI's `UNet`."""
+"""The skeleton of both networks of Wimmer et al. (2023): nested levels, as in MONAI's `UNet`."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class Levels(Protocol):
-    """Sizes of a nested network: channels per level, finest first, and strides between the levels, one fewer."""
+    """Sizes of a nested network: channels of each level, the finest first, and strides between the levels."""
 
     @property
     def channels(self) -> tuple[int, ...]: ...  # noqa: D102
@@ -18,7 +18,7 @@ class Levels(Protocol):
 
 
 def check_levels(channels: Sequence[int], strides: Sequence[int]) -> None:
-    """Raises `ValueError` where the strides do not lie between the levels."""
+    """Raise `ValueError` unless there are two levels or more, and one stride between each two."""
     if len(strides) != len(channels) - 1 or len(channels) < 2:
         raise ValueError(f"{len(channels)} levels need {len(channels) - 1} strides (at least one), not {tuple(strides)}")
 
@@ -32,14 +32,14 @@ def nest_level(
     level: int = 0,
     **first: Any,
 ) -> nn.Sequential:
-    """Down, everything below with the skip around it, up again.
+    """Return a level of the network: downsampling, the levels below with a skip connection around them, upsampling.
 
     Args:
-        settings: sizes, handed on to the parts.
-        block: makes a residual block.
-        convolution: makes a single convolution.
+        settings: sizes of the network, which `block` and `convolution` receive as well.
+        block: maker of a residual block.
+        convolution: maker of a single convolution.
         inputs, outputs: channels of this level.
-        level: 0 is the finest.
+        level: index of the level, 0 for the finest.
         first: further arguments of the first block of the network.
     """
     width, stride = settings.channels[level], settings.strides[level]
@@ -56,12 +56,12 @@ def nest_level(
 
 
 class ConcatenatingSkip(nn.Module):
-    """Concatenates the channels of what goes in and what comes out of the levels below."""
+    """Concatenate the channels of the input and the output of the levels below."""
 
     def __init__(self, submodule: nn.Module):
         super().__init__()
         self.submodule = submodule
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, ...) -> (B, C + C', ...)."""
+        """Map (B, C, ...) to (B, C + C', ...)."""
         return torch.cat([x, self.submodule(x)], dim=1)

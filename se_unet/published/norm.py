@@ -1,7 +1,7 @@
 """Normalisation of scale-feature maps (B, C, S, Z, Y, X) with statistics pooled over scale and space.
 
-Statistics per scale would give every scale a gain of its own and break the equivariance; pooled ones commute with a shift in
-scale. Scale and Z are folded into one axis, so that the native kernels do the work.
+Separate statistics would give every scale its own gain and break the equivariance; pooled statistics commute with a shift in scale. Scale
+and Z are folded into one axis, so that PyTorch's native layers apply.
 """
 
 import torch
@@ -10,42 +10,42 @@ from torch.nn import functional
 
 
 def fold_scales(x: Tensor) -> Tensor:
-    """View of (B, C, S, Z, Y, X) as (B, C, S * Z, Y, X).
+    """Return a view of (B, C, S, Z, Y, X) as (B, C, S * Z, Y, X).
 
     Raises:
-        ValueError: the tensor is no scale-feature map.
+        ValueError: the tensor does not have six axes.
     """
     if x.dim() != 6:
-        raise ValueError(f"a scale-feature map is (B, C, S, Z, Y, X), not of shape {tuple(x.shape)}")
+        raise ValueError(f"a scale-feature map must be (B, C, S, Z, Y, X), but the shape is {tuple(x.shape)}")
     return x.flatten(2, 3)
 
 
 def unfold_scales(x: Tensor, scales: int) -> Tensor:
-    """Inverse of `fold_scales`: (B, C, S * Z, Y, X) to (B, C, S, Z, Y, X)."""
+    """Return (B, C, S * Z, Y, X) as (B, C, S, Z, Y, X), the inverse of `fold_scales`."""
     return x.unflatten(2, (scales, -1))
 
 
 class ScaleBatchNorm(nn.BatchNorm3d):
-    """Batch norm per channel over batch, scale and space.
+    """Batch normalisation of each channel over batch, scale and space.
 
-    The arguments are those of `torch.nn.BatchNorm3d`. The running variance is the unbiased one, as in torch. Without running
-    statistics, evaluation uses those of the batch at hand.
+    The arguments are those of `torch.nn.BatchNorm3d`. The running variance is unbiased, as in PyTorch. Without running statistics,
+    evaluation uses the statistics of the current batch.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """(B, C, S, Z, Y, X) to the same shape."""
+        """Map (B, C, S, Z, Y, X) to the same shape."""
         return unfold_scales(super().forward(fold_scales(input)), input.shape[2])
 
 
 class ScaleInstanceNorm(nn.Module):
-    """Instance norm per sample and channel over scale and space.
+    """Instance normalisation of each sample and channel over scale and space.
 
     Args:
-        num_features: channels C.
-        eps: added to the variance.
-        momentum: share of the newest statistics in the running ones.
-        affine: learn a factor and an offset per channel, shared by all scales.
-        track_running_stats: keep running means and (biased) variances, averaged over the batch, and use them in evaluation.
+        num_features: number of channels C.
+        eps: constant added to the variance.
+        momentum: weight of the newest statistics in the running ones.
+        affine: whether to learn a factor and an offset for each channel, shared by all scales.
+        track_running_stats: whether to keep running means and (biased) variances, averaged over the batch, for evaluation.
     """
 
     running_mean: Tensor | None
@@ -67,7 +67,7 @@ class ScaleInstanceNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(num_features) if track_running_stats else None)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, S, Z, Y, X) to the same shape."""
+        """Map (B, C, S, Z, Y, X) to the same shape."""
         folded = fold_scales(x)
         if self.running_mean is not None and self.running_var is not None:
             if not self.training:
@@ -80,11 +80,11 @@ class ScaleInstanceNorm(nn.Module):
 
     @torch.no_grad()
     def _track(self, folded: Tensor, running_mean: Tensor, running_var: Tensor) -> None:
-        # the native running variance is unbiased; this one is that of the normalisation itself
+        # PyTorch's running variance is unbiased; this is the biased variance of the normalisation itself
         variance, mean = torch.var_mean(folded.to(running_mean.dtype), dim=(2, 3, 4), correction=0)
         running_mean.lerp_(mean.mean(0), self.momentum)
         running_var.lerp_(variance.mean(0), self.momentum)
 
     def extra_repr(self) -> str:
-        """Settings, for printing."""
+        """Return the settings, for printing."""
         return f"{self.num_features}, eps={self.eps}, affine={self.weight is not None}, tracking={self.running_mean is not None}"

@@ -1,7 +1,7 @@
 """Lifting and group convolution on a sampled basis, as in "Scale Equivariant Deep Learning for 3D Data" (Wimmer et al., 2023).
 
-One call of a convolution each: the lifting has a filter per output channel and scale, the group convolution folds the scales into
-the groups of a grouped convolution. Weights have the published shapes.
+Each is one call of a PyTorch convolution. The lifting convolution has a filter for each output channel and scale; the group convolution
+treats the scales as groups of a grouped convolution. Weights have the published shapes.
 """
 
 import math
@@ -15,7 +15,7 @@ from se_unet.published.sampled_basis import SampledBasis, normalise_by_first_sca
 
 
 class _ReferenceConvolution(nn.Module):
-    """What both have in common: weights in basis coordinates, the basis, stride, padding and direction."""
+    """Base of both convolutions: weights in basis coordinates, the basis, stride, padding and direction."""
 
     basis: Tensor
 
@@ -37,7 +37,7 @@ class _ReferenceConvolution(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw weights (and bias) as torch does for an ordinary convolution, in basis coordinates."""
+        """Draw new weights and biases in basis coordinates, by PyTorch's rule for an ordinary convolution."""
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
         if self.bias is not None:
             bound = 1 / math.sqrt(math.prod(self.weight.shape[1:]))
@@ -47,21 +47,21 @@ class _ReferenceConvolution(nn.Module):
         return self.size, self.size, self.size
 
     def extra_repr(self) -> str:
-        """Settings, for printing."""
+        """Return the settings, for printing."""
         shape = tuple(self.weight.shape)
         return f"weight={shape}, size={self.size}, stride={self.stride}, padding={self.padding}, transposed={self.transposed}"
 
 
 class ReferenceLifting(_ReferenceConvolution):
-    """Image to scale-feature map: the weights (C', C, functions) times the basis give one filter per output channel and scale.
+    """Lift an image to all scales. The weights (C', C, functions) times the basis give a filter for each output channel and scale.
 
     Args:
-        in_channels: C.
-        out_channels: C'.
-        basis: the kernels.
-        stride, padding: voxels, on every axis.
-        bias: add a learned offset per channel, shared by all scales.
-        transposed: use a transposed convolution.
+        in_channels: input channels C.
+        out_channels: output channels C'.
+        basis: basis of the kernels.
+        stride, padding: stride and padding in voxels, the same on every axis.
+        bias: whether to add a learned offset for each channel, shared by all scales.
+        transposed: whether the convolution is transposed.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class ReferenceLifting(_ReferenceConvolution):
         super().__init__((out_channels, in_channels, basis.functions), basis, stride, padding, bias, transposed)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, Z, Y, X) to (B, C', S, Z', Y', X')."""
+        """Map (B, C, Z, Y, X) to (B, C', S, Z', Y', X')."""
         kernel = torch.einsum("ocf,fsn->oscn", self.weight, self.basis).unflatten(3, self._grid()).flatten(0, 1)
         bias = None if self.bias is None else self.bias.repeat_interleave(self.scales)
         if self.transposed:
@@ -89,19 +89,19 @@ class ReferenceLifting(_ReferenceConvolution):
 
 
 class ReferenceGroupConvolution(_ReferenceConvolution):
-    """Scale-feature map to scale-feature map: scale k is answered by scales k .. k + scale_size - 1 through kernels of scale k.
+    """Convolve a scale-feature map: output scale k sees input scales k .. k + scale_size - 1 through kernels of scale k.
 
-    Beyond the last scale the last one is repeated, as in the published networks (which breaks the equivariance at that end; for
-    networks of your own see `se_unet.layers.pointwise.ScaleMixing`). The weights are (C', C, scale_size, functions).
+    The last scale is repeated beyond the end, as in the published networks, which breaks the equivariance at that end; prefer
+    `se_unet.ScaleMixing` in new networks. The weights are (C', C, scale_size, functions).
 
     Args:
-        in_channels: C.
-        out_channels: C'.
-        basis: the kernels; its scales are those of the map.
-        scale_size: how many scales interact.
-        stride, padding: voxels, on every axis.
-        bias: add a learned offset per channel, shared by all scales.
-        transposed: use a transposed convolution.
+        in_channels: input channels C.
+        out_channels: output channels C'.
+        basis: basis of the kernels; its scales are those of the map.
+        scale_size: number of input scales that each output scale sees.
+        stride, padding: stride and padding in voxels, the same on every axis.
+        bias: whether to add a learned offset for each channel, shared by all scales.
+        transposed: whether the convolution is transposed.
     """
 
     seen: Tensor
@@ -125,9 +125,9 @@ class ReferenceGroupConvolution(_ReferenceConvolution):
         self.scale_size = scale_size
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, S, Z, Y, X) to (B, C', S, Z', Y', X')."""
+        """Map (B, C, S, Z, Y, X) to (B, C', S, Z', Y', X')."""
         if x.dim() != 6 or x.shape[2] != self.scales:
-            raise ValueError(f"a map (B, C, S, Z, Y, X) of {self.scales} scales is needed, not of shape {tuple(x.shape)}")
+            raise ValueError(f"the input must be (B, C, S, Z, Y, X) with {self.scales} scales, but its shape is {tuple(x.shape)}")
         grouped = self._scale_major(x)
         kernel = torch.einsum("ocjf,fsn->socjn", self.weight, self.basis).unflatten(4, self._grid())
         bias = None if self.bias is None else self.bias.repeat(self.scales)
@@ -141,7 +141,7 @@ class ReferenceGroupConvolution(_ReferenceConvolution):
         return y.unflatten(1, (self.scales, self.out_channels)).transpose(1, 2)
 
     def _scale_major(self, x: Tensor) -> Tensor:
-        """(B, C, S, Z, Y, X) to (B, S * C * scale_size, Z, Y, X): what each scale sees, side by side."""
+        """Map (B, C, S, Z, Y, X) to (B, S * C * scale_size, Z, Y, X), the channels that each output scale sees side by side."""
         if self.scale_size == 1:
             return x.transpose(1, 2).flatten(1, 2)
         seen = x.index_select(2, self.seen).unflatten(2, (self.scales, self.scale_size))
@@ -149,17 +149,17 @@ class ReferenceGroupConvolution(_ReferenceConvolution):
 
 
 class ReferencePointwise(nn.Conv3d):
-    """1 x 1 x 1 convolution over channels, per scale. Its bias counts; the published code accepts one and never adds it.
+    """1 x 1 x 1 convolution over channels at each scale. It adds its bias; the published code has one but never adds it.
 
     Args:
-        in_channels: C.
-        out_channels: C'.
-        bias: add a learned offset per channel, shared by all scales.
+        in_channels: input channels C.
+        out_channels: output channels C'.
+        bias: whether to add a learned offset for each channel, shared by all scales.
     """
 
     def __init__(self, in_channels: int, out_channels: int, bias: bool = True):
         super().__init__(in_channels, out_channels, kernel_size=1, bias=bias)
 
     def forward(self, input: Tensor) -> Tensor:
-        """(B, C, S, Z, Y, X) to (B, C', S, Z, Y, X)."""
+        """Map (B, C, S, Z, Y, X) to (B, C', S, Z, Y, X)."""
         return unfold_scales(super().forward(fold_scales(input)), input.shape[2])

@@ -1,9 +1,9 @@
 """The scale-equivariant U-Net of "Scale Equivariant Deep Learning for 3D Data" (Wimmer et al., 2023, arXiv 2304.05864).
 
-Kept numerically equal to the published implementation, module names included, so that its results can be rerun and its weights
-loaded. It needs input sizes that fit its unpadded strided convolutions, and its transposed convolutions print a grid: for work of
-your own prefer `se_unet.build_network`. One thing is mended: the pointwise residual paths have a bias that counts (the published
-code holds one and never adds it; `load_reference_state` sets it to zero).
+The network is numerically equal to the published implementation and has the same module names, so that its results can be reproduced and
+its weights loaded. It accepts only input sizes that fit its unpadded strided convolutions, and its transposed convolutions leave a grid
+pattern; prefer the family `se` of `se_unet.build_network` for new work. One fault is corrected: the pointwise residual paths add their
+bias, which the published code holds but never adds (`load_reference_state` sets it to zero).
 """
 
 from collections import OrderedDict
@@ -33,21 +33,21 @@ ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
 
 @dataclass(frozen=True)
 class Wimmer2023Settings:
-    """The published network; the defaults are those of its BraTS run.
+    """Settings of the published network; the defaults are those of the BraTS experiment.
 
     Attributes:
-        input_channels: of the image.
-        output_channels: classes or regions.
-        channels: per level, finest first.
-        strides: between the levels; one fewer.
-        basis: the sampled kernels and their scales (in voxels of every level).
-        scale_size: scales that interact in group convolutions.
-        residual_units: convolutions of each residual block going down.
-        activation: after each norm.
-        norm: over batch, scale and space, or over scale and space; without running statistics, as published.
+        input_channels: channels of the image.
+        output_channels: number of classes or regions.
+        channels: channels of each level, the finest first.
+        strides: strides between the levels.
+        basis: sampled kernels; their scales are in voxels of each level.
+        scale_size: number of scales that interact in group convolutions.
+        residual_units: convolutions of each residual block on the way down.
+        activation: activation after each norm.
+        norm: norm over batch, scale and space (`batch`) or over scale and space (`instance`), without running statistics as published.
         dropout: probability of leaving out a channel.
-        projection: over scales, at the end.
-        bias: in the convolutions.
+        projection: combination of the scales at the end of the network.
+        bias: whether convolutions have a bias.
     """
 
     input_channels: int
@@ -66,14 +66,14 @@ class Wimmer2023Settings:
     def __post_init__(self) -> None:
         check_levels(self.channels, self.strides)
         if self.residual_units < 1:
-            raise ValueError(f"at least one residual unit is needed, not {self.residual_units}")
+            raise ValueError(f"`residual_units` must be at least 1, not {self.residual_units}")
 
 
 class Wimmer2023(nn.Sequential):
-    """The network. Build it with `build_wimmer2023`.
+    """The published network.
 
-    Going down by a stride t with kernels of K voxels and no padding, a size n becomes (n - K) / t + 1, and it must divide at
-    every level: 29, 37, 45, 53, 61, ... for the defaults.
+    A convolution with stride t, kernels of K voxels and no padding maps a size n to (n - K) / t + 1, which must be a whole number at every
+    level. For the defaults, 29, 37, 45, 53, 61, ... fit.
     """
 
     def __init__(self, settings: Wimmer2023Settings):
@@ -84,20 +84,20 @@ class Wimmer2023(nn.Sequential):
         self.settings = settings
 
     def forward(self, input: Tensor) -> Tensor:
-        """Image (B, C, Z, Y, X) to scores (B, K, Z, Y, X) of the same size.
+        """Map an image (B, C, Z, Y, X) to scores (B, K, Z, Y, X) of the same size.
 
         Raises:
-            ValueError: a size that does not divide at every level.
+            ValueError: a size does not fit the strided convolutions of every level.
         """
         for size in input.shape[2:]:
             if not self.fits(size):
                 raise ValueError(
-                    f"size {size} does not divide at every level; the next larger one that does is {self.fitting(size)}"
+                    f"size {size} does not fit the strides of every level; the next size that fits is {self.fitting(size)}"
                 )
         return super().forward(input)
 
     def fits(self, size: int) -> bool:
-        """Whether a volume may have this size along an axis."""
+        """Return whether a volume may have this size along an axis."""
         for stride in self.settings.strides:
             if stride > 1:
                 if size < self.settings.basis.size or (size - self.settings.basis.size) % stride:
@@ -106,23 +106,18 @@ class Wimmer2023(nn.Sequential):
         return True
 
     def fitting(self, size: int) -> int:
-        """The smallest size from `size` on that fits: pad the volume to it."""
+        """Return the smallest fitting size that is at least `size`."""
         while not self.fits(size):
             size += 1
         return size
-
-
-def build_wimmer2023(settings: Wimmer2023Settings) -> Wimmer2023:
-    """The published network with fresh weights."""
-    return Wimmer2023(settings)
 
 
 def load_reference_state(network: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Load weights of the published implementation.
 
     Args:
-        network: as `build_wimmer2023` made it, with the settings of the weights.
-        state: its state dict; names may have a common prefix (`model.`), and sampled bases among them are left out.
+        network: network with the settings that the weights were trained with.
+        state: published state dict; names may have a common prefix (`model.`), and sampled bases are ignored.
 
     Raises:
         InputError: tensors are missing, unexpected or of another shape; all of them are listed.
@@ -131,10 +126,12 @@ def load_reference_state(network: nn.Module, state: Mapping[str, Tensor]) -> Non
     prefix = _common_prefix(list(expected), list(state))
     given = {name.removeprefix(prefix): value for name, value in state.items() if not name.endswith("basis")}
     remedy = "Build the network with the settings that the weights were trained with"
-    faults = [Fault(f"tensor `{name}`", "it is missing", remedy) for name in expected if name not in given]
-    faults += [Fault(f"tensor `{name}`", "the network has none of this name", remedy) for name in given if name not in expected]
+    faults = [Fault(f"tensor `{name}`", "the file does not have this tensor", remedy) for name in expected if name not in given]
     faults += [
-        Fault(f"tensor `{name}`", f"its shape is {tuple(given[name].shape)}, not {tuple(value.shape)}", remedy)
+        Fault(f"tensor `{name}`", "the network does not have this tensor", remedy) for name in given if name not in expected
+    ]
+    faults += [
+        Fault(f"tensor `{name}`", f"the shape is {tuple(given[name].shape)}, but the network needs {tuple(value.shape)}", remedy)
         for name, value in expected.items()
         if name in given and given[name].shape != value.shape
     ]
@@ -142,24 +139,24 @@ def load_reference_state(network: nn.Module, state: Mapping[str, Tensor]) -> Non
     network.load_state_dict(given)
     for module in network.modules():
         if isinstance(module, ReferencePointwise) and module.bias is not None:
-            nn.init.zeros_(module.bias)  # stored in the published weights, but never added
+            nn.init.zeros_(module.bias)  # the published code stores this bias, but never adds it
 
 
 def load_reference_checkpoint(network: nn.Module, path: Path) -> None:
-    """Load weights from a file: a state dict, or a training checkpoint that holds one under `state_dict`.
+    """Load weights from a file with a state dict, or from a training checkpoint with the key `state_dict`.
 
     Raises:
-        InputError: the file cannot be read without running code from it, or does not fit; see `load_reference_state`.
+        InputError: the file cannot be read without running code from it, or its tensors do not fit the network.
     """
-    content = load_restricted(path, "Save its state dict by itself, as tensors, and give that file", before_1_6=True)
+    content = load_restricted(path, "Save only the state dict, as tensors, and give that file", before_1_6=True)
     state = content.get("state_dict", content) if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise InputError(Fault(str(path), "it holds no state dict", "Give a file with tensors by name"))
+        raise InputError(Fault(str(path), "the file has no state dict", "Give a file of named tensors"))
     load_reference_state(network, state)
 
 
 def _common_prefix(expected: list[str], given: list[str]) -> str:
-    """What stands before the names of `expected` in `given`."""
+    """Return the prefix that the names in `given` have in addition to those in `expected`."""
     for name in given:
         if name.endswith(expected[0]):
             return name.removesuffix(expected[0])
@@ -167,7 +164,7 @@ def _common_prefix(expected: list[str], given: list[str]) -> str:
 
 
 class _Convolution(nn.Sequential):
-    """Convolution, and unless `bare` norm, dropout and activation. Padded to keep the size where the stride is 1."""
+    """Convolution, followed by norm, dropout and activation unless `bare`. With stride 1, padding keeps the size."""
 
     def __init__(
         self,
@@ -207,7 +204,7 @@ class _Convolution(nn.Sequential):
 
 
 class _ResidualBlock(nn.Module):
-    """Convolutions plus a residual path: pointwise where only channels change, strided (or lifting) where more does."""
+    """Convolutions plus a residual path, which is pointwise where only the channels change, otherwise strided or lifting."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
-"""The baseline of "Scale Equivariant Deep Learning for 3D Data" (Wimmer et al., 2023): a residual U-Net built as MONAI's `UNet`.
+"""The baseline of "Scale Equivariant Deep Learning for 3D Data" (Wimmer et al., 2023): a residual U-Net like MONAI's `UNet`.
 
-Module names are MONAI's, so that weights trained there load with `load_state_dict`. See Kerfoot et al., "Left-ventricle
-quantification using residual U-Net" (2018), for the architecture.
+Module names are MONAI's, so that `load_state_dict` accepts weights trained with MONAI. Kerfoot et al., "Left-ventricle quantification
+using residual U-Net" (2018), describe the architecture.
 """
 
 from collections import OrderedDict
@@ -15,17 +15,17 @@ from se_unet.published.nested_levels import check_levels, nest_level
 
 @dataclass(frozen=True)
 class Wimmer2023BaselineSettings:
-    """The baseline network.
+    """Settings of the baseline network.
 
     Attributes:
-        input_channels: of the image.
-        output_channels: classes or regions.
-        channels: per level, finest first.
-        strides: between the levels; one fewer. The input must be divisible by their product.
-        kernel_size: of the convolutions; odd.
-        up_kernel_size: of the transposed convolutions; odd.
-        residual_units: convolutions of each residual block going down.
-        norm: instance norm without, or batch norm with learned factors and offsets.
+        input_channels: channels of the image.
+        output_channels: number of classes or regions.
+        channels: channels of each level, the finest first.
+        strides: strides between the levels. The size of the input must be divisible by their product.
+        kernel_size: kernel size of the convolutions; odd.
+        up_kernel_size: kernel size of the transposed convolutions; odd.
+        residual_units: convolutions of each residual block on the way down.
+        norm: `instance` norm without, or `batch` norm with learned factors and offsets.
         dropout: probability of leaving out a voxel's value.
     """
 
@@ -42,7 +42,7 @@ class Wimmer2023BaselineSettings:
     def __post_init__(self) -> None:
         check_levels(self.channels, self.strides)
         if self.kernel_size % 2 == 0 or self.up_kernel_size % 2 == 0 or self.residual_units < 1:
-            raise ValueError(f"odd kernels and at least one residual unit are needed, not {self}")
+            raise ValueError(f"kernel sizes must be odd, and `residual_units` must be at least 1, not {self}")
 
 
 class Wimmer2023Baseline(nn.Module):
@@ -53,12 +53,12 @@ class Wimmer2023Baseline(nn.Module):
         self.model = nest_level(settings, _ResidualBlock, _Convolution, settings.input_channels, settings.output_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, Z, Y, X) to scores (B, K, Z, Y, X)."""
+        """Map an image (B, C, Z, Y, X) to scores (B, K, Z, Y, X)."""
         return self.model(x)
 
 
 class _Convolution(nn.Sequential):
-    """Padded convolution, and unless `bare` norm, dropout and activation (`adn`)."""
+    """Padded convolution, followed by norm, dropout and activation (`adn`) unless `bare`."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class _Convolution(nn.Sequential):
 
 
 class _ResidualBlock(nn.Module):
-    """Convolutions plus a residual path, which is a convolution where size or channels change."""
+    """Convolutions plus a residual path, which is a convolution where the size or the channels change."""
 
     def __init__(
         self,

@@ -231,7 +231,7 @@ def test_model_folders_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="Choose one of final, best"):
         Predictor.load(folder, checkpoint="latest")
     (folder / "fold_0/weights_final.safetensors").write_bytes(b"junk")
-    with pytest.raises(InputError, match="no readable weights"):
+    with pytest.raises(InputError, match="the weights cannot be read"):
         Predictor.load(folder)
     with pytest.raises(InputError, match="device `cuda:99`"):
         Predictor(threshold_model(), "cuda:99")

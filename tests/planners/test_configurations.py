@@ -71,7 +71,9 @@ def test_flat_images_get_slices_alone() -> None:
 
 def test_selection() -> None:
     assert list(plan(*CT, configurations=("3d_fullres", "2d")).configurations) == ["2d", "3d_fullres"]
-    with pytest.raises(InputError, match=r"3d_cascade_fullres: it goes on from 3d_lowres and 3d_fullres. Add 3d_lowres and 3d_f"):
+    with pytest.raises(
+        InputError, match=r"3d_cascade_fullres: this configuration needs 3d_lowres and 3d_fullres. Add 3d_lowres and 3d_f"
+    ):
         plan(*CT, configurations=("3d_cascade_fullres",))
     whole, part = plan(*CT), plan(*CT, configurations=("3d_fullres",))
     assert part.configurations["3d_fullres"] == whole.configurations["3d_fullres"]  # a selection changes nothing else

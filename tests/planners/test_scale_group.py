@@ -48,7 +48,7 @@ def test_it_widens_with_the_spread_of_sizes(ratio: float, number: int) -> None:
 
 def test_it_is_one_scale_unless_more_are_asked_for() -> None:
     decision = choose_scale_group(Decision(1.6, "sizes vary"), (1, 1, 1), (3, 3, 3), lambda _: WIDE_ENOUGH)
-    assert decision.value.number == 1 and "sizes vary; at equal cost one scale learned best" in decision.reason
+    assert decision.value.number == 1 and "sizes vary; at equal cost, one scale learned best" in decision.reason
 
 
 def test_it_is_physical_and_in_plane_for_thick_slices() -> None:
@@ -127,16 +127,16 @@ def test_the_patch_of_a_large_image_fits_the_counted_memory() -> None:
     options = PlanningOptions(networks=("se",), configurations=("3d_fullres",), gpu_memory=6.0)
     planned = plan(options)
     assert 0.7 * 6e9 < training_bytes(planned.network, planned.patch_size, planned.batch_size) <= 6e9
-    assert "holds" in planned.reasons["memory"] and "counted" in planned.reasons["memory"]
+    assert "takes" in planned.reasons["memory"] and "counted" in planned.reasons["memory"]
     assert plan(options) == planned
     small = plan(options, (36, 50, 35))
-    assert "memory" not in small.reasons and "a training step holds less than" in small.reasons["batch_size"]
+    assert "memory" not in small.reasons and "a training step takes less than" in small.reasons["batch_size"]
 
 
 def test_scales_that_the_patch_cannot_hold_are_refused() -> None:
     options = PlanningOptions(networks=("se",), configurations=("3d_fullres",), num_scales=12, patch_size=(32, 32, 32))
     with pytest.raises(
-        InputError, match=r"--num-scales 12 .*kernels of the largest scale span 45\.7 mm .* the patch .* only 32 mm"
+        InputError, match=r"--num-scales 12 .*kernels of the largest scale span 45\.7 mm .* the patch .* spans only 32 mm"
     ):
         plan(options)
     with pytest.raises(InputError, match="only `se` has scales"):

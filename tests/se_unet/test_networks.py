@@ -152,7 +152,7 @@ def test_weights_come_back_and_misfits_are_all_named(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         load_weights(build_network(config("se", (4, 8, 12), scales=2)), tmp_path / "w.safetensors")
     assert len(caught.value.faults) > 3
-    with pytest.raises(InputError, match="no readable weights"):
+    with pytest.raises(InputError, match="the weights cannot be read"):
         load_weights(network, tmp_path / "none.safetensors")
 
 

@@ -48,7 +48,7 @@ def test_two_axes_become_three_with_one_slice() -> None:
 
 
 def test_other_networks_are_refused_with_every_reason() -> None:
-    with pytest.raises(InputError, match="`Primus` cannot be read"):
+    with pytest.raises(InputError, match="`Primus` is not supported"):
         describe(architecture("Primus"), 1, 2, (1.0, 1.0, 1.0))
     with pytest.raises(InputError) as caught:
         describe(architecture(nonlin="torch.nn.ReLU", conv_bias=False), 1, 2, (1.0, 1.0, 1.0))

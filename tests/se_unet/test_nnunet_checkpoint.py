@@ -101,7 +101,7 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path, monkeypatch
 @pytest.mark.parametrize("data", [{"state_dict": {}}, [1, 2], {"init_args": {"plans": {}}}])
 def test_other_files_are_refused(tmp_path: Path, data: object) -> None:
     torch.save(data, tmp_path / "other.pth")
-    with pytest.raises(InputError, match="no checkpoint of nnU-Net 2"):
+    with pytest.raises(InputError, match="not a checkpoint of nnU-Net 2"):
         read_nnunet_checkpoint(tmp_path / "other.pth")
 
 

@@ -79,11 +79,11 @@ def test_whatever_is_wrong_names_the_file(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_claims_are_held_against_the_file(tmp_path: Path) -> None:
-    refused(tmp_path / "x.pt", rewritten({"0": bytes(10**7)}, zipfile.ZIP_DEFLATED), "it is compressed")
+    refused(tmp_path / "x.pt", rewritten({"0": bytes(10**7)}, zipfile.ZIP_DEFLATED), "the archive is compressed")
     lying = bytearray(rewritten({}))
     at = lying.index(b"PK\x01\x02")
     lying[at + 20 : at + 28] = (2**31).to_bytes(4, "little") * 2
-    refused(tmp_path / "x.pt", bytes(lying), "claim 21")
+    refused(tmp_path / "x.pt", bytes(lying), "state 21")
 
 
 def test_the_format_before_1_6_is_taken_where_it_is_asked_for(tmp_path: Path) -> None:

@@ -345,8 +345,8 @@ def test_two_networks(contents, tmp_path):
 def test_weights_of_another_network_are_named_before_the_folder_appears(contents, tmp_path):
     other = save({"encoder.other": torch.zeros(10_000)} | {f"more.{index}": torch.zeros(1) for index in range(9)})
     hostile = bundle(tmp_path / "hostile.zip", contents | {FOLD_0: other})
-    error = refused(tmp_path, hostile, "the file has this tensor, the network does not")
-    assert any("the network has this tensor, the file does not" in str(fault) for fault in error.faults)
+    error = refused(tmp_path, hostile, "the file has this tensor, but the network does not")
+    assert any("the network has this tensor, but the file does not" in str(fault) for fault in error.faults)
     assert all(".partial" not in str(fault) for fault in error.faults)
 
 

@@ -65,5 +65,5 @@ def test_swapping_axes_stays_within_the_functions(order: int) -> None:
 def test_impossible_taps_are_refused() -> None:
     with pytest.raises(ValueError, match="cannot be fitted with 1 taps"):
         fitted_taps(1.0, 0, 2)
-    with pytest.raises(ValueError, match="finer than the grid holds"):
+    with pytest.raises(ValueError, match=r"sigma 0\.1 voxel is too narrow for the voxel grid"):
         fitted_factors(0.1)

@@ -229,7 +229,7 @@ def test_instance_norm_evaluates_negative_images(tracked: bool) -> None:
 
 
 def test_a_map_without_scales_is_refused() -> None:
-    with pytest.raises(ValueError, match="a scale-feature map is"):
+    with pytest.raises(ValueError, match="a scale-feature map must be"):
         ScaleInstanceNorm(CHANNELS)(torch.zeros(1, CHANNELS, 4, 4, 4))
 
 
@@ -244,7 +244,7 @@ def test_channel_dropout_leaves_out_whole_channels() -> None:
 
 @pytest.mark.parametrize("probability", [-0.1, 1.0])
 def test_a_probability_out_of_range_is_refused(probability: float) -> None:
-    with pytest.raises(ValueError, match=r"lies in \[0, 1\)"):
+    with pytest.raises(ValueError, match=r"must be in \[0, 1\)"):
         ScaleEquivariantDropout(probability)
 
 

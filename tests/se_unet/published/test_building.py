@@ -7,14 +7,14 @@ from configs.errors import InputError
 from se_unet import build_network
 from se_unet.published.building import PaddedWimmer2023
 from se_unet.published.descriptions import wimmer2023, wimmer2023_baseline
-from se_unet.published.wimmer2023 import Wimmer2023Settings, build_wimmer2023
+from se_unet.published.wimmer2023 import Wimmer2023, Wimmer2023Settings
 from se_unet.published.wimmer2023_baseline import Wimmer2023Baseline, Wimmer2023BaselineSettings
 
 
 def test_the_description_gives_the_published_network() -> None:
     network = build_network(wimmer2023(4, 1)).eval()
     assert isinstance(network, PaddedWimmer2023)
-    published = build_wimmer2023(Wimmer2023Settings(input_channels=4, output_channels=1)).eval()
+    published = Wimmer2023(Wimmer2023Settings(input_channels=4, output_channels=1)).eval()
     published.load_state_dict(network.state_dict())
     image = torch.randn(1, 4, 29, 29, 29)
     with torch.no_grad():

@@ -15,12 +15,7 @@ from se_unet.layers.pointwise import PointwiseConvolution
 from se_unet.published.norm import ScaleBatchNorm, ScaleInstanceNorm
 from se_unet.published.reference_layers import ReferenceGroupConvolution, ReferenceLifting, ReferencePointwise
 from se_unet.published.sampled_basis import SampledBasis, normalise_by_first_scale
-from se_unet.published.wimmer2023 import (
-    Wimmer2023Settings,
-    build_wimmer2023,
-    load_reference_checkpoint,
-    load_reference_state,
-)
+from se_unet.published.wimmer2023 import Wimmer2023, Wimmer2023Settings, load_reference_checkpoint, load_reference_state
 from se_unet.published.wimmer2023_baseline import Wimmer2023Baseline, Wimmer2023BaselineSettings
 
 FOLDER = Path(__file__).parents[2] / "reference"
@@ -95,7 +90,7 @@ def network_of(case: dict[str, Any], **changes: Any) -> nn.Sequential:
         "projection": {"avg": "mean", "max": "max"}[case["reduction"]],
         "bias": case["bias"],
     }
-    return build_wimmer2023(Wimmer2023Settings(**{**settings, **changes}))
+    return Wimmer2023(Wimmer2023Settings(**{**settings, **changes}))
 
 
 def state_of(case: dict[str, Any], numbers: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -268,14 +263,14 @@ def test_loader_refuses_what_is_no_weights_file(tmp_path: Path) -> None:
 
 
 def test_the_published_run_has_its_number_of_parameters() -> None:
-    network = build_wimmer2023(Wimmer2023Settings(input_channels=4, output_channels=1))
+    network = Wimmer2023(Wimmer2023Settings(input_channels=4, output_channels=1))
     assert sum(p.numel() for p in network.parameters()) == 75_555
 
 
 def test_an_input_size_that_does_not_divide_is_refused_with_the_next_that_does() -> None:
-    network = build_wimmer2023(Wimmer2023Settings(input_channels=1, output_channels=1, channels=(2, 2, 2, 2)))
+    network = Wimmer2023(Wimmer2023Settings(input_channels=1, output_channels=1, channels=(2, 2, 2, 2)))
     assert [size for size in range(64) if network.fits(size)] == [29, 37, 45, 53, 61]
-    with pytest.raises(ValueError, match=r"size 30 does not divide .* is 37"):
+    with pytest.raises(ValueError, match=r"size 30 does not fit .* is 37"):
         network(torch.zeros(1, 1, 29, 29, 30))
     assert network(torch.zeros(1, 1, 29, 29, 29)).shape == (1, 1, 29, 29, 29)
 
@@ -317,5 +312,5 @@ def test_the_baseline_is_monais_network(norm: Any, parameters: int) -> None:
 def test_settings_that_do_not_agree_are_refused(kind: Any) -> None:
     with pytest.raises(ValueError, match="4 levels need 3 strides"):
         kind(input_channels=1, output_channels=1, strides=(2, 2))
-    with pytest.raises(ValueError, match="at least one residual unit"):
+    with pytest.raises(ValueError, match="`residual_units` must be at least 1"):
         kind(input_channels=1, output_channels=1, residual_units=0)
