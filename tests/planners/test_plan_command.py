@@ -81,10 +81,10 @@ def test_a_folder_that_does_not_exist(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--configurations", "4d"], "--configurations 4d: there is no such configuration"),
+        (["--configurations", "4d"], "--configurations 4d: unknown configuration"),
         (["--configurations", "3d_lowres"], "--configurations 3d_lowres: No lower resolution: a patch covers 100% of the median"),
-        (["--size", "huge"], "--size huge: there is no such size. Choose from small, medium, large"),
-        (["--network", "vit"], "--network vit: there is no such network"),
+        (["--size", "huge"], "--size huge: unknown size. Choose from small, medium, large"),
+        (["--network", "vit"], "--network vit: unknown network"),
         (["--patch-size", "33", "32", "32"], "--patch-size 33 32 32"),
     ],
 )

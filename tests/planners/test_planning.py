@@ -159,7 +159,7 @@ def test_overrides():
     assert list(plan.networks) == ["se"] and plan.spacing == (2.0, 1.5, 1.5)
     assert plan.networks["se"].patch_size == (32, 64, 64)
     assert plan.networks["se"].network.scale_group.number == 3
-    with pytest.raises(InputError, match=r"--patch-size 33 64 64: .*do not divide it. Use 40 64 64"):
+    with pytest.raises(InputError, match=r"--patch-size 33 64 64: .*do not divide the patch. Use 40 64 64"):
         plans((1.0, 1.0, 1.0), (100, 100, 100), options=PlanningOptions(patch_size=(33, 64, 64)))
 
 
@@ -168,11 +168,11 @@ def test_overrides():
     [
         (
             {"spacing": (50, 50, 50)},
-            r"--spacing 50 50 50: the median case has 2 x 2 x 2 voxels there, less than 8 along every axis",
+            r"--spacing 50 50 50: the median case has 2 x 2 x 2 voxels at this spacing, fewer than 8 along every axis",
         ),
         ({"spacing": (0.05, 0.05, 0.05)}, r"--spacing 0.05 0.05 0.05: the median case has .* GB for each channel. Give larger"),
-        ({"patch_size": (256, 256, 256)}, r"--patch-size 256 256 256: two patches of this size do not fit .* in 8 GB"),
-        ({"patch_size": (96, 96, 90)}, r"--patch-size 96 96 90: .*which do not divide it. Use 96 96 96"),
+        ({"patch_size": (256, 256, 256)}, r"--patch-size 256 256 256: two patches of this size does not fit in 8 GB"),
+        ({"patch_size": (96, 96, 90)}, r"--patch-size 96 96 90: .*which do not divide the patch. Use 96 96 96"),
         ({"num_scales": 16}, r"--num-scales 16 with steps of 1.26: kernels of the largest scale span"),
         ({"scale_step": 4.0, "num_scales": 5}, r"--num-scales 5 with steps of 4: kernels of the largest scale span"),
         ({"configurations": ("3d_lowres",), "patch_size": (96, 96, 96)}, r"--configurations 3d_lowres: No lower resolution"),
