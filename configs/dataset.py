@@ -1,4 +1,4 @@
-"""What a dataset is: its channels and labels, as `dataset.json` states them."""
+"""The description of a dataset: its channels and labels, as in `dataset.json`."""
 
 from pydantic import Field, field_validator, model_validator
 
@@ -6,19 +6,19 @@ from configs.files import Value
 
 BACKGROUND = "background"
 IGNORE = "ignore"
-_LARGEST_VALUE = 2**31 - 1  # what label files are written with
+_LARGEST_VALUE = 2**31 - 1  # label files have at most 32 bits
 
 
 class DatasetDescription(Value):
-    """Names and label values of a dataset. Inside the framework, labels are class indices; files hold label values.
+    """Channel names and label values of a dataset. Files hold label values; arrays in this package hold class indices.
 
     Attributes:
-        name: a short name, used for folders.
-        channels: channel names in file order (`_0000`, `_0001`, ...).
-        labels: label name -> value, or -> values that make up a region. `background` is 0; `ignore` marks voxels
-            that are left out of training and evaluation.
-        file_ending: of images and labels, with the leading dot.
-        regions_class_order: for regions, the value painted for each region, later ones over earlier ones.
+        name: short name, used for folders.
+        channels: names of the channels in file order (`_0000`, `_0001`, ...).
+        labels: label name -> value, or -> values that make up a region. `background` is 0; `ignore` marks voxels that training and
+            evaluation leave out.
+        file_ending: ending of image and label files, with the leading dot.
+        regions_class_order: for regions, the value written for each region; later regions overwrite earlier ones.
     """
 
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")
@@ -62,12 +62,12 @@ class DatasetDescription(Value):
 
     @property
     def has_regions(self) -> bool:
-        """True where a label is made of several values: outputs then overlap and are sigmoids."""
+        """Whether some label has several values. The outputs of networks then overlap and are sigmoids."""
         return any(isinstance(value, tuple) for value in self.labels.values())
 
     @property
     def ignore_value(self) -> int | None:
-        """The stored value of ignored voxels, or None."""
+        """Label value of ignored voxels, or None."""
         value = self.labels.get(IGNORE)
         return value if isinstance(value, int) else None
 
@@ -81,7 +81,7 @@ class DatasetDescription(Value):
 
     @property
     def values(self) -> tuple[int, ...]:
-        """All stored values but the ignore value, ascending. A voxel's class index is its value's position here."""
+        """All label values except the ignore value, ascending. The class index of a voxel is the position of its value here."""
         kept = (values for name, values in self.labels.items() if name != IGNORE)
         return tuple(sorted({value for values in kept for value in _as_tuple(values)}))
 
@@ -92,16 +92,16 @@ class DatasetDescription(Value):
 
     @property
     def output_channels(self) -> int:
-        """Number of network outputs: classes with background, or regions."""
+        """Number of network outputs: classes including background, or regions."""
         return len(self.foreground) if self.has_regions else len(self.values)
 
     @property
     def cascade_channels(self) -> int:
-        """Channels by which the second network of a cascade sees the first one's segmentation: class indices 1, 2, ... one-hot."""
+        """Number of channels for the segmentation in a cascade: class indices 1, 2, ... one-hot."""
         return len(self.values) - 1
 
     def class_indices(self, name: str) -> tuple[int, ...]:
-        """Class indices that make up a label or region."""
+        """Return the class indices of a label or region."""
         return tuple(self.values.index(value) for value in _as_tuple(self.labels[name]))
 
 

@@ -1,4 +1,4 @@
-"""Errors that a user can act on: what is wrong, where, and what to do about it."""
+"""Errors that users can correct: what is wrong, where, and the remedy."""
 
 import struct
 from collections.abc import Iterable, Iterator
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 
 def counted(number: int, thing: str) -> str:
-    """A number of things, as `1 case` or `2 cases`."""
+    """Return a number of things, such as `1 case` or `2 cases`."""
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def times(numbers: Iterable[float]) -> str:
-    """Numbers as `40 x 56 x 40`, with at most four significant digits after rounding."""
+    """Return numbers such as `40 x 56 x 40`: four significant digits below 1000, whole numbers above."""
     return " x ".join(f"{number:.4g}" if number < 1000 else f"{number:.0f}" for number in numbers)
 
 
-DAMAGE = (  # what libraries raise where a file is damaged; some have more of their own
+DAMAGE = (  # errors that libraries raise for damaged files, apart from their own
     OSError,
     EOFError,
     RuntimeError,
@@ -31,12 +31,12 @@ DAMAGE = (  # what libraries raise where a file is damaged; some have more of th
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong with what the user gave.
+    """One fault of the user's input.
 
     Attributes:
-        where: the case, file or option at fault.
-        problem: the rule that is broken, with the value received.
-        remedy: what to do about it.
+        where: case, file or option at fault.
+        problem: broken rule, with the value received.
+        remedy: advice for the user.
     """
 
     where: str
@@ -48,33 +48,33 @@ class Fault:
 
 
 class SystemFault(Fault):
-    """The system could not give what is there (a failing disk, no permission, too many open files): its content may be right."""
+    """A file that the system cannot read (failing disk, no permission, too many open files), although its content may be correct."""
 
 
 class InputError(ValueError):
-    """Input that cannot be used, with every fault found. Commands print the faults and exit with code 2."""
+    """Unusable input, with all faults that were found. Commands print the faults and exit with code 2."""
 
     def __init__(self, *faults: Fault):
         self.faults = faults
         super().__init__("\n".join(str(fault) for fault in faults))
 
     def __reduce__(self) -> tuple[type["InputError"], tuple[Fault, ...]]:
-        return type(self), self.faults  # the default would hand the joined message back as the only fault
+        return type(self), self.faults  # the default would make the joined message the only fault
 
 
 def fault_of(error: BaseException, where: str, problem: str, remedy: str) -> Fault:
-    """The fault that an error shows: a `SystemFault` where the system gave it, unless it says that there is no such file."""
+    """Return the fault for an error, which is a `SystemFault` for an `OSError` other than a missing file."""
     kind = SystemFault if isinstance(error, OSError) and not isinstance(error, FileNotFoundError) else Fault
     return kind(where, problem, remedy)
 
 
 def is_of_system(error: InputError) -> bool:
-    """Whether the system could not give something that is there: what may be left out where it is missing or wrong must not be then."""
+    """Return whether the system cannot read an existing file; such a file must not be skipped as if it were missing or wrong."""
     return any(isinstance(fault, SystemFault) for fault in error.faults)
 
 
 def raise_faults(faults: Iterable[Fault]) -> None:
-    """Raise one `InputError` with all faults; return where there is none."""
+    """Raise one `InputError` with all faults, if there are any."""
     found = tuple(faults)
     if found:
         raise InputError(*found)
@@ -82,7 +82,7 @@ def raise_faults(faults: Iterable[Fault]) -> None:
 
 @contextmanager
 def collecting(faults: list[Fault]) -> Iterator[None]:
-    """Add the faults of an `InputError` raised inside to the list, and go on behind the block: so that all are found at once."""
+    """Add the faults of an `InputError` in the block to the list and continue after the block, so that all faults are found at once."""
     try:
         yield
     except InputError as error:

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written under a temporary name, synced, renamed."""
+"""Write files atomically (under a temporary name, synced, renamed), and read and write JSON."""
 
 import fnmatch
 import json
@@ -13,18 +13,18 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from configs.errors import Fault, InputError, fault_of
 
-PARTIAL = ".partial-"  # begins the names of files that are being written
+PARTIAL = ".partial-"  # prefix of temporary files
 _PART_BYTES = 4 * 1024 * 1024
 ModelT = TypeVar("ModelT", bound="Value")
 
 
 class Value(BaseModel):
-    """A small frozen value: validated once when made, equal by content, unknown keys refused."""
+    """Base of small immutable values, which are validated at creation, compared by content, and refuse unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def write(self, path: Path) -> None:
-        """Write as indented JSON, whole or not at all."""
+        """Write as indented JSON, atomically."""
         write_text(path, self.model_dump_json(indent=2) + "\n")
 
     @classmethod
@@ -32,14 +32,14 @@ class Value(BaseModel):
         """Read from JSON.
 
         Raises:
-            InputError: the file is missing, is no JSON, or breaks a rule of this type (every broken rule is listed).
+            InputError: the file is missing, is not JSON, or breaks rules of this type; all of them are listed.
         """
         data = read_json(path)
         try:
             return cls.model_validate(data)
         except ValidationError as error:
             faults = [
-                Fault(f"{path}: {'.'.join(map(str, problem['loc']))}", problem["msg"], "Correct it or make the file anew")
+                Fault(f"{path}: {'.'.join(map(str, problem['loc']))}", problem["msg"], "Fix the file or regenerate it")
                 for problem in error.errors()
             ]
             raise InputError(*faults) from error
@@ -47,10 +47,10 @@ class Value(BaseModel):
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; when the block ends well, sync it and rename it to `path`.
+    """Yield a temporary path beside `path`, and rename it to `path` after the block if there was no error.
 
-    The temporary name keeps the file's ending, so that writers which look at it behave the same. An `OSError` of the block names `path`
-    where it named no file.
+    The temporary name keeps the file ending, because some writers depend on it. An `OSError` in the block that names no file gets the name
+    of `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=PARTIAL, suffix=f"-{path.name}", dir=path.parent)
@@ -64,21 +64,21 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        if error.errno is not None and error.filename is None:  # a full disk names no file by itself
+        if error.errno is not None and error.filename is None:  # the error of a full disk names no file
             error.filename = str(path)
         raise
     finally:
-        with suppress(OSError):  # the error of the block counts, not that of a disk on which nothing can be deleted
+        with suppress(OSError):  # if deletion fails as well, the error of the block matters more
             temporary.unlink(missing_ok=True)
 
 
 def raise_if_full(path: Path, size: int) -> None:
-    """Write as many bytes as were to be written, for the error of the system where there is no room (or a limit, or a quota).
+    """Write `size` bytes to obtain the error of the system for a full disk, a limit or a quota.
 
-    For libraries that do not say why they cannot write.
+    Use this after libraries that do not report why they cannot write.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the bytes cannot be written.
     """
     with path.open("wb") as file:
         for start in range(0, size, _PART_BYTES):
@@ -88,19 +88,19 @@ def raise_if_full(path: Path, size: int) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text, whole or not at all."""
+    """Write UTF-8 text, atomically."""
     _write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write plain data as indented JSON, whole or not at all. NaN is refused: JSON has none."""
+    """Write plain data as indented JSON, atomically. Refuses NaN, which JSON does not have."""
     write_text(path, json.dumps(data, indent=2, allow_nan=False) + "\n")
 
 
 def list_folder(folder: Path, pattern: str) -> list[Path]:
-    """What lies in a folder and has a name of this shell pattern, sorted; nothing where there is no such folder.
+    """Return the sorted entries of a folder that match a shell pattern; none if there is no such folder.
 
-    `Path.glob` takes a folder that cannot be read for an empty one.
+    Unlike `Path.glob`, this does not treat an unreadable folder as empty.
 
     Raises:
         OSError: the folder cannot be read.
@@ -115,7 +115,7 @@ def read_json(path: Path) -> Any:
     """Read plain data from JSON.
 
     Raises:
-        InputError: the file is missing, unreadable or no JSON.
+        InputError: the file is missing, unreadable or not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -125,16 +125,16 @@ def read_json(path: Path) -> Any:
         problem = f"the file cannot be read ({error.strerror})"
         raise InputError(fault_of(error, str(path), problem, "Check its permissions")) from error
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise InputError(Fault(str(path), f"the file is no valid JSON ({error})", "Correct it or make it anew")) from error
+        raise InputError(Fault(str(path), f"the file is not valid JSON ({error})", "Fix the file or regenerate it")) from error
 
 
 def _sync_folder(folder: Path) -> None:
-    """Let a new name outlive a loss of power, on systems that can sync folders."""
+    """Make a new name survive a loss of power, on systems that can sync folders."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        with suppress(OSError):  # some network disks sync no folders
+        with suppress(OSError):  # some network disks cannot sync folders
             os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -1,4 +1,4 @@
-"""What a dataset looks like: the numbers that planning starts from."""
+"""The fingerprint of a dataset: the measurements that planning is based on."""
 
 from pydantic import Field
 
@@ -22,12 +22,12 @@ class IntensityStatistics(Value):
 
 
 class IntensityHistogram(Value):
-    """How intensities of one channel are spread over the foreground voxels of all cases, each case counting the same.
+    """Histogram of one channel over the foreground voxels of all cases, with equal weight for each case.
 
     Attributes:
-        low, high: ends of the bins, which are equally wide.
-        counts: of a sample of voxels, one for each bin.
-        below, above: voxels of the sample beyond the bins.
+        low, high: ends of the range, which is divided into bins of equal width.
+        counts: number of sampled voxels in each bin.
+        below, above: number of sampled voxels outside the range.
     """
 
     low: float
@@ -46,7 +46,7 @@ class IntensityQuantiles(Value):
 
 
 class LabelSizes(Value):
-    """One label in one case.
+    """Size of one label in one case.
 
     Attributes:
         voxels: number of voxels.
@@ -62,15 +62,15 @@ class LabelSizes(Value):
 
 
 class CaseFingerprint(Value):
-    """One case in canonical axis order (Z, Y, X).
+    """Measurements of one case in canonical axis order (Z, Y, X).
 
     Attributes:
-        spacing: mm.
+        spacing: voxel size in mm.
         shape: voxels of the stored image.
-        shape_after_crop: voxels of its nonzero bounding box.
-        relative_size_after_crop: cropped voxels divided by all voxels.
+        shape_after_crop: voxels of the nonzero bounding box.
+        relative_size_after_crop: share of all voxels that the bounding box holds.
         labels: label name -> sizes.
-        intensities: per channel, over foreground voxels; empty where there is none.
+        intensities: quantiles of each channel over foreground voxels; empty without foreground.
     """
 
     spacing: Spacing
@@ -82,8 +82,8 @@ class CaseFingerprint(Value):
 
 
 class SizeSpread(Value):
-    """Robust spread of a label's equivalent diameter over cases, in mm: of its whole volume or of its components
-    weighted by volume, whichever is wider."""
+    """Quantiles of a label's equivalent diameter over cases, in mm: of its whole volume or of its components weighted by volume,
+    whichever spread is wider."""
 
     q10: float
     q50: float
@@ -91,14 +91,14 @@ class SizeSpread(Value):
 
 
 class Fingerprint(Value):
-    """All cases of a dataset, and what planning needs of them together.
+    """Measurements of all cases of a dataset.
 
     Attributes:
-        cases: case identifier -> its numbers.
-        intensities: per channel, in channel order, over foreground voxels.
-        size_spread: label name -> spread of sizes; labels that never occur are left out.
-        histograms: per channel, in channel order; empty where no case has foreground.
-        warnings: what validation found that may be right, but is worth a look.
+        cases: case identifier -> measurements.
+        intensities: statistics of each channel over foreground voxels; empty where no case has foreground.
+        size_spread: label name -> spread of sizes, without labels that never occur.
+        histograms: histogram of each channel; empty where no case has foreground.
+        warnings: findings of validation that may be correct, but should be checked.
     """
 
     cases: dict[str, CaseFingerprint] = Field(min_length=1)

@@ -1,4 +1,4 @@
-"""A user's own parts, named `package.module:Class`: found by importing that module and nothing else."""
+"""Import a user's own classes and functions by names such as `package.module:Class`."""
 
 from importlib import import_module
 from typing import Any
@@ -9,14 +9,14 @@ PATTERN = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
 
 
 def import_part(name: str, what: str) -> Any:
-    """Import a class or function. This runs the code of its module: only for names that the user gave.
+    """Import a class or function. This runs the code of its module, so call it only with names that the user gave.
 
     Args:
-        name: `package.module:Class`.
-        what: it is, for messages.
+        name: name in the form `package.module:Class`.
+        what: kind of part, for messages.
 
     Raises:
-        InputError: there is no such module, importing it fails, or it has no such name.
+        InputError: the module does not exist, fails when it is imported, or does not have this name.
     """
     module_name, _, attribute = name.partition(":")
     where = f"{what} `{name}`"
@@ -27,7 +27,7 @@ def import_part(name: str, what: str) -> Any:
         raise InputError(Fault(where, f"the module cannot be imported ({error})", remedy)) from error
     except Exception as error:
         problem = f"the module fails when it is imported ({type(error).__name__}: {error})"
-        raise InputError(Fault(where, problem, "Correct the module")) from error
+        raise InputError(Fault(where, problem, "Fix the module")) from error
     if not hasattr(module, attribute):
         names = ", ".join(sorted(name for name in vars(module) if not name.startswith("_"))[:10])
         raise InputError(Fault(where, f"{module_name} has no `{attribute}`", f"It has {names}"))

@@ -1,4 +1,4 @@
-"""The complete description of a network: enough to build it again anywhere."""
+"""The complete description of a network, from which `se_unet.build_network` builds it."""
 
 from typing import Literal
 
@@ -10,12 +10,12 @@ from configs.files import Value
 class ScaleGroup(Value):
     """A truncated, sampled dilation group: scales `smallest_sigma * step**k`, k = 0 .. number - 1, ascending.
 
-    Equivariance is approximate: the group is sampled in steps and cut off at both ends, where it is weakest.
+    Equivariance is approximate, because the group is sampled in steps and ends at the smallest and the largest scale, where it is weakest.
 
     Attributes:
-        smallest_sigma: width of the smallest Gaussian in mm, at the finest level of the network.
+        smallest_sigma: width of the smallest Gaussian in mm, at the finest stage of the network.
         step: ratio of neighbouring scales.
-        number: how many scales; 1 is the smooth network without a group.
+        number: number of scales; 1 is the smooth network without a group.
     """
 
     smallest_sigma: float = Field(gt=0)
@@ -24,7 +24,7 @@ class ScaleGroup(Value):
 
     @property
     def sigmas(self) -> tuple[float, ...]:
-        """Widths in mm at the finest level, ascending."""
+        """Widths in mm at the finest stage, ascending."""
         return tuple(self.smallest_sigma * self.step**k for k in range(self.number))
 
 
@@ -36,30 +36,31 @@ Border = Literal["replicate", "zero", "reflect", "renormalise"]
 
 
 class NetworkConfig(Value):
-    """A U-Net: one skeleton, with the convolution family as the only difference between networks.
+    """Description of a U-Net. All networks have the same skeleton and differ only in the family of their convolutions.
 
-    Per-axis values are in the order (Z, Y, X); per-stage values run from the finest to the coarsest stage.
+    Values for each axis are in the order (Z, Y, X); values for each stage run from the finest to the coarsest stage.
 
     Attributes:
         family: `plain` (ordinary convolutions), `se` (scale-equivariant), `mixed` (part of the channels blurred), `pyramid` (one network
-            at several resolutions), or a published network, described by `se_unet.published.descriptions`.
+            at several resolutions), or a published network, described by `se_unet.wimmer2023` or `se_unet.wimmer2023_baseline`.
         block: `plain` stacks of convolutions or `residual` encoder blocks.
         input_channels: channels of the image.
-        output_channels: classes, or regions.
-        features: channels of each stage (for `se`: per scale).
-        strides: of each stage's first convolution; the first is (1, 1, 1), as class scores lie on the image's own grid.
-        kernels: kernel size of each stage, 1 or odd; 1 on an axis means in-plane kernels.
-        encoder_blocks: convolutions (or residual blocks) of each stage.
-        decoder_blocks: convolutions of each decoder stage, from the finest; one fewer than stages.
-        spacing: of the input in mm, so that the kernels of `se` have physical widths.
-        scale_group: for the families with scales, all but `plain` and `wimmer2023_baseline`.
-        projection: how `se` and `pyramid` bring class scores of all scales together.
-        border: what `se` convolutions see beyond the image.
-        scale_mixing: reach of the pointwise mixing over neighbouring scales, as far as there are any; 0 is none.
+        output_channels: number of classes or regions.
+        features: channels of each stage; for `se`, at each scale.
+        strides: strides of each stage's first convolution; the first are (1, 1, 1), because class scores are on the image's own grid.
+        kernels: kernel sizes of each stage, odd; 1 along an axis means in-plane kernels.
+        encoder_blocks: number of convolutions or residual blocks of each stage.
+        decoder_blocks: number of convolutions of each decoder stage; all stages but the coarsest have one.
+        spacing: spacing of the input in mm, which gives the kernels of `se` physical widths.
+        scale_group: scale group of families with scales, which are all but `plain` and `wimmer2023_baseline`.
+        projection: combination of the class scores of all scales, for families with scales.
+        border: extension of the image beyond its border in `se` convolutions.
+        scale_mixing: reach of the pointwise mixing over neighbouring scales; 0 disables mixing.
         scale_dropout: probability of leaving out a scale in training.
         basis_order: highest order of the `se` basis functions; `tensor` has orders 0..2 on each axis.
-        deep_supervision: give class scores at every decoder stage in training.
-        checkpointing: keep the inputs of each stage alone for the gradients and compute the rest again: less memory, a third more time.
+        deep_supervision: whether training has class scores at every decoder stage.
+        checkpointing: whether to keep only the inputs of each stage for the gradients and compute the rest again, which takes less memory
+            and a third more time.
     """
 
     family: Family
@@ -103,12 +104,12 @@ class NetworkConfig(Value):
             raise ValueError(f"spacing must be positive, not {self.spacing}")
         unscaled = self.family in ("plain", "wimmer2023_baseline")
         if (self.scale_group is None) != unscaled:
-            raise ValueError(f"family `{self.family}` goes {'without' if unscaled else 'with'} a scale group")
+            raise ValueError(f"family `{self.family}` {'must not have' if unscaled else 'needs'} a scale group")
         return self
 
     @property
     def total_stride(self) -> Axes:
-        """Ratio of the finest to the coarsest grid, per axis. A patch must be divisible by it."""
+        """Ratio between the finest and the coarsest grid along each axis. Patches must be divisible by it."""
         totals = [1, 1, 1]
         for strides in self.strides:
             totals = [total * stride for total, stride in zip(totals, strides, strict=True)]

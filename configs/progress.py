@@ -1,4 +1,4 @@
-"""How library code tells that long work goes on, without printing."""
+"""Report the progress of long work without printing."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
@@ -9,19 +9,19 @@ T = TypeVar("T")
 
 
 class Progress(Protocol):
-    """Wraps a loop. Commands show a bar with the time left; library users may pass their own."""
+    """Display of the progress of loops. Commands show a bar with the time left; library users may pass their own."""
 
     def track(self, items: Iterable[T], description: str, total: int) -> Iterator[T]:
         """Yield the items, showing how many of `total` are done."""
         ...
 
     def note(self, text: str) -> None:
-        """Show a short text beside the bar, such as the current loss."""
+        """Show a short text next to the bar, such as the current loss."""
         ...
 
 
 class Silent:
-    """Shows nothing."""
+    """A progress display that shows nothing."""
 
     def track(self, items: Iterable[T], description: str, total: int) -> Iterator[T]:
         """Yield the items."""
@@ -35,7 +35,7 @@ class Silent:
 
 @contextmanager
 def ticking(progress: Progress, title: str, total: int) -> Iterator[Callable[[], object]]:
-    """Yield a function to be called for each piece done; the progress closes with the block."""
+    """Yield a function to call after each step; the progress display ends with the block."""
     steps = progress.track(repeat(None, total), title, total)
 
     def tick() -> None:
@@ -43,7 +43,7 @@ def ticking(progress: Progress, title: str, total: int) -> Iterator[Callable[[],
 
     try:
         yield tick
-        next(steps, None)  # a bar counts a piece when the next one is asked for
+        next(steps, None)  # a bar counts a step when the next one is requested
     finally:
         if hasattr(steps, "close"):
             cast(Generator, steps).close()

@@ -1,6 +1,6 @@
-"""A log file for each run, beside what the run makes: what ran, where, with which versions, and everything that was told.
+"""Write a log file for each run into its output folder: command, machine, versions and all messages.
 
-It is a convenience of the user's own machine: nothing of it goes elsewhere, and a log that cannot be written stops no work.
+The log stays on the user's machine. A log that cannot be written does not stop the work.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TextIO
 
 FOLDER = "logs"
-UNSEEDED = "none: nothing is drawn at random that is not fixed"
+UNSEEDED = "none: the run uses fixed random numbers only"
 _LIBRARIES = (
     "se-unet",
     "torch",
@@ -34,14 +34,14 @@ _PART_BYTES = 4 * 1024 * 1024
 
 
 class RunLog(logging.Handler):
-    """Writes `logs/<program>_<time>_<process>.log` into a folder as soon as the work has made that folder; until then lines wait.
+    """Log handler that writes `logs/<program>_<time>_<process>.log` into a folder as soon as the run has created the folder.
 
-    So a run that is refused for its input leaves nothing behind.
+    Earlier lines wait, so that a run that is refused for its input leaves nothing behind.
 
     Args:
-        folder: of what the run makes.
+        folder: output folder of the run.
         command: words of the command line.
-        details: what else to note at the top: name -> text.
+        details: further entries at the top of the log, name -> text.
     """
 
     def __init__(self, folder: Path, command: Sequence[str], details: dict[str, str] | None = None):
@@ -56,7 +56,7 @@ class RunLog(logging.Handler):
 
     @property
     def path(self) -> Path:
-        """Of the file, once it is there."""
+        """Path of the log file, which may not exist yet."""
         return self._folder / FOLDER / self._name
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -77,11 +77,11 @@ class RunLog(logging.Handler):
             while self._waiting:
                 self._file.write(f"{self._waiting.popleft()}\n")
             self._file.flush()
-        except (OSError, ValueError):  # a full disk; or a file that is closed already
+        except (OSError, ValueError):  # the disk is full, or the file is already closed
             self._is_broken = True
 
     def end(self, code: int | str) -> None:
-        """Note how the run ended, and close the file."""
+        """Write how the run ended, and close the file."""
         self.note(f"ended with {code} after {max(0.0, time.time() - self._start):.1f} s")
         if self._file is not None:
             try:
@@ -91,19 +91,19 @@ class RunLog(logging.Handler):
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file, such as a plan; a word where it cannot be read."""
+    """Return the SHA-256 of a file, or `unreadable`."""
     found = hashlib.sha256()
     try:
         with path.open("rb") as file:
             while part := file.read(_PART_BYTES):
                 found.update(part)
     except OSError:
-        return "not there"
+        return "unreadable"
     return found.hexdigest()
 
 
 def digests(paths: Iterable[Path]) -> str:
-    """Files by name with their SHA-256, as a log notes them."""
+    """Return paths with their SHA-256, for a log."""
     return ", ".join(f"{path}, SHA-256 {digest(path)}" for path in paths)
 
 

@@ -1,4 +1,4 @@
-"""Training settings: everything that a preset or the command line can change."""
+"""Training settings, which a preset or the command line can change."""
 
 import json
 from importlib import resources
@@ -13,41 +13,42 @@ from configs.named_parts import PATTERN
 
 
 class TrainingConfig(Value):
-    """How a network is trained. The defaults are nnU-Net's recipe (see `docs/explanation/training.md`).
+    """Settings of a training. The defaults are nnU-Net's recipe (see `docs/explanation/training.md`).
 
     Attributes:
-        epochs, iterations: an epoch is this many steps.
+        epochs: number of epochs.
+        iterations: number of steps of an epoch.
         optimiser: `sgd` with Nesterov momentum, or `adamw` (momentum unused).
-        learning_rate, momentum, weight_decay: of the optimiser.
-        schedule: `polynomial` falls as `learning_rate * (1 - step / steps) ** polynomial`, `cosine` as half a cosine wave to 0.
-        polynomial: exponent of that schedule.
-        warmup: share of all steps over which the rate rises linearly from 0.
-        clip_norm: gradients are clipped to this norm.
-        batch_size: patches per step; None takes the plan's.
-        accumulate: parts in which the batch is computed, one after the other, with the gradients added up: less memory, the same step.
-        base_features: channels of the first stage; None takes the plan's. All stages change in proportion.
-        checkpointing: compute activations again for the gradients, which saves memory; None takes the plan's.
-        weight_average: decay of an exponential average of the weights over steps, which is then what is validated and kept; None is none.
+        learning_rate, momentum, weight_decay: parameters of the optimiser.
+        schedule: `polynomial` decays as `learning_rate * (1 - step / steps) ** polynomial`, `cosine` as half a cosine wave to 0.
+        polynomial: exponent of the polynomial schedule.
+        warmup: share of all steps over which the learning rate rises linearly from 0.
+        clip_norm: largest norm of the gradients; larger ones are clipped.
+        batch_size: patches in a step; None uses the plan.
+        accumulate: number of parts into which a batch is split to save memory; their gradients are added, so that the step is the same.
+        base_features: channels of the first stage; all stages change in proportion. None uses the plan.
+        checkpointing: whether to compute activations again for the gradients, which saves memory; None uses the plan.
+        weight_average: decay of an exponential average of the weights over steps, which is validated and saved; None disables averaging.
         oversample_foreground: share of patches that are centred on a foreground voxel.
-        oversampling: `position` centres the same places of each batch (nnU-Net's default), `probabilistic` draws for each patch.
-        class_weights: label -> how often it is centred on, relative to the others (1).
-        augmentation: the plan's intensity and spatial transforms; False leaves mirroring only.
-        augment_on: `workers` augments in the loading processes, `device` on the device that trains, the whole batch at once.
-        augment_scale: the plan's random scaling, apart from the other transforms.
-        mirror: random mirroring along the plan's axes.
-        deep_supervision: also train on the coarser decoder stages.
-        mixed_precision: `auto` uses bfloat16 or float16 where a GPU has it; `bf16` and `fp16` ask for one on any device; `off`.
-        compile: `auto` compiles the network for CUDA; where that fails it is run as it is.
-        deterministic: only algorithms that give the same numbers each time, on GPUs too.
-        validate_every: epochs between estimates of the validation loss on patches.
+        oversampling: `position` centres patches at fixed positions of each batch (nnU-Net's default), `probabilistic` draws for each patch.
+        class_weights: label -> frequency of patches centred on it, relative to other labels (1).
+        augmentation: whether to use the plan's intensity and spatial transforms; False keeps mirroring only.
+        augment_on: `workers` augments in the loading processes, `device` augments whole batches on the training device.
+        augment_scale: whether to use the plan's random scaling among these transforms.
+        mirror: whether to mirror at random along the plan's axes.
+        deep_supervision: whether to train on the coarser decoder stages as well.
+        mixed_precision: `auto` uses bfloat16 or float16 where the GPU supports it; `bf16` and `fp16` request one on any device; `off`.
+        compile: `auto` compiles the network for CUDA, and runs it without compilation if that fails; `on`; `off`.
+        deterministic: whether to use only algorithms that give the same numbers in every run, on GPUs as well.
+        validate_every: number of epochs between estimates of the validation loss on patches.
         validation_iterations: batches of one such estimate.
-        volumes_every: epochs between validations of whole volumes, whose Dice then decides which weights are the best; 0 is never.
+        volumes_every: number of epochs between validations on whole volumes, whose Dice then selects the best weights; 0 disables them.
         volumes: cases of one such validation.
-        loggers: where numbers go besides log.csv: `tensorboard`, `mlflow`, `wandb`.
-        workers: processes that load and augment; None chooses by the number of cores.
-        seed: of cases, weights and augmentation.
-        network_class, loss_class, augmentation_class, trainer_class: a user's own parts, `package.module:Class`.
-        init_weights: a model's folder or weights, or a checkpoint of nnU-Net, from which the layers that fit are taken.
+        loggers: services that receive the numbers of log.csv as well: `tensorboard`, `mlflow`, `wandb`.
+        workers: number of processes that load and augment; None uses the number of cores.
+        seed: seed of cases, weights and augmentation.
+        network_class, loss_class, augmentation_class, trainer_class: the user's own classes, `package.module:Class`.
+        init_weights: folder or weights of a model, or checkpoint of nnU-Net, from which matching layers are initialised.
     """
 
     epochs: int = Field(default=1000, ge=1)
@@ -91,20 +92,20 @@ class TrainingConfig(Value):
 
     @property
     def steps(self) -> int:
-        """Steps of the whole training."""
+        """Number of steps of the whole training."""
         return self.epochs * self.iterations
 
 
 def preset_names() -> list[str]:
-    """Names of the presets that come with the software."""
+    """Return the names of the built-in presets."""
     return sorted(entry.name.removesuffix(".json") for entry in _presets().iterdir() if entry.name.endswith(".json"))
 
 
 def load_training_config(preset: str, overrides: dict[str, Any] | None = None) -> TrainingConfig:
-    """Settings of a preset (a name, or the path of a JSON file), changed by `overrides`.
+    """Return the settings of a preset (a name, or the path of a JSON file), changed by `overrides`.
 
     Raises:
-        InputError: no such preset, or a setting that does not exist or is out of range; all of them are listed.
+        InputError: the preset is unknown, or settings are unknown or out of range; all of them are listed.
     """
     try:
         return TrainingConfig.model_validate(_read_preset(preset) | (overrides or {}))
@@ -129,12 +130,12 @@ def _read_preset(preset: str) -> dict[str, Any]:
         raise InputError(
             Fault(
                 f"preset `{preset}`",
-                "there is none of this name",
+                "unknown preset",
                 f"Choose one of {', '.join(preset_names())}, or give the path of a JSON file",
             )
         )
     if not isinstance(data, dict):
-        raise InputError(Fault(f"preset `{preset}`", "it is no JSON object", 'Write settings as {"epochs": 100}'))
+        raise InputError(Fault(f"preset `{preset}`", "not a JSON object", 'Write settings as {"epochs": 100}'))
     return data
 
 

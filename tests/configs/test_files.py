@@ -132,7 +132,7 @@ def test_json_refuses_nan_and_keeps_the_old_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "the file does not exist"), (b"{", "the file is no valid JSON"), (b"\xff\xfe", "the file is no valid JSON")],
+    [(None, "the file does not exist"), (b"{", "the file is not valid JSON"), (b"\xff\xfe", "the file is not valid JSON")],
 )
 def test_unreadable_json_is_a_fault(tmp_path: Path, content: bytes | None, message: str) -> None:
     path = tmp_path / "data.json"

@@ -57,7 +57,7 @@ def test_it_tells_what_ran_where_and_how_it_ended(tmp_path: Path, monkeypatch: p
     assert heading["command"] == "se_nothing 'a b' --quiet"
     assert f"Python {sys.version.split()[0]}" in heading["versions"] and "torch 2." in heading["versions"]
     assert "cores" in heading["machine"] and "GiB of memory" in heading["machine"]
-    assert heading["plan"] == "plan.json, SHA-256 not there" and heading["seeds"] == "7"
+    assert heading["plan"] == "plan.json, SHA-256 unreadable" and heading["seeds"] == "7"
     assert lines[7].endswith("INFO planners.anything: before there is a folder"), "what was told early is there, --quiet or not"
     assert lines[8].endswith("DEBUG planners.anything: a detail")
     assert lines[9].startswith("ended with 0 after ") and len(lines) == 10
@@ -105,7 +105,7 @@ def test_digests_tell_files_apart(tmp_path: Path) -> None:
     assert digest(tmp_path / "none") == "not there"
     (tmp_path / "long").write_bytes(bytes(9 * 1024 * 1024))
     assert digest(tmp_path / "long") == hashlib.sha256(bytes(9 * 1024 * 1024)).hexdigest()
-    assert digests([tmp_path / "none", tmp_path]) == f"{tmp_path / 'none'}, SHA-256 not there, {tmp_path}, SHA-256 not there"
+    assert digests([tmp_path / "none", tmp_path]) == f"{tmp_path / 'none'}, SHA-256 unreadable, {tmp_path}, SHA-256 not there"
 
 
 def test_a_folder_that_cannot_be_looked_into_stops_no_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,7 @@ def test_all_wrong_settings_are_told_at_once() -> None:
 
 
 def test_unknown_preset_is_told_with_the_known_ones() -> None:
-    with pytest.raises(InputError, match=r"preset `slow`: there is none of this name\. Choose one of adamw, default, quick"):
+    with pytest.raises(InputError, match=r"preset `slow`: unknown preset\. Choose one of adamw, default, quick"):
         load_training_config("slow")
 
 
@@ -60,5 +60,5 @@ def test_missing_file_and_other_json_are_faults(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the file does not exist"):
         load_training_config(str(tmp_path / "none.json"))
     write_text(tmp_path / "list.json", "[1]")
-    with pytest.raises(InputError, match="it is no JSON object"):
+    with pytest.raises(InputError, match="not a JSON object"):
         load_training_config(str(tmp_path / "list.json"))

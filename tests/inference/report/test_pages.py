@@ -174,10 +174,10 @@ def test_models_that_cannot_be_read_are_named_and_do_not_stop_the_others(tmp_pat
     monkeypatch.setattr(sys, "argv", ["se_report", str(work), "--no-equivariance"])
     assert main() == 2
     said = capsys.readouterr()
-    assert "1 fault in the input" in said.err and f"{damaged / 'plan.json'}: the file is no valid JSON" in said.err
+    assert "1 fault in the input" in said.err and f"{damaged / 'plan.json'}: the file is not valid JSON" in said.err
     assert (good / "report.html").is_file() and not (damaged / "report.html").exists() and not said.out
     page = Page((work / "models.html").read_text())
-    assert "A model was omitted." in page.text and "3d_fullres_<b>/plan.json: the file is no valid JSON" in page.text
+    assert "A model was omitted." in page.text and "3d_fullres_<b>/plan.json: the file is not valid JSON" in page.text
     assert "1 model of 1 dataset" in page.text and "b" not in page.tags
     (work / "models.html").unlink()
     (good / "plan.json").write_text("{")

@@ -80,7 +80,7 @@ def test_missing_folder_and_json(tmp_path):
     assert "the dataset folder does not exist" in problems(open_dataset, tmp_path / "none")[0]
     assert "there is no `dataset.json`" in problems(open_dataset, tmp_path)[0]
     (tmp_path / "dataset.json").write_text("{")
-    assert "no valid JSON" in problems(open_dataset, tmp_path)[0]
+    assert "not valid JSON" in problems(open_dataset, tmp_path)[0]
     (tmp_path / "dataset.json").write_text("[]")
     assert "not a JSON object" in problems(open_dataset, tmp_path)[0]
     (tmp_path / "dataset.json").write_text("{}")

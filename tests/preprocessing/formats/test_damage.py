@@ -226,7 +226,7 @@ OTHER_FORMATS = {
     "empty.tif": (lambda path: path.write_bytes(b""), UNREADABLE),
     "text.tiff": (lambda path: path.write_bytes(b"no image"), UNREADABLE),
     "alone.tif": (tif_without_spacing, "its spacing is not known: there is no alone.json beside it"),
-    "bad_json.tif": (lambda path: tif_with_spacing(path, "{"), "no valid JSON"),
+    "bad_json.tif": (lambda path: tif_with_spacing(path, "{"), "not valid JSON"),
     "no_spacing.tif": (lambda path: tif_with_spacing(path, "{}"), "`spacing` must be three positive lengths, not None"),
     "two.tif": (lambda path: tif_with_spacing(path, '{"spacing": [1, 2]}'), "must be three positive lengths"),
     "zero.tif": (lambda path: tif_with_spacing(path, '{"spacing": [1, 0, 2]}'), "must be three positive lengths"),
@@ -280,10 +280,10 @@ def test_any_byte_of_a_header_may_be_wrong(tmp_path, ending):
 
 
 JSON = {
-    "empty": ("", "no valid JSON"),
-    "truncated": ('{"labels": {', "no valid JSON"),
-    "binary": (b"\xff\xfe\x00", "no valid JSON"),
-    "deep": ("[" * 100_000, "no valid JSON"),
+    "empty": ("", "not valid JSON"),
+    "truncated": ('{"labels": {', "not valid JSON"),
+    "binary": (b"\xff\xfe\x00", "not valid JSON"),
+    "deep": ("[" * 100_000, "not valid JSON"),
     "list": ("[]", "not a JSON object"),
     "number": ("3", "not a JSON object"),
     "no labels": ({"labels": None}, "`labels` must map names to values"),
