@@ -102,7 +102,7 @@ def test_digests_tell_files_apart(tmp_path: Path) -> None:
     (tmp_path / "a").write_text(json.dumps(1))
     (tmp_path / "b").write_text(json.dumps(2))
     assert len(digest(tmp_path / "a")) == 64 and digest(tmp_path / "a") != digest(tmp_path / "b")
-    assert digest(tmp_path / "none") == "not there"
+    assert digest(tmp_path / "none") == "unreadable"
     (tmp_path / "long").write_bytes(bytes(9 * 1024 * 1024))
     assert digest(tmp_path / "long") == hashlib.sha256(bytes(9 * 1024 * 1024)).hexdigest()
     assert digests([tmp_path / "none", tmp_path]) == f"{tmp_path / 'none'}, SHA-256 unreadable, {tmp_path}, SHA-256 not there"
