@@ -171,7 +171,10 @@ def test_overrides():
             r"--spacing 50 50 50: the median case has 2 x 2 x 2 voxels at this spacing, fewer than 8 along every axis",
         ),
         ({"spacing": (0.05, 0.05, 0.05)}, r"--spacing 0.05 0.05 0.05: the median case has .* GB for each channel. Give larger"),
-        ({"patch_size": (256, 256, 256)}, r"--patch-size 256 256 256: a training step with two patches of this size does not fit in 8 GB"),
+        (
+            {"patch_size": (256, 256, 256)},
+            r"--patch-size 256 256 256: a training step with two patches of this size does not fit in 8 GB",
+        ),
         ({"patch_size": (96, 96, 90)}, r"--patch-size 96 96 90: .*which do not divide the patch. Use 96 96 96"),
         ({"num_scales": 16}, r"--num-scales 16 with steps of 1.26: kernels of the largest scale span"),
         ({"scale_step": 4.0, "num_scales": 5}, r"--num-scales 5 with steps of 4: kernels of the largest scale span"),
