@@ -12,6 +12,7 @@ from se_unet.layers.convolution import GroupConvolution, LiftingConvolution
 from se_unet.layers.head import ScaleHead, project
 from se_unet.layers.instance_norm import InstanceNorm
 from se_unet.layers.kernels import KernelFunctions, kernel_functions
+from se_unet.layers.mixed import MixedConvolution
 from se_unet.layers.pointwise import PointwiseConvolution, ScaleMixing
 from se_unet.layers.sampling import InterpolateUp, LowPassDown, lowpass_widths
 from se_unet.nnunet import NNUNetCheckpoint, read_nnunet_checkpoint
@@ -33,6 +34,7 @@ __all__ = [
     "KernelFunctions",
     "LiftingConvolution",
     "LowPassDown",
+    "MixedConvolution",
     "NNUNetCheckpoint",
     "PlaneWaves",
     "PointwiseConvolution",

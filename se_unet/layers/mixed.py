@@ -1,9 +1,9 @@
-"""A convolution that looks at part of its channels through a blur and at the others as they are.
+"""A convolution that blurs part of its input channels and leaves the others unchanged.
 
 Smooth kernels learn fast and from few images, but resolve nothing finer than their width; ordinary kernels do the opposite. Here channels
-take turns: of every `n + 1` channels, one is blurred by each of `n` Gaussians and seen by steerable kernels, the last is not blurred and
-seen by free ones. All are summed by one convolution of three taps, so this takes no more multiply-adds than an ordinary convolution. The
-free kernels know no size: a network of this kind obeys the law of scale in part only.
+take turns: of every `n + 1` channels, `n` are blurred, each by one of `n` Gaussians, and convolved with steerable kernels; the last is not
+blurred and is convolved with free kernels. One convolution of three taps sums all, so that this takes no more multiply-adds than an
+ordinary convolution apart from the blurs. Free kernels do not scale, so a network of this kind obeys the law of scale only in part.
 """
 
 from collections.abc import Sequence
@@ -25,14 +25,14 @@ class MixedConvolution(nn.Module):
     """Convolve a map of one scale, (B, C, 1, Z, Y, X) -> (B, C', 1, Z, Y, X), or an image (B, C, Z, Y, X).
 
     Args:
-        in_channels, out_channels: of the maps. Fewer inputs than turns are repeated, so that each turn sees all of them.
+        in_channels, out_channels: channels of the maps. Fewer inputs than turns are repeated, so that each turn sees all of them.
         sigmas: width in voxels (Z, Y, X) of each Gaussian.
         kernel: 1 for an axis with a single tap (in-plane kernels), else 3.
         order: highest total order of the functions of the smooth kernels.
-        border: what lies beyond the image.
+        border: extension of the image beyond its border.
 
     Raises:
-        ValueError: the border `renormalise`, which free kernels have not.
+        ValueError: the border is `renormalise`, which free kernels do not support.
     """
 
     def __init__(

@@ -105,7 +105,7 @@ def test_digests_tell_files_apart(tmp_path: Path) -> None:
     assert digest(tmp_path / "none") == "unreadable"
     (tmp_path / "long").write_bytes(bytes(9 * 1024 * 1024))
     assert digest(tmp_path / "long") == hashlib.sha256(bytes(9 * 1024 * 1024)).hexdigest()
-    assert digests([tmp_path / "none", tmp_path]) == f"{tmp_path / 'none'}, SHA-256 unreadable, {tmp_path}, SHA-256 not there"
+    assert digests([tmp_path / "none", tmp_path]) == f"{tmp_path / 'none'}, SHA-256 unreadable, {tmp_path}, SHA-256 unreadable"
 
 
 def test_a_folder_that_cannot_be_looked_into_stops_no_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
