@@ -1,6 +1,7 @@
 """What se_predict, se_evaluate, se_select and se_bundle compute with the models of `tests.same_results.training`."""
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
@@ -22,32 +23,48 @@ from tests.same_results.digests import (
 IMAGES = 5
 PATHS = frozenset({"model", "version", "command", "left_out"})
 
-# Name of the prediction -> the models and the options of se_predict.
-PREDICTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "default": (("3d_fullres_se",), ("--save-probabilities", "--save-uncertainty", "--statistics")),
-    "baseline": (("3d_fullres_baseline",), ("--folds", "0")),
-    "no mirror": (("3d_fullres_se",), ("--no-mirror", "--folds", "1", "--checkpoint", "best")),
-    "scales": (("3d_fullres_se",), ("--scales", "0.8", "1", "1.25", "--no-mirror", "--save-probabilities")),
-    "weights": (("3d_fullres_se",), ("--scales", "0.8", "1", "--scale-weights", "1", "2", "--fast")),
-    "confidence": (("3d_fullres_se",), ("--scales", "0.8", "1", "1.25", "--scale-weights", "confidence", "--no-mirror")),
-    "fast": (("3d_fullres_se",), ("--fast", "--tile-batch", "2", "--roi", "Anterior")),
-    "two models": (("3d_fullres_se", "3d_fullres_baseline"), ("--average", "logits", "--no-mirror", "--save-probabilities")),
-    "slices": (("2d_se",), ("--save-probabilities",)),
-    "varied": (("3d_fullres_se_varied",), ("--step-size", "0.3", "--save-uncertainty")),
+
+@dataclass(frozen=True)
+class Prediction:
+    """One call of se_predict.
+
+    Attributes:
+        models: names of the models' folders.
+        options: what is added to images, output and models.
+        images: how many images are segmented.
+    """
+
+    models: tuple[str, ...]
+    options: tuple[str, ...] = ()
+    images: int = 1
+
+
+_SE = ("3d_fullres_se",)
+PREDICTIONS = {
+    "default": Prediction(_SE, ("--save-probabilities", "--save-uncertainty", "--statistics"), IMAGES),
+    "baseline": Prediction(("3d_fullres_baseline",), ("--folds", "0"), IMAGES),
+    "no mirror": Prediction(_SE, ("--no-mirror", "--folds", "1", "--checkpoint", "best"), IMAGES),
+    "scales": Prediction(_SE, ("--scales", "0.8", "1", "1.25", "--no-mirror", "--save-probabilities"), 2),
+    "weights": Prediction(_SE, ("--scales", "0.8", "1", "--scale-weights", "1", "2", "--fast")),
+    "confidence": Prediction(_SE, ("--scales", "0.8", "1", "1.25", "--scale-weights", "confidence", "--no-mirror")),
+    "fast": Prediction(_SE, ("--fast", "--tile-batch", "2", "--roi", "Anterior")),
+    "two models": Prediction((*_SE, "3d_fullres_baseline"), ("--average", "logits", "--no-mirror", "--save-probabilities")),
+    "slices": Prediction(("2d_se",), ("--save-probabilities",)),
+    "varied": Prediction(("3d_fullres_se_varied",), ("--step-size", "0.4", "--save-uncertainty")),
 }
 
 
 def record_predictions(commands: Commands, data: Path, work: Path) -> dict[str, Json]:
     """Segment the first unseen images in several ways, with the commands and in memory, and score them."""
-    images, references = work / "images", work / "references"
-    copy_unseen(data / "Dataset004_Hippocampus", IMAGES, images, references)
+    for number in (1, 2, IMAGES):
+        copy_unseen(data / "Dataset004_Hippocampus", number, work / f"images_{number}", work / f"references_{number}")
     models = work / "Few" / "models"
     recorded: dict[str, Json] = {}
-    for name, (used, options) in PREDICTIONS.items():
-        folders = [models / model for model in used]
-        recorded[name] = _predict(commands, images, work / "predictions" / name.replace(" ", "_"), folders, options)
-    recorded["in memory"] = _predict_in_memory(models / "3d_fullres_se", images)
-    recorded["evaluation"] = _evaluate(commands, work / "predictions", references)
+    for name, one in PREDICTIONS.items():
+        output, folders = work / "predictions" / name.replace(" ", "_"), [models / model for model in one.models]
+        recorded[name] = _predict(commands, work / f"images_{one.images}", output, folders, one.options)
+    recorded["in memory"] = _predict_in_memory(models / "3d_fullres_se", work / "images_1")
+    recorded["evaluation"] = _evaluate(commands, work / "predictions", work / f"references_{IMAGES}")
     return recorded
 
 
@@ -69,14 +86,14 @@ def record_choices(commands: Commands, work: Path) -> dict[str, Json]:
     planned, few = work / "Few", ("--cases", "1", "--folds", "0", "--no-mirror")
     commands.run("se_select", planned, "--folds", "0", "--ensembles", "--checkpoints")
     followed = work / "predictions" / "selection"
-    line = ("se_predict", "-i", work / "images", "-o", followed, "--selection", planned / "selection.json", "--fast")
+    line = ("se_predict", "-i", work / "images_2", "-o", followed, "--selection", planned / "selection.json", "--fast")
     commands.run(*line)
     shared = _share(commands, planned / "models" / "3d_fullres_se", work)
     model = planned / "models" / "3d_fullres_baseline"
     commands.run("se_evaluate", "-m", model, "--scales", "0.8", "1.25", "--ensemble", "0.8", "1", "1.25", "--confidence", *few)
     robustness = {"file": read_values(model / "scale_robustness.json"), "table": read_table(model / "scale_robustness.csv")}
     commands.run("se_evaluate", "-m", model, "--learn-weights", "0.8", "1", "1.25", *few)
-    learned = _predict(commands, work / "images", work / "predictions" / "learned", [model], ("--no-mirror",))
+    learned = _predict(commands, work / "images_1", work / "predictions" / "learned", [model], ("--no-mirror",))
     selection = read_values(planned / "selection.json", PATHS)
     return {"selection": selection, "followed": _segmentations(followed), "robustness": robustness, "learned": learned} | shared
 
