@@ -19,7 +19,7 @@ from tests.same_results.digests import without
 from tests.same_results.networks import SMALL_NETWORKS, one_thread
 
 TOLERANCE, FLOOR = 1e-3, 1e-5  # of network outputs on other processors, of which half are near 0
-DATA = Path(__file__).parents[2] / "shared" / "data"
+DATA = Path(__file__).parents[3] / "shared" / "data"
 
 
 @pytest.fixture(scope="module")
