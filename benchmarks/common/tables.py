@@ -27,6 +27,6 @@ def text_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) ->
 
 
 def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write the rows as CSV with the columns of the first one; whole file or none."""
-    columns = list(rows[0]) if rows else []
+    """Write the rows as CSV with the columns of all of them, in order of appearance; whole file or none."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
     write_table(path, columns, [[row.get(column) for column in columns] for row in rows])

@@ -138,6 +138,7 @@ class Queue:
                 ["nice", "-n", "19", *self._words(run)], env=os.environ | threads_environment(1), stdin=subprocess.DEVNULL,
                 stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
+        yield_to_others(process.pid)
         file.write_text(f"{process.pid}", encoding="utf-8")
 
     def running(self) -> dict[Run, int]:
@@ -174,6 +175,13 @@ class Queue:
 
     def _file(self, run: Run) -> Path:
         return self.place.work / "running" / run.name
+
+
+def yield_to_others(process: int) -> None:
+    """Give the session of a process the lowest priority where Linux shares processors among sessions, as `nice` counts within one alone."""
+    group = Path(f"/proc/{process}/autogroup")
+    if group.is_file():
+        group.write_text("19", encoding="utf-8")
 
 
 def is_training(process: int) -> bool:

@@ -15,7 +15,8 @@ from typing import Any
 
 import pandas as pd
 
-from configs.files import read_json, write_text
+from benchmarks.common.tables import write_csv
+from configs.files import read_json
 
 Row = dict[str, Any]
 
@@ -38,9 +39,8 @@ def rows_of(result: Mapping[str, Any]) -> list[Row]:
 
 def write_table(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
     """Write rows of nested values as a CSV file, whole or not at all."""
-    table = pd.DataFrame([_flat(row) for row in rows])
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+    write_csv([_flat(row) for row in rows], path)
 
 
 def read_table(path: Path) -> list[Row]:

@@ -55,6 +55,19 @@ class _Failed:
 
 
 @dataclass(frozen=True)
+class _Parent:
+    """Process that a worker works for, and its working folder: workers are reused, and keep the folder in which they were started."""
+
+    process: int
+    folder: str
+
+    @classmethod
+    def this(cls) -> "_Parent":
+        """Return the current process."""
+        return cls(os.getpid(), os.getcwd())
+
+
+@dataclass(frozen=True)
 class _Work:
     """Work to do for each case. `stop` is set to start no further cases."""
 
@@ -68,7 +81,7 @@ class _Work:
         for identifier, value in cases.items():
             if self.stop.is_set():
                 return
-            yield joblib.delayed(_call)(self.function, identifier, value, folder, None if folder is None else os.getpid())
+            yield joblib.delayed(_call)(self.function, identifier, value, folder, None if folder is None else _Parent.this())
 
 
 def for_each_case(
@@ -195,10 +208,11 @@ def _on_cluster(work: _Work, cases: Mapping[str, Any], scheduler: str) -> _Resul
 
 
 def _call(
-    function: Callable[[str, Any], Any], identifier: str, value: Any, folder: Path | None, parent: int | None
+    function: Callable[[str, Any], Any], identifier: str, value: Any, folder: Path | None, parent: _Parent | None
 ) -> tuple[str, Any]:
     if parent is not None:
-        end_with(parent)
+        end_with(parent.process)
+        os.chdir(parent.folder)
     with marking(folder, identifier):
         try:
             return identifier, function(identifier, value)

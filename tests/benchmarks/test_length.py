@@ -187,8 +187,8 @@ def test_trainings_stand_still_while_the_file_is_there_and_another_program_finds
         wait_for(lambda: state_of(process) in "SR")
     finally:
         os.killpg(process, signal.SIGKILL)
-    wait_for(lambda: not first.running())
-    assert not later.running()
+    first.children[run].wait()
+    assert not first.running() and not later.running()
 
 
 def test_a_number_that_another_program_has_by_now_is_no_training(tmp_path: Path) -> None:

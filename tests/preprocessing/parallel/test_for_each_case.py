@@ -150,6 +150,19 @@ def _within(seconds, find, is_enough):
     return found
 
 
+def is_file(identifier, value):
+    return Path(value).is_file()
+
+
+def test_relative_paths_are_those_of_the_folder_from_which_the_work_is_started(tmp_path, monkeypatch):
+    for name in ("first", "second"):  # workers of the first folder are used again in the second
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / name).touch()
+        monkeypatch.chdir(folder)
+        assert collect(is_file, dict.fromkeys(CASES, name)) == (dict.fromkeys(CASES, True), None)
+
+
 def test_a_watch_knows_the_cases_in_flight_and_their_memory(tmp_path):
     with Watch(tmp_path) as watch:
         assert watch.in_flight() == []
