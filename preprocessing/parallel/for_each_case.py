@@ -59,12 +59,12 @@ class _Parent:
     """Process that a worker works for, and its working folder: workers are reused, and keep the folder in which they were started."""
 
     process: int
-    folder: str
+    folder: Path
 
     @classmethod
     def this(cls) -> "_Parent":
         """Return the current process."""
-        return cls(os.getpid(), os.getcwd())
+        return cls(os.getpid(), Path.cwd())
 
 
 @dataclass(frozen=True)
