@@ -22,19 +22,13 @@ class IntensityStatistics(Value):
 
 
 class IntensityHistogram(Value):
-    """Histogram of one channel over the foreground voxels of all cases, with equal weight for each case.
+    """Histogram of one channel over the foreground voxels of all cases, with equal weight for each case."""
 
-    Attributes:
-        low, high: ends of the range, which is divided into bins of equal width.
-        counts: number of sampled voxels in each bin.
-        below, above: number of sampled voxels outside the range.
-    """
-
-    low: float
-    high: float
-    counts: tuple[int, ...] = Field(min_length=1)
-    below: int = Field(ge=0)
-    above: int = Field(ge=0)
+    low: float  # lower end of the range, which is divided into bins of equal width
+    high: float  # upper end of the range
+    counts: tuple[int, ...] = Field(min_length=1)  # sampled voxels in each bin
+    below: int = Field(ge=0)  # sampled voxels below the range
+    above: int = Field(ge=0)  # sampled voxels above it
 
 
 class IntensityQuantiles(Value):
@@ -46,39 +40,23 @@ class IntensityQuantiles(Value):
 
 
 class LabelSizes(Value):
-    """Size of one label in one case.
+    """Size of one label in one case."""
 
-    Attributes:
-        voxels: number of voxels.
-        volume: mm^3.
-        component_volumes: mm^3 of the connected components (26 neighbours), largest first, at most 100.
-        components: number of connected components.
-    """
-
-    voxels: int = Field(ge=0)
-    volume: float = Field(ge=0)
-    component_volumes: tuple[float, ...]
-    components: int = Field(ge=0)
+    voxels: int = Field(ge=0)  # number of voxels
+    volume: float = Field(ge=0)  # mm^3
+    component_volumes: tuple[float, ...]  # mm^3 of the connected components (26 neighbours), largest first, at most 100
+    components: int = Field(ge=0)  # number of connected components
 
 
 class CaseFingerprint(Value):
-    """Measurements of one case in canonical axis order (Z, Y, X).
+    """Measurements of one case in canonical axis order (Z, Y, X)."""
 
-    Attributes:
-        spacing: voxel size in mm.
-        shape: voxels of the stored image.
-        shape_after_crop: voxels of the nonzero bounding box.
-        relative_size_after_crop: share of all voxels that the bounding box holds.
-        labels: label name -> sizes.
-        intensities: quantiles of each channel over foreground voxels; empty without foreground.
-    """
-
-    spacing: Spacing
-    shape: Shape
-    shape_after_crop: Shape
-    relative_size_after_crop: float = Field(gt=0, le=1)
-    labels: dict[str, LabelSizes]
-    intensities: tuple[IntensityQuantiles, ...] = ()
+    spacing: Spacing  # voxel size in mm
+    shape: Shape  # voxels of the stored image
+    shape_after_crop: Shape  # voxels of the nonzero bounding box
+    relative_size_after_crop: float = Field(gt=0, le=1)  # share of all voxels that the bounding box holds
+    labels: dict[str, LabelSizes]  # label name -> sizes
+    intensities: tuple[IntensityQuantiles, ...] = ()  # quantiles of each channel over foreground voxels; empty without foreground
 
 
 class SizeSpread(Value):

@@ -166,14 +166,11 @@ class Plan(Value):
 class ModelPlan:
     """Plan of one model: exactly one configuration with one network.
 
-    Attributes:
-        whole: the plan as its file states it.
-
     Raises:
         ValueError: the plan holds more than one network, or none.
     """
 
-    whole: Plan
+    whole: Plan  # the plan as its file states it
 
     def __post_init__(self) -> None:
         counts = [len(configuration.networks) for configuration in self.whole.configurations.values()]

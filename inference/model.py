@@ -17,17 +17,11 @@ from se_unet.weights import load_weights
 
 
 class ScaleEnsemble(Value):
-    """Scale factors and their weights, learned on validation cases and saved with the model as `scales.json`.
+    """Scale factors and their weights, learned on validation cases and saved with the model as `scales.json`."""
 
-    Attributes:
-        scales: factors of the image's size.
-        weights: nonnegative weight of each scale.
-        cases: number of validation cases on which the weights were learned.
-    """
-
-    scales: tuple[float, ...] = Field(min_length=1)
-    weights: tuple[float, ...]
-    cases: int = Field(default=0, ge=0)
+    scales: tuple[float, ...] = Field(min_length=1)  # factors of the image's size
+    weights: tuple[float, ...]  # nonnegative weight of each scale
+    cases: int = Field(default=0, ge=0)  # number of validation cases on which the weights were learned
 
     @model_validator(mode="after")
     def _weights_fit(self) -> "ScaleEnsemble":
@@ -40,17 +34,11 @@ class ScaleEnsemble(Value):
 
 @dataclass(frozen=True)
 class Model:
-    """A trained model in memory.
+    """A trained model in memory."""
 
-    Attributes:
-        plan: plan of the model.
-        networks: network with its weights by fold name, in evaluation mode, on the CPU.
-        ensemble: scales with learned weights, or None.
-    """
-
-    plan: ModelPlan
-    networks: dict[str, nn.Module]
-    ensemble: ScaleEnsemble | None = None
+    plan: ModelPlan  # plan of the model
+    networks: dict[str, nn.Module]  # network with its weights by fold name, in evaluation mode, on the CPU
+    ensemble: ScaleEnsemble | None = None  # scales with learned weights, or None
 
 
 def load_model(

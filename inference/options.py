@@ -60,20 +60,14 @@ SEARCHED = (0.64, 0.8, 1.0, 1.25, 1.5625)
 class Variants:
     """Variants of an image to average over: its reflections, and copies of other sizes.
 
-    Attributes:
-        mirror: whether to average over reflections along the plan's mirror axes.
-        scales: factors of the image's size; (1.0,) is the image alone.
-        weights: nonnegative weights of the factors; None weights them equally.
-        by_confidence: whether weights are chosen for each image, see `inference.engine.confidence`.
-
     Raises:
         ValueError: there is no factor, or weights do not fit the factors.
     """
 
-    mirror: bool = True
-    scales: tuple[float, ...] = (1.0,)
-    weights: tuple[float, ...] | None = None
-    by_confidence: bool = False
+    mirror: bool = True  # whether to average over reflections along the plan's mirror axes
+    scales: tuple[float, ...] = (1.0,)  # factors of the image's size; (1.0,) is the image alone
+    weights: tuple[float, ...] | None = None  # nonnegative weights of the factors; None weights them equally
+    by_confidence: bool = False  # whether weights are chosen for each image, see `inference.engine.confidence`
 
     def __post_init__(self) -> None:
         given = self._given

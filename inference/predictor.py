@@ -32,17 +32,11 @@ from se_unet.cpu.layers import for_cpu
 
 @dataclass(frozen=True)
 class Prepared:
-    """An image preprocessed for each of the models.
+    """An image preprocessed for each of the models."""
 
-    Attributes:
-        images: one tensor (C, Z, Y, X) float32 on the CPU for each model.
-        traces: geometry traces of the images.
-        first_stage: the image preprocessed for the first network of a cascade, or None.
-    """
-
-    images: tuple[Tensor, ...]
-    traces: tuple[Trace, ...]
-    first_stage: "Prepared | None" = None
+    images: tuple[Tensor, ...]  # one tensor (C, Z, Y, X) float32 on the CPU for each model
+    traces: tuple[Trace, ...]  # geometry traces of the images
+    first_stage: "Prepared | None" = None  # the image preprocessed for the first network of a cascade, or None
 
 
 class Predictor:

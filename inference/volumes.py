@@ -16,17 +16,11 @@ from preprocessing.geometry.affine import Geometry
 
 @dataclass(frozen=True)
 class Volume:
-    """An image ready for preprocessing.
+    """An image ready for preprocessing."""
 
-    Attributes:
-        image: image (C, Z, Y, X) float32 as given.
-        geometry: geometry of the image.
-        wrap: function that converts label values (Z, Y, X) of an integer type to the input's kind of image.
-    """
-
-    image: NDArray[np.float32]
+    image: NDArray[np.float32]  # (C, Z, Y, X) float32 as given
     geometry: Geometry
-    wrap: Callable[[NDArray[np.integer]], Any]
+    wrap: Callable[[NDArray[np.integer]], Any]  # converts label values (Z, Y, X) to the input's kind of image
 
 
 def open_volume(image: Any, spacing: Sequence[float] | None = None) -> Volume:

@@ -20,27 +20,16 @@ from preprocessing.normalise import normalise
 
 
 class Trace(Value):
-    """Record of what preprocessing did to the geometry of one image, sufficient for the exact inverse.
+    """Record of what preprocessing did to the geometry of one image, sufficient for the exact inverse."""
 
-    Attributes:
-        stored_shape: shape (Z, Y, X) of the stored image in voxels.
-        stored_affine: affine of the stored image, from voxel indices (x, y, z) to RAS+ mm.
-        orientation: how the stored array was turned.
-        box: box of the turned array that was kept.
-        spacing: spacing (Z, Y, X) of the turned array in mm.
-        resampled_shape: shape (Z, Y, X) at the planned spacing in voxels.
-        resampled_spacing: planned spacing (Z, Y, X) in mm.
-        separate_axis: axis of the turned array resampled by nearest neighbours, or None.
-    """
-
-    stored_shape: Shape
-    stored_affine: Affine
-    orientation: Orientation
-    box: Box
-    spacing: Spacing
-    resampled_shape: Shape
-    resampled_spacing: Spacing
-    separate_axis: int | None
+    stored_shape: Shape  # shape (Z, Y, X) of the stored image in voxels
+    stored_affine: Affine  # affine of the stored image, from voxel indices (x, y, z) to RAS+ mm
+    orientation: Orientation  # how the stored array was turned
+    box: Box  # box of the turned array that was kept
+    spacing: Spacing  # spacing (Z, Y, X) of the turned array in mm
+    resampled_shape: Shape  # shape (Z, Y, X) at the planned spacing in voxels
+    resampled_spacing: Spacing  # planned spacing (Z, Y, X) in mm
+    separate_axis: int | None  # axis of the turned array resampled by nearest neighbours, or None
 
     @model_validator(mode="after")
     def _geometry_is_usable(self) -> "Trace":
@@ -55,17 +44,11 @@ class Trace(Value):
 
 @dataclass(frozen=True)
 class Preprocessed:
-    """Preprocessed arrays of one image.
+    """Preprocessed arrays of one image."""
 
-    Attributes:
-        image: normalised image (C, Z, Y, X) float32 in canonical orientation at the planned spacing.
-        labels: class indices (Z, Y, X) int16 on the same grid, or None.
-        trace: geometry trace, which leads back to the stored image.
-    """
-
-    image: NDArray[np.float32]
-    labels: NDArray[np.int16] | None
-    trace: Trace
+    image: NDArray[np.float32]  # normalised image (C, Z, Y, X) float32 in canonical orientation at the planned spacing
+    labels: NDArray[np.int16] | None  # class indices (Z, Y, X) int16 on the same grid, or None
+    trace: Trace  # geometry trace, which leads back to the stored image
 
 
 def preprocess(

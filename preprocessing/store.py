@@ -27,21 +27,13 @@ ClassLocations = dict[int, NDArray[np.int32]]
 
 
 class CaseProperties(Value):
-    """Properties of a preprocessed case besides its arrays.
+    """Properties of a preprocessed case besides its arrays."""
 
-    Attributes:
-        key: digest of the inputs and settings; the case is stale if they have another.
-        trace: geometry trace, which leads back to the stored image.
-        images: paths to the image files.
-        labels: path to the label file, or None.
-        class_counts: number of voxels in `class_locations` of each class index, in storage order.
-    """
-
-    key: str
-    trace: Trace
-    images: tuple[str, ...] = ()
-    labels: str | None = None
-    class_counts: dict[int, int] = Field(default_factory=dict)
+    key: str  # digest of the inputs and settings; the case is stale if they have another
+    trace: Trace  # leads back to the stored image
+    images: tuple[str, ...] = ()  # paths to the image files
+    labels: str | None = None  # path to the label file, or None
+    class_counts: dict[int, int] = Field(default_factory=dict)  # voxels of each class index in `class_locations`, as stored
 
 
 class StoredCase:

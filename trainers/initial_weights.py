@@ -20,19 +20,12 @@ _NNUNET = "checkpoint_final.pth"  # nnU-Net's weights at the end of a training
 
 @dataclass(frozen=True)
 class Transfer:
-    """Result of an initialisation, as names of tensors.
+    """Result of an initialisation, as names of tensors."""
 
-    Attributes:
-        taken: tensors of the network that were taken from the source.
-        misshapen: tensors of the network with another shape in the source.
-        missing: tensors of the network that are missing from the source.
-        unused: tensors of the source that the network lacks.
-    """
-
-    taken: tuple[str, ...]
-    misshapen: tuple[str, ...]
-    missing: tuple[str, ...]
-    unused: tuple[str, ...]
+    taken: tuple[str, ...]  # tensors of the network that were taken from the source
+    misshapen: tuple[str, ...]  # tensors of the network with another shape in the source
+    missing: tuple[str, ...]  # tensors of the network that are missing from the source
+    unused: tuple[str, ...]  # tensors of the source that the network lacks
 
     def summary(self) -> str:
         """Return lines of text that name the tensors which keep their fresh weights."""

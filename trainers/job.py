@@ -96,23 +96,14 @@ def _conflict(model: ModelFolder, trained: list[str], goes_on: bool) -> tuple[st
 
 @dataclass(frozen=True)
 class Job:
-    """One fold of one model to be trained.
+    """One fold of one model to be trained."""
 
-    Attributes:
-        fold: folder of the fold.
-        split: cases of the fold.
-        plan: plan of the model as it will be trained.
-        config: training settings.
-        device: device of the network.
-        resume_hint: hint shown after an interruption.
-    """
-
-    fold: FoldFolder
-    split: Split
-    plan: ModelPlan
-    config: TrainingConfig
-    device: torch.device
-    resume_hint: str
+    fold: FoldFolder  # folder of the fold
+    split: Split  # cases of the fold
+    plan: ModelPlan  # plan of the model as it will be trained
+    config: TrainingConfig  # training settings
+    device: torch.device  # device of the network
+    resume_hint: str  # hint shown after an interruption
 
     @property
     def previous(self) -> PreviousStage | None:

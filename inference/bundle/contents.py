@@ -24,12 +24,7 @@ class BundledFile(Value):
 
 
 class Manifest(Value):
-    """Manifest of a bundle.
-
-    Attributes:
-        format, version: format of the bundle and its version.
-        files: size and checksum of every file except the manifest, by name.
-    """
+    """Format of a bundle and its version, with size and checksum of every file except the manifest, by name."""
 
     format: Literal["se-unet model"] = "se-unet model"
     version: Literal[1] = 1

@@ -23,19 +23,12 @@ _NEEDED = ("onnx", "onnxscript", "onnxruntime")
 
 @dataclass(frozen=True)
 class OnnxReport:
-    """Result of an export.
+    """Result of an export."""
 
-    Attributes:
-        fold: fold whose weights were exported.
-        shape: shape (C, Z, Y, X) of the images; the batch size is free.
-        difference: largest difference of class scores between onnxruntime and PyTorch.
-        largest: largest absolute class score.
-    """
-
-    fold: str
-    shape: tuple[int, int, int, int]
-    difference: float
-    largest: float
+    fold: str  # fold whose weights were exported
+    shape: tuple[int, int, int, int]  # shape (C, Z, Y, X) of the images; the batch size is free
+    difference: float  # largest difference of class scores between onnxruntime and PyTorch
+    largest: float  # largest absolute class score
 
 
 def export_network(model: str | Path, output: str | Path, fold: int | str | None = None, checkpoint: str = "final") -> OnnxReport:

@@ -11,17 +11,11 @@ TILE_BATCH = {"cuda": 4}  # tiles per forward pass; one on other devices, which 
 
 @dataclass
 class Capacity:
-    """Capacity of a device. All volumes of a predictor share it, so that a size that did not fit is not tried again.
+    """Capacity of a device. All volumes of a predictor share it, so that a size that did not fit is not tried again."""
 
-    Attributes:
-        device: device of the networks.
-        tile_batch: tiles per forward pass.
-        accumulate_on_host: whether sums over tiles are kept in host memory, because device memory is too small.
-    """
-
-    device: torch.device
-    tile_batch: int
-    accumulate_on_host: bool = False
+    device: torch.device  # device of the networks
+    tile_batch: int  # tiles per forward pass
+    accumulate_on_host: bool = False  # whether sums over tiles are kept in host memory, because device memory is too small
 
     @classmethod
     def of(cls, device: torch.device, tile_batch: int | None = None) -> "Capacity":

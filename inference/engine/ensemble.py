@@ -28,59 +28,35 @@ Matrices = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 @dataclass(frozen=True)
 class Member:
-    """One network applied to one image at one scale.
+    """One network applied to one image at one scale."""
 
-    Attributes:
-        network: network (B, C, *patch_size) -> (B, K, *patch_size) logits.
-        image: image on the member's own grid.
-        patch_size: tile size (Z, Y, X) in voxels.
-        mirror_axes: axes over whose reflections the logits of a tile are averaged, indices into (Z, Y, X).
-        matrices: one matrix for each of (Z, Y, X), from the member's grid to the target grid; None keeps the axis.
-        weight: nonnegative weight in the mean.
-    """
-
-    network: nn.Module
-    image: Planes
-    patch_size: Shape
-    mirror_axes: tuple[int, ...]
-    matrices: Matrices
-    weight: float = 1.0
+    network: nn.Module  # network (B, C, *patch_size) -> (B, K, *patch_size) logits
+    image: Planes  # image on the member's own grid
+    patch_size: Shape  # tile size (Z, Y, X) in voxels
+    mirror_axes: tuple[int, ...]  # axes over whose reflections the logits of a tile are averaged, indices into (Z, Y, X)
+    matrices: Matrices  # one matrix for each of (Z, Y, X), from the member's grid to the target grid; None keeps the axis
+    weight: float = 1.0  # nonnegative weight in the mean
 
 
 @dataclass(frozen=True)
 class Brick:
-    """One brick of the mean.
+    """One brick of the mean."""
 
-    Attributes:
-        place: slices (Z, Y, X) of the target grid.
-        probabilities: probabilities (K, z, y, x) float32.
-        member_entropy: weighted mean (z, y, x) of the members' entropies, if requested.
-    """
-
-    place: tuple[slice, slice, slice]
-    probabilities: Tensor
-    member_entropy: Tensor | None
+    place: tuple[slice, slice, slice]  # slices (Z, Y, X) of the target grid
+    probabilities: Tensor  # probabilities (K, z, y, x) float32
+    member_entropy: Tensor | None  # weighted mean (z, y, x) of the members' entropies, if requested
 
 
 @dataclass(frozen=True)
 class Blending:
-    """Averaging options of an ensemble.
+    """Averaging options of an ensemble."""
 
-    Attributes:
-        regions: whether outputs are overlapping regions, with sigmoid instead of softmax.
-        average: quantity that is resampled and averaged over members: probabilities, or logits as in nnU-Net.
-        step: step of the sliding window, as a share of the patch.
-        entropies: whether to also average the members' entropies.
-        half_above: total bytes of the members' sums over tiles above which these are kept in half precision.
-        brick_values: class scores in memory at a time; None chooses by device.
-    """
-
-    regions: bool = False
-    average: Average = "probabilities"
-    step: float = 0.5
-    entropies: bool = False
-    half_above: int = HALF_ABOVE
-    brick_values: int | None = None
+    regions: bool = False  # whether outputs are overlapping regions, with sigmoid instead of softmax
+    average: Average = "probabilities"  # quantity that is resampled and averaged over members; logits as in nnU-Net
+    step: float = 0.5  # step of the sliding window, as a share of the patch
+    entropies: bool = False  # whether to also average the members' entropies
+    half_above: int = HALF_ABOVE  # total bytes of the members' sums over tiles above which these are kept in half precision
+    brick_values: int | None = None  # class scores in memory at a time; None chooses by device
 
 
 def blend(

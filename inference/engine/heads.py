@@ -17,15 +17,10 @@ from se_unet.unet import UNet
 
 @dataclass(frozen=True)
 class Scorer:
-    """A network in two parts.
+    """A network in two parts."""
 
-    Attributes:
-        body: function (B, C, Z, Y, X) -> (B, F, Z, Y, X) whose results are summed over tiles.
-        head: function (F, ...) float32 -> class scores (K, ...); None if the body returns scores.
-    """
-
-    body: Callable[[Tensor], Tensor]
-    head: Callable[[Tensor], Tensor] | None
+    body: Callable[[Tensor], Tensor]  # function (B, C, Z, Y, X) -> (B, F, Z, Y, X) whose results are summed over tiles
+    head: Callable[[Tensor], Tensor] | None  # function (F, ...) float32 -> class scores (K, ...); None if the body returns scores
 
 
 class _LastFeatures(nn.Module):

@@ -37,27 +37,16 @@ _METHOD = 1  # incremented when the measurement changes
 
 
 class EquivarianceCurve(Value):
-    """Equivariance errors by factor: 0 for an equivariant network, about 1 if sizes are unrelated.
+    """Equivariance errors by factor: 0 for an equivariant network, about 1 if sizes are unrelated."""
 
-    Attributes:
-        method: version of the measurement; results of another version are measured again.
-        fold: fold whose weights were measured.
-        weights: SHA-256 digest of the weights file.
-        factors: factors of enlargement.
-        cases: number of measured validation cases; 0 if they are no longer available.
-        shape: shape (Z, Y, X) of the network's input in voxels.
-        on_cases: errors of the class probabilities on cases, or None.
-        on_fields: errors of the class scores on smooth random fields, or None.
-    """
-
-    method: int
-    fold: str
-    weights: str
-    factors: tuple[float, ...] = Field(min_length=1)
-    cases: int = Field(ge=0)
-    shape: tuple[int, int, int]
-    on_cases: tuple[float, ...] | None
-    on_fields: tuple[float, ...] | None
+    method: int  # version of the measurement; results of another version are measured again
+    fold: str  # fold whose weights were measured
+    weights: str  # SHA-256 digest of the weights file
+    factors: tuple[float, ...] = Field(min_length=1)  # factors of enlargement
+    cases: int = Field(ge=0)  # number of measured validation cases; 0 if they are no longer available
+    shape: tuple[int, int, int]  # shape (Z, Y, X) of the network's input in voxels
+    on_cases: tuple[float, ...] | None  # errors of the class probabilities on cases, or None
+    on_fields: tuple[float, ...] | None  # errors of the class scores on smooth random fields, or None
 
     @property
     def shown(self) -> tuple[float, ...] | None:

@@ -18,14 +18,10 @@ class SurfaceDistances:
 
     A surface is the voxels of a mask that have a face neighbour outside of it (or outside of the image); distances are measured
     between voxel centres.
-
-    Attributes:
-        to_reference: mm, from each surface voxel of the prediction to the nearest one of the reference.
-        to_prediction: mm, the other way.
     """
 
-    to_reference: NDArray[np.float64]
-    to_prediction: NDArray[np.float64]
+    to_reference: NDArray[np.float64]  # mm, from each surface voxel of the prediction to the nearest one of the reference
+    to_prediction: NDArray[np.float64]  # mm, the other way
 
     @property
     def hd95(self) -> float:
@@ -121,17 +117,11 @@ def _bounding_box(mask: Mask) -> tuple[slice, ...]:
 
 @dataclass(frozen=True)
 class Detection:
-    """Connected components (26 neighbours) of a label in a prediction and a reference.
+    """Connected components (26 neighbours) of a label in a prediction and a reference."""
 
-    Attributes:
-        detected: number of components of the reference that share a voxel with the prediction.
-        missed: number of the other components of the reference.
-        false: number of components of the prediction that share no voxel with the reference.
-    """
-
-    detected: int
-    missed: int
-    false: int
+    detected: int  # number of components of the reference that share a voxel with the prediction
+    missed: int  # number of the other components of the reference
+    false: int  # number of components of the prediction that share no voxel with the reference
 
     @property
     def f1(self) -> float:
@@ -164,17 +154,11 @@ NAN = float("nan")
 
 @dataclass(frozen=True)
 class Overlap:
-    """Numbers of voxels of one label in a prediction P and a reference R.
+    """Numbers of voxels of one label in a prediction P and a reference R."""
 
-    Attributes:
-        both: voxels in P and R.
-        only_predicted: voxels in P only.
-        only_reference: voxels in R only.
-    """
-
-    both: int
-    only_predicted: int
-    only_reference: int
+    both: int  # voxels in P and R
+    only_predicted: int  # voxels in P only
+    only_reference: int  # voxels in R only
 
     @property
     def predicted(self) -> int:

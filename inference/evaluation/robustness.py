@@ -38,21 +38,13 @@ Ensemble = tuple[float, ...] | Literal["confidence"]
 
 
 class RobustnessPoint(Value):
-    """Dice at one factor.
+    """Dice at one factor."""
 
-    Attributes:
-        scale: factor of the anatomy's size.
-        ensemble: scale factors that the prediction averaged over, or `confidence`.
-        mean_foreground_dice: mean over labels of each label's mean over cases; None if no label occurs.
-        dice: mean over the cases in which it is defined, or None, by label.
-        cases: number of cases.
-    """
-
-    scale: float
-    ensemble: Ensemble
-    mean_foreground_dice: float | None
-    dice: dict[str, float | None]
-    cases: int
+    scale: float  # factor of the anatomy's size
+    ensemble: Ensemble  # scale factors that the prediction averaged over, or `confidence`
+    mean_foreground_dice: float | None  # mean over labels of each label's mean over cases; None if no label occurs
+    dice: dict[str, float | None]  # mean over the cases in which it is defined, or None, by label
+    cases: int  # number of cases
 
 
 class RobustnessResult(Value):
@@ -73,42 +65,25 @@ class RobustnessResult(Value):
 
 @dataclass(frozen=True)
 class ValidationCase:
-    """A validation case on the grid of its files.
+    """A validation case on the grid of its files."""
 
-    Attributes:
-        identifier: case identifier.
-        fold: fold that did not train on the case.
-        image: image (C, Z, Y, X) float32.
-        indices: class indices (Z, Y, X).
-        geometry: geometry shared by image and indices.
-    """
-
-    identifier: str
-    fold: str
-    image: NDArray[np.float32]
-    indices: NDArray[np.int16]
-    geometry: Geometry
+    identifier: str  # case identifier
+    fold: str  # fold that did not train on the case
+    image: NDArray[np.float32]  # image (C, Z, Y, X) float32
+    indices: NDArray[np.int16]  # class indices (Z, Y, X)
+    geometry: Geometry  # geometry shared by image and indices
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """A model's folds, each evaluated on the cases that it did not train on.
+    """A model's folds, each evaluated on the cases that it did not train on."""
 
-    Attributes:
-        model_folder: model folder in WORK/<dataset>/models, from which splits and cases are found.
-        folds: folds to evaluate; None takes all trained ones.
-        checkpoint: `final` or `best`.
-        device: device of the networks; None takes the best available.
-        mirror: whether to average over reflections.
-        limit: maximum number of cases per fold; None takes all.
-    """
-
-    model_folder: Path
-    folds: Sequence[int | str] | None = None
-    checkpoint: str = "final"
-    device: torch.device | str | None = None
-    mirror: bool = True
-    limit: int | None = None
+    model_folder: Path  # model folder in WORK/<dataset>/models, from which splits and cases are found
+    folds: Sequence[int | str] | None = None  # folds to evaluate; None takes all trained ones
+    checkpoint: str = "final"  # `final` or `best`
+    device: torch.device | str | None = None  # device of the networks; None takes the best available
+    mirror: bool = True  # whether to average over reflections
+    limit: int | None = None  # maximum number of cases per fold; None takes all
 
     def load(self) -> Model:
         """Load all folds, or raise `InputError` if the model cannot be loaded."""

@@ -17,48 +17,30 @@ _OF_SURFACES = ("surface_dice", "surface_dice_by_voxels", "hd95")
 
 
 class LabelScores(Value):
-    """Scores of one label or region in one case; None where a score is undefined.
+    """Scores of one label or region in one case; None where a score is undefined."""
 
-    Attributes:
-        dice, iou: overlap; None if prediction and reference are both empty, 0 if one is.
-        precision: None if nothing is predicted.
-        recall, volume_error: None if the label is absent from the reference.
-        predicted_volume, reference_volume: volumes in mm^3.
-        surface_dice: share of both surfaces' area within the tolerance; None if both are empty or it was not requested.
-        surface_dice_by_voxels: the same with equal weight for each surface voxel.
-        hd95: 95 % Hausdorff distance in mm; None if prediction or reference is empty or it was not requested.
-        lesion_f1: F1 score of detecting connected components, see `metrics.Detection`; None if there are none.
-        lesions_detected, lesions_missed, lesions_false: numbers of components.
-    """
-
-    dice: float | None
-    iou: float | None
-    precision: float | None
-    recall: float | None
-    volume_error: float | None
-    predicted_volume: float
-    reference_volume: float
-    surface_dice: float | None = None
-    surface_dice_by_voxels: float | None = None
-    hd95: float | None = None
-    lesion_f1: float | None = None
+    dice: float | None  # None if prediction and reference are both empty, 0 if one is
+    iou: float | None  # undefined where Dice is
+    precision: float | None  # None if nothing is predicted
+    recall: float | None  # None if the label is absent from the reference
+    volume_error: float | None  # None if the label is absent from the reference
+    predicted_volume: float  # mm^3
+    reference_volume: float  # mm^3
+    surface_dice: float | None = None  # share of both surfaces' area within the tolerance; None if both are empty
+    surface_dice_by_voxels: float | None = None  # the same with equal weight for each surface voxel
+    hd95: float | None = None  # 95 % Hausdorff distance in mm; None if prediction or reference is empty
+    lesion_f1: float | None = None  # F1 score of detecting connected components, see `metrics.Detection`; None if there are none
     lesions_detected: int | None = None
     lesions_missed: int | None = None
     lesions_false: int | None = None
 
 
 class Mean(Value):
-    """Mean over the cases in which a score is defined.
+    """Mean over the cases in which a score is defined."""
 
-    Attributes:
-        value: mean; None if the score is defined in no case.
-        cases: number of cases in the mean.
-        undefined: number of other cases.
-    """
-
-    value: float | None
-    cases: int
-    undefined: int
+    value: float | None  # mean; None if the score is defined in no case
+    cases: int  # number of cases in the mean
+    undefined: int  # number of other cases
 
 
 class EvaluationResult(Value):

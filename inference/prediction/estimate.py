@@ -39,19 +39,12 @@ SHORT = 0.5  # seconds; a faster tile is timed again, since the first one also s
 
 @dataclass(frozen=True)
 class Estimate:
-    """Upper bound of a prediction's costs, since headers do not tell how far images will be cropped.
+    """Upper bound of a prediction's costs, since headers do not tell how far images will be cropped."""
 
-    Attributes:
-        tiles: number of tiles, counting reflections.
-        seconds: duration of the forward passes.
-        memory: peak memory of the process in bytes (of the host if there is a GPU).
-        free: available memory in bytes, including that of the process.
-    """
-
-    tiles: int
-    seconds: float
-    memory: int
-    free: int
+    tiles: int  # number of tiles, counting reflections
+    seconds: float  # duration of the forward passes
+    memory: int  # peak memory of the process in bytes (of the host if there is a GPU)
+    free: int  # available memory in bytes, including that of the process
 
     def __str__(self) -> str:
         minutes = f"{self.seconds:.0f} s" if self.seconds < 120 else f"{self.seconds / 60:.0f} min"

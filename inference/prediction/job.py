@@ -25,19 +25,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PredictionJob:
-    """A run whose input has been checked; nothing has been written yet.
+    """A run whose input has been checked; nothing has been written yet."""
 
-    Attributes:
-        command: what was asked for.
-        predictor: the models on their device.
-        cases: identifier -> image files of the cases to segment.
-        outputs: identifier -> segmentation file of every case of the input, also of those that are not segmented in this run.
-    """
-
-    command: PredictCommand
-    predictor: Predictor
-    cases: dict[str, tuple[Path, ...]]
-    outputs: dict[str, Path]
+    command: PredictCommand  # what was asked for
+    predictor: Predictor  # the models on their device
+    cases: dict[str, tuple[Path, ...]]  # identifier -> image files of the cases to segment
+    outputs: dict[str, Path]  # identifier -> segmentation file of every case of the input, also of those left out of this run
 
     @property
     def folder(self) -> Path:

@@ -16,15 +16,10 @@ _TOLERANCE = 1e-6  # relative, since volumes are sums of floats
 
 
 class Rule(Value):
-    """Postprocessing of one label.
+    """Postprocessing of one label."""
 
-    Attributes:
-        only_largest: whether to keep only the largest connected component (26 neighbours).
-        smallest_volume: volume in mm^3 below which a component is removed.
-    """
-
-    only_largest: bool = False
-    smallest_volume: float = Field(default=0.0, ge=0)
+    only_largest: bool = False  # whether to keep only the largest connected component (26 neighbours)
+    smallest_volume: float = Field(default=0.0, ge=0)  # volume in mm^3 below which a component is removed
 
     def kept(self, volumes: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return which components of a label in one case are kept, given their volumes in mm^3."""

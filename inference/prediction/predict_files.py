@@ -20,19 +20,12 @@ __all__ = ["Extras", "plan_outputs", "predict_cases"]
 
 @dataclass
 class _Loaded:
-    """A case between the stages.
+    """A case between the stages."""
 
-    Attributes:
-        prepared: input of the networks, freed after use.
-        image: stored image, if it is needed for preview or statistics.
-        geometry: geometry of the image.
-        segmentation: segmentation, once computed.
-    """
-
-    prepared: Prepared | None
-    image: NDArray[np.float32] | None
-    geometry: Geometry
-    segmentation: Segmentation | None = None
+    prepared: Prepared | None  # input of the networks, freed after use
+    image: NDArray[np.float32] | None  # stored image, if it is needed for preview or statistics
+    geometry: Geometry  # geometry of the image
+    segmentation: Segmentation | None = None  # segmentation, once computed
 
 
 def predict_cases(

@@ -20,17 +20,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Stages(Generic[A, B]):
-    """Functions of the three stages.
+    """Functions of the three stages."""
 
-    Attributes:
-        read: function from a case to the input of `compute`, run in a thread.
-        compute: function from a case and its input to the result, run in the caller's thread.
-        write: function of a case and its result, run in a thread.
-    """
-
-    read: Callable[[str], A]
-    compute: Callable[[str, A], B]
-    write: Callable[[str, B], None]
+    read: Callable[[str], A]  # function from a case to the input of `compute`, run in a thread
+    compute: Callable[[str, A], B]  # function from a case and its input to the result, run in the caller's thread
+    write: Callable[[str, B], None]  # function of a case and its result, run in a thread
 
 
 class StageEndedError(RuntimeError):

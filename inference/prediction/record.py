@@ -14,43 +14,25 @@ FILE = "prediction.json"
 
 
 class ModelRecord(Value):
-    """Record of one model.
+    """Record of one model."""
 
-    Attributes:
-        model: path to the model folder.
-        folds: folds that were averaged.
-        scales: scale factors that were averaged.
-        scale_weights: weights of the scales, summing to 1; None if each image has its own.
-        mirror_axes: axes over whose reflections predictions were averaged, indices into (Z, Y, X).
-    """
-
-    model: str
-    folds: tuple[str, ...]
-    scales: tuple[float, ...]
-    scale_weights: tuple[float, ...] | None
-    mirror_axes: tuple[int, ...]
+    model: str  # path to the model folder
+    folds: tuple[str, ...]  # folds that were averaged
+    scales: tuple[float, ...]  # scale factors that were averaged
+    scale_weights: tuple[float, ...] | None  # weights of the scales, summing to 1; None if each image has its own
+    mirror_axes: tuple[int, ...]  # axes over whose reflections predictions were averaged, indices into (Z, Y, X)
 
 
 class PredictionRecord(Value):
-    """Content of `prediction.json`, which also tells se_evaluate what the label values mean.
+    """Content of `prediction.json`, which also tells se_evaluate what the label values mean."""
 
-    Attributes:
-        models: models that were averaged.
-        checkpoint: `final` or `best`.
-        step: step of the sliding window, as a share of the patch.
-        average: quantity that was averaged, probabilities or logits.
-        roi: labels that were kept; None for all.
-        postprocessing: rules that were applied.
-        dataset: dataset description with channels and labels.
-    """
-
-    models: tuple[ModelRecord, ...]
-    checkpoint: str
-    step: float
-    average: Average
-    roi: tuple[str, ...] | None = None
-    postprocessing: Postprocessing = Postprocessing()
-    dataset: DatasetDescription
+    models: tuple[ModelRecord, ...]  # models that were averaged
+    checkpoint: str  # `final` or `best`
+    step: float  # step of the sliding window, as a share of the patch
+    average: Average  # quantity that was averaged, probabilities or logits
+    roi: tuple[str, ...] | None = None  # labels that were kept; None for all
+    postprocessing: Postprocessing = Postprocessing()  # rules that were applied
+    dataset: DatasetDescription  # dataset description with channels and labels
 
 
 def record_of(predictor: Predictor, folders: Sequence[Path], checkpoint: str, extras: Extras) -> PredictionRecord:

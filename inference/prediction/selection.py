@@ -13,21 +13,13 @@ FILE = "selection.json"
 
 
 class ScoredCandidate(Value):
-    """Scores of one candidate.
+    """Scores of one candidate."""
 
-    Attributes:
-        name: names of the models, and the checkpoint unless it is the final one.
-        dice: mean foreground Dice over all cases.
-        labels: mean Dice of each label; None if undefined.
-        behind: mean difference to the chosen candidate over cases.
-        error: standard error of that mean; None with fewer than two cases.
-    """
-
-    name: str
-    dice: float
-    labels: dict[str, float | None]
-    behind: float
-    error: float | None
+    name: str  # names of the models, and the checkpoint unless it is the final one
+    dice: float  # mean foreground Dice over all cases
+    labels: dict[str, float | None]  # mean Dice of each label; None if undefined
+    behind: float  # mean difference to the chosen candidate over cases
+    error: float | None  # standard error of that mean; None with fewer than two cases
 
 
 class RuleGain(Value):
@@ -40,31 +32,18 @@ class RuleGain(Value):
 
 
 class Selection(Value):
-    """How to predict, and the comparison behind it.
+    """How to predict, and the comparison behind it."""
 
-    Attributes:
-        version: version of the file format.
-        models: model folders relative to this file; several are averaged.
-        folds: folds whose weights are averaged.
-        checkpoint: `final` or `best`.
-        postprocessing: rules for the segmentations.
-        command: equivalent command line of se_predict.
-        cases: number of validation cases on which the candidates were compared.
-        candidates: candidates, best first.
-        gains: gains by the postprocessing rules, on the cases that chose them.
-        left_out: models that could not be compared, with reasons.
-    """
-
-    version: Literal[1] = 1
-    models: tuple[str, ...] = Field(min_length=1)
-    folds: tuple[str, ...] = Field(min_length=1)
-    checkpoint: Literal["final", "best"]
-    postprocessing: Postprocessing
-    command: str
-    cases: int
-    candidates: tuple[ScoredCandidate, ...]
-    gains: dict[str, RuleGain]
-    left_out: tuple[str, ...] = ()
+    version: Literal[1] = 1  # version of the file format
+    models: tuple[str, ...] = Field(min_length=1)  # model folders relative to this file; several are averaged
+    folds: tuple[str, ...] = Field(min_length=1)  # folds whose weights are averaged
+    checkpoint: Literal["final", "best"]  # `final` or `best`
+    postprocessing: Postprocessing  # rules for the segmentations
+    command: str  # equivalent command line of se_predict
+    cases: int  # number of validation cases on which the candidates were compared
+    candidates: tuple[ScoredCandidate, ...]  # candidates, best first
+    gains: dict[str, RuleGain]  # gains by the postprocessing rules, on the cases that chose them
+    left_out: tuple[str, ...] = ()  # models that could not be compared, with reasons
 
     def model_folders(self, path: Path) -> list[Path]:
         """Return the paths of the model folders, given the path of this selection file."""

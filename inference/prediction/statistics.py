@@ -18,30 +18,21 @@ _ENDING = "_statistics.csv"
 
 
 class LabelStatistics(Value):
-    """Statistics of one label of one case; None if undefined because the label is absent.
-
-    Attributes:
-        volume_mm3: volume in mm^3.
-        voxels: number of voxels.
-        components: number of connected components (26 neighbours).
-        centroid_r, centroid_a, centroid_s: mean position in mm to the right, anterior and superior, by the image's affine.
-        first_x, first_y, first_z, last_x, last_y, last_z: bounding box in stored voxel indices (x, y, z), including both ends.
-        mean_intensity: mean of the image's first channel.
-    """
+    """Statistics of one label of one case; None if undefined because the label is absent."""
 
     volume_mm3: float
     voxels: int
-    components: int
-    centroid_r: float | None = None
-    centroid_a: float | None = None
-    centroid_s: float | None = None
-    first_x: int | None = None
+    components: int  # number of connected components (26 neighbours)
+    centroid_r: float | None = None  # mean position in mm to the right, by the image's affine
+    centroid_a: float | None = None  # to anterior
+    centroid_s: float | None = None  # to superior
+    first_x: int | None = None  # bounding box in stored voxel indices (x, y, z), including both ends
     first_y: int | None = None
     first_z: int | None = None
     last_x: int | None = None
     last_y: int | None = None
     last_z: int | None = None
-    mean_intensity: float | None = None
+    mean_intensity: float | None = None  # mean of the image's first channel
 
 
 def measure_labels(

@@ -41,40 +41,25 @@ class Outline:
 
 @dataclass(frozen=True)
 class Slice:
-    """One slice.
+    """One slice."""
 
-    Attributes:
-        position: index along Z.
-        picture: image as a data URI.
-        width, height: size in half voxels.
-        ratio: width divided by height in mm, as CSS.
-        outlines: outlines of the labels in the slice.
-    """
-
-    position: int
-    picture: str
-    width: int
-    height: int
-    ratio: str
+    position: int  # index along Z
+    picture: str  # image as a data URI
+    width: int  # half voxels
+    height: int  # half voxels
+    ratio: str  # width divided by height in mm, as CSS
     outlines: tuple[Outline, ...]
 
 
 @dataclass(frozen=True)
 class SegmentedCase:
-    """A case in the plan's orientation, with Y reversed so that rows are drawn from front to back.
-
-    Attributes:
-        identifier: case identifier.
-        image: first channel (Z, Y, X).
-        reference, prediction: class indices (Z, Y, X).
-        spacing: spacing (Z, Y, X) in mm.
-    """
+    """A case in the plan's orientation, with Y reversed so that rows are drawn from front to back."""
 
     identifier: str
-    image: NDArray[np.float32]
-    reference: NDArray[np.int16]
-    prediction: NDArray[np.int16]
-    spacing: tuple[float, float, float]
+    image: NDArray[np.float32]  # first channel (Z, Y, X)
+    reference: NDArray[np.int16]  # class indices (Z, Y, X)
+    prediction: NDArray[np.int16]  # class indices (Z, Y, X)
+    spacing: tuple[float, float, float]  # (Z, Y, X) in mm
 
     @property
     def occupied(self) -> NDArray[np.bool_]:

@@ -9,25 +9,15 @@ from inference.report.trained import Fold
 
 @dataclass(frozen=True)
 class Timing:
-    """Time and memory of the training of one fold.
+    """Time and memory of the training of one fold."""
 
-    Attributes:
-        fold: name of the fold.
-        epochs: number of logged epochs.
-        total: seconds of all epochs, including validation on patches.
-        epoch: median seconds of an epoch.
-        waiting: share of the training time spent waiting for data, averaged over epochs; None if not logged.
-        skipped: number of steps skipped because a loss or gradient was not finite.
-        memory: peak memory of the training process in bytes; None if not logged.
-    """
-
-    fold: str
-    epochs: int
-    total: float
-    epoch: float
-    waiting: float | None
-    skipped: int
-    memory: float | None
+    fold: str  # name of the fold
+    epochs: int  # number of logged epochs
+    total: float  # seconds of all epochs, including validation on patches
+    epoch: float  # median seconds of an epoch
+    waiting: float | None  # share of the training time spent waiting for data, averaged over epochs; None if not logged
+    skipped: int  # number of steps skipped because a loss or gradient was not finite
+    memory: float | None  # peak memory of the training process in bytes; None if not logged
 
 
 def timing_of(fold: Fold) -> Timing | None:

@@ -76,23 +76,14 @@ _MEANS = ("iou", "precision", "recall", "volume_error", "surface_dice", "hd95", 
 
 @dataclass(frozen=True)
 class Summary:
-    """Dice over cases of one label or of all labels.
+    """Dice over cases of one label or of all labels."""
 
-    Attributes:
-        label: name of the label.
-        mean: mean Dice; NaN if it is defined in no case.
-        interval: interval of the mean, or None.
-        values: Dice of each case in which it is defined.
-        undefined: number of cases with the label in neither prediction nor reference.
-        others: mean of each other score over the cases in which it is defined.
-    """
-
-    label: str
-    mean: float
-    interval: Interval | None
-    values: NDArray[np.float64]
-    undefined: int
-    others: dict[str, float]
+    label: str  # name of the label
+    mean: float  # mean Dice; NaN if it is defined in no case
+    interval: Interval | None  # interval of the mean, or None
+    values: NDArray[np.float64]  # Dice of each case in which it is defined
+    undefined: int  # number of cases with the label in neither prediction nor reference
+    others: dict[str, float]  # mean of each other score over the cases in which it is defined
 
 
 def dice_table(model: TrainedModel) -> NDArray[np.float64]:

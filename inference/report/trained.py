@@ -19,32 +19,20 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Fold:
-    """One trained fold.
+    """One trained fold."""
 
-    Attributes:
-        name: name of the fold, such as `0`.
-        log: one row per epoch with the columns of log.csv; empty without a log.
-        result: scores of its validation cases, or None.
-    """
-
-    name: str
-    log: pd.DataFrame
-    result: EvaluationResult | None
+    name: str  # name of the fold, such as `0`
+    log: pd.DataFrame  # one row per epoch with the columns of log.csv; empty without a log
+    result: EvaluationResult | None  # scores of its validation cases, or None
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Validation scores over all folds.
+    """Validation scores over all folds."""
 
-    Attributes:
-        folds: results that count, by fold; fold `all` counts only if it is the only one.
-        cases: scores by case and label.
-        fold_of: fold that validated each case.
-    """
-
-    folds: dict[str, EvaluationResult]
-    cases: dict[str, dict[str, LabelScores]]
-    fold_of: dict[str, str]
+    folds: dict[str, EvaluationResult]  # results that count, by fold; fold `all` counts only if it is the only one
+    cases: dict[str, dict[str, LabelScores]]  # scores by case and label
+    fold_of: dict[str, str]  # fold that validated each case
 
     @property
     def are_of_training_cases(self) -> bool:
@@ -54,23 +42,14 @@ class Scores:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model folder in memory.
+    """A model folder in memory."""
 
-    Attributes:
-        folder: path to the model folder.
-        plan: plan of the model.
-        training: training settings, or None.
-        folds: folds with a log, scores or weights.
-        robustness: result of `se_evaluate -m MODEL --scales`, or None.
-        notes: messages about files that cannot be read.
-    """
-
-    folder: Path
-    plan: ModelPlan
-    training: TrainingConfig | None
-    folds: tuple[Fold, ...]
-    robustness: RobustnessResult | None
-    notes: tuple[str, ...]
+    folder: Path  # path to the model folder
+    plan: ModelPlan  # plan of the model
+    training: TrainingConfig | None  # training settings, or None
+    folds: tuple[Fold, ...]  # folds with a log, scores or weights
+    robustness: RobustnessResult | None  # result of `se_evaluate -m MODEL --scales`, or None
+    notes: tuple[str, ...]  # messages about files that cannot be read
 
     @property
     def name(self) -> str:

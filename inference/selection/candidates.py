@@ -52,21 +52,13 @@ FINAL = CHECKPOINTS[0]  # the checkpoint that training validates
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to predict, with its scores on every validation case.
+    """One way to predict, with its scores on every validation case."""
 
-    Attributes:
-        models: model folders; several are averaged.
-        checkpoint: `final` or `best`.
-        folds: sorted validation cases of each fold.
-        cases: scores by case and label, each case predicted by the fold that did not train on it.
-        segmentations: path to the label file of each case.
-    """
-
-    models: tuple[Path, ...]
-    checkpoint: str
-    folds: Mapping[str, tuple[str, ...]]
-    cases: Mapping[str, dict[str, LabelScores]]
-    segmentations: Mapping[str, Path]
+    models: tuple[Path, ...]  # model folders; several are averaged
+    checkpoint: str  # `final` or `best`
+    folds: Mapping[str, tuple[str, ...]]  # sorted validation cases of each fold
+    cases: Mapping[str, dict[str, LabelScores]]  # scores by case and label; a case is predicted by the fold that validates it
+    segmentations: Mapping[str, Path]  # path to the label file of each case
 
     @property
     def name(self) -> str:

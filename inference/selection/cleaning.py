@@ -25,21 +25,13 @@ _LEAST_GAIN = 1e-4  # of mean Dice
 
 @dataclass(frozen=True)
 class LabelComponents:
-    """Connected components of one label in one predicted case.
+    """Connected components of one label in one predicted case."""
 
-    Attributes:
-        volumes: volume of each component in mm^3.
-        voxels: number of voxels of each component that are not ignored.
-        confirmed: number of these voxels that have the label in the reference.
-        reference: number of voxels of the label in the reference.
-        smallest_reference: volume of the smallest component in the reference in mm^3; None if there is none.
-    """
-
-    volumes: NDArray[np.float64]
-    voxels: NDArray[np.int64]
-    confirmed: NDArray[np.int64]
-    reference: int
-    smallest_reference: float | None
+    volumes: NDArray[np.float64]  # volume of each component in mm^3
+    voxels: NDArray[np.int64]  # number of voxels of each component that are not ignored
+    confirmed: NDArray[np.int64]  # number of these voxels that have the label in the reference
+    reference: int  # number of voxels of the label in the reference
+    smallest_reference: float | None  # volume of the smallest component in the reference in mm^3; None if there is none
 
     def dice(self, rule: Rule) -> float:
         """Return the Dice under a rule; 1 if the label is absent from both, so that removing a false component counts as a gain."""
@@ -50,17 +42,12 @@ class LabelComponents:
 
 @dataclass(frozen=True)
 class Gain:
-    """Effect of a rule on a label's Dice.
+    """Effect of a rule on a label's Dice."""
 
-    Attributes:
-        before, after: mean over the cases.
-        better, worse: number of cases that gain and lose.
-    """
-
-    before: float
-    after: float
-    better: int
-    worse: int
+    before: float  # mean over the cases without the rule
+    after: float  # mean over the cases with the rule
+    better: int  # number of cases that gain
+    worse: int  # number of cases that lose
 
     @property
     def is_worth_it(self) -> bool:

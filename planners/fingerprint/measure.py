@@ -28,17 +28,11 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CaseMeasurement:
-    """Measurements of one case.
+    """Measurements of one case."""
 
-    Attributes:
-        fingerprint: geometry, label sizes and intensity quantiles of the case.
-        intensities: (C, samples) float32 intensities drawn from the foreground; (C, 0) without foreground.
-        extremes: (C, 2) float32 smallest and largest foreground intensities; (C, 0) without foreground.
-    """
-
-    fingerprint: CaseFingerprint
-    intensities: NDArray[np.float32]
-    extremes: NDArray[np.float32]
+    fingerprint: CaseFingerprint  # geometry, label sizes and intensity quantiles of the case
+    intensities: NDArray[np.float32]  # (C, samples) float32 intensities drawn from the foreground; (C, 0) without foreground
+    extremes: NDArray[np.float32]  # (C, 2) float32 smallest and largest foreground intensities; (C, 0) without foreground
 
 
 def make_fingerprint(

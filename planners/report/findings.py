@@ -21,15 +21,10 @@ _QUOTED = 3  # largest number of warnings of one kind that are quoted
 
 @dataclass(frozen=True)
 class Finding:
-    """A warning of the report.
+    """A warning of the report."""
 
-    Attributes:
-        title: summary in a few words.
-        text: explanation with numbers and a remedy.
-    """
-
-    title: str
-    text: str
+    title: str  # summary in a few words
+    text: str  # explanation with numbers and a remedy
 
 
 CHECKS = (

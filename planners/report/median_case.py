@@ -16,23 +16,14 @@ from preprocessing.geometry.orientation import find_orientation
 
 @dataclass(frozen=True)
 class Slices:
-    """Three orthogonal slices of a case through one voxel.
+    """Three orthogonal slices of a case through one voxel."""
 
-    Attributes:
-        case: identifier of the case.
-        images: slices across the axes Z, Y and X: (Y, X), (Z, X), (Z, Y).
-        labels: class indices in the same slices, or None.
-        centre: mm (Z, Y, X) from the corner of the cropped image to the voxel that the slices share.
-        spacing: mm (Z, Y, X).
-        extent: mm (Z, Y, X) of the cropped image.
-    """
-
-    case: str
-    images: tuple[NDArray[np.float32], ...]
-    labels: tuple[NDArray[np.int16], ...] | None
-    centre: tuple[float, float, float]
-    spacing: Spacing
-    extent: tuple[float, float, float]
+    case: str  # identifier of the case
+    images: tuple[NDArray[np.float32], ...]  # slices across the axes Z, Y and X: (Y, X), (Z, X), (Z, Y)
+    labels: tuple[NDArray[np.int16], ...] | None  # class indices in the same slices, or None
+    centre: tuple[float, float, float]  # mm (Z, Y, X) from the corner of the cropped image to the voxel that the slices share
+    spacing: Spacing  # mm (Z, Y, X)
+    extent: tuple[float, float, float]  # mm (Z, Y, X) of the cropped image
 
 
 def typical_case(cases: Mapping[str, CaseFingerprint]) -> str:

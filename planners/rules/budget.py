@@ -35,17 +35,11 @@ class Budget(Protocol):
 
 @dataclass(frozen=True)
 class FeatureBudget:
-    """A memory limit in feature-map values, as in nnU-Net.
+    """A memory limit in feature-map values, as in nnU-Net."""
 
-    Attributes:
-        skeleton: blocks and channels of the network, with its reference.
-        outputs: number of classes or regions.
-        memory: GPU memory in GB.
-    """
-
-    skeleton: Skeleton
-    outputs: int
-    memory: float
+    skeleton: Skeleton  # blocks and channels of the network, with its reference
+    outputs: int  # number of classes or regions
+    memory: float  # GPU memory in GB
 
     @property
     def allowed(self) -> float:

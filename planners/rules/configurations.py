@@ -20,24 +20,15 @@ SLICES, LOWER, FULL, CASCADE = CONFIGURATIONS
 
 @dataclass(frozen=True)
 class Resolution:
-    """One configuration, before its networks are planned.
+    """One configuration, before its networks are planned."""
 
-    Attributes:
-        grid: grid that patches are cut from.
-        skeleton: blocks and channels of its networks.
-        batch_dice: whether the Dice loss treats the batch as one volume, with the reason.
-        reasons: reasons of decisions that only this configuration has.
-        patch_size: patch requested by the user, or None.
-        previous, cases_of: as in `configs.ConfigurationPlan`.
-    """
-
-    grid: Grid
-    skeleton: Skeleton
-    batch_dice: Decision[bool]
-    reasons: dict[str, str] = field(default_factory=dict)
-    patch_size: Shape | None = None
-    previous: str | None = None
-    cases_of: str | None = None
+    grid: Grid  # grid that patches are cut from
+    skeleton: Skeleton  # blocks and channels of its networks
+    batch_dice: Decision[bool]  # whether the Dice loss treats the batch as one volume, with the reason
+    reasons: dict[str, str] = field(default_factory=dict)  # decisions that only this configuration has
+    patch_size: Shape | None = None  # requested by the user, or None
+    previous: str | None = None  # as in `configs.ConfigurationPlan`
+    cases_of: str | None = None  # as in `configs.ConfigurationPlan`
 
 
 @dataclass(frozen=True)

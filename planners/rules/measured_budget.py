@@ -19,17 +19,11 @@ _TRIES = 4
 
 @dataclass(frozen=True)
 class RateBudget:
-    """A memory limit in feature-map values at a known number of bytes for each.
+    """A memory limit in feature-map values at a known number of bytes for each."""
 
-    Attributes:
-        values: function that counts the feature-map values of one sample.
-        rate: bytes for each value.
-        memory: GPU memory in GB.
-    """
-
-    values: Callable[[Topology], int]
-    rate: float
-    memory: float
+    values: Callable[[Topology], int]  # function that counts the feature-map values of one sample
+    rate: float  # bytes for each value
+    memory: float  # GPU memory in GB
 
     def samples(self, topology: Topology) -> int:
         """Return the number of patches of the topology that fit in one training step."""

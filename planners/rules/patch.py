@@ -19,21 +19,13 @@ Extent = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Grid:
-    """The grid that the patches of a configuration are cut from.
+    """The grid that the patches of a configuration are cut from."""
 
-    Attributes:
-        spacing: mm (Z, Y, X).
-        median: voxels (Z, Y, X) of the median case, possibly half-integer.
-        cases: number of training cases.
-        voxels: voxels of the median case, or None for the product of `median`, which may be rounded.
-        slice_axis: axis across slices, for networks that see single slices.
-    """
-
-    spacing: Spacing
-    median: Extent
-    cases: int
-    voxels: float | None = None
-    slice_axis: int | None = None
+    spacing: Spacing  # mm (Z, Y, X)
+    median: Extent  # voxels (Z, Y, X) of the median case, possibly half-integer
+    cases: int  # number of training cases
+    voxels: float | None = None  # voxels of the median case, or None for the product of `median`, which may be rounded
+    slice_axis: int | None = None  # axis across slices, for networks that see single slices
 
     @property
     def axes(self) -> list[int]:

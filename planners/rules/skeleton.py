@@ -20,40 +20,24 @@ SIZES: tuple[Size, ...] = ("small", "medium", "large")
 
 @dataclass(frozen=True)
 class Reference:
-    """The network that fills a GPU, the scale for the memory of others.
+    """The network that fills a GPU, the scale for the memory of others."""
 
-    Attributes:
-        values: number of values in the feature maps of one sample.
-        batch: number of samples in a training step.
-        memory: memory in GB that such a step fills; also the default for planning.
-    """
-
-    values: int
-    batch: int
-    memory: float
+    values: int  # number of values in the feature maps of one sample
+    batch: int  # number of samples in a training step
+    memory: float  # memory in GB that such a step fills; also the default for planning
 
 
 @dataclass(frozen=True)
 class Skeleton:
-    """Blocks, channels and memory reference of a network with any number of stages.
+    """Blocks, channels and memory reference of a network with any number of stages."""
 
-    Attributes:
-        size: name of the size.
-        block: kind of the encoder blocks.
-        base_features: channels of the first stage, doubled at each further stage.
-        most_features: largest number of channels.
-        first_blocks: blocks of the first encoder stages; further stages have as many as the last of these.
-        decoder_blocks: convolutions of each decoder stage.
-        reference: network of this size that fills a GPU.
-    """
-
-    size: Size
-    block: Block
-    base_features: int
-    most_features: int
-    first_blocks: tuple[int, ...]
-    decoder_blocks: int
-    reference: Reference
+    size: Size  # name of the size
+    block: Block  # kind of the encoder blocks
+    base_features: int  # channels of the first stage, doubled at each further stage
+    most_features: int  # largest number of channels
+    first_blocks: tuple[int, ...]  # blocks of the first encoder stages; further stages have as many as the last of these
+    decoder_blocks: int  # convolutions of each decoder stage
+    reference: Reference  # network of this size that fills a GPU
 
     def features(self, stages: int) -> list[int]:
         """Return the channels of each stage."""

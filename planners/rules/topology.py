@@ -13,17 +13,11 @@ _SAME_RESOLUTION = 2  # axes that are coarser than the finest by less than this 
 
 @dataclass(frozen=True)
 class Topology:
-    """Stages of a U-Net.
+    """Stages of a U-Net."""
 
-    Attributes:
-        strides: strides of each stage; those of the first are 1.
-        kernels: kernel size of each stage; 1 along an axis that is still much coarser than the others.
-        patch_size: wanted patch, padded to multiples of the total stride.
-    """
-
-    strides: tuple[Axes, ...]
-    kernels: tuple[Axes, ...]
-    patch_size: Shape
+    strides: tuple[Axes, ...]  # strides of each stage; those of the first are 1
+    kernels: tuple[Axes, ...]  # kernel size of each stage; 1 along an axis that is still much coarser than the others
+    patch_size: Shape  # wanted patch, padded to multiples of the total stride
 
     @property
     def total_stride(self) -> Axes:

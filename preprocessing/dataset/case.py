@@ -16,20 +16,14 @@ from preprocessing.geometry.affine import Geometry
 class Case:
     """An image and its labels on one grid, in the axis order and orientation of the files.
 
-    Attributes:
-        identifier: case identifier.
-        image: image (C, Z, Y, X) float32.
-        labels: class indices (Z, Y, X) int16, or None.
-        geometry: geometry shared by image and labels.
-
     Raises:
         ValueError: an array's shape differs from the geometry's.
     """
 
-    identifier: str
-    image: NDArray[np.float32]
-    labels: NDArray[np.int16] | None
-    geometry: Geometry
+    identifier: str  # case identifier
+    image: NDArray[np.float32]  # image (C, Z, Y, X) float32
+    labels: NDArray[np.int16] | None  # class indices (Z, Y, X) int16, or None
+    geometry: Geometry  # geometry shared by image and labels
 
     def __post_init__(self) -> None:
         if self.image.ndim != 4 or self.image.shape[1:] != self.geometry.shape:

@@ -24,32 +24,20 @@ _CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 
 @dataclass(frozen=True)
 class CaseFiles:
-    """Files of one case.
+    """Files of one case."""
 
-    Attributes:
-        images: paths to the image files, one per channel in order, or one file with all channels.
-        labels: path to the label file, or None.
-    """
-
-    images: tuple[Path, ...]
-    labels: Path | None
+    images: tuple[Path, ...]  # paths to the image files, one per channel in order, or one file with all channels
+    labels: Path | None  # path to the label file, or None
 
 
 @dataclass(frozen=True)
 class RawDataset:
-    """A dataset on disk.
+    """A dataset on disk."""
 
-    Attributes:
-        folder: path to the dataset folder.
-        description: dataset description.
-        cases: files of each case by identifier, sorted; all of them exist.
-        faults: faults of incomplete or ambiguous cases.
-    """
-
-    folder: Path
-    description: DatasetDescription
-    cases: dict[str, CaseFiles]
-    faults: tuple[Fault, ...] = ()
+    folder: Path  # path to the dataset folder
+    description: DatasetDescription  # dataset description
+    cases: dict[str, CaseFiles]  # files of each case by identifier, sorted; all of them exist
+    faults: tuple[Fault, ...] = ()  # faults of incomplete or ambiguous cases
 
 
 def open_dataset(dataset: str | Path) -> RawDataset:

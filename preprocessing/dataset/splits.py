@@ -21,11 +21,7 @@ _REMEDY = "Fix the file, or delete it to have it regenerated"
 
 @dataclass(frozen=True)
 class Split:
-    """One fold.
-
-    Attributes:
-        training, validation: case identifiers, sorted.
-    """
+    """Sorted case identifiers of one fold."""
 
     training: tuple[str, ...]
     validation: tuple[str, ...]

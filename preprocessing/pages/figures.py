@@ -62,17 +62,11 @@ _GROUP_NAMES = re.compile(r' id="[A-Za-z0-9.]+_\d+"')
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure with its texts.
+    """A figure with its texts."""
 
-    Attributes:
-        svg: `<svg>` element.
-        alternative: alternative text that describes the figure.
-        caption: caption that explains how to read it.
-    """
-
-    svg: Markup
-    alternative: str
-    caption: str
+    svg: Markup  # `<svg>` element
+    alternative: str  # alternative text that describes the figure
+    caption: str  # caption that explains how to read it
 
 
 def draw(name: str, height: float, paint: Callable[[Figure], None]) -> Markup:

@@ -34,17 +34,11 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Failed:
-    """Failure of a case in plain values, because not every error can be pickled.
+    """Failure of a case in plain values, because not every error can be pickled."""
 
-    Attributes:
-        reason: type and message of the error.
-        faults: faults of an `InputError`.
-        is_disk_full: whether the disk is full, so that the other cases need not be tried.
-    """
-
-    reason: str
-    faults: tuple[Fault, ...] = ()
-    is_disk_full: bool = False
+    reason: str  # type and message of the error
+    faults: tuple[Fault, ...] = ()  # faults of an `InputError`
+    is_disk_full: bool = False  # whether the disk is full, so that the other cases need not be tried
 
     @classmethod
     def by(cls, error: Exception) -> "_Failed":

@@ -46,19 +46,12 @@ _SECONDS = 0.25  # between measurements of the workers' memory
 
 @dataclass(frozen=True)
 class InFlight:
-    """A case that was being processed when a worker died.
+    """A case that was being processed when a worker died."""
 
-    Attributes:
-        identifier: case identifier.
-        process: identifier of the process that worked on it.
-        memory: memory of that process in bytes when last measured; None if it was not measured.
-        available: available memory in bytes at that time, or None.
-    """
-
-    identifier: str
-    process: int
-    memory: int | None
-    available: int | None
+    identifier: str  # case identifier
+    process: int  # identifier of the process that worked on it
+    memory: int | None  # memory of that process in bytes when last measured; None if it was not measured
+    available: int | None  # available memory in bytes at that time, or None
 
     def __str__(self) -> str:
         if self.memory is None or self.available is None:

@@ -68,15 +68,10 @@ def fitted_taps(sigma: float, radius: int, order: int) -> Tensor:
 
 
 class Factors(NamedTuple):
-    """A blur and a three-tap stencil for each order; their convolution approximates a derivative of a Gaussian.
+    """A blur and a three-tap stencil for each order; their convolution approximates a derivative of a Gaussian."""
 
-    Attributes:
-        blur: (2 radius + 1,) symmetric taps that sum to 1.
-        stencils: (3, 3) taps of orders 0, 1 and 2.
-    """
-
-    blur: Tensor
-    stencils: Tensor
+    blur: Tensor  # (2 radius + 1,) symmetric taps that sum to 1
+    stencils: Tensor  # (3, 3) taps of orders 0, 1 and 2
 
 
 @lru_cache(maxsize=1024)

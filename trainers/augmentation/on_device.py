@@ -23,44 +23,27 @@ _VOXELS = (1, 2, 3)  # axes of (C, Z, Y, X)
 
 @dataclass(frozen=True)
 class IntensityDraw:
-    """Intensity transforms drawn for one patch; those that are None or empty are not applied.
+    """Intensity transforms drawn for one patch; those that are None or empty are not applied."""
 
-    Attributes:
-        noise: standard deviation and seed of the noise.
-        blur: channels to blur, each with its standard deviations along (Z, Y, X) in voxels.
-        brightness, contrast: factor of each channel.
-        resolution: channels to coarsen, each with the share of the resolution that is kept.
-        inverted_gamma, gamma: exponent of each channel.
-    """
-
-    noise: tuple[float, int] | None = None
-    blur: tuple[tuple[int, tuple[float, float, float]], ...] = ()
-    brightness: tuple[float, ...] | None = None
-    contrast: tuple[float, ...] | None = None
-    resolution: tuple[tuple[int, float], ...] = ()
-    inverted_gamma: tuple[float, ...] | None = None
-    gamma: tuple[float, ...] | None = None
+    noise: tuple[float, int] | None = None  # standard deviation and seed
+    blur: tuple[tuple[int, tuple[float, float, float]], ...] = ()  # channel and standard deviations (Z, Y, X) in voxels
+    brightness: tuple[float, ...] | None = None  # factor of each channel
+    contrast: tuple[float, ...] | None = None  # factor of each channel
+    resolution: tuple[tuple[int, float], ...] = ()  # channels to coarsen, each with the share of the resolution that is kept
+    inverted_gamma: tuple[float, ...] | None = None  # exponent of each channel
+    gamma: tuple[float, ...] | None = None  # exponent of each channel
 
 
 @dataclass(frozen=True)
 class Pending:
-    """Augmentation still to be applied to a batch of boxes that enclose the patches.
+    """Augmentation still to be applied to a batch of boxes that enclose the patches."""
 
-    Attributes:
-        patch_size: patch size (Z, Y, X) in voxels.
-        offsets: first voxel of each patch in its box (B, 3).
-        matrices: linear maps (B, 3, 3) from output to source voxels about the patch centres, including mirroring.
-        intensity: intensity transforms of each patch; empty leaves intensities unchanged.
-        across: axis of (Z, Y, X) along which the resolution is kept, see `spatial.flat_axis`.
-        masked_channels: channels whose zeros lie outside the body and stay zero.
-    """
-
-    patch_size: Triple
-    offsets: NDArray[np.float32]
-    matrices: NDArray[np.float32]
-    intensity: tuple[IntensityDraw, ...]
-    across: int | None = None
-    masked_channels: tuple[int, ...] = ()
+    patch_size: Triple  # patch size (Z, Y, X) in voxels
+    offsets: NDArray[np.float32]  # first voxel of each patch in its box (B, 3)
+    matrices: NDArray[np.float32]  # linear maps (B, 3, 3), output to source voxels about the patch centres, with mirroring
+    intensity: tuple[IntensityDraw, ...]  # intensity transforms of each patch; empty leaves intensities unchanged
+    across: int | None = None  # axis of (Z, Y, X) along which the resolution is kept, see `spatial.flat_axis`
+    masked_channels: tuple[int, ...] = ()  # channels whose zeros lie outside the body and stay zero
 
 
 def finish(images: Tensor, labels: Tensor, pending: Pending) -> tuple[Tensor, Tensor]:

@@ -26,19 +26,12 @@ _ELONGATED = 1.5  # a single slice this much longer than wide is rotated little,
 
 @dataclass(frozen=True)
 class SpatialRanges:
-    """Ranges of the random spatial transforms.
+    """Ranges of the random spatial transforms."""
 
-    Attributes:
-        angles: ranges of the rotation about Z, Y and X in radians; (0, 0) disables one.
-        scaling: range of the scale factor, below 1 the content grows; None disables scaling.
-        scaled_axes: axes to scale, indices into (Z, Y, X).
-        mirror_axes: axes to mirror, indices into (Z, Y, X).
-    """
-
-    angles: tuple[Range, Range, Range]
-    scaling: Range | None
-    scaled_axes: tuple[int, ...] = (0, 1, 2)
-    mirror_axes: tuple[int, ...] = (0, 1, 2)
+    angles: tuple[Range, Range, Range]  # ranges of the rotation about Z, Y and X in radians; (0, 0) disables one
+    scaling: Range | None  # range of the scale factor, below 1 the content grows; None disables scaling
+    scaled_axes: tuple[int, ...] = (0, 1, 2)  # axes to scale, indices into (Z, Y, X)
+    mirror_axes: tuple[int, ...] = (0, 1, 2)  # axes to mirror, indices into (Z, Y, X)
 
 
 @dataclass(frozen=True)

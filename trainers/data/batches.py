@@ -25,16 +25,11 @@ _STREAMS: dict[Purpose, int] = {"training": 0, "validation": 1}
 
 @dataclass(frozen=True)
 class BatchKey:
-    """Key of a batch.
+    """Key of a batch."""
 
-    Attributes:
-        purpose: set that the batch is drawn from; `training` batches are augmented.
-        epoch, index: epoch, and position of the batch within it, both counted from 0.
-    """
-
-    purpose: Purpose
-    epoch: int
-    index: int
+    purpose: Purpose  # set that the batch is drawn from; `training` batches are augmented
+    epoch: int  # counted from 0
+    index: int  # position within the epoch, counted from 0
 
     def __str__(self) -> str:
         return f"{self.purpose} batch {self.index + 1} of epoch {self.epoch + 1}"
@@ -42,19 +37,12 @@ class BatchKey:
 
 @dataclass(frozen=True)
 class Batch:
-    """Patches that are trained on or validated together.
+    """Patches that are trained on or validated together."""
 
-    Attributes:
-        images: image patches (B, C, Z, Y, X) float32.
-        labels: class indices (B, Z, Y, X) int16.
-        cases: case identifier of each patch.
-        pending: augmentation left to the device, in which case images and labels are boxes around the patches; None if done.
-    """
-
-    images: NDArray[np.float32]
-    labels: NDArray[np.int16]
-    cases: tuple[str, ...]
-    pending: Pending | None = None
+    images: NDArray[np.float32]  # (B, C, Z, Y, X) float32
+    labels: NDArray[np.int16]  # class indices (B, Z, Y, X) int16
+    cases: tuple[str, ...]  # case identifier of each patch
+    pending: Pending | None = None  # augmentation left to the device, with boxes around the patches as images and labels; or None
 
     def pin_memory(self) -> "Batch":
         """Return the batch in page-locked memory, from which a GPU can copy asynchronously."""
@@ -64,19 +52,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Order of the batches: the training batches of each epoch, followed in some epochs by the validation batches.
+    """Order of the batches: the training batches of each epoch, followed in some epochs by the validation batches."""
 
-    Attributes:
-        epochs: number of epochs.
-        iterations: training batches per epoch.
-        validate_every: epochs between validations; the last epoch is always validated.
-        validation_iterations: batches per validation.
-    """
-
-    epochs: int
-    iterations: int
-    validate_every: int
-    validation_iterations: int
+    epochs: int  # number of epochs
+    iterations: int  # training batches per epoch
+    validate_every: int  # epochs between validations; the last epoch is always validated
+    validation_iterations: int  # batches per validation
 
     def validates(self, epoch: int) -> bool:
         """Return whether validation follows this epoch, counted from 0."""

@@ -15,17 +15,11 @@ from trainers.data.patches import PatchSampler, Place
 
 @dataclass(frozen=True)
 class DeviceDraw:
-    """Random draw for one patch.
+    """Random draw for one patch."""
 
-    Attributes:
-        place: case and position of the patch.
-        matrix: linear map (3, 3) from output to source voxels, including mirroring.
-        intensity: intensity transforms; None leaves intensities unchanged.
-    """
-
-    place: Place
-    matrix: NDArray[np.float64]
-    intensity: IntensityDraw | None
+    place: Place  # case and position of the patch
+    matrix: NDArray[np.float64]  # linear map (3, 3) from output to source voxels, including mirroring
+    intensity: IntensityDraw | None  # intensity transforms; None leaves intensities unchanged
 
 
 def draw_for_device(sampler: PatchSampler, augmentation: Augmentation, random: Generator, case: str, position: int) -> DeviceDraw:

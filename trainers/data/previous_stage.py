@@ -25,15 +25,10 @@ from preprocessing.store import CaseStore
 
 @dataclass(frozen=True)
 class PreviousStage:
-    """Segmentations by the first network on the grids of the prepared cases.
+    """Segmentations by the first network on the grids of the prepared cases."""
 
-    Attributes:
-        folder: folder of the files `<case>.b2nd` with class indices (Z, Y, X) int16.
-        channels: number of channels, `DatasetDescription.cascade_channels`.
-    """
-
-    folder: Path
-    channels: int
+    folder: Path  # folder of the files `<case>.b2nd` with class indices (Z, Y, X) int16
+    channels: int  # number of channels, `DatasetDescription.cascade_channels`
 
     def read(self, identifier: str) -> Any:
         """Open the segmentation of a case; slicing it returns NumPy arrays."""

@@ -17,34 +17,20 @@ _MOST_LABELS = 10  # shown individually
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """Results of one epoch. NaN means not measured.
+    """Results of one epoch. NaN means not measured."""
 
-    Attributes:
-        epoch: number of the epoch, from 1.
-        learning_rate: learning rate of its last step.
-        training_loss, validation_loss: means over batches; the validation loss is that of the finest decoder stage only.
-        pseudo_dice: Dice over validation patches by label.
-        mean_pseudo_dice: mean over the labels that occur.
-        ema_pseudo_dice: exponential moving average of the mean.
-        volume_dice: mean foreground Dice of whole validation volumes.
-        skipped_steps: number of steps skipped because a loss or gradient was not finite.
-        seconds: duration of training and validation.
-        data_wait_share: share of the training time spent waiting for data.
-        peak_memory: peak memory of this process so far in bytes, on the GPU if it trains there.
-    """
-
-    epoch: int
-    learning_rate: float
-    training_loss: float
-    validation_loss: float
-    pseudo_dice: dict[str, float]
-    mean_pseudo_dice: float
-    ema_pseudo_dice: float
-    volume_dice: float
-    skipped_steps: int
-    seconds: float
-    data_wait_share: float
-    peak_memory: float
+    epoch: int  # number of the epoch, from 1
+    learning_rate: float  # that of the last step
+    training_loss: float  # mean over batches
+    validation_loss: float  # mean over batches, of the finest decoder stage only
+    pseudo_dice: dict[str, float]  # Dice over validation patches by label
+    mean_pseudo_dice: float  # mean over the labels that occur
+    ema_pseudo_dice: float  # exponential moving average of the mean
+    volume_dice: float  # mean foreground Dice of whole validation volumes
+    skipped_steps: int  # steps skipped because a loss or gradient was not finite
+    seconds: float  # duration of training and validation
+    data_wait_share: float  # share of the training time spent waiting for data
+    peak_memory: float  # peak of this process so far in bytes, on the GPU if it trains there
 
     def row(self) -> dict[str, float]:
         """Return the record as a flat row with a column for each label."""

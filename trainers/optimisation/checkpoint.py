@@ -46,23 +46,14 @@ _FORMAT = 2
 
 @dataclass
 class TrainingState:
-    """Progress of a training.
+    """Progress of a training."""
 
-    Attributes:
-        epoch: current epoch, from 0; equal to the number of epochs when training is complete.
-        losses: losses of this epoch's steps so far; NaN for skipped steps.
-        ema: moving average of the mean pseudo-Dice; None before the first value.
-        class_ema: moving average of the pseudo-Dice of each label that has occurred.
-        best: highest moving average so far, or highest Dice of whole volumes if these are validated; None before the first.
-        rows: rows of the finished epochs, see `history.EpochRecord.row`.
-    """
-
-    epoch: int = 0
-    losses: list[float] = field(default_factory=list)
-    ema: float | None = None
-    class_ema: dict[str, float] = field(default_factory=dict)
-    best: float | None = None
-    rows: list[dict[str, float]] = field(default_factory=list)
+    epoch: int = 0  # current epoch, from 0; the number of epochs when training is complete
+    losses: list[float] = field(default_factory=list)  # losses of this epoch's steps so far; NaN for skipped steps
+    ema: float | None = None  # moving average of the mean pseudo-Dice; None before the first value
+    class_ema: dict[str, float] = field(default_factory=dict)  # the same for each label that has occurred
+    best: float | None = None  # highest moving average so far, or Dice of whole volumes if these are validated
+    rows: list[dict[str, float]] = field(default_factory=list)  # finished epochs, see `EpochRecord.row`
 
 
 class CheckpointKeeper:
@@ -155,17 +146,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Learner:
-    """A network together with what trains it.
+    """A network together with what trains it."""
 
-    Attributes:
-        network: network with fresh or given weights, on its device.
-        average: weight average, or None.
-        optimiser, precision: optimiser and precision of its training steps.
-        keeper: keeper of its checkpoints.
-    """
-
-    network: nn.Module
-    average: AveragedModel | None
+    network: nn.Module  # with fresh or given weights, on its device
+    average: AveragedModel | None  # weight average, or None
     optimiser: Optimizer
     precision: Precision
     keeper: CheckpointKeeper
