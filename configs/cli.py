@@ -72,12 +72,9 @@ def _exit_code(work: Callable[[], int | None], program: str) -> int:
 
 
 def keep_log(folder: Path, *, seeds: str | None = None, **inputs: Iterable[Path]) -> None:
-    """Keep a log file of this run in `folder` as soon as that folder exists; see `configs.run_log`.
+    """Keep a log file of this run in the folder of its results as soon as that folder exists; see `configs.run_log`.
 
-    Args:
-        folder: folder of the run's results.
-        seeds: random seeds of the run; None if it draws no random numbers.
-        inputs: kind of input, such as `plan`, and its files; their checksums go into the log's heading.
+    Its heading has the random `seeds`, and checksums of the `inputs`, which are files by kind, such as `plan`.
     """
     from configs.run_log import UNSEEDED, RunLog, digests
 
@@ -108,13 +105,7 @@ def add_image_format(parser: argparse.ArgumentParser) -> None:
 
 
 def fill(kind: type[T], given: argparse.Namespace, /, **others: Any) -> T:
-    """Make a dataclass from the options of the same names; an option that is None or absent leaves the field's default.
-
-    Args:
-        kind: the dataclass.
-        given: the parsed command line.
-        others: fields that are no options, or whose values differ from the options.
-    """
+    """Make a dataclass from the options of the same names, and `others`; an option that is None or absent leaves the field's default."""
     taken = {field.name: getattr(given, field.name, None) for field in fields(kind)} | others  # type: ignore[arg-type]
     return kind(
         **{name: tuple(value) if isinstance(value, list) else value for name, value in taken.items() if value is not None}
@@ -127,12 +118,9 @@ def folds_of(words: list[str]) -> tuple[str, ...] | None:
 
 
 def add_verbosity(parser: argparse.ArgumentParser, **settings: Any) -> None:
-    """Add the options --verbose and --quiet.
+    """Add the options --verbose and --quiet to a command, or to a sub-command.
 
-    Args:
-        parser: parser of a command; or of a sub-command, with `default=argparse.SUPPRESS`, so that users may write the options before
-            or after the name of the sub-command.
-        settings: further settings of both options.
+    With the setting `default=argparse.SUPPRESS` of a sub-command, users may write them before or after its name.
     """
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--verbose", action="store_true", help="show details and tracebacks", **settings)

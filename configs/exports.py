@@ -6,12 +6,7 @@ from typing import Any
 
 
 def import_on_use(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return the `__getattr__` of a package.
-
-    Args:
-        package: name of the package.
-        modules: public name -> module that defines it.
-    """
+    """Return the `__getattr__` of a package, which imports a public name on its first use from the module that defines it."""
 
     def import_name(name: str) -> Any:
         if name not in modules:

@@ -223,11 +223,7 @@ def dataset_name(folder: Path) -> str:
 
 
 def find_dataset(dataset: str | Path, work: Path) -> DatasetFolder:
-    """Find a planned dataset under WORK.
-
-    Args:
-        dataset: name of the dataset under `work`, or path to the folder of its images.
-        work: folder of plans and models.
+    """Find a planned dataset by its name under `work`, or by the folder of its images.
 
     Raises:
         InputError: the dataset has not been planned.

@@ -9,11 +9,9 @@ PATTERN = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
 
 
 def import_part(name: str, what: str) -> Any:
-    """Import a class or function. This runs the code of its module, so call it only with names that the user gave.
+    """Import the class or function `package.module:Class`, which messages call `what`.
 
-    Args:
-        name: name in the form `package.module:Class`.
-        what: kind of part, for messages.
+    This runs the code of its module, so call it only with names that the user gave.
 
     Raises:
         InputError: the module does not exist, fails when it is imported, or does not have this name.

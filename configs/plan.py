@@ -114,11 +114,7 @@ class ConfigurationPlan(Value):
         return self
 
     def grid_spacing(self, spacing: Spacing) -> Spacing:
-        """The spacing that a case is resampled to: the planned one, but its own across slices.
-
-        Args:
-            spacing: of the case in the plan's orientation, mm (Z, Y, X).
-        """
+        """Spacing in mm (Z, Y, X) that a case in the plan's orientation is resampled to: the planned one, but its own across slices."""
         kept = [
             own if axis == self.slice_axis else planned
             for axis, (own, planned) in enumerate(zip(spacing, self.spacing, strict=True))

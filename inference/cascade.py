@@ -37,15 +37,9 @@ def find_first_stage(models: Sequence[Model], folders: Sequence[Path]) -> Path |
 
 
 def cascade_channels(indices: NDArray[np.int16], trace: Trace, description: DatasetDescription) -> NDArray[np.float32]:
-    """Return a segmentation as additional channels of a prepared image, one for each foreground class.
+    """Return class indices (Z, Y, X) on the grid of the stored image as channels of the prepared image, one for each foreground class.
 
-    Args:
-        indices: class indices (Z, Y, X) on the grid of the stored image.
-        trace: geometry trace of the prepared image.
-        description: dataset description that defines the classes.
-
-    Returns:
-        Channels (description.cascade_channels, *trace.resampled_shape) of 0 and 1.
+    The channels are (description.cascade_channels, *trace.resampled_shape) of 0 and 1.
     """
     return one_hot(on_prepared_grid(indices, trace), description.cascade_channels)
 

@@ -14,19 +14,10 @@ MOST_LOCATIONS = 10_000
 def find_class_locations(
     labels: NDArray[np.int16], identifier: str, most: int = MOST_LOCATIONS, part: int = PART
 ) -> ClassLocations:
-    """Return voxels of each foreground class, at most `most` each, drawn at random but reproducibly for each case.
+    """Return the indices (n, 3) (Z, Y, X) of at most `most` voxels of each foreground class that occurs in class indices (Z, Y, X).
 
-    Memory use does not grow with the volume: the kept voxels of a class are drawn by rank, given their number, and then looked up
-    part by part.
-
-    Args:
-        labels: class indices (Z, Y, X).
-        identifier: case identifier, which seeds the draw.
-        most: maximum number of voxels to keep per class.
-        part: number of voxels to process together.
-
-    Returns:
-        Voxel indices (n, 3) in the order (Z, Y, X) for each class index that occurs.
+    They are drawn at random but reproducibly for each case. Memory use does not grow with the volume: the kept voxels of a class are drawn
+    by rank, given their number, and then looked up `part` voxels at a time.
     """
     random = np.random.default_rng(zlib.crc32(identifier.encode()))
     flat = labels.reshape(-1)

@@ -14,14 +14,7 @@ _Mask = NDArray[np.bool_] | None
 
 
 def normalise(image: NDArray[np.float32], schemes: Sequence[ChannelNormalisation]) -> NDArray[np.float32]:
-    """Normalise each channel.
-
-    Args:
-        image: image (C, Z, Y, X), cropped to its nonzero box.
-        schemes: scheme of each channel.
-
-    Returns:
-        A new array (C, Z, Y, X) float32.
+    """Return a new float32 image (C, Z, Y, X) with each channel normalised by its scheme, given the image cropped to its nonzero box.
 
     Raises:
         ValueError: the number of schemes differs from the number of channels, or scheme `ct` lacks its statistics.

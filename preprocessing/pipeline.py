@@ -58,14 +58,7 @@ def preprocess(
     configuration: ConfigurationPlan,
     orientation: Policy = "canonical",
 ) -> Preprocessed:
-    """Preprocess one image as planned.
-
-    Args:
-        image: stored image (C, Z, Y, X) float32.
-        labels: stored class indices (Z, Y, X), or None.
-        geometry: geometry shared by image and labels.
-        configuration: plan of a configuration, with spacing and normalisation.
-        orientation: orientation policy of the plan.
+    """Preprocess a stored image (C, Z, Y, X) float32, and its class indices (Z, Y, X) if there are any, as planned.
 
     Raises:
         ValueError: the number of channels differs from the plan, or an array's shape from the geometry.

@@ -34,17 +34,9 @@ def preprocess_dataset(
     overwrite: bool = False,
     scheduler: str | None = None,
 ) -> CaseStore:
-    """Preprocess every case of the dataset into a store, and remove cases that are no longer in the dataset.
+    """Preprocess every case of a validated dataset into a store in `folder`, and remove cases that are no longer in the dataset.
 
-    Args:
-        dataset: validated dataset.
-        plan: plan with spacing, normalisation and orientation.
-        configuration: name of the configuration.
-        folder: folder of the store.
-        jobs: number of processes.
-        progress: progress display over the cases.
-        overwrite: whether to process cases again that are up to date.
-        scheduler: address of a Dask scheduler whose workers do the work; they must have access to the dataset and `folder`.
+    `overwrite` also processes cases that are up to date. Workers of a Dask scheduler must have access to the dataset and `folder`.
 
     Raises:
         InputError: the plan lacks the configuration, or files of some cases cannot be used; all of them are listed.

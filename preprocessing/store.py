@@ -99,12 +99,8 @@ class CaseStore:
     ) -> None:
         """Write a case so that it is complete or absent, even after an interruption.
 
-        Args:
-            identifier: case identifier.
-            case: arrays and trace.
-            class_locations: voxel indices (n, 3) of each class index.
-            key, images, labels: values for `CaseProperties`.
-            patch_size: typical patch size (Z, Y, X), which determines the shape of the compressed blocks.
+        Locations are voxel indices (n, 3) of each class index; a typical patch size (Z, Y, X) determines the shape of the compressed
+        blocks.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._json(identifier).unlink(missing_ok=True)

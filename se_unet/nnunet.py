@@ -128,12 +128,7 @@ _SUPPORTED = {
 def describe(
     architecture: Mapping[str, Any], input_channels: int, output_channels: int, spacing: tuple[float, float, float]
 ) -> NetworkConfig:
-    """Return the description of the network in an nnU-Net plan.
-
-    Args:
-        architecture: the plan's `architecture`, with `network_class_name` and `arch_kwargs`.
-        input_channels, output_channels: channels of the network's input and output.
-        spacing: spacing of the input in mm (Z, Y, X).
+    """Return the description of the network in a plan's `architecture`, for input with this spacing in mm (Z, Y, X).
 
     Raises:
         InputError: the plan names another class of network, or settings that the family `plain` does not have; all are listed.
@@ -167,11 +162,7 @@ def describe(
 
 
 def rename(state: Mapping[str, Tensor], config: NetworkConfig) -> dict[str, Tensor]:
-    """Return the weights of an nnU-Net network under the names of this package.
-
-    Args:
-        state: nnU-Net's state dictionary. Kernels of 2D networks get a first axis of length 1.
-        config: description of the network, as returned by `describe`.
+    """Return nnU-Net's state dictionary under the names of this package. Kernels of 2D networks get a first axis of length 1.
 
     Raises:
         InputError: some weights belong to no layer of the network; all of them are listed.

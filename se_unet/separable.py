@@ -84,15 +84,9 @@ def spline_matrix(n_in: int, n_out: int, order: int, dtype: torch.dtype = torch.
 
 
 def interpolation_matrix(positions: Tensor, n_in: int, order: int) -> Tensor:
-    """Return the B-spline interpolation of an axis at arbitrary positions, with a replicated border.
+    """Return the B-spline interpolation (outputs, n_in) of an axis at positions (outputs,) in voxels, with a replicated border.
 
-    Args:
-        positions: (outputs,) floating-point positions in voxels; those outside the axis take the value at the border.
-        n_in: voxels of the axis.
-        order: spline order 0, 1 or 3.
-
-    Returns:
-        (outputs, n_in) in the precision and on the device of the positions.
+    The order is 0, 1 or 3. The matrix has the precision and the device of the floating-point positions.
 
     Raises:
         ValueError: the order is not supported, or the axis has no voxels.

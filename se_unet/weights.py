@@ -19,13 +19,9 @@ _DAMAGE = (*DAMAGE, AttributeError, AssertionError, zipfile.BadZipFile, Unpickli
 
 
 def load_restricted(path: Path, remedy: str, allowed: Sequence[Any] = (), before_1_6: bool = False) -> Any:
-    """Read tensors, numbers, strings and plain containers; PyTorch's restricted unpickler builds nothing else.
+    """Read tensors, numbers, strings and plain containers; PyTorch's restricted unpickler builds nothing but these and `allowed`.
 
-    Args:
-        path: path of the checkpoint file.
-        remedy: advice for the user if the file cannot be read.
-        allowed: further classes or functions, for `torch.serialization.safe_globals`.
-        before_1_6: whether to accept files of PyTorch before 1.6 as well, which are not ZIP archives.
+    `before_1_6` also accepts files of PyTorch before 1.6, which are not ZIP archives. The remedy is advice if the file cannot be read.
 
     Raises:
         InputError: the file is missing, damaged, states sizes beyond its own, or contains code.

@@ -18,13 +18,9 @@ _MARKDOWN = re.compile(r"([\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")  #
 
 
 def model_card(model: Path, plan: ModelPlan, folds: Sequence[str], licence: str | None) -> str:
-    """Return the card as Markdown. Names and options appear as plain text, free of HTML and Markdown.
+    """Return the card as Markdown, with settings and validation scores if they are in the model folder.
 
-    Args:
-        model: model folder, for settings and validation scores if present.
-        plan: plan of the model.
-        folds: folds in the bundle.
-        licence: licence of the model, or None.
+    Names and options appear as plain text, free of HTML and Markdown.
     """
     environment = Environment(
         loader=PackageLoader("inference.bundle"),

@@ -38,11 +38,7 @@ _BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2,
 
 
 def tensor_shapes(stream: BinaryIO, size: int) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every tensor of a safetensors file by name.
-
-    Args:
-        stream: file at its beginning; only the header is read.
-        size: size of the whole file in bytes.
+    """Return the shape of every tensor by name, from the header at the beginning of a safetensors file of `size` bytes.
 
     Raises:
         ValueError: the header is damaged, or does not describe exactly the bytes that follow.

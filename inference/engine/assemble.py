@@ -20,17 +20,11 @@ from preprocessing.pipeline import Trace
 
 
 def decision_rule(description: DatasetDescription, roi: Sequence[str] | None = None) -> Callable[[Tensor], Tensor]:
-    """Return the dataset's rule that turns probabilities into labels, voxel by voxel.
+    """Return the dataset's rule from probabilities (K, Z, Y, X) on any device to label values (Z, Y, X) int32.
 
-    Classes: the value of the most probable class, the lower index of a tie. Regions: each region with a probability above 1/2 is
-    painted with its value of `regions_class_order`, later regions over earlier ones.
-
-    Args:
-        description: dataset description that defines names and values.
-        roi: labels or regions to keep; the others become background. None keeps all.
-
-    Returns:
-        A function from probabilities (K, Z, Y, X) on any device to label values (Z, Y, X) int32.
+    Classes: the value of the most probable class, the lower index of a tie. Regions: each region with a probability above 1/2 is painted
+    with its value of `regions_class_order`, later regions over earlier ones. Labels or regions outside `roi` become background; None keeps
+    all.
 
     Raises:
         InputError: `roi` has a name that the description lacks.
@@ -110,16 +104,7 @@ def collect(
     capacity: Capacity,
     progress: Progress | None = None,
 ) -> Segmentation:
-    """Average the members brick by brick, and apply the dataset's rule to each brick.
-
-    Args:
-        members: ensemble members that predict on the cropped grid of the trace.
-        trace: geometry trace of the image.
-        description: dataset description that defines names and values.
-        wanted: optional outputs.
-        how: averaging options.
-        capacity: capacity of the device.
-        progress: progress display over the tiles.
+    """Average the members brick by brick, and apply the dataset's rule to each brick. Members predict on the cropped grid of the trace.
 
     Raises:
         InputError: `wanted.roi` has a name that the dataset lacks.

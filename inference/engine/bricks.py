@@ -12,14 +12,9 @@ LONGEST = 64  # voxels along a resampled axis: short matrices cost less to multi
 def brick_shape(
     shape: Sequence[int], classes: int, resampled: Sequence[bool], device: str = "cpu", values: int | None = None
 ) -> tuple[int, int, int]:
-    """Return the shape (Z, Y, X) of a brick in voxels.
+    """Return the shape (Z, Y, X) in voxels of a brick of the grid `shape`, with `classes` scores per voxel.
 
-    Args:
-        shape: shape (Z, Y, X) of the grid.
-        classes: number of scores per voxel.
-        resampled: whether scores are resampled along each axis of (Z, Y, X).
-        device: device type.
-        values: number of scores per brick; None chooses by device.
+    `resampled` tells for each axis whether scores are resampled along it. A brick has about `values` scores; None chooses by device type.
     """
     limit = max(1, (values or VALUES.get(device, VALUES["cpu"])) // classes)
     sizes = [min(size, LONGEST) if moved else size for size, moved in zip(shape, resampled, strict=True)]

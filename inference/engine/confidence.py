@@ -29,17 +29,9 @@ LEAST = 0.02  # smaller weights become 0, which saves computing their members
 def confident_weights(
     network: nn.Module, image: Tensor, network_plan: NetworkPlan, scales: Sequence[float], how: Blending, capacity: Capacity
 ) -> tuple[float, ...]:
-    """Return one weight per scale, summing to 1.
+    """Return one weight per scale, summing to 1, from one prediction at each scale without mirroring.
 
-    Each scale is predicted once, without mirroring.
-
-    Args:
-        network: network in evaluation mode on the capacity's device.
-        image: normalised image (C, Z, Y, X) float32 at the planned spacing, on that device.
-        network_plan: network plan with patch size and classes.
-        scales: factors of the image's size.
-        how: averaging options.
-        capacity: capacity of the device.
+    The image (C, Z, Y, X) float32 is normalised and at the planned spacing; it and the network are on the capacity's device.
     """
     z, y, x = image.shape[1:]
     members = [make_members([network], image, network_plan, Variants(mirror=False, scales=(factor,)))[0] for factor in scales]

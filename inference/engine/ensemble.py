@@ -62,15 +62,7 @@ class Blending:
 def blend(
     members: Sequence[Member], shape: Shape, classes: int, how: Blending, capacity: Capacity, progress: Progress | None = None
 ) -> Iterator[Brick]:
-    """Yield the weighted mean of the members on the target grid, brick by brick, ordered by Z.
-
-    Args:
-        members: ensemble members, at least one, with networks in evaluation mode on the capacity's device.
-        shape: shape (Z, Y, X) of the target grid.
-        classes: number of classes or regions, K.
-        how: averaging options.
-        capacity: capacity of the device.
-        progress: progress display over the tiles.
+    """Yield the weighted mean of the members on the target grid `shape` (Z, Y, X), brick by brick, ordered by Z.
 
     Raises:
         ValueError: a weight is negative, or none is positive.
@@ -176,18 +168,11 @@ def make_members(
     variants: Variants,
     onwards: Matrices = (None, None, None),
 ) -> list[Member]:
-    """Return one member for each network and scale factor.
+    """Return one member for each network (all of one architecture, such as the folds) and scale factor.
 
-    For each factor t the image is resampled to t times its size, low-pass filtered if it shrinks, and the network's output is
-    resampled back linearly.
-
-    Args:
-        networks: networks of one architecture, such as the folds.
-        image: normalised image (C, Z, Y, X) float32 at the planned spacing.
-        network_plan: network plan with patch size and mirror axes. An axis along which the patch is one voxel thick is neither
-            scaled nor mirrored.
-        variants: scales, their shares and mirroring.
-        onwards: one matrix for each of (Z, Y, X) from the image's grid to the target grid; None keeps the axis.
+    For each factor t the normalised image (C, Z, Y, X) float32 is resampled to t times its size, low-pass filtered if it shrinks, and the
+    network's output is resampled back linearly, then by the matrices `onwards` for (Z, Y, X) to the target grid; None keeps an axis. An
+    axis along which the patch is one voxel thick is neither scaled nor mirrored.
 
     Raises:
         ValueError: there is no network.

@@ -12,14 +12,9 @@ from torch import Tensor
 
 
 def entropy(probabilities: Tensor, regions: bool) -> Tensor:
-    """Return the entropy in bits of the classes, or the sum of each region's entropy.
+    """Return the entropy (...) in bits of probabilities (K, ...).
 
-    Args:
-        probabilities: probabilities (K, ...) of classes that sum to 1, or of regions each in 0..1.
-        regions: whether these are regions.
-
-    Returns:
-        Entropy (...), from 0 to log2(K), or to K for regions.
+    Classes have an entropy from 0 to log2(K); the entropies of regions are added, from 0 to K.
     """
     total = -torch.special.xlogy(probabilities, probabilities).sum(0)
     if regions:

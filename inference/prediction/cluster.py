@@ -32,12 +32,6 @@ def predict_on_cluster(
 ) -> dict[str, Exception]:
     """Segment files as `predict_cases` does, on the workers of a Dask scheduler. Workers must see all files by the same paths.
 
-    Args:
-        models: models that each worker loads.
-        options: options of the prediction.
-        cases, outputs, extras, progress: arguments of `predict_cases`.
-        scheduler: address of the scheduler.
-
     Returns:
         The cases that failed, each with its error.
 

@@ -94,9 +94,7 @@ class PredictCommand:
 def choose_models(given: ModelChoice, selection: Path | None) -> tuple[ModelChoice, Postprocessing]:
     """Return the models to predict with, and the postprocessing of their segmentations.
 
-    Args:
-        given: models of the command line, without folders if a selection is given.
-        selection: file that se_select wrote. Its models and checkpoint are used, and its folds unless folds are given.
+    A file of se_select gives models and checkpoint, and the folds unless these are given.
 
     Raises:
         InputError: neither or both of models and selection are given, or the file cannot be used.

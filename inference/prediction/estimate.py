@@ -53,13 +53,7 @@ class Estimate:
 
 
 def estimate_prediction(predictor: Predictor, cases: Mapping[str, tuple[Path, ...]], extras: Extras) -> Estimate:
-    """Estimate time and memory. Cases with unreadable headers are skipped, as prediction will report them.
-
-    Args:
-        predictor: predictor with the models.
-        cases: image files of each case.
-        extras: outputs beside the segmentations.
-    """
+    """Estimate time and memory. Cases with unreadable headers are skipped, as prediction will report them."""
     geometries = list(_geometries(cases.values()))
     tiles, seconds, largest = 0, 0.0, 0
     for model, networks in zip(predictor.models, predictor.networks, strict=True):

@@ -74,16 +74,9 @@ def write_case(
     description: DatasetDescription,
     extras: Extras,
 ) -> None:
-    """Write all outputs of one case, each file atomically.
+    """Write all outputs of one case, each file atomically, with exactly the geometry of the image file `like`.
 
-    Args:
-        target: path of the segmentation.
-        segmentation: segmentation of the case.
-        image: stored image (C, Z, Y, X), for preview and statistics; None if neither is requested.
-        geometry: geometry shared by image and segmentation.
-        like: path to the image file whose geometry is copied exactly.
-        description: dataset description that defines names and values.
-        extras: outputs beside the segmentation.
+    The stored image (C, Z, Y, X) serves preview and statistics; it is None if neither is requested.
     """
     rules = extras.postprocessing.rules
     if rules:

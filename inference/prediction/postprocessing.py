@@ -56,14 +56,7 @@ def connected_components(mask: NDArray[np.bool_]) -> tuple[NDArray[np.integer], 
 def postprocess(
     labels: NDArray[np.integer], voxel_volume: float, rules: Mapping[str, Rule], description: DatasetDescription
 ) -> NDArray[np.integer]:
-    """Return a copy of label values (Z, Y, X) with the rules applied.
-
-    Args:
-        labels: label values as in the description.
-        voxel_volume: volume of a voxel in mm^3.
-        rules: rules by label name.
-        description: dataset description that defines names and values.
-    """
+    """Return a copy of label values (Z, Y, X) with the rules of its labels applied; `voxel_volume` is in mm^3."""
     cleaned = labels.copy()
     for name, rule in rules.items():
         numbered, voxels = connected_components(labels == description.labels[name])

@@ -26,18 +26,11 @@ def montage(
     spacing: Sequence[float] = (1.0, 1.0, 1.0),
     names: dict[int, str] | None = None,
 ) -> None:
-    """Draw evenly spaced slices of the image across Z, one row for each segmentation, and save them as PNG.
+    """Draw evenly spaced slices of an image (Z, Y, X) across Z, one row for each segmentation (Z, Y, X), and save them atomically as PNG.
 
-    Slices span the part of Z where any segmentation has a label, or all of Z if there is none. Grey values run from the image's 1st to
-    its 99th percentile; X increases to the right and Y upwards.
-
-    Args:
-        image: image (Z, Y, X).
-        labels: label values (Z, Y, X) with 0 for background, or several such segmentations to compare.
-        path: path to the PNG file, written atomically.
-        titles: titles of the rows; none, or one for each segmentation.
-        spacing: spacing (Z, Y, X) in mm, for correct proportions.
-        names: names of label values, for the legend.
+    Slices span the part of Z where any segmentation has a label, or all of Z if there is none. Grey values run from the image's 1st to its
+    99th percentile; X increases to the right and Y upwards. The spacing (Z, Y, X) in mm gives the proportions. Rows may have `titles`, and
+    label values may have `names` for the legend.
 
     Raises:
         ValueError: a segmentation's shape differs from the image's, or the number of titles is wrong.

@@ -34,13 +34,9 @@ class StageEndedError(RuntimeError):
 def run_stages(
     cases: Iterable[str], stages: Stages[Any, Any], done: Callable[[], object] = lambda: None, ahead: int = 1
 ) -> dict[str, Exception]:
-    """Run all stages for every case.
+    """Run all stages for every case, and call `done` after each case that was computed or failed before.
 
-    Args:
-        cases: case identifiers in order.
-        stages: functions of the stages.
-        done: function called after each case that was computed or failed before.
-        ahead: number of cases to read in advance, and of results that may wait to be written.
+    At most `ahead` cases are read in advance, and as many results may wait to be written.
 
     Returns:
         The error of each case that failed.

@@ -42,14 +42,9 @@ def measure_labels(
     description: DatasetDescription,
     roi: Sequence[str] | None = None,
 ) -> dict[str, LabelStatistics]:
-    """Measure each foreground label or region of a segmentation.
+    """Measure each foreground label or region of stored label values (Z, Y, X), or only those in `roi`.
 
-    Args:
-        labels: stored label values (Z, Y, X).
-        image: stored image (C, Z, Y, X).
-        geometry: geometry shared by both.
-        description: dataset description that defines names and values.
-        roi: labels to measure; None measures all.
+    The stored image (C, Z, Y, X) has the same geometry.
     """
     boxes = ndimage.find_objects(labels)
     names = [name for name in description.foreground if roi is None or name in roi]

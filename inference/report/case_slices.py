@@ -70,14 +70,7 @@ class SegmentedCase:
 def load_segmented(
     dataset_folder: Path, prediction: Path, identifier: str, description: DatasetDescription, orientation: Policy
 ) -> SegmentedCase:
-    """Load a validated case from its files.
-
-    Args:
-        dataset_folder: dataset folder in WORK, whose prepared cases record the original files.
-        prediction: path to the label file written by validation.
-        identifier: case identifier.
-        description: dataset description that names the labels.
-        orientation: orientation policy of the plan.
+    """Load a validated case from the label file of its validation, and the original files that the prepared case in WORK records.
 
     Raises:
         InputError: a file is missing, unreadable or has unknown labels, or shapes differ.
@@ -100,14 +93,9 @@ def load_segmented(
 def cut_slices(
     case: SegmentedCase, positions: Sequence[int], description: DatasetDescription, colours: Sequence[str], *, close: bool
 ) -> list[Slice]:
-    """Draw slices across Z with outlines.
+    """Draw the slices at these positions along Z, with outlines in the colours of the foreground labels.
 
-    Args:
-        case: case to draw.
-        positions: indices of the slices along Z.
-        description: dataset description that names the labels.
-        colours: colour of each foreground label.
-        close: whether to crop to the surroundings of the labels.
+    `close` crops them to the surroundings of the labels.
     """
     rows, columns = _frame(case) if close else (slice(None), slice(None))
     window = _window(case.image)

@@ -32,11 +32,7 @@ class Entry:
 def overview_page(folder: Path, entries: Sequence[Entry], page: Path, faults: Sequence[Fault] = ()) -> str:
     """Return the page as HTML, with a section for each dataset.
 
-    Args:
-        folder: folder that contains the models.
-        entries: models to show.
-        page: path of the page, to which links are relative.
-        faults: faults of models that cannot be shown.
+    Links are relative to the path `page`; `faults` are those of models that cannot be shown.
     """
     datasets: dict[str, list[Entry]] = {}
     for entry in entries:

@@ -36,13 +36,7 @@ class Size:
 
 
 def model_page(model: TrainedModel, measured: Measured, worst: int = 3) -> str:
-    """Return the page as HTML. Equal folders give equal pages.
-
-    Args:
-        model: model to report on.
-        measured: measurements of the model.
-        worst: number of worst cases shown with all their slices.
-    """
+    """Return the page as HTML, with all slices of the `worst` cases. Equal folders give equal pages."""
     script = Markup(resources.files(PACKAGE).joinpath("templates/viewer.js").read_text(encoding="utf-8"))
     colours = label_colours(len(model.plan.dataset.foreground))
     shown = show_cases(model, colours, worst)

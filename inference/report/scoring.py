@@ -22,28 +22,14 @@ class Interval(NamedTuple):
 
 
 def mean_of_means(table: NDArray[np.float64]) -> float:
-    """Return the mean over columns of each column's mean over rows, ignoring NaN entries and columns without any entry.
-
-    Args:
-        table: scores (cases, labels).
-
-    Returns:
-        The mean; NaN if nothing is defined.
-    """
+    """Return the mean over labels of each label's mean over cases of scores (cases, labels), ignoring NaN; NaN if nothing is defined."""
     return float(_means(table, np.ones((1, len(table))))[0])
 
 
 def bootstrap_interval(table: NDArray[np.float64], seed: int = 0) -> Interval | None:
-    """Return the percentile interval of `mean_of_means` over bootstrap samples of the cases (Efron 1979).
+    """Return the percentile interval of `mean_of_means` over bootstrap samples of the cases (Efron 1979), or None below two scored cases.
 
     A case is drawn with all its labels, so that labels of a case may depend on each other. Equal tables give equal intervals.
-
-    Args:
-        table: scores (cases, labels), NaN if undefined.
-        seed: seed of the draws.
-
-    Returns:
-        The interval; None if fewer than two cases have a defined score.
     """
     table = table[np.isfinite(table).any(axis=1)]
     cases = len(table)

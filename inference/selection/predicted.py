@@ -31,16 +31,9 @@ def predict_candidate(
     device: str | None,
     progress: Progress,
 ) -> Candidate:
-    """Predict and score the validation cases of each fold with that fold's weights, reusing existing segmentations.
+    """Predict and score the validation cases of each fold with that fold's weights, averaging the models.
 
-    Args:
-        folder: folder of the segmentations, emptied if they are from other weights.
-        models: model folders to average.
-        checkpoint: `final` or `best`.
-        folds: validation cases of each fold.
-        sources: files of the cases.
-        device: device of the networks; None takes the best available.
-        progress: progress display over the cases.
+    Existing segmentations in `folder` are reused, but removed if they are from other weights.
 
     Raises:
         InputError: weights are missing, or the models cannot be averaged.

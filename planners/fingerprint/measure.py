@@ -38,13 +38,7 @@ class CaseMeasurement:
 def make_fingerprint(
     dataset: RawDataset, jobs: int = 1, progress: Progress | None = None, scheduler: str | None = None
 ) -> Fingerprint:
-    """Validate and measure every case, and log warnings.
-
-    Args:
-        dataset: training cases of the dataset.
-        jobs: number of processes, and of cases that are in memory at the same time.
-        progress: progress display, advanced for each case.
-        scheduler: address of a Dask scheduler whose workers do the work, or None.
+    """Validate and measure every case, by `jobs` processes or the workers of a Dask scheduler, and log warnings.
 
     Raises:
         InputError: the dataset has faults; all of them are listed.
@@ -68,10 +62,7 @@ def make_fingerprint(
 def measure_case(case: Case, description: DatasetDescription, samples: int) -> CaseMeasurement:
     """Measure one case in canonical axis order.
 
-    Args:
-        case: case in its stored orientation.
-        description: names and values of the labels.
-        samples: number of foreground intensities to draw with replacement, so that each case has the same weight at any size.
+    `samples` foreground intensities are drawn with replacement, so that each case has the same weight at any size.
     """
     turn = find_orientation(case.geometry, "canonical")
     turned = turn.apply_geometry(case.geometry)

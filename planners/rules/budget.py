@@ -61,11 +61,7 @@ class FeatureBudget:
 def feature_values(skeleton: Skeleton, topology: Topology, features: Sequence[int], outputs: int) -> int:
     """Return the number of values in the feature maps of one sample: convolutions, shortcuts, upsampling and class scores.
 
-    Args:
-        skeleton: blocks of the network.
-        topology: strides of each stage, and the patch.
-        features: channels of each stage; scales count as channels.
-        outputs: number of classes or regions.
+    `features` are the channels of each stage, where scales count as channels; `outputs` is the number of classes or regions.
     """
     stages = len(topology.strides)
     blocks = skeleton.encoder(stages)

@@ -68,13 +68,9 @@ def choose_slice_axis(grid: Grid) -> Decision[int]:
 
 
 def choose_resolutions(full: Grid, size: Size, patch_size: Shape | None, sample: Callable[[Resolution], Sampling]) -> Resolutions:
-    """Choose the configurations of a dataset.
+    """Choose the configurations of a dataset from its grid at full resolution; `sample` plans the patch of the baseline.
 
-    Args:
-        full: grid at full resolution.
-        size: size of the networks.
-        patch_size: patch requested by the user at full resolution, or None; it applies to slices if it has one voxel across them.
-        sample: function that plans the patch of the baseline.
+    A patch that the user requests is at full resolution; it applies to slices if it has one voxel across them.
     """
     slice_axis = choose_slice_axis(full)
     is_flat = full.median[slice_axis.value] == 1

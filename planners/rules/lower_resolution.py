@@ -19,12 +19,7 @@ def choose_lower_resolution(full: Grid, patch_size: Shape, sample: Callable[[Gri
     """Choose a grid on which a patch covers at least a quarter of the median case, or None if it does so at full resolution.
 
     Spacings grow in steps of 3 %, first those of axes that are more than twice as fine as the coarsest. A grid that keeps more than half of
-    the voxels is not worthwhile, and the result is None as well.
-
-    Args:
-        full: grid at full resolution.
-        patch_size: patch at full resolution.
-        sample: function that plans the patch on a grid.
+    the voxels is not worthwhile, and the result is None as well. `sample` plans the patch on a grid.
     """
     share = full.share(patch_size)
     if share >= _SMALLEST_SHARE:

@@ -45,17 +45,11 @@ def choose_measured_sampling(
     memory: float,
     wanted: Shape | None,
 ) -> Sampling:
-    """Choose patch, stages and batch so that a training step of the network itself fits.
+    """Choose patch, stages and batch so that a training step of the network itself fits the memory in GB.
 
     Memory is nearly proportional to feature-map values. A typical rate gives a first choice; counting the memory of that network gives its
     actual rate and a new choice, until the rate settles. Counting takes seconds, so it is left out where memory suffices at any rate.
-
-    Args:
-        grid: grid that patches are cut from.
-        describe: function that describes the network for a topology.
-        values: function that counts the feature-map values of one sample.
-        memory: GPU memory in GB.
-        wanted: patch requested by the user, or None.
+    `describe` gives the network for a topology, and `values` the feature-map values of one sample.
 
     Raises:
         InputError: the strides do not divide the wanted patch, or nothing fits the memory.

@@ -46,9 +46,7 @@ def training_bytes(config: NetworkConfig, patch_size: Shape, batch_size: int, op
 def peak_bytes(action: Callable[[], object], held: Iterable[Tensor] = ()) -> int:
     """Return the peak memory in bytes of the tensors that are alive while an action runs.
 
-    Args:
-        action: computation with tensors, on any device.
-        held: tensors that exist before the action; each of their storages counts once.
+    Tensors `held` before the action count as well; each of their storages counts once.
     """
     storages = _LiveStorages()
     for tensor in held:

@@ -20,9 +20,7 @@ _LEFT_RIGHT = 2  # axis of (Z, Y, X) in canonical orientation
 def choose_mirror_axes(labels: Iterable[str], canonical: bool) -> Decision[tuple[int, ...]]:
     """Choose all axes, but not the left-right axis where two labels differ only in their side.
 
-    Args:
-        labels: names of the labels.
-        canonical: whether images are brought to canonical orientation; otherwise the left-right axis is unknown.
+    Unless images are brought to `canonical` orientation, the left-right axis is unknown.
     """
     pairs = side_pairs(labels)
     if not pairs:

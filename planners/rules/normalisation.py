@@ -19,12 +19,10 @@ _MASK_BELOW = 0.75  # share of the image that remains after cropping; below, muc
 def choose_normalisation(
     channels: Sequence[str], statistics: Sequence[IntensityStatistics], relative_size: float
 ) -> Decision[tuple[ChannelNormalisation, ...]]:
-    """Choose a normalisation scheme for each channel.
+    """Choose a normalisation scheme for each channel from its foreground statistics, which are empty where no case has foreground.
 
-    Args:
-        channels: names of the channels; `CT`, `noNorm` and `rescale_to_0_1` (in any case) have their own rule, all others are standardised.
-        statistics: foreground statistics of each channel; empty where no case has foreground.
-        relative_size: median share of an image that remains after cropping to nonzero.
+    Channels `CT`, `noNorm` and `rescale_to_0_1` (in any case) have their own rule, all others are standardised. `relative_size` is the
+    median share of an image that remains after cropping to nonzero.
     """
     chosen = [_choose(name, statistics[index] if statistics else None, relative_size) for index, name in enumerate(channels)]
     names: dict[str, list[str]] = {}

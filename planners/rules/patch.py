@@ -64,12 +64,7 @@ class Sampling:
 
 
 def choose_sampling(grid: Grid, budget: Budget, wanted: Shape | None) -> Sampling:
-    """Choose patch, stages and batch.
-
-    Args:
-        grid: grid that patches are cut from.
-        budget: limit of a training step.
-        wanted: patch requested by the user, or None.
+    """Choose patch, stages and batch within the limit of a training step; `wanted` is a patch requested by the user, or None.
 
     Raises:
         InputError: the strides do not divide the wanted patch, or nothing fits the memory.

@@ -42,20 +42,13 @@ def choose_scale_group(
     number: int | Literal["spread"] | None = None,
     step: float | None = None,
 ) -> Decision[ScaleGroup]:
-    """Choose one scale unless the user requests more.
+    """Choose one scale unless the user requests more by `number`, with the ratio `step` of neighbouring scales.
 
     At equal cost, several scales learned worse in all measurements (`docs/explanation/choosing_the_architecture.md`).
 
     With `spread`, sizes that hardly vary get one scale, others `1 + 1.5 R` scales, rounded, 2 to 5, where R is the spread in octaves, at
-    most 2. The network's own levels and augmentation cover half of the range. A group that would leave too few channels is reduced.
-
-    Args:
-        spread: spread of sizes in octaves, with its reason.
-        spacing: spacing of the planned grid in mm (Z, Y, X).
-        kernel: kernel size of the finest stage; axes of size 1 do not limit the smallest sigma.
-        channels: function that returns the channels of the finest stage for a group.
-        number: number of scales requested by the user, `spread`, or None for one.
-        step: ratio of neighbouring scales requested by the user, or None.
+    most 2. The network's own levels and augmentation cover half of the range. A group that would leave too few `channels` in the finest
+    stage is reduced. Axes of that stage along which the kernel has size 1 do not limit the smallest sigma.
     """
     coarsest = max(length for length, size in zip(spacing, kernel, strict=True) if size > 1)
     wanted = _wanted_scales(spread, number)

@@ -27,16 +27,12 @@ class Topology:
 
 
 def choose_topology(spacing: Sequence[float], patch_size: Sequence[float], slice_axis: int | None = None) -> Topology:
-    """Halve axes stage by stage while they are long enough.
+    """Halve axes stage by stage while they are long enough, given spacing in mm and patch size in voxels (Z, Y, X).
 
     An axis is halved while it has at least 2 x 4 voxels and its spacing is less than twice that of the finest axis that can be halved; a
     single remaining axis needs at least 3 x 4 voxels. Kernels have one voxel along an axis until its spacing is less than twice the finest,
-    then three; the coarsest stage has three along every axis.
-
-    Args:
-        spacing: mm (Z, Y, X).
-        patch_size: voxels (Z, Y, X), not necessarily divisible by the strides.
-        slice_axis: axis across slices for a network that sees single slices, or None; the patch has one voxel along it.
+    then three; the coarsest stage has three along every axis. For a network that sees single slices, the patch has one voxel along
+    `slice_axis`.
     """
     sizes = [1 if axis == slice_axis else size for axis, size in enumerate(patch_size)]
     lengths = [math.inf if axis == slice_axis else length for axis, length in enumerate(spacing)]

@@ -31,15 +31,7 @@ def present_values(labels: NDArray[np.integer]) -> list[int]:
 
 
 def to_class_indices(labels: NDArray[np.integer], description: DatasetDescription, part: int = PART) -> NDArray[np.int16]:
-    """Return the class indices of label values; ignored voxels get `description.ignore_index`.
-
-    Args:
-        labels: label values of any shape, as stored in a file.
-        description: dataset description that defines names and values.
-        part: number of voxels to look up together.
-
-    Returns:
-        Class indices of the same shape, int16.
+    """Return the class indices (int16) of label values of any shape, `part` at a time; ignored voxels get `description.ignore_index`.
 
     Raises:
         InputError: the description does not name some values.

@@ -70,13 +70,7 @@ class Picture:
 
 
 def draw(name: str, height: float, paint: Callable[[Figure], None]) -> Markup:
-    """Draw a figure as an `<svg>` element for a page.
-
-    Args:
-        name: name of the figure, which keeps the identifiers of several figures on a page distinct.
-        height: height in inches; the width is `WIDTH`.
-        paint: function that draws into the figure.
-    """
+    """Draw a figure, `height` inches high, as an `<svg>` element; `name` keeps the identifiers of several figures on a page distinct."""
     with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": name}):
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         paint(figure)

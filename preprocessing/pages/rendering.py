@@ -8,11 +8,7 @@ from markupsafe import Markup
 
 
 def page_environment(package: str) -> Environment:
-    """Return an environment of `package`'s templates, then the shared `base.html.j2` and `macros.html.j2`. All text is escaped.
-
-    Args:
-        package: dotted name of a package with a folder `templates`, such as `planners.report`.
-    """
+    """Return an environment of the package's folder `templates`, then the shared templates of this package. All text is escaped."""
     loader = ChoiceLoader([PackageLoader(package), PackageLoader("preprocessing.pages")])
     return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 

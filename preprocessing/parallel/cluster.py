@@ -15,10 +15,7 @@ SECONDS_FOR_WORKERS = 10
 
 @contextmanager
 def connected(scheduler: str) -> Iterator["Client"]:
-    """Yield a client of the cluster; what it has not finished is cancelled at the end.
-
-    Args:
-        scheduler: address of the cluster's scheduler.
+    """Yield a client of the cluster with this scheduler; what it has not finished is cancelled at the end.
 
     Raises:
         InputError: the package is not installed, or the scheduler cannot be reached.

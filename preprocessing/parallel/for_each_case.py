@@ -88,13 +88,8 @@ def for_each_case(
 ) -> Iterator[tuple[str, OutputT]]:
     """Yield (identifier, `function(identifier, value)`) as the cases finish, in any order; raise at the end if some failed.
 
-    Args:
-        function: picklable function of an identifier and a value.
-        cases: value of each case by identifier.
-        jobs: number of processes with one thread each; 1 works in this process.
-        progress: progress display over the cases.
-        description: name of the work, for the progress display and for errors.
-        scheduler: address of a Dask scheduler whose workers do the work instead of `jobs` processes.
+    The picklable function runs in `jobs` processes with one thread each (1 works in this process), or on the workers of a Dask scheduler.
+    `description` names the work in progress displays and errors.
 
     Raises:
         InputError: all failures are due to the input, and all faults are listed; or the scheduler cannot be reached.

@@ -14,11 +14,7 @@ _logger = logging.getLogger(__name__)
 
 
 def available_bytes(control_group: Path = _CONTROL_GROUP) -> int:
-    """Return the available memory in bytes, of the machine or of the container if that is less.
-
-    Args:
-        control_group: folder of the Linux control group (version 2), which has a container's limit.
-    """
+    """Return the available memory in bytes, of the machine or of the container (Linux control group version 2) if that is less."""
     free = int(psutil.virtual_memory().available)
     try:
         limit = (control_group / "memory.max").read_text().strip()
@@ -32,9 +28,7 @@ def available_bytes(control_group: Path = _CONTROL_GROUP) -> int:
 def case_bytes(voxels: int, channels: int) -> int:
     """Estimate the memory in bytes to process a case, measured on CT and MR cases and rounded up.
 
-    Args:
-        voxels: number of voxels of one channel; for preprocessing, of the stored and the resampled image together.
-        channels: number of channels.
+    Voxels are those of one channel; for preprocessing, of the stored and the resampled image together.
     """
     return 64 * 2**20 + voxels * (10 * channels + 6)
 
@@ -42,12 +36,8 @@ def case_bytes(voxels: int, channels: int) -> int:
 def choose_jobs(wanted: int | None, largest: int, description: str) -> int:
     """Return the number of processes: as requested, or one per processor but no more than fit into memory.
 
-    A requested number is kept; a warning is logged if it may not fit.
-
-    Args:
-        wanted: requested number, or None.
-        largest: memory in bytes that the largest case may take beyond the process itself.
-        description: name of the work, for the log.
+    `largest` is the memory in bytes that the largest case may take beyond the process itself. A requested number is kept; a warning is
+    logged if it may not fit.
     """
     available = available_bytes()
     fitting = max(1, math.floor(_SHARE * available / (WORKER_BYTES + largest)))

@@ -47,8 +47,7 @@ Mixings = tuple[tuple[slice, Tensor], ...]  # for each block of four results: th
 def mixings(padded: Tensor) -> Mixings:
     """Return the mixings of the slices of a map, combined with an operator along Z that pads the map.
 
-    Args:
-        padded: (Z + 2, Z) float64 operator from the slices of the map to the padded slices to convolve; a band around the diagonal.
+    The operator (Z + 2, Z) float64 leads from the slices of the map to the padded slices to convolve; it is a band around the diagonal.
     """
     found = []
     for start in range(0, len(padded) - _TAPS + 1, _SLICES):

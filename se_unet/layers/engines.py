@@ -25,17 +25,10 @@ def choose_engine(device: torch.device, can_factorise: bool) -> Engine:
 
 
 def factorised(x: Tensor, blurs: Sequence[Tensor | None], kernels: Tensor, bias: Tensor | None, border: Border) -> Tensor:
-    """Blur each scale, then convolve with its own small kernel.
+    """Blur each scale, then convolve with its own small kernel: (B, I, S, Z, Y, X) -> (B, O, S, Z, Y, X).
 
-    Args:
-        x: (B, I, S, Z, Y, X), or with S = 1 for an image that is lifted to all scales.
-        blurs: (S, T) taps for each axis, or None.
-        kernels: (S, O, I, K_z, K_y, K_x).
-        bias: (O,), shared by the scales.
-        border: extension of the image beyond its border.
-
-    Returns:
-        (B, O, S, Z, Y, X).
+    S = 1 is an image that is lifted to all scales. Blurs are (S, T) taps for each axis, or None; kernels are (S, O, I, K_z, K_y, K_x), and
+    the bias (O,) is shared by the scales.
     """
     margins = [size // 2 for size in kernels.shape[3:]]
     along_x = blurs[2]
@@ -64,16 +57,9 @@ def _factorised_by_rows(
 
 
 def blurred(x: Tensor, blurs: Sequence[Tensor | None], margins: Sequence[int], border: Border) -> Tensor:
-    """Blur a map of one scale.
+    """Blur a map (B, C, Z, Y, X) of one scale -> (B, C, Z', Y', X') with channels innermost in memory.
 
-    Args:
-        x: (B, C, Z, Y, X).
-        blurs: per axis (1, T) taps, or None.
-        margins: also give this many voxels beyond either end of each axis.
-        border: what lies beyond the image.
-
-    Returns:
-        (B, C, Z', Y', X') with channels innermost in memory.
+    Blurs are (1, T) taps for each axis, or None. The result has `margins` more voxels beyond either end of each axis.
     """
     along_x = blurs[2]
     if along_x is not None and can_blur_rows(x, along_x, border, margins[2]):
@@ -109,14 +95,9 @@ def dense(x: Tensor, kernels: Tensor, bias: Tensor | None, border: Border) -> Te
 
 
 def coverage(profiles: Sequence[Tensor | None], shape: Sequence[int]) -> Tensor:
-    """Return the share of the order-0 function that lies inside the image, by which the border `renormalise` divides.
+    """Return the share of the order-0 function that lies inside the image, by which the border `renormalise` divides: (1, 1, S, Z, Y, X).
 
-    Args:
-        profiles: (S, T) taps of order 0 for each axis, or None.
-        shape: voxels (Z, Y, X) of the image.
-
-    Returns:
-        (1, 1, S, Z, Y, X).
+    Profiles are (S, T) taps of order 0 for each axis, or None; the shape of the image is (Z, Y, X) in voxels.
     """
     total: Tensor | None = None
     for axis, (profile, n) in enumerate(zip(profiles, shape, strict=True)):

@@ -20,17 +20,10 @@ def channels_innermost(x: Tensor) -> Tensor:
 
 
 def band_matrix(taps: Tensor, n: int, border: Border = "replicate", stride: int = 1, margin: int = 0) -> Tensor:
-    """Return the correlation of an axis with taps, as one matrix for each scale.
+    """Return the correlation of an axis of n voxels with (S, T) taps, T odd: one matrix (S, outputs, n) per scale, in the taps' dtype.
 
-    Args:
-        taps: (S, T), T odd.
-        n: voxels of the axis.
-        border: extension of the axis beyond its ends. `renormalise` uses zeros here; the caller divides by the coverage.
-        stride: keep every stride-th voxel, from the first.
-        margin: number of voxels beyond each end that are computed as well (stride 1 only).
-
-    Returns:
-        (S, outputs, n) in the dtype of the taps.
+    `renormalise` uses zeros beyond the ends here; the caller divides by the coverage. The outputs are every stride-th voxel, from the
+    first, and with stride 1 also `margin` voxels beyond each end.
     """
     radius = taps.shape[1] // 2
     # The ONNX export of PyTorch 2.10 would use floats if the dtype were not given.
@@ -48,14 +41,9 @@ def band_matrix(taps: Tensor, n: int, border: Border = "replicate", stride: int 
 
 
 def per_scale_separable(x: Tensor, matrices: tuple[Tensor | None, Tensor | None, Tensor | None]) -> Tensor:
-    """Apply one matrix for each scale and axis.
+    """Apply one matrix for each scale and axis: (B, C, S, Z, Y, X) -> (B, C, S, Z', Y', X') with channels innermost in memory.
 
-    Args:
-        x: (B, C, S, Z, Y, X).
-        matrices: (S or 1, outputs, inputs) for each of Z, Y and X, or None for the identity.
-
-    Returns:
-        (B, C, S, Z', Y', X') with channels innermost in memory.
+    Matrices are (S or 1, outputs, inputs) for each of Z, Y and X, or None for the identity.
     """
     rows = x.movedim(1, -1).contiguous()  # (B, S, Z, Y, X, C)
     steps = [(axis, matrix) for axis, matrix in enumerate(matrices) if matrix is not None]

@@ -25,16 +25,9 @@ def can_blur_rows(x: Tensor, taps: Tensor, border: Border, margin: int) -> bool:
 
 
 def blur_rows(rows: Tensor, taps: Tensor, border: Border, margin: int) -> Tensor:
-    """Correlate X with symmetric taps.
+    """Correlate contiguous rows (B, Z, Y, X, C) with symmetric taps (T,), T odd, along X -> (B, Z, Y, X + 2 margin, C).
 
-    Args:
-        rows: (B, Z, Y, X, C), contiguous.
-        taps: (T,) symmetric taps, T odd.
-        border: extension of X beyond its ends, `replicate` or zeros.
-        margin: number of voxels beyond each end that are computed as well, at most T // 2.
-
-    Returns:
-        (B, Z, Y, X + 2 margin, C).
+    The border is `replicate` or zeros; `margin`, at most T // 2, voxels beyond each end of X are computed as well.
     """
     result: Tensor = _BlurRows.apply(rows, taps.to(rows.dtype), margin, border == "replicate")
     return result

@@ -34,13 +34,8 @@ def nest_level(
 ) -> nn.Sequential:
     """Return a level of the network: downsampling, the levels below with a skip connection around them, upsampling.
 
-    Args:
-        settings: sizes of the network, which `block` and `convolution` receive as well.
-        block: maker of a residual block.
-        convolution: maker of a single convolution.
-        inputs, outputs: channels of this level.
-        level: index of the level, 0 for the finest.
-        first: further arguments of the first block of the network.
+    `block` makes a residual block and `convolution` a single one, from the settings among others. Level 0 is the finest; `first` are
+    further arguments of the first block of the network.
     """
     width, stride = settings.channels[level], settings.strides[level]
     below: nn.Module

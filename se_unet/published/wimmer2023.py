@@ -113,11 +113,7 @@ class Wimmer2023(nn.Sequential):
 
 
 def load_reference_state(network: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Load weights of the published implementation.
-
-    Args:
-        network: network with the settings that the weights were trained with.
-        state: published state dict; names may have a common prefix (`model.`), and sampled bases are ignored.
+    """Load published weights; names may have a common prefix (`model.`), and sampled bases are ignored.
 
     Raises:
         InputError: tensors are missing, unexpected or of another shape; all of them are listed.

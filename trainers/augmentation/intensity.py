@@ -18,11 +18,7 @@ from numpy.typing import NDArray
 
 
 def intensity_transforms(across: int | None = None) -> Compose:
-    """Return transforms for noise, blur, brightness, contrast, low resolution and gamma.
-
-    Args:
-        across: axis of (Z, Y, X) along which the resolution is kept, see `spatial.flat_axis`; None reduces it along all axes.
-    """
+    """Return transforms for noise, blur, brightness, contrast, low resolution (but not along the axis `across`) and gamma."""
     gamma = {"gamma_range": (0.7, 1.5), "per_channel": True, "retain_stats": True}
     return Compose(
         [
@@ -48,13 +44,9 @@ def intensity_transforms(across: int | None = None) -> Compose:
 def augment_intensity(
     images: NDArray[np.float32], transforms: Compose, random: Generator, masked_channels: Sequence[int] = ()
 ) -> NDArray[np.float32]:
-    """Apply the transforms to a batch.
+    """Apply the transforms to image patches (B, C, Z, Y, X) in place; zeros of the masked channels lie outside the body and stay zero.
 
-    Args:
-        images: image patches (B, C, Z, Y, X); changed in place.
-        transforms: result of `intensity_transforms`.
-        random: generator that seeds NumPy's and Python's global generators, which the transforms use; both are restored.
-        masked_channels: channels whose zeros lie outside the body and stay zero.
+    `random` seeds NumPy's and Python's global generators, which the transforms use; both are restored.
     """
     outside = {channel: images[:, channel] == 0 for channel in masked_channels}
     with _global_seed(int(random.integers(2**32))):

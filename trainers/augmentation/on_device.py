@@ -49,13 +49,7 @@ class Pending:
 def finish(images: Tensor, labels: Tensor, pending: Pending) -> tuple[Tensor, Tensor]:
     """Augment a batch on its device.
 
-    Args:
-        images: boxes (B, C, *box) float32.
-        labels: class indices (B, *box) int16.
-        pending: augmentation to apply.
-
-    Returns:
-        Images (B, C, *patch_size) and labels (B, *patch_size).
+    Boxes (B, C, *box) float32 become (B, C, *patch_size), and their class indices (B, *box) int16 become (B, *patch_size).
     """
     grid = _sampling_grid(labels.shape[1:], pending, images.device)
     patches = _sample(images, grid)
@@ -115,12 +109,9 @@ def draw_intensity(random: Generator, channels: int) -> IntensityDraw:
 
 
 def apply_intensity(images: Tensor, draws: Sequence[IntensityDraw], across: int | None = None) -> Tensor:
-    """Apply intensity transforms to a batch.
+    """Apply the transforms drawn for each of the image patches (B, C, Z, Y, X) float32 in place.
 
-    Args:
-        images: image patches (B, C, Z, Y, X) float32; changed in place.
-        draws: transforms of each patch.
-        across: axis of (Z, Y, X) along which the resolution is kept, see `spatial.flat_axis`.
+    The resolution is kept along the axis `across`, see `spatial.flat_axis`.
     """
     for image, draw in zip(images, draws, strict=True):
         if draw.noise is not None:

@@ -122,16 +122,8 @@ def transform(
 ) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
     """Sample a patch from the box around it: the image trilinearly, labels by the largest trilinear share of a class.
 
-    Args:
-        image: image (C, *box), where `source_box` gives the box.
-        labels: class indices (*box).
-        box_start: first voxel of the box in the case.
-        start: first voxel of the patch in the case.
-        patch_size: patch size (Z, Y, X) in voxels.
-        matrix: linear map (3, 3) of a `SpatialDraw`.
-
-    Returns:
-        The image (C, *patch_size) and labels (*patch_size).
+    Image (C, *box) and class indices (*box) come from the box that `source_box` gives, and become (C, *patch_size) and (*patch_size).
+    `box_start` and `start` are the first voxels of box and patch in the case, `matrix` is the linear map (3, 3) of a `SpatialDraw`.
     """
     grid = _sampling_grid(labels.shape, np.array(start) - np.array(box_start), patch_size, matrix)
     return _sample(torch.from_numpy(image), grid).numpy(), _sample_labels(labels, grid, patch_size)

@@ -96,15 +96,8 @@ def open_cases(
 ) -> dict[str, TrainingCase]:
     """Open cases, in memory if all of them fit into `limit` bytes, otherwise to be read patch by patch.
 
-    Args:
-        store: store of the prepared cases.
-        identifiers: identifiers of the training and validation cases.
-        progress: progress display for reading cases into memory.
-        limit: memory limit in bytes; None takes `CACHE_SHARE` of the available memory, at most `CACHE_LIMIT`.
-        previous: segmentations by the first network of a cascade; None without a cascade.
-
-    Returns:
-        The cases by identifier.
+    Without a limit it is `CACHE_SHARE` of the available memory, at most `CACHE_LIMIT`. A cascade adds segmentations of the `previous`
+    stage.
 
     Raises:
         InputError: cases are missing or have no labels; all of them are listed.

@@ -20,9 +20,7 @@ LARGEST_REMOVED = 0.15  # component, as a share of the patch
 def disturb(segmentation: NDArray[np.float32], random: Generator) -> NDArray[np.float32]:
     """Apply random dilation, erosion, opening or closing of classes and random removal of a component.
 
-    Args:
-        segmentation: one-hot segmentation (channels, Z, Y, X), one class per channel; changed in place.
-        random: random generator.
+    The one-hot segmentation (channels, Z, Y, X), with one class per channel, is changed in place.
     """
     if random.random() < P_MORPHOLOGY:
         for index in random.permutation(len(segmentation)):

@@ -42,14 +42,7 @@ class PreviousStage:
         description: DatasetDescription,
         progress: Progress,
     ) -> None:
-        """Resample the validation segmentations of the first model's folds to the grids of the prepared cases.
-
-        Args:
-            first: folder of the first model, with all folds trained and validated.
-            store: store of the prepared cases.
-            identifiers: identifiers of the cases.
-            description: dataset description that defines the labels.
-            progress: progress display over the cases.
+        """Resample the validation segmentations of the first model's folds, all trained and validated, to the grids of the prepared cases.
 
         Raises:
             InputError: no fold has segmented some of the cases; all of them are listed.

@@ -87,13 +87,7 @@ KINDS: dict[str, type[TensorBoardLogger] | type[MLflowLogger] | type[WandbLogger
 
 
 def make_loggers(names: Sequence[str], folder: Path, run: str, settings: Mapping[str, Any]) -> list[Logger]:
-    """Open loggers.
-
-    Args:
-        names: names of loggers, keys of `KINDS`.
-        folder: folder of the fold.
-        run: name of the training run.
-        settings: training settings to log with the run.
+    """Open the loggers of these names, keys of `KINDS`, for a training run with its settings.
 
     Raises:
         InputError: packages are not installed; all of them are listed.

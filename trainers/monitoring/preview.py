@@ -14,15 +14,9 @@ PATCHES = 6
 
 
 def write_preview(maker: BatchMaker, path: Path, batch_size: int, patches: int = PATCHES) -> None:
-    """Draw the middle slices of the first training patches, before and after augmentation.
+    """Draw the middle slices of the first training patches, before and after augmentation, and save them as PNG.
 
     The figure shows the first channel with the outlines of the labels.
-
-    Args:
-        maker: maker of the training batches.
-        path: path to the PNG file.
-        batch_size: number of patches in a batch.
-        patches: number of patches to draw.
     """
     figure = Figure(figsize=(2.2 * patches, 4.8))
     FigureCanvasAgg(figure)

@@ -24,12 +24,7 @@ class ProgressNote:
     def text(self, step: int, loss: float, rate: float, waiting: float, dice: Mapping[str, float]) -> str:
         """Record a finished step, and return the text.
 
-        Args:
-            step: number of finished steps.
-            loss: loss of this step; NaN if it was skipped.
-            rate: learning rate.
-            waiting: share of this epoch's time spent waiting for data.
-            dice: moving average of the pseudo-Dice by label.
+        `waiting` is the share of this epoch's time spent waiting for data; the loss of a skipped step is NaN.
         """
         now = time.monotonic()
         if self._last is not None:

@@ -35,18 +35,9 @@ def validate_fold(
     tile_progress: Progress | None = None,
     previous: PreviousStage | None = None,
 ) -> EvaluationResult:
-    """Predict the fold's validation cases as `se_predict` would, and compare them with the original label files.
+    """Predict the fold's validation cases as `se_predict` would, with its weights only, and compare them with the original label files.
 
-    Writes `<case>.nii.gz` on the grid of each original image, and `metrics.json`.
-
-    Args:
-        predictor: predictor with the weights of this fold only.
-        store: store of the prepared cases.
-        identifiers: identifiers of the validation cases.
-        folder: output folder.
-        progress: progress display over the cases.
-        tile_progress: progress display over the tiles of a case.
-        previous: segmentations by the first network of a cascade.
+    Writes `<case>.nii.gz` on the grid of each original image, and `metrics.json`. Progress is over the cases, or the tiles of a case.
     """
     folder.metrics.unlink(missing_ok=True)
     scores = {}

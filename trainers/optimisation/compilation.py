@@ -12,12 +12,9 @@ logger = logging.getLogger(__name__)
 
 
 def compiled(network: nn.Module, example: Tensor, precision: Precision) -> nn.Module:
-    """Return the compiled network, or the network itself with a warning if a trial step fails.
+    """Return the compiled network, which shares the parameters, or the network itself with a warning if a trial step fails.
 
-    Args:
-        network: network on the example's device; the compiled network shares its parameters.
-        example: batch (B, C, Z, Y, X) as in training.
-        precision: precision of the computation.
+    The example is a batch (B, C, Z, Y, X) as in training, on the network's device.
     """
     try:
         fast = cast(nn.Module, torch.compile(network, dynamic=False))

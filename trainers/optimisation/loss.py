@@ -21,16 +21,10 @@ _SPATIAL = (2, 3, 4)
 
 
 def soft_dice(probabilities: Tensor, target: Tensor, valid: Tensor | None, over_batch: bool) -> Tensor:
-    """Return the mean Dice over classes (and over samples, unless `over_batch`).
+    """Return the mean Dice over classes (and over samples, unless the batch counts as one volume), a scalar in [0, 1].
 
-    Args:
-        probabilities: predicted probabilities (B, K, Z, Y, X) float32.
-        target: target of the same shape, 0 or 1, or bool.
-        valid: mask (B, 1, Z, Y, X) of the voxels that count; None counts all.
-        over_batch: whether to treat the batch as one volume.
-
-    Returns:
-        A scalar in [0, 1]. A class that is neither present nor predicted has Dice 1.
+    Probabilities and target (0 or 1, or bool) are (B, K, Z, Y, X); `valid` (B, 1, Z, Y, X) masks the voxels that count, None counts all. A
+    class that is neither present nor predicted has Dice 1.
     """
     if valid is not None:
         probabilities, target = probabilities * valid, target * valid
@@ -118,13 +112,10 @@ class DeepSupervision(nn.Module):
 
 
 def make_loss(description: DatasetDescription, batch_dice: bool, loss_class: str | None = None) -> nn.Module:
-    """Return the loss for a dataset's labels, or the user's own.
+    """Return the loss for a dataset's labels, where Dice may treat the batch as one volume, or the user's own `package.module:Class`.
 
-    Args:
-        description: dataset description that defines the labels.
-        batch_dice: whether Dice treats the batch as one volume.
-        loss_class: `package.module:Class` of a user's module. It is constructed with `description` and `batch_dice`, and maps logits
-            (B, K, Z, Y, X), or a list of them with the finest stage first, and class indices (B, Z, Y, X) to a scalar.
+    The user's module is constructed with `description` and `batch_dice`, and maps logits (B, K, Z, Y, X), or a list of them with the finest
+    stage first, and class indices (B, Z, Y, X) to a scalar.
     """
     if loss_class is not None:
         own: nn.Module = import_part(loss_class, "loss class")(description, batch_dice)

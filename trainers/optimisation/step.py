@@ -50,11 +50,7 @@ class TrainingStep:
         self._average = average
 
     def __call__(self, images: Tensor, labels: Tensor) -> float:
-        """Take a step.
-
-        Args:
-            images: images (B, C, Z, Y, X) float32.
-            labels: class indices (B, Z, Y, X).
+        """Take a step on images (B, C, Z, Y, X) float32 and class indices (B, Z, Y, X).
 
         Returns:
             The loss, or NaN if the step was skipped because the loss or a gradient was not finite.
