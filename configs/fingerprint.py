@@ -7,6 +7,8 @@ from configs.files import Value
 
 Spacing = tuple[float, float, float]
 Shape = tuple[int, int, int]
+Vector = tuple[float, float, float]
+Directions = tuple[Vector, Vector, Vector]  # unit vectors (right, anterior, superior) of the voxel axes x, y and z
 
 
 class IntensityStatistics(Value):
@@ -52,11 +54,12 @@ class CaseFingerprint(Value):
     """Measurements of one case in canonical axis order (Z, Y, X)."""
 
     spacing: Spacing  # voxel size in mm
-    shape: Shape  # voxels of the stored image
+    shape: Shape  # voxels of the whole image
     shape_after_crop: Shape  # voxels of the nonzero bounding box
     relative_size_after_crop: float = Field(gt=0, le=1)  # share of all voxels that the bounding box holds
     labels: dict[str, LabelSizes]  # label name -> sizes
     intensities: tuple[IntensityQuantiles, ...] = ()  # quantiles of each channel over foreground voxels; empty without foreground
+    directions: Directions = ((1, 0, 0), (0, 1, 0), (0, 0, 1))  # of the axes x, y and z in the patient
 
 
 class SizeSpread(Value):

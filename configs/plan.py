@@ -9,13 +9,30 @@ from pydantic import Field, model_validator
 from configs.dataset import DatasetDescription
 from configs.errors import Fault, InputError
 from configs.files import Value
-from configs.fingerprint import IntensityStatistics, Shape, Spacing
+from configs.fingerprint import Directions, IntensityStatistics, Shape, Spacing
 from configs.named_parts import PATTERN
 from configs.network import NetworkConfig
 
-Orientation = Literal["canonical", "as-stored"]
 Normalisation = Literal["ct", "zscore", "zscore_in_mask", "rescale", "none"]
 NETWORKS = ("se", "baseline")
+
+
+class SliceFrame(Value):
+    """Orientation for thick slices that run across different axes of the patient: slices lie in the plane of Y and X.
+
+    An image with thick slices is turned so that Z runs across them, any other image in any way. Of the turns that are left, the one is
+    taken whose axes come nearest to the reference. Turns never mirror the anatomy.
+
+    Attributes:
+        reference: directions of the axes x, y and z that images are turned towards.
+        thick: ratio of an image's coarsest spacing to the next one from which its slices are thick.
+    """
+
+    reference: Directions
+    thick: float = Field(default=1.5, ge=1)
+
+
+Orientation = Literal["canonical", "as-stored"] | SliceFrame
 
 
 class ChannelNormalisation(Value):
@@ -129,7 +146,7 @@ class Plan(Value):
         version: of this format.
         dataset: channels and labels.
         orientation: `canonical` brings every image to the orientation RAS inside and back on output; `as-stored` never
-            reorients.
+            reorients; a `SliceFrame` brings thick slices into one plane.
         configurations: for example `3d_fullres`.
     """
 

@@ -49,6 +49,11 @@ def _parser() -> argparse.ArgumentParser:
         help="configurations to plan: 2d, 3d_lowres, 3d_fullres, 3d_cascade_fullres (default: all that suit the dataset)",
     )
     add("--size", metavar="NAME", help="size of the networks: small, medium, large with residual encoders (default: medium)")
+    add(
+        "--orientation",
+        metavar="canonical",
+        help="turn every image to RAS (default: planned; thick slices may need a frame of their own)",
+    )
     add("--spacing", nargs=3, type=float, metavar=("Z", "Y", "X"), help="voxel spacing in mm (default: planned)")
     add("--patch-size", nargs=3, type=int, metavar=("Z", "Y", "X"), help="patch size in voxels (default: planned)")
     add(

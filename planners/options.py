@@ -20,6 +20,7 @@ class PlanningOptions:
         configurations: names of the configurations to plan, from `CONFIGURATIONS`; None plans all that the rules select.
         size: size of the networks.
         gpu_memory: GPU memory in GB available for training; None means 4, 8 or 24 for the sizes small, medium and large.
+        orientation: `canonical` turns every image to RAS; None lets the rules choose a slice frame where it suits the data.
         spacing: spacing in mm (Z, Y, X) of the planned grid at full resolution.
         patch_size: patch in voxels (Z, Y, X) at full resolution; for `2d`, with one voxel across slices.
         num_scales: number of scales of `se`; 1 (the default) is a network without a scale group, `spread` uses the spread of sizes.
@@ -33,6 +34,7 @@ class PlanningOptions:
     configurations: tuple[str, ...] | None = None
     size: Size = "medium"
     gpu_memory: float | None = None
+    orientation: Literal["canonical"] | None = None
     spacing: Spacing | None = None
     patch_size: Shape | None = None
     num_scales: int | Literal["spread"] | None = None
@@ -51,6 +53,9 @@ class PlanningOptions:
         ]
         if self.size not in SIZES:
             faults.append(Fault(f"--size {self.size}", "unknown size", f"Choose from {', '.join(SIZES)}"))
+        if self.orientation not in (None, "canonical"):
+            remedy = "Give canonical, or leave the option out for the planned orientation"
+            faults.append(Fault(f"--orientation {self.orientation}", "unknown orientation", remedy))
         if self.gpu_memory is not None and not 0 < self.gpu_memory < math.inf:
             remedy = "Give the memory of the GPU in GB, for example 8"
             faults.append(Fault(f"--gpu-memory {self.gpu_memory}", "the memory must be positive", remedy))

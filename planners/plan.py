@@ -7,15 +7,16 @@ from configs.dataset import DatasetDescription
 from configs.errors import times
 from configs.fingerprint import Fingerprint
 from configs.network import NetworkConfig, ScaleGroup
-from configs.plan import ChannelNormalisation, ConfigurationPlan, NetworkPlan, Plan
+from configs.plan import ChannelNormalisation, ConfigurationPlan, NetworkPlan, Orientation, Plan
+from planners.decision import Decision
 from planners.options import PlanningOptions
 from planners.rules.budget import FeatureBudget
 from planners.rules.configurations import Resolution, choose_resolutions
-from planners.rules.decision import Decision
 from planners.rules.grid import check_spacing, choose_spacing, median_relative_size, median_shape, whole_voxels
 from planners.rules.measured_budget import choose_measured_sampling
 from planners.rules.mirroring import choose_mirror_axes, choose_test_scales
 from planners.rules.normalisation import choose_normalisation
+from planners.rules.orientation import choose_orientation, left_right_axis, turn_cases
 from planners.rules.patch import Grid, Sampling, choose_sampling
 from planners.rules.scale_group import check_width, choose_scale_group, widest_spread
 from planners.rules.se_network import features_reason, judge_depth, se_feature_values, se_features, se_network
@@ -31,6 +32,7 @@ class _Context:
     fingerprint: Fingerprint
     options: PlanningOptions
     normalisation: Decision[tuple[ChannelNormalisation, ...]]
+    orientation: Decision[Orientation]
 
 
 def make_plan(description: DatasetDescription, fingerprint: Fingerprint, options: PlanningOptions | None = None) -> Plan:
@@ -45,9 +47,13 @@ def make_plan(description: DatasetDescription, fingerprint: Fingerprint, options
         InputError: an override does not suit the data or the memory; the message says why.
     """
     options = options or PlanningOptions()
+    orientation = choose_orientation(fingerprint.cases)
+    if options.orientation is not None:
+        orientation = Decision[Orientation](options.orientation, "Images are turned to RAS, as requested.")
+    fingerprint = turn_cases(fingerprint, orientation.value)
     cases = fingerprint.cases
     normalisation = choose_normalisation(description.channels, fingerprint.intensities, median_relative_size(cases))
-    context = _Context(description, fingerprint, options, normalisation)
+    context = _Context(description, fingerprint, options, normalisation, orientation)
     spacing = choose_spacing(cases)
     if options.spacing is not None:
         spacing = Decision(options.spacing, f"Spacing {times(options.spacing)} mm, as requested.")
@@ -58,7 +64,7 @@ def make_plan(description: DatasetDescription, fingerprint: Fingerprint, options
     sample = partial(_sample_baseline, context)
     resolutions = choose_resolutions(full, options.size, options.patch_size, sample).select(options.configurations)
     configurations = {name: _plan_configuration(context, resolution, spacing.reason) for name, resolution in resolutions.items()}
-    return Plan(dataset=description, orientation="canonical", configurations=configurations)
+    return Plan(dataset=description, orientation=orientation.value, configurations=configurations)
 
 
 def _plan_configuration(context: _Context, resolution: Resolution, spacing_reason: str) -> ConfigurationPlan:
@@ -73,6 +79,7 @@ def _plan_configuration(context: _Context, resolution: Resolution, spacing_reaso
         cases_of=resolution.cases_of,
         networks={name: planners[name](context, resolution) for name in context.options.networks},
         reasons={
+            "orientation": context.orientation.reason,
             "spacing": spacing_reason,
             "median_shape": f"The median case has {times(grid.median)} voxels at this spacing, after cropping to nonzero and with all "
             "cases in the same orientation.",
@@ -144,7 +151,8 @@ def _memory(context: _Context, resolution: Resolution) -> float:
 def _network_plan(
     context: _Context, resolution: Resolution, sampling: Sampling, network: NetworkConfig, reasons: dict[str, str]
 ) -> NetworkPlan:
-    mirror = choose_mirror_axes(context.description.foreground, canonical=True)
+    sides = left_right_axis(context.orientation.value, context.fingerprint.cases)
+    mirror = choose_mirror_axes(context.description.foreground, sides)
     test_scales = choose_test_scales()
     if resolution.previous:
         inputs = network.input_channels + context.description.cascade_channels

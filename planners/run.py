@@ -14,6 +14,7 @@ from planners.fingerprint.table import write_fingerprint_table
 from planners.options import PlanningOptions
 from planners.plan import make_plan
 from planners.report.page import write_planning_report
+from planners.rules.orientation import turn_cases
 from preprocessing.dataset.raw import scan_dataset
 from preprocessing.dataset.validation import largest_case_bytes
 from preprocessing.geometry.resampled_grid import resampled_shape
@@ -69,14 +70,13 @@ def plan_and_preprocess(
     fingerprint.write(folder.fingerprint)
     write_fingerprint_table(folder.fingerprint_table, fingerprint)
     plan.write(folder.plan)
-    report = write_planning_report(folder.path, raw, fingerprint, plan)
+    turned = turn_cases(fingerprint, plan.orientation)
+    report = write_planning_report(folder.path, raw, turned, plan)
     _logger.info("Wrote %s and %s", folder.plan, report)
     if not plan_only:
         for configuration in [name for name, planned in plan.configurations.items() if not planned.cases_of]:
             store = folder.prepared(configuration)
-            fitting = choose_jobs(
-                jobs, _largest_prepared_bytes(fingerprint, plan, configuration), f"Preprocessing {configuration}"
-            )
+            fitting = choose_jobs(jobs, _largest_prepared_bytes(turned, plan, configuration), f"Preprocessing {configuration}")
             preprocess_dataset(raw, plan, configuration, store, fitting, progress, overwrite, scheduler)
     return plan
 

@@ -41,7 +41,8 @@ def _ct(channel: NDArray, scheme: ChannelNormalisation, mask: _Mask, target: NDA
 
 
 def _zscore(channel: NDArray, scheme: ChannelNormalisation, mask: _Mask, target: NDArray[np.float32]) -> None:
-    _standardise(channel, channel, target)
+    target[...] = channel  # sums must not depend on how a turned array lies in memory
+    _standardise(target, target, target)
 
 
 def _zscore_in_mask(channel: NDArray, scheme: ChannelNormalisation, mask: _Mask, target: NDArray[np.float32]) -> None:
@@ -63,10 +64,11 @@ def _none(channel: NDArray, scheme: ChannelNormalisation, mask: _Mask, target: N
 
 
 def _standardise(channel: NDArray, values: NDArray, target: NDArray[np.float32]) -> None:
-    """Write (channel - mean) / std into `target`, with mean and std of `values`."""
+    """Write (channel - mean) / std into `target`, with mean and std of `values`. All three may be one array."""
     mean = float(values.mean(dtype=np.float64))
+    deviation = max(_standard_deviation(values, mean, PART), _SMALLEST_STD)
     np.subtract(channel, np.float32(mean), out=target)
-    target /= np.float32(max(_standard_deviation(values, mean, PART), _SMALLEST_STD))
+    target /= np.float32(deviation)
 
 
 def _standard_deviation(values: NDArray, mean: float, part: int) -> float:

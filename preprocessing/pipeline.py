@@ -11,10 +11,10 @@ from pydantic import model_validator
 
 from configs.files import Value
 from configs.fingerprint import Shape, Spacing
-from configs.plan import ConfigurationPlan
+from configs.plan import ConfigurationPlan, Orientation
 from preprocessing.geometry.affine import Affine, Geometry
 from preprocessing.geometry.cropping import Box, nonzero_box
-from preprocessing.geometry.orientation import Orientation, Policy, find_orientation
+from preprocessing.geometry.orientation import Turn, find_turn
 from preprocessing.geometry.resampled_grid import find_separate_axis, resampled_shape
 from preprocessing.normalise import normalise
 
@@ -24,7 +24,7 @@ class Trace(Value):
 
     stored_shape: Shape  # shape (Z, Y, X) of the stored image in voxels
     stored_affine: Affine  # affine of the stored image, from voxel indices (x, y, z) to RAS+ mm
-    orientation: Orientation  # how the stored array was turned
+    orientation: Turn  # how the stored array was turned
     box: Box  # box of the turned array that was kept
     spacing: Spacing  # spacing (Z, Y, X) of the turned array in mm
     resampled_shape: Shape  # shape (Z, Y, X) at the planned spacing in voxels
@@ -46,7 +46,7 @@ class Trace(Value):
 class Preprocessed:
     """Preprocessed arrays of one image."""
 
-    image: NDArray[np.float32]  # normalised image (C, Z, Y, X) float32 in canonical orientation at the planned spacing
+    image: NDArray[np.float32]  # normalised image (C, Z, Y, X) float32 in the plan's orientation at the planned spacing
     labels: NDArray[np.int16] | None  # class indices (Z, Y, X) int16 on the same grid, or None
     trace: Trace  # geometry trace, which leads back to the stored image
 
@@ -56,7 +56,7 @@ def preprocess(
     labels: NDArray[np.int16] | None,
     geometry: Geometry,
     configuration: ConfigurationPlan,
-    orientation: Policy = "canonical",
+    orientation: Orientation = "canonical",
 ) -> Preprocessed:
     """Preprocess a stored image (C, Z, Y, X) float32, and its class indices (Z, Y, X) if there are any, as planned.
 
@@ -65,7 +65,7 @@ def preprocess(
     """
     if image.shape[1:] != geometry.shape or (labels is not None and labels.shape != geometry.shape):
         raise ValueError(f"image {image.shape} and labels must have the shape {geometry.shape}")
-    turn = find_orientation(geometry, orientation)
+    turn = find_turn(geometry, orientation)
     turned = turn.apply(image)
     spacing = turn.apply_geometry(geometry).spacing
     planned = configuration.grid_spacing(spacing)

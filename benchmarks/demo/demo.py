@@ -26,7 +26,7 @@ from planners import plan_and_preprocess
 from planners.options import PlanningOptions
 from preprocessing.dataset.raw import find_cases, open_dataset
 from preprocessing.formats.images import read_image, read_labels
-from preprocessing.geometry.orientation import find_orientation
+from preprocessing.geometry.orientation import find_turn
 from trainers import train
 
 OUTPUT = Path("demo_output")
@@ -98,7 +98,7 @@ def draw(result: EvaluationResult) -> None:
     ranked = sorted(result.cases, key=lambda case: sum(scores.dice or 0 for scores in result.cases[case].values()))
     for name, case in (("worst", ranked[0]), ("best", ranked[-1])):
         image, geometry = read_image([DATASET / "imagesTs" / f"{case}_0000.nii.gz"])
-        turn = find_orientation(geometry, "canonical")
+        turn = find_turn(geometry, "canonical")
         truth, predicted = (
             turn.apply(read_labels(folder / f"{case}.nii.gz")[0]) for folder in (DATASET / "labelsTs", PREDICTIONS)
         )

@@ -21,7 +21,7 @@ from inference.prediction.outputs import Extras
 from inference.predictor import Predictor
 from preprocessing.formats.images import read_header
 from preprocessing.geometry.affine import Geometry
-from preprocessing.geometry.orientation import find_orientation
+from preprocessing.geometry.orientation import find_turn
 from preprocessing.geometry.resampled_grid import resampled_shape
 
 
@@ -81,7 +81,7 @@ def _geometries(cases: Iterable[tuple[Path, ...]]) -> Iterable[Geometry]:
 
 
 def _planned_shape(geometry: Geometry, model: Model) -> Shape:
-    turned = find_orientation(geometry, model.plan.orientation).apply_geometry(geometry)
+    turned = find_turn(geometry, model.plan.orientation).apply_geometry(geometry)
     return resampled_shape(turned.shape, turned.spacing, model.plan.configuration.grid_spacing(turned.spacing))
 
 

@@ -16,7 +16,7 @@ from inference.prediction.statistics import measure_labels, write_statistics
 from preprocessing.formats.images import write_labels, write_scalar
 from preprocessing.formats.registry import ending_of, stem_of
 from preprocessing.geometry.affine import Geometry
-from preprocessing.geometry.orientation import find_orientation
+from preprocessing.geometry.orientation import find_turn
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,9 @@ def write_case(
     """
     rules = extras.postprocessing.rules
     if rules:
-        labels = postprocess(segmentation.labels, geometry.voxel_volume, rules, description)
-        segmentation = replace(segmentation, labels=labels)
+        turn = find_turn(geometry, "canonical")  # so that the order of storage does not decide between components of one size
+        cleaned = postprocess(turn.apply(segmentation.labels), geometry.voxel_volume, rules, description)
+        segmentation = replace(segmentation, labels=np.ascontiguousarray(turn.invert(cleaned)))
     target.parent.mkdir(parents=True, exist_ok=True)
     name, ending = stem_of(target), ending_of(target) or ".nii.gz"
     if segmentation.probabilities is not None:
@@ -110,7 +111,7 @@ def _write_probabilities(
 def _write_preview(path: Path, image: NDArray, geometry: Geometry, labels: NDArray, description: DatasetDescription) -> None:
     from inference.prediction.preview import montage  # matplotlib is slow to import and seldom needed
 
-    turn = find_orientation(geometry, "canonical")
+    turn = find_turn(geometry, "canonical")
     names = {value: name for name, value in description.labels.items() if isinstance(value, int)}
     montage(turn.apply(image[0]), turn.apply(labels), path, spacing=turn.apply_geometry(geometry).spacing, names=names)
 

@@ -16,13 +16,14 @@ from skimage.measure import approximate_polygon, find_contours
 from configs.dataset import DatasetDescription
 from configs.errors import Fault, InputError, is_of_system
 from configs.folders import ModelFolder
+from configs.plan import Orientation
 from inference.report.numbers import shown_number
 from inference.report.scoring import notable, ranked
 from inference.report.trained import TrainedModel
 from inference.selection.candidates import find_sources
 from preprocessing.dataset.labels import to_class_indices
 from preprocessing.formats.images import read_image, read_labels
-from preprocessing.geometry.orientation import Policy, find_orientation
+from preprocessing.geometry.orientation import find_turn
 
 _MOST_PIXELS = 384  # along a side
 _PHOTO = 128 * 128  # pixels above which a slice is stored as JPEG
@@ -68,7 +69,7 @@ class SegmentedCase:
 
 
 def load_segmented(
-    dataset_folder: Path, prediction: Path, identifier: str, description: DatasetDescription, orientation: Policy
+    dataset_folder: Path, prediction: Path, identifier: str, description: DatasetDescription, orientation: Orientation
 ) -> SegmentedCase:
     """Load a validated case from the label file of its validation, and the original files that the prepared case in WORK records.
 
@@ -82,7 +83,7 @@ def load_segmented(
     if predicted.shape != reference.shape or image.shape[1:] != reference.shape:
         problem = f"image {image.shape[1:]}, reference {reference.shape} and prediction {predicted.shape} differ in shape"
         raise InputError(Fault(f"case `{identifier}`", problem, "Validate the fold again with se_train --validate-only"))
-    turn = find_orientation(geometry, orientation)
+    turn = find_turn(geometry, orientation)
     drawn = [
         np.ascontiguousarray(turn.apply(array)[:, ::-1])
         for array in (image[0], to_class_indices(reference, description), to_class_indices(predicted, description))

@@ -3,21 +3,29 @@
 import logging
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from configs.dataset import DatasetDescription
-from configs.fingerprint import CaseFingerprint, Fingerprint, IntensityHistogram, IntensityQuantiles, IntensityStatistics
+from configs.fingerprint import (
+    CaseFingerprint,
+    Directions,
+    Fingerprint,
+    IntensityHistogram,
+    IntensityQuantiles,
+    IntensityStatistics,
+)
 from configs.progress import Progress
 from planners.fingerprint.sizes import label_sizes, size_spreads
 from preprocessing.dataset.case import Case
 from preprocessing.dataset.raw import RawDataset
 from preprocessing.dataset.validation import examine
+from preprocessing.geometry.affine import Geometry
 from preprocessing.geometry.cropping import nonzero_box
-from preprocessing.geometry.orientation import find_orientation
+from preprocessing.geometry.orientation import find_turn
 
 _SAMPLES = 10_000_000  # foreground intensities drawn from the whole dataset, the same number from each case
 _LOW, _HIGH = 0.5, 99.5  # percentiles
@@ -64,26 +72,37 @@ def measure_case(case: Case, description: DatasetDescription, samples: int) -> C
 
     `samples` foreground intensities are drawn with replacement, so that each case has the same weight at any size.
     """
-    turn = find_orientation(case.geometry, "canonical")
-    turned = turn.apply_geometry(case.geometry)
-    image = turn.apply(case.image)
-    box = nonzero_box(image)
+    case = _turned(case)
+    box = nonzero_box(case.image)
     foreground = _foreground(case, description)
     random = np.random.default_rng(zlib.crc32(case.identifier.encode()))
     present = foreground.shape[1]
     drawn = foreground[:, random.integers(present, size=samples)] if present else foreground
     fingerprint = CaseFingerprint(
-        spacing=turned.spacing,
-        shape=turned.shape,
+        spacing=case.geometry.spacing,
+        shape=case.geometry.shape,
         shape_after_crop=box.shape,
-        relative_size_after_crop=float(np.prod(box.shape) / np.prod(turned.shape)),
+        relative_size_after_crop=float(np.prod(box.shape) / np.prod(case.geometry.shape)),
         labels=label_sizes(case, description),
         intensities=_quantiles(drawn) if present else (),
+        directions=_directions(case.geometry),
     )
     if not present:
         return CaseMeasurement(fingerprint, foreground, foreground)
     extremes = np.stack([foreground.min(axis=1), foreground.max(axis=1)], axis=1)
     return CaseMeasurement(fingerprint, drawn, extremes)
+
+
+def _turned(case: Case) -> Case:
+    """Return the case in canonical orientation, so that nothing measured depends on how the file stores its axes."""
+    turn = find_turn(case.geometry, "canonical")
+    labels = None if case.labels is None else turn.apply(case.labels)
+    return replace(case, image=turn.apply(case.image), labels=labels, geometry=turn.apply_geometry(case.geometry))
+
+
+def _directions(geometry: Geometry) -> Directions:
+    x, y, z = (tuple(map(float, axis)) for axis in geometry.direction.T)
+    return x, y, z  # type: ignore[return-value]
 
 
 def intensity_statistics(measurements: Sequence[CaseMeasurement], channels: int) -> tuple[IntensityStatistics, ...]:

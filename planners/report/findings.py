@@ -10,10 +10,10 @@ from configs.errors import Fault, counted, times
 from configs.fingerprint import Fingerprint
 from configs.plan import ConfigurationPlan, Plan
 from planners.rules.mirroring import side_pairs
+from planners.rules.orientation import left_right_axis
 from preprocessing.dataset.splits import Split
 
 _FEWEST_VOXELS = 27  # a cube of three voxels, the size of one kernel
-_LEFT_RIGHT = 2  # axis of (Z, Y, X) in canonical orientation
 _UNLIKE = 2.0  # ratio of a case's spacing to the median above which it is unusual
 _NAMED = 6  # largest number of cases or labels that are listed by name
 _QUOTED = 3  # largest number of warnings of one kind that are quoted
@@ -42,7 +42,7 @@ def find_all(fingerprint: Fingerprint, plan: Plan, folds: Sequence[Split]) -> li
     findings = [
         *_never_present(fingerprint, plan),
         *_absent_from_folds(fingerprint, plan, folds),
-        *_mirrored_sides(plan),
+        *_mirrored_sides(fingerprint, plan),
         *_of_validation(fingerprint.warnings),
         *_unusual_spacing(fingerprint),
     ]
@@ -115,13 +115,14 @@ def _small(fingerprint: Fingerprint, configuration: ConfigurationPlan) -> list[F
     return [Finding(f"{counted(len(small), 'label')} with very few voxels", text)]
 
 
-def _mirrored_sides(plan: Plan) -> list[Finding]:
+def _mirrored_sides(fingerprint: Fingerprint, plan: Plan) -> list[Finding]:
+    left_right = left_right_axis(plan.orientation, fingerprint.cases)
     pairs = side_pairs(plan.dataset.foreground)
     mirrored = [
         f"{network} in {name}"
         for name, configuration in plan.configurations.items()
         for network, planned in configuration.networks.items()
-        if planned.mirror_axes and (_LEFT_RIGHT in planned.mirror_axes or plan.orientation == "as-stored")
+        if planned.mirror_axes and left_right in (None, *planned.mirror_axes)
     ]
     if not pairs or not mirrored:
         return []

@@ -11,7 +11,7 @@ from configs.plan import Plan
 from preprocessing.dataset.case import load_case
 from preprocessing.dataset.raw import RawDataset
 from preprocessing.geometry.cropping import nonzero_box
-from preprocessing.geometry.orientation import find_orientation
+from preprocessing.geometry.orientation import find_turn
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def load_slices(dataset: RawDataset, fingerprint: Fingerprint, plan: Plan) -> Sl
     """Return slices of the typical case in the plan's orientation, cropped to nonzero, through the middle of the labelled voxels."""
     identifier = typical_case(fingerprint.cases)
     case = load_case(identifier, dataset.cases[identifier], plan.dataset)
-    turn = find_orientation(case.geometry, plan.orientation)
+    turn = find_turn(case.geometry, plan.orientation)
     image = turn.apply(case.image)
     box = nonzero_box(image)
     channel = box.crop(image)[0]

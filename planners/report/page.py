@@ -23,10 +23,13 @@ from preprocessing.pages.plan_tables import sentences, stage_rows
 from preprocessing.pages.rendering import page_environment
 
 FILE = "report.html"
+_ORIENTATIONS = {"canonical": "images are turned to RAS and results back", "as-stored": "as stored"}
 
 
 def write_planning_report(folder: Path, dataset: RawDataset, fingerprint: Fingerprint, plan: Plan) -> Path:
     """Write `report.html` into the dataset's folder under WORK, and return its path. Reads one case to draw the plan over it.
+
+    The fingerprint is measured in the plan's orientation.
 
     Raises:
         InputError: the case or `splits.json` cannot be read.
@@ -64,7 +67,7 @@ def _summary(fingerprint: Fingerprint, plan: Plan) -> str:
     return (
         f"{counted(len(fingerprint.cases), 'case')}, {counted(len(description.channels), 'channel')} "
         f"({named(description.channels)}), {counted(len(description.foreground), kind)}. "
-        f"Orientation: {'images are turned to RAS and results back' if plan.orientation == 'canonical' else 'as stored'}."
+        f"Orientation: {_ORIENTATIONS.get(str(plan.orientation), 'slices in the plane of Y and X')}."
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from configs.errors import Fault, raise_faults, times
 from configs.fingerprint import Shape
-from planners.rules.decision import Decision
+from planners.decision import Decision
 from planners.rules.lower_resolution import choose_lower_resolution
 from planners.rules.patch import Grid, Sampling
 from planners.rules.skeleton import Size, Skeleton, choose_skeleton

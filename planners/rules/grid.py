@@ -7,7 +7,7 @@ import numpy as np
 
 from configs.errors import Fault, InputError, counted, times
 from configs.fingerprint import CaseFingerprint, Shape, Spacing
-from planners.rules.decision import Decision
+from planners.decision import Decision
 from preprocessing.geometry.resampled_grid import resampled_shape
 
 _ANISOTROPIC = 3  # ratio of the coarsest axis to the others from which slices count as thick

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from configs.errors import times
 from configs.fingerprint import Shape, Spacing
-from planners.rules.decision import Decision
+from planners.decision import Decision
 from planners.rules.patch import Grid, Sampling
 
 _SMALLEST_SHARE = 0.25  # a patch that covers less of the median case sees too little of it

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from planners.rules.decision import Decision
+from planners.decision import Decision
 
 
 def choose_test_scales() -> Decision[tuple[float, ...]]:
@@ -14,13 +14,12 @@ def choose_test_scales() -> Decision[tuple[float, ...]]:
 
 _SIDES = {"left": "left", "l": "left", "lt": "left", "lh": "left", "right": "right", "r": "right", "rt": "right", "rh": "right"}
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
-_LEFT_RIGHT = 2  # axis of (Z, Y, X) in canonical orientation
 
 
-def choose_mirror_axes(labels: Iterable[str], canonical: bool) -> Decision[tuple[int, ...]]:
+def choose_mirror_axes(labels: Iterable[str], left_right: int | None) -> Decision[tuple[int, ...]]:
     """Choose all axes, but not the left-right axis where two labels differ only in their side.
 
-    Unless images are brought to `canonical` orientation, the left-right axis is unknown.
+    `left_right` is the left-right axis of (Z, Y, X) in the orientation of the plan, or None where it is unknown or differs between cases.
     """
     pairs = side_pairs(labels)
     if not pairs:
@@ -28,10 +27,11 @@ def choose_mirror_axes(labels: Iterable[str], canonical: bool) -> Decision[tuple
     found = f"{pairs[0][0]} and {pairs[0][1]} differ only in their side"
     if len(pairs) > 1:
         found = f"{len(pairs)} pairs of labels differ only in their side ({pairs[0][0]} and {pairs[0][1]}, ...)"
-    if not canonical:
-        return Decision((), f"No mirroring: {found}, and the left-right axis is unknown in the stored orientation.")
-    axes = tuple(axis for axis in range(3) if axis != _LEFT_RIGHT)
-    return Decision(axes, f"Mirroring along Z and Y but not along the left-right axis X: {found}.")
+    if left_right is None:
+        return Decision((), f"No mirroring: {found}, and no axis runs from left to right in all cases.")
+    axes = tuple(axis for axis in range(3) if axis != left_right)
+    mirrored = " and ".join("ZYX"[axis] for axis in axes)
+    return Decision(axes, f"Mirroring along {mirrored} but not along the left-right axis {'ZYX'[left_right]}: {found}.")
 
 
 def side_pairs(labels: Iterable[str]) -> list[tuple[str, str]]:

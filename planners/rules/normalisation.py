@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from configs.fingerprint import IntensityStatistics
 from configs.plan import ChannelNormalisation, Normalisation
-from planners.rules.decision import Decision
+from planners.decision import Decision
 
 _BY_NAME: dict[str, Normalisation] = {
     "ct": "ct",

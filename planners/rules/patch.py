@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from configs.errors import Fault, InputError, counted, times
 from configs.fingerprint import Shape, Spacing
+from planners.decision import Decision
 from planners.rules.budget import SMALLEST_BATCH, Budget, batch_for_dataset
-from planners.rules.decision import Decision
 from planners.rules.topology import Topology, choose_topology
 
 _LARGEST_EDGE = 256  # the first guess has the volume of a cube with this edge

@@ -7,7 +7,7 @@ from typing import Literal
 from configs.errors import Fault, InputError, counted, times
 from configs.fingerprint import Shape, SizeSpread, Spacing
 from configs.network import Axes, ScaleGroup
-from planners.rules.decision import Decision
+from planners.decision import Decision
 
 FAMILY: Literal["se", "pyramid"] = "se"
 STEP = 2 ** (1 / 3)  # ratio of neighbouring scales

@@ -1,22 +1,25 @@
-"""Turn images to canonical orientation, and back.
+"""Turn images to the orientation of a plan, and back.
 
 In canonical orientation the voxel indices (x, y, z) increase to the right, anterior and superior (RAS), as nearly as permuting and
-flipping axes allows; oblique images stay oblique. No voxel value changes, so the inverse is exact.
+flipping axes allows; oblique images stay oblique. In a slice frame, Z runs across thick slices. No voxel value changes, so the inverse is
+exact. How a file stores its axes makes no difference: the turned array and its geometry are the same.
 """
 
-from typing import Literal
+from itertools import permutations, product
 
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
 from configs.files import Value
+from configs.fingerprint import Spacing
+from configs.plan import Orientation, SliceFrame
 from preprocessing.geometry.affine import Geometry
 
-Policy = Literal["canonical", "as-stored"]
+_TIE = 6  # decimals to which directions are compared, so that rounding does not decide between turns that are equally near
 
 
-class Orientation(Value):
+class Turn(Value):
     """Permutation and flips of a stored array (Z, Y, X): output axis i is input axis `axes[i]`, reversed if `flips[i]`."""
 
     axes: tuple[int, int, int] = (0, 1, 2)
@@ -46,13 +49,62 @@ class Orientation(Value):
         return Geometry.from_affine(shape, geometry.matrix @ turn)
 
 
-def find_orientation(geometry: Geometry, policy: Policy) -> Orientation:
-    """Return the orientation change to canonical orientation, or none if the policy is `as-stored`."""
+_TURNS = [
+    Turn(axes=(z, y, x), flips=flips)
+    for z, y, x in permutations((0, 1, 2))
+    for flips in product((False, True), (False, True), (False, True))
+]
+
+
+def find_turn(geometry: Geometry, policy: Orientation) -> Turn:
+    """Return the change from the stored orientation to that of a plan."""
     if policy == "as-stored":
-        return Orientation()
-    towards = nib.orientations.io_orientation(geometry.matrix)  # for each stored axis x, y, z: its canonical axis, and 1 or -1
+        return Turn()
+    if isinstance(policy, SliceFrame):
+        return _nearest_turn(geometry, policy)
+    first = _independent_of_storage(geometry)
+    towards = nib.orientations.io_orientation(first.apply_geometry(geometry).matrix)  # for x, y, z: canonical axis, and 1 or -1
     axes, flips = [0, 0, 0], [False, False, False]
     for source, (target, sign) in enumerate(towards):
-        axes[2 - int(target)] = 2 - source
-        flips[2 - int(target)] = bool(sign < 0)
-    return Orientation(axes=(axes[0], axes[1], axes[2]), flips=(flips[0], flips[1], flips[2]))
+        axes[2 - int(target)] = first.axes[2 - source]
+        flips[2 - int(target)] = bool(sign < 0) != first.flips[2 - source]
+    return Turn(axes=(axes[0], axes[1], axes[2]), flips=(flips[0], flips[1], flips[2]))
+
+
+def thick_axis(spacing: Spacing, thick: float) -> int | None:
+    """Return the axis of (Z, Y, X) across thick slices: the coarsest, if its spacing is more than `thick` times the next one."""
+    _, next_coarsest, coarsest = sorted(spacing)
+    return spacing.index(coarsest) if coarsest > thick * next_coarsest else None
+
+
+def turned_directions(geometry: Geometry, turn: Turn) -> NDArray[np.float64]:
+    """Return the directions (3, 3) of the axes x, y and z of the turned array, one row each."""
+    signs = np.where(turn.flips, -1.0, 1.0)
+    stored = geometry.direction.T[::-1]  # of the axes Z, Y, X
+    return (stored[list(turn.axes)] * signs[:, None])[::-1]
+
+
+def allowed_turns(geometry: Geometry, thick: float) -> list[Turn]:
+    """Return the turns that do not mirror the anatomy and, for thick slices, bring the axis across them to Z."""
+    across = thick_axis(geometry.spacing, thick)
+    return [turn for turn in _TURNS if across in (None, turn.axes[0]) and np.linalg.det(turned_directions(geometry, turn)) > 0]
+
+
+def _nearest_turn(geometry: Geometry, frame: SliceFrame) -> Turn:
+    """Return the allowed turn to the smallest angle from the reference."""
+
+    def rank(turn: Turn) -> tuple[float, list[float]]:
+        directions = turned_directions(geometry, turn)
+        cosine = float((directions * frame.reference).sum())
+        return round(cosine, _TIE), directions.round(_TIE).ravel().tolist()
+
+    return max(allowed_turns(geometry, frame.thick), key=rank)
+
+
+def _independent_of_storage(geometry: Geometry) -> Turn:
+    """Return a turn to an array that is the same for all ways to store an image; what to do where axes tie then is the same as well."""
+
+    def rank(turn: Turn) -> list[float]:
+        return turned_directions(geometry, turn).ravel().tolist()
+
+    return max(_TURNS, key=rank)

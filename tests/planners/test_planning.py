@@ -122,10 +122,10 @@ def test_side_pairs(names, pairs):
 
 
 def test_mirroring_leaves_out_the_left_right_axis():
-    assert choose_mirror_axes(["a", "b"], canonical=True).value == (0, 1, 2)
-    decision = choose_mirror_axes(["lung_left", "lung_right"], canonical=True)
+    assert choose_mirror_axes(["a", "b"], 2).value == (0, 1, 2)
+    decision = choose_mirror_axes(["lung_left", "lung_right"], 2)
     assert decision.value == (0, 1) and "lung_left and lung_right" in decision.reason
-    assert choose_mirror_axes(["lung_left", "lung_right"], canonical=False).value == ()
+    assert choose_mirror_axes(["lung_left", "lung_right"], None).value == ()
 
 
 def test_se_has_the_stages_of_the_baseline_and_its_multiply_adds():

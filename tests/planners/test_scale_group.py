@@ -8,11 +8,11 @@ import pytest
 from configs.errors import InputError
 from configs.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics, SizeSpread
 from configs.network import NetworkConfig, ScaleGroup
+from planners.decision import Decision
 from planners.fingerprint.measure import measure_case
 from planners.fingerprint.sizes import size_spreads
 from planners.options import PlanningOptions
 from planners.plan import make_plan
-from planners.rules.decision import Decision
 from planners.rules.memory import training_bytes
 from planners.rules.scale_group import choose_scale_group, widest_spread
 from planners.rules.se_network import se_network

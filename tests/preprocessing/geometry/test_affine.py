@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preprocessing.geometry.affine import Geometry
-from preprocessing.geometry.orientation import Orientation, find_orientation
+from preprocessing.geometry.orientation import Turn, find_turn
 from tests.preprocessing.datasets import affine
 
 SPACING = st.tuples(*[st.floats(0.2, 8)] * 3)
@@ -48,7 +48,7 @@ def test_refuses_contradiction_shear_and_emptiness():
 def test_orientation_round_trip_and_place(spacing, angles, flips):
     """The way back is exact, the turned image is RAS, and no voxel moves in space."""
     geometry = Geometry.from_affine((3, 4, 5), affine(spacing, angles, flips))
-    turn = find_orientation(geometry, "canonical")
+    turn = find_turn(geometry, "canonical")
     turned = turn.apply_geometry(geometry)
     stored = np.arange(120).reshape(2, 3, 4, 5)
     assert turn.apply(stored).shape == (2, *turned.shape)
@@ -61,7 +61,7 @@ def test_orientation_round_trip_and_place(spacing, angles, flips):
 
 def test_as_stored_never_turns():
     geometry = Geometry.from_affine((3, 4, 5), affine((1, 1, 1), flips="xy"))
-    assert find_orientation(geometry, "as-stored") == Orientation()
+    assert find_turn(geometry, "as-stored") == Turn()
 
 
 def test_agrees_with_nibabel():
@@ -69,6 +69,6 @@ def test_agrees_with_nibabel():
     source = nib.Nifti1Image(data.astype(np.int16), affine((1, 2, 3), (1.4, 0.1, 0.2), "y"))
     canonical = nib.as_closest_canonical(source)
     geometry = Geometry.from_affine((5, 4, 3), source.affine)
-    turn = find_orientation(geometry, "canonical")
+    turn = find_turn(geometry, "canonical")
     assert np.array_equal(turn.apply(data.T), np.asarray(canonical.dataobj).T)
     assert np.allclose(turn.apply_geometry(geometry).matrix, canonical.affine)
