@@ -20,7 +20,7 @@ help:
 	@echo "make bench   measure: $(MEASURING:%=benchmarks.cost.%)"
 	@echo "make evidence DATASET=FOLDER [WHOLE=--whole]   few cases, sizes that vary, cost, equivariance"
 	@echo "make faults  hundreds of faults injected into running commands (about an hour)"
-	@echo "make fuzz    120,000 damaged files for everything that reads one (some ten minutes);"
+	@echo "make fuzz    120,000 damaged files for everything that reads one (about half an hour);"
 	@echo "             GUIDED='NIfTI NRRD': some readers for three minutes each, guided by coverage; needs atheris"
 	@echo "make minimum PYTHON=python3.10   quick tests with the lowest versions that are admitted (downloads some GB into .venv-minimum)"
 	@echo "make audit   known vulnerabilities of the tested versions (asks PyPI)"
@@ -65,7 +65,7 @@ evidence: $(READY)
 	$(BIN)/python -m benchmarks.evidence.evidence $(DATASET) evidence_output $(WHOLE)
 
 fuzz: $(READY)
-	$(if $(GUIDED),$(BIN)/python -m tests.fuzz --guided $(GUIDED),$(PYTEST) -m fuzz)
+	$(if $(GUIDED),$(BIN)/python -m tests.fuzz.guided $(GUIDED),$(PYTEST) -m fuzz)
 
 licences: $(READY)
 	$(BIN)/python -m benchmarks.pages.licences

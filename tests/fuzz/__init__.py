@@ -1,1 +1,1 @@
-"""Damaged and invented input for everything that reads a file; see `__main__`."""
+"""Damaged files for everything that reads one; see `test_fuzz`."""

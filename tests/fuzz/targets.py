@@ -1,20 +1,16 @@
-"""What reads files: for each, a small corpus of sound ones, how they are changed, and the call that must survive."""
+"""What reads files: for each, a small corpus of sound ones, how they are damaged, and the call that must survive."""
 
 import gzip
 import hashlib
-import io
 import json
-import random
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from hypothesis import strategies as st
 
-from tests.fuzz.mutate import mutated, mutated_json
-
-Mutate = Callable[[bytes, Sequence[bytes], random.Random], bytes]
+from tests.fuzz.damage import Files, damaged, damaged_gzip, damaged_json, damaged_safetensors, packed, unpacked
 
 
 @dataclass(frozen=True)
@@ -25,7 +21,7 @@ class Target:
         name: in the table.
         file: name of the file that is written for it.
         corpus: makes sound files, in an empty folder.
-        mutate: makes another file of them.
+        damage: draws damaged files, made of the sound ones.
         read: reads the file; it may raise `InputError`.
         share: of all inputs, relative to the others.
     """
@@ -33,7 +29,7 @@ class Target:
     name: str
     file: str
     corpus: Callable[[Path], list[bytes]]
-    mutate: Mutate
+    damage: Callable[[Sequence[bytes]], Files]
     read: Callable[[Path], object]
     share: float = 1.0
 
@@ -78,13 +74,6 @@ def _nifti(folder: Path) -> list[bytes]:
     swapped.header.set_slope_inter(2, -7)
     channels = nibabel.Nifti1Image(np.stack([array, array], 3).astype(np.float32), np.eye(4))
     return [image.to_bytes() for image in (first, swapped, channels, nibabel.Nifti2Image(array, np.eye(4)))]
-
-
-def _in_gzip(content: bytes, others: Sequence[bytes], chance: random.Random) -> bytes:
-    """Changed before it is compressed, or, one time in four, behind."""
-    if chance.random() < 0.75:
-        return gzip.compress(mutated(content, others, chance), 1)
-    return mutated(gzip.compress(content, 1), [gzip.compress(other, 1) for other in others[:2]], chance)
 
 
 def _read_image(path: Path) -> None:
@@ -201,16 +190,6 @@ def _weights(folder: Path) -> list[bytes]:
     return [save(network.state_dict()), save({"a": torch.zeros(3, 2), "b": torch.ones(1, dtype=torch.int64)})]
 
 
-def _weights_mutated(content: bytes, others: Sequence[bytes], chance: random.Random) -> bytes:
-    """The header as JSON half of the time, its length fitting or not."""
-    if chance.random() < 0.5:
-        return mutated(content, others, chance)
-    length = int.from_bytes(content[:8], "little")
-    header = mutated_json(content[8 : 8 + length], [content[8 : 8 + length]], chance)
-    stated = len(header) if chance.random() < 0.9 else chance.choice((0, 1, len(header) + 1, 2**31, 2**63, 2**64 - 1))
-    return stated.to_bytes(8, "little") + header + content[8 + length :]
-
-
 def _read_weights(path: Path) -> None:
     """By our own reader of headers, as bundles are checked, then by the library into a network."""
     from configs.errors import Fault, InputError
@@ -236,28 +215,24 @@ def _bundles(folder: Path) -> list[bytes]:
     return [(folder / "toy.zip").read_bytes()]
 
 
-def _bundle_mutated(content: bytes, others: Sequence[bytes], chance: random.Random) -> bytes:
-    """The archive as bytes; or one of its files, with the manifest made to fit, so that the damage comes further."""
-    if chance.random() < 0.4:
-        changed = bytearray(content)
-        directory = content.rindex(b"PK\x01\x02") if chance.random() < 0.5 else 0
-        changed[directory:] = mutated(content[directory:], [content], chance)
-        return bytes(changed)
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        files = {name: archive.read(name) for name in archive.namelist()}
-    name = chance.choice([name for name in files if name != "manifest.json"] + ["plan.json"])
-    change = _weights_mutated if name.endswith(".safetensors") else mutated_json if name.endswith(".json") else mutated
-    files[name] = change(files[name], [files[name]], chance)
+@st.composite
+def _damaged_bundle(draw: st.DrawFn, sound: Sequence[bytes]) -> bytes:
+    """Damage to the bytes; or to one of the files, with a manifest that fits, so that the damage comes further."""
+    content = draw(st.sampled_from(sound))
+    kind = draw(st.integers(0, 4))
+    if kind < 2:
+        start = content.rindex(b"PK\x01\x02") if kind else 0
+        return content[:start] + draw(damaged([content[start:]]))
+    files = unpacked(content)
+    name = draw(st.sampled_from(["plan.json", *sorted(files.keys() - {"manifest.json"})]))
+    damage = damaged_safetensors if name.endswith(".safetensors") else damaged_json if name.endswith(".json") else damaged
+    files[name] = draw(damage([files[name]]))
     manifest = json.loads(files["manifest.json"])
     manifest["files"][name] = {"bytes": len(files[name]), "sha256": hashlib.sha256(files[name]).hexdigest()}
     files["manifest.json"] = json.dumps(manifest).encode()
-    if chance.random() < 0.1:
-        files["manifest.json"] = mutated_json(files["manifest.json"], [files["manifest.json"]], chance)
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        for each, text in files.items():
-            archive.writestr(each, text)
-    return packed.getvalue()
+    if draw(st.integers(0, 9)) == 9:
+        files["manifest.json"] = draw(damaged_json([files["manifest.json"]]))
+    return packed(files)
 
 
 def _read_bundle(path: Path) -> None:
@@ -278,19 +253,15 @@ def _checkpoints(folder: Path) -> list[bytes]:
     return [(folder / "new.pt").read_bytes(), (folder / "old.pt").read_bytes()]
 
 
-def _checkpoint_mutated(content: bytes, others: Sequence[bytes], chance: random.Random) -> bytes:
-    """The archive as bytes, or one of its files with a checksum that fits: mostly the pickle."""
-    if chance.random() < 0.3 or not content.startswith(b"PK"):
-        return mutated(content, others, chance)
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        files = {name: archive.read(name) for name in archive.namelist()}
-    name = chance.choice([*files, *[name for name in files if name.endswith("data.pkl")] * 5])
-    files[name] = mutated(files[name], [files[name]], chance)
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        for each, text in files.items():
-            archive.writestr(each, text)
-    return packed.getvalue()
+@st.composite
+def _damaged_checkpoint(draw: st.DrawFn, sound: Sequence[bytes]) -> bytes:
+    """Damage to the bytes, or to one of the files with a checksum that fits: mostly to the pickle."""
+    content = draw(st.sampled_from(sound))
+    if not content.startswith(b"PK") or draw(st.integers(0, 2)) == 2:
+        return draw(damaged(sound))
+    files = unpacked(content)
+    name = draw(st.sampled_from([*[name for name in files if name.endswith("data.pkl")] * 5, *files]))
+    return packed(files | {name: draw(damaged([files[name]]))})
 
 
 def _read_checkpoint(path: Path) -> None:
@@ -343,22 +314,22 @@ def _read_description(path: Path) -> None:
 
 
 TARGETS = (
-    Target("NIfTI", "case.nii", _nifti, mutated, _read_image, 2),
-    Target("NIfTI, compressed", "case.nii.gz", _nifti, _in_gzip, _read_image, 2),
-    Target("NRRD", "case.nrrd", _images(".nrrd"), mutated, _read_image, 2),
-    Target("MetaImage", "case.mha", _images(".mha"), mutated, _read_image, 2),
-    Target("MetaImage, detached", "case.mhd", _detached, mutated, _read_detached),
-    Target("NRRD, detached", "case.nhdr", _detached_nrrd, mutated, _read_detached),
-    Target("GIPL", "case.gipl", _images(".gipl"), mutated, _read_image),
-    Target("TIFF", "case.tif", _images(".tif"), mutated, _read_tiff),
-    Target("dataset.json", "dataset.json", _dataset_json, mutated_json, _read_dataset),
-    Target("plan.json", "plan.json", _plan_json, mutated_json, _read_plan),
-    Target("splits.json", "splits.json", _splits_json, mutated_json, _read_splits),
-    Target("training.json", "training.json", _training_json, mutated_json, _read_training),
-    Target("labels of metrics", "prediction.json", _predictions, mutated_json, _read_description),
-    Target("prepared case", "case_0.json", _stored, mutated_json, _read_stored),
-    Target("safetensors", "weights_final.safetensors", _weights, _weights_mutated, _read_weights),
-    Target("bundle", "model.zip", _bundles, _bundle_mutated, _read_bundle, 0.5),
-    Target("checkpoint", "checkpoint_latest.pt", _checkpoints, _checkpoint_mutated, _read_checkpoint),
-    Target("lists of cases", "cases.txt", _lists, mutated, _read_list, 0.5),
+    Target("NIfTI", "case.nii", _nifti, damaged, _read_image, 2),
+    Target("NIfTI, compressed", "case.nii.gz", _nifti, damaged_gzip, _read_image, 2),
+    Target("NRRD", "case.nrrd", _images(".nrrd"), damaged, _read_image, 2),
+    Target("MetaImage", "case.mha", _images(".mha"), damaged, _read_image, 2),
+    Target("MetaImage, detached", "case.mhd", _detached, damaged, _read_detached),
+    Target("NRRD, detached", "case.nhdr", _detached_nrrd, damaged, _read_detached),
+    Target("GIPL", "case.gipl", _images(".gipl"), damaged, _read_image),
+    Target("TIFF", "case.tif", _images(".tif"), damaged, _read_tiff),
+    Target("dataset.json", "dataset.json", _dataset_json, damaged_json, _read_dataset),
+    Target("plan.json", "plan.json", _plan_json, damaged_json, _read_plan),
+    Target("splits.json", "splits.json", _splits_json, damaged_json, _read_splits),
+    Target("training.json", "training.json", _training_json, damaged_json, _read_training),
+    Target("labels of metrics", "prediction.json", _predictions, damaged_json, _read_description),
+    Target("prepared case", "case_0.json", _stored, damaged_json, _read_stored),
+    Target("safetensors", "weights_final.safetensors", _weights, damaged_safetensors, _read_weights),
+    Target("bundle", "model.zip", _bundles, _damaged_bundle, _read_bundle, 0.5),
+    Target("checkpoint", "checkpoint_latest.pt", _checkpoints, _damaged_checkpoint, _read_checkpoint),
+    Target("lists of cases", "cases.txt", _lists, damaged, _read_list, 0.5),
 )
