@@ -17,7 +17,6 @@ from configs.dataset import DatasetDescription
 from configs.errors import Fault, InputError, is_of_system
 from configs.folders import ModelFolder
 from configs.plan import Orientation
-from inference.report.numbers import shown_number
 from inference.report.scoring import notable, ranked
 from inference.report.trained import TrainedModel
 from inference.selection.candidates import find_sources
@@ -189,7 +188,7 @@ class ShownCase:
     identifier: str
     anchor: str
     why: str
-    dice: str
+    dice: float
     problem: str = ""
     montage: Sequence[Slice] = ()
     viewer: Sequence[Slice] = ()
@@ -202,7 +201,7 @@ def show_cases(model: TrainedModel, colours: Sequence[str], worst: int) -> list[
     viewed = [case for case, why in chosen.items() if why.startswith(("worst", "the worst"))][:worst]
     shown = []
     for number, (case, why) in enumerate(chosen.items(), start=1):
-        plain = ShownCase(case, f"case-{number}", why, shown_number(dice[case]))
+        plain = ShownCase(case, f"case-{number}", why, dice[case])
         try:
             shown.append(_with_pictures(plain, model, colours, case in viewed))
         except InputError as error:
@@ -226,17 +225,3 @@ def _with_pictures(shown: ShownCase, model: TrainedModel, colours: Sequence[str]
     positions = spread(case, VIEWER, _AROUND)
     fullest = int(case.occupied[positions].sum(axis=(1, 2)).argmax())
     return replace(shown, viewer=cut_slices(case, positions, description, colours, close=False), start=fullest)
-
-
-def slices_words(model: TrainedModel) -> str:
-    """Return a description of the slices."""
-    channel = model.plan.dataset.channels[0]
-    sides = "X increases to the right" + (", the patient's right, and anterior is up" if _is_turned(model) else " and Y upwards")
-    return (
-        f"The slices across Z show channel {channel} from its 0.5th to its 99.5th percentile; {sides}. Small slices are cropped to the "
-        f"labels. For the worst cases, all slices with labels can be viewed with the slider, or with the arrow keys on the slice."
-    )
-
-
-def _is_turned(model: TrainedModel) -> bool:
-    return model.plan.orientation == "canonical"

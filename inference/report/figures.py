@@ -1,6 +1,6 @@
 """Draw the figures of a report in the colours of the page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from inference.evaluation.equivariance import EquivarianceCurve
-from inference.evaluation.robustness import RobustnessResult, words_of
 from inference.report.scoring import Summary
 from inference.report.trained import Fold
 from preprocessing.pages.figures import BLUE, GREEN, INK, ORANGE, draw, only_vertical_grid, shortened
@@ -78,16 +77,15 @@ def training_figure(folds: Sequence[Fold]) -> Markup | None:
     return draw("training", 2.5, paint)
 
 
-def robustness_figure(results: dict[str, RobustnessResult], name: str = "robustness", *, with_names: bool = False) -> Markup:
-    """Draw mean foreground Dice over sizes of the anatomy, a line for each model (named if requested) and ensemble."""
+def robustness_figure(
+    results: Mapping[str, Mapping[str, Mapping[float, float | None]]], name: str = "robustness", *, with_names: bool = False
+) -> Markup:
+    """Draw Dice over sizes of the anatomy, a line for each model (named if requested) and way of ensembling."""
     lines = []
-    for model, result in results.items():
-        for way in dict.fromkeys(point.ensemble for point in result.points):
-            points = [point for point in result.points if point.ensemble == way and point.mean_foreground_dice is not None]
-            points.sort(key=lambda point: point.scale)
-            how = "one size" if way == (1.0,) else f"sizes {words_of(way)}"
-            title = f"{shortened(model)}, {how}" if with_names else how
-            lines.append(Line(title, [point.scale for point in points], [point.mean_foreground_dice or 0.0 for point in points]))
+    for model, ways in results.items():
+        for way, sizes in ways.items():
+            points = {size: dice for size, dice in sorted(sizes.items()) if dice is not None}
+            lines.append(Line(f"{shortened(model)}, {way}" if with_names else way, list(points), list(points.values())))
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()

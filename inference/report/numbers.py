@@ -1,10 +1,15 @@
-"""Format the numbers of a report."""
+"""Times and sizes of a report, and the form of its numbers."""
 
 import math
 from dataclasses import dataclass
 
+from jinja2 import Environment
+
+from inference.model import make_network
 from inference.report.scoring import Summary
-from inference.report.trained import Fold
+from inference.report.trained import Fold, TrainedModel
+from preprocessing.pages.rendering import page_environment
+from se_unet.cost import multiply_adds
 
 
 @dataclass(frozen=True)
@@ -20,8 +25,12 @@ class Timing:
     memory: float | None  # peak memory of the training process in bytes; None if not logged
 
 
-def timing_of(fold: Fold) -> Timing | None:
-    """Return time and memory from a fold's log, or None if it has no times."""
+def timings_of(model: TrainedModel) -> list[Timing]:
+    """Return time and memory from the log of each fold that has times."""
+    return [timing for fold in model.folds if (timing := _timing(fold))]
+
+
+def _timing(fold: Fold) -> Timing | None:
     log = fold.log
     if not len(log) or "seconds" not in log or log["seconds"].isna().all():
         return None
@@ -35,6 +44,32 @@ def timing_of(fold: Fold) -> Timing | None:
         skipped=int(log["skipped_steps"].sum()) if "skipped_steps" in log else 0,
         memory=None if memory is None or memory != memory else float(memory),
     )
+
+
+@dataclass(frozen=True)
+class Size:
+    """Numbers of parameters and multiply-adds of a network; None if unknown."""
+
+    parameters: int | None
+    multiply_adds: int | None
+
+
+def size_of(model: TrainedModel) -> Size:
+    """Count parameters and multiply-adds of the planned network; they are unknown for a user's own class."""
+    planned = model.plan.network
+    if planned.network_class is not None:
+        return Size(None, None)
+    network = make_network(planned).eval()
+    shape = (1, planned.network.input_channels, *planned.patch_size)
+    return Size(sum(parameter.numel() for parameter in network.parameters()), multiply_adds(network, shape))
+
+
+def report_environment() -> Environment:
+    """Return the environment of the report's templates, with filters for its numbers."""
+    environment = page_environment("inference.report")
+    environment.filters |= {"decimals": shown_number, "interval": shown_interval, "thousands": in_thousands}
+    environment.filters |= {"time": in_time, "bytes": in_bytes}
+    return environment
 
 
 def shown_number(value: float | None, digits: int = 3) -> str:

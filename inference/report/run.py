@@ -10,8 +10,7 @@ from configs.folders import DatasetFolder, ModelFolder
 from configs.progress import Progress, Silent
 from inference.evaluation.equivariance import equivariance_curve, obstacle
 from inference.report.overview import Entry, overview_page
-from inference.report.page import model_page
-from inference.report.sections import Measured
+from inference.report.page import Measured, model_page
 from inference.report.trained import TrainedModel, read_trained
 
 _logger = logging.getLogger(__name__)

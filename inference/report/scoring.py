@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import bootstrap
 
+from inference.evaluation.robustness import RobustnessResult, words_of
 from inference.evaluation.scores import LabelScores
 from inference.report.trained import TrainedModel
 
@@ -57,7 +59,15 @@ def _means(table: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[n
     return np.divide(by_label.sum(axis=1), labels, out=np.full(len(counts), np.nan), where=labels > 0)
 
 
-_MEANS = ("iou", "precision", "recall", "volume_error", "surface_dice", "hd95", "lesion_f1")
+TITLES = {  # scores besides Dice whose means are shown
+    "iou": "IoU",
+    "precision": "Precision",
+    "recall": "Recall",
+    "volume_error": "Volume error",
+    "surface_dice": "Surface Dice",
+    "hd95": "HD95, mm",
+    "lesion_f1": "Lesion F1",
+}
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,16 @@ class Summary:
     values: NDArray[np.float64]  # Dice of each case in which it is defined
     undefined: int  # number of cases with the label in neither prediction nor reference
     others: dict[str, float]  # mean of each other score over the cases in which it is defined
+
+    @property
+    def median(self) -> float | None:
+        """Median Dice; None if it is defined in no case."""
+        return float(np.median(self.values)) if len(self.values) else None
+
+    @property
+    def lowest(self) -> float | None:
+        """Lowest Dice; None if it is defined in no case."""
+        return float(self.values.min()) if len(self.values) else None
 
 
 def dice_table(model: TrainedModel) -> NDArray[np.float64]:
@@ -102,7 +122,7 @@ def by_label(model: TrainedModel) -> list[Summary]:
                 bootstrap_interval(column),
                 values,
                 len(column) - len(values),
-                {name: mean for name in _MEANS if (mean := _mean(found, name)) is not None},
+                {name: mean for name in TITLES if (mean := _mean(found, name)) is not None},
             )
         )
     return summaries
@@ -110,9 +130,7 @@ def by_label(model: TrainedModel) -> list[Summary]:
 
 def case_means(table: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the mean Dice over labels of each case; NaN if none is defined."""
-    defined = np.isfinite(table)
-    number = defined.sum(axis=1)
-    return np.divide(np.where(defined, table, 0).sum(axis=1), number, out=np.full(len(table), np.nan), where=number > 0)
+    return pd.DataFrame(table).mean(axis=1).to_numpy()
 
 
 def ranked(model: TrainedModel) -> list[tuple[str, float]]:
@@ -133,6 +151,15 @@ def notable(model: TrainedModel, worst: int) -> dict[str, str]:
         chosen.setdefault(order[len(order) // 2], "the median case")
         chosen.setdefault(order[-1], "the best case")
     return chosen
+
+
+def dice_over_sizes(result: RobustnessResult | None) -> dict[str, dict[float, float | None]]:
+    """Return mean foreground Dice by way of ensembling, in words, and by size of the anatomy; empty if nothing is defined."""
+    found: dict[str, dict[float, float | None]] = {}
+    for point in result.points if result else ():
+        way = "one size" if point.ensemble == (1.0,) else f"sizes {words_of(point.ensemble)}"
+        found.setdefault(way, {})[point.scale] = point.mean_foreground_dice
+    return found if any(dice is not None for row in found.values() for dice in row.values()) else {}
 
 
 def _value(scores: dict[str, LabelScores], label: str) -> float:

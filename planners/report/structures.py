@@ -51,9 +51,9 @@ def label_figure(fingerprint: Fingerprint) -> Markup | None:
     return draw("labels", 0.75 + _ROW * max(2, len(labels)), paint)
 
 
-def scale_figure(fingerprint: Fingerprint, group: ScaleGroup, name: str) -> Markup | None:
-    """Draw the sizes of the label whose sizes vary most, and the scales around their median. Returns None where no label occurs."""
-    if not fingerprint.size_spread:
+def scale_figure(fingerprint: Fingerprint, group: ScaleGroup | None, name: str) -> Markup | None:
+    """Draw the sizes of the label whose sizes vary most, and the scales around their median, if there are a label and scales."""
+    if group is None or not fingerprint.size_spread:
         return None
     label = widest_label(fingerprint)
     spread = fingerprint.size_spread[label]

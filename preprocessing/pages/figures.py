@@ -3,7 +3,6 @@
 import io
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
@@ -58,15 +57,6 @@ _SETTINGS: dict[Any, Any] = {
     "ytick.minor.size": 0,
 }
 _GROUP_NAMES = re.compile(r' id="[A-Za-z0-9.]+_\d+"')
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure with its texts."""
-
-    svg: Markup  # `<svg>` element
-    alternative: str  # alternative text that describes the figure
-    caption: str  # caption that explains how to read it
 
 
 def draw(name: str, height: float, paint: Callable[[Figure], None]) -> Markup:

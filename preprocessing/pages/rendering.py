@@ -1,16 +1,36 @@
-"""Jinja environment of the HTML pages."""
+"""Render the HTML pages from their templates, which hold all words of a page and the form of its numbers."""
 
 import base64
 import hashlib
+from collections.abc import Iterator
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from configs.errors import counted, times
+from configs.plan import ConfigurationPlan, NetworkPlan
+from preprocessing.pages.figures import in_figures
+
 
 def page_environment(package: str) -> Environment:
-    """Return an environment of the package's folder `templates`, then the shared templates of this package. All text is escaped."""
+    """Return an environment of the package's folder `templates`, then the shared templates of this package. All text is escaped.
+
+    Templates have the function `counted` and the filters `times` and `in_figures` for numbers.
+    """
     loader = ChoiceLoader([PackageLoader(package), PackageLoader("preprocessing.pages")])
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.globals |= {"counted": counted, "stage_grids": stage_grids}
+    environment.filters |= {"times": times, "in_figures": in_figures}
+    return environment
+
+
+def stage_grids(configuration: ConfigurationPlan, planned: NetworkPlan) -> Iterator[tuple[list[int], list[float]]]:
+    """Yield the patch in voxels and its spacing in mm, (Z, Y, X), at each stage of a network, finest first."""
+    grid, spacing = list(planned.patch_size), list(configuration.spacing)
+    for stride in planned.network.strides:
+        grid = [size // step for size, step in zip(grid, stride, strict=True)]
+        spacing = [length * step for length, step in zip(spacing, stride, strict=True)]
+        yield grid, spacing
 
 
 def script_source(script: Markup) -> str:

@@ -17,10 +17,9 @@ from configs.folders import ALL
 from inference.evaluation.equivariance import FACTORS, EquivarianceCurve
 from inference.report.cli import main
 from inference.report.overview import Entry, behind, overview_page
-from inference.report.page import model_page
+from inference.report.page import Measured, model_page
 from inference.report.run import ReportOptions, find_models, write_report
 from inference.report.scoring import notable, overall, ranked
-from inference.report.sections import Measured
 from inference.report.trained import read_trained
 from tests.inference.report.models import write_trained
 from tests.planners.report.test_page import Page

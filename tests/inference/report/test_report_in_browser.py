@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from inference.report.page import model_page
-from inference.report.sections import Measured
+from inference.report.page import Measured, model_page
 from inference.report.trained import read_trained
 from tests.inference.report.models import write_trained
 from tests.inference.report.test_pages import CURVE
