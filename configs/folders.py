@@ -238,6 +238,13 @@ def find_dataset(dataset: str | Path, work: Path) -> DatasetFolder:
     return DatasetFolder(found)
 
 
+def validated_fold(folder: Path) -> FoldFolder | None:
+    """Return the fold whose validation cases a folder holds; None for any other folder."""
+    fold = FoldFolder(folder.resolve().parent)
+    is_of_fold = fold.path.name.startswith(_FOLD) and fold.model.plan.is_file()
+    return fold if is_of_fold and fold.validation.path == folder.resolve() else None
+
+
 def weights_in_model(fold: str, checkpoint: str) -> str:
     """Return the path to a weights file relative to the model folder."""
     return ModelFolder(Path()).fold(fold).weights(checkpoint).as_posix()

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.cli import Bar, add_image_format, folds_of, keep_log, run
+from configs.cli import Bar, add_image_format, fill, folds_of, keep_log, run
 
 if TYPE_CHECKING:
     from configs.dataset import DatasetDescription
     from inference.evaluation.robustness import Ensemble, HeldOut
+    from inference.evaluation.scores import Unmatched
 
 logger = logging.getLogger(__name__)
 SIZES = (0.6, 0.8, 1.0, 1.25, 1.6)  # factors of the anatomy's size where none are given
@@ -25,6 +26,8 @@ class EvaluateCommand:
     output: Path  # JSON file to write, with a CSV file beside it
     description: "DatasetDescription | None" = None  # names of the labels; None looks for them beside the files
     tolerance: float | None = None  # tolerance of the surface Dice in mm; None does not measure surfaces
+    unmatched: "Unmatched" = "diagonal"  # 95 % Hausdorff distance of a missed or invented structure
+    allow_missing: bool = False  # whether references without a prediction leave the exit code at 0
     jobs: int = 1  # number of processes
     quiet: bool = False  # show warnings and errors only
 
@@ -93,6 +96,14 @@ def _parser() -> argparse.ArgumentParser:
     add_image_format(parser)
     parser.add_argument("--surface", action="store_true", help="also measure surface Dice and 95 %% Hausdorff distance")
     parser.add_argument("--tolerance", type=float, default=1.0, help="tolerance of the surface Dice in mm; default: %(default)s")
+    parser.add_argument(
+        "--unmatched",
+        choices=("diagonal", "excluded"),
+        default="diagonal",
+        help="95 %% Hausdorff distance of a structure that only the prediction or only the reference has: the diagonal of the image, "
+        "or excluded from the mean; default: %(default)s",
+    )
+    parser.add_argument("--allow-missing", action="store_true", help="exit code 0 although some references have no prediction")
     parser.add_argument("--jobs", type=int, default=1, help="number of processes; default: %(default)s")
     return parser
 
@@ -123,7 +134,7 @@ def _read_folders(given: argparse.Namespace) -> EvaluateCommand:
     raise_faults(faults)
     output = given.output or given.predictions / METRICS
     tolerance = given.tolerance if given.surface else None
-    return EvaluateCommand(given.predictions, given.references, output, description, tolerance, given.jobs, given.quiet)
+    return fill(EvaluateCommand, given, output=output, description=description, tolerance=tolerance)
 
 
 def _read_model(given: argparse.Namespace) -> RobustnessCommand | LearnWeightsCommand:
@@ -173,14 +184,27 @@ def _evaluate(command: EvaluateCommand) -> None:
         command.references,
         command.description,
         tolerance=command.tolerance,
+        unmatched=command.unmatched,
         jobs=command.jobs,
         progress=Bar(command.quiet),
     )
     command.output.parent.mkdir(parents=True, exist_ok=True)
     result.write(command.output)
     result.write_csv(command.output.with_suffix(".csv"))
-    Console().print(score_table(result))
+    Console(emoji=False).print(score_table(result))
     logger.info("written to %s and %s", command.output, command.output.with_suffix(".csv"))
+    if result.without_prediction:
+        _report_missing(result.without_prediction, command)
+
+
+def _report_missing(cases: tuple[str, ...], command: EvaluateCommand) -> None:
+    """Name the references that no score includes, as a fault unless they are allowed."""
+    from configs.errors import Fault, InputError, counted
+
+    problem = f"{counted(len(cases), 'reference')} without a prediction: {', '.join(cases)}"
+    if not command.allow_missing:
+        raise InputError(Fault(str(command.predictions), problem, "Add the predictions, or allow this with --allow-missing"))
+    logger.warning("%s: %s", command.predictions, problem)
 
 
 def _measure_robustness(command: RobustnessCommand) -> None:

@@ -1,14 +1,17 @@
 """Compare a folder of predictions with a folder of references."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from configs.dataset import DatasetDescription
-from configs.errors import Fault, InputError, collecting, raise_faults
+from configs.errors import Fault, InputError, collecting, is_of_system, raise_faults
+from configs.folders import validated_fold
 from configs.progress import Progress, Silent
 from inference.evaluation.label_files import find_description, list_label_files
-from inference.evaluation.scores import EvaluationResult, LabelScores, score_case, summarise
+from inference.evaluation.scores import EvaluationResult, LabelScores, Unmatched, score_case, summarise
+from preprocessing.dataset.by_products import without_by_products
 from preprocessing.dataset.labels import unknown_values, unknown_values_fault
 from preprocessing.dataset.validation import geometry_faults
 from preprocessing.formats.images import read_labels
@@ -35,21 +38,24 @@ def evaluate(
     description: DatasetDescription | None = None,
     *,
     tolerance: float | None = None,
+    unmatched: Unmatched = "diagonal",
     jobs: int = 1,
     progress: Progress | None = None,
 ) -> EvaluationResult:
-    """Compare the label files of two folders by file name. References without a prediction are ignored.
+    """Compare the label files of two folders by file name. References without a prediction are named in the result.
 
     Args:
         predictions: folder of predicted label files.
         references: folder of reference label files.
         description: dataset description that names the labels; None looks for a dataset.json in `predictions` and beside `references`.
         tolerance: tolerance of the surface Dice in mm; None skips surface metrics.
+        unmatched: 95 % Hausdorff distance of a missed or invented structure: the diagonal of the image, or none.
         jobs: number of processes.
         progress: progress display over the cases.
 
     Raises:
-        InputError: folders are missing, predictions lack a reference or have another grid, or values are unknown; all are listed.
+        InputError: folders are missing, predictions lack a reference or have another grid, values are unknown, or two descriptions of the
+            labels contradict each other; all are listed.
     """
     faults: list[Fault] = []
     with collecting(faults):
@@ -59,19 +65,38 @@ def evaluate(
     with collecting(faults):
         description = description or find_description(Path(predictions), Path(references))
     raise_faults(faults)
+    predicted, reference = without_by_products(predicted, reference), without_by_products(reference, predicted)
     raise_faults(
         Fault(f"case `{case}`", f"the prediction {path} has no reference in {references}", "Add the reference or remove the file")
         for case, path in predicted.items()
         if case not in reference
     )
     pairs = {case: _Pair(path, reference[case]) for case, path in predicted.items()}
-    score = partial(_score_files, description=description, tolerance=tolerance)
+    score = partial(_score_files, description=description, tolerance=tolerance, unmatched=unmatched)
     found = dict(for_each_case(score, pairs, jobs, progress or Silent(), "Evaluating"))
     raise_faults(fault for outcome in found.values() for fault in outcome.faults)
-    return summarise({case: found[case].scores for case in pairs}, tolerance)
+    expected = _expected_cases(Path(predictions), reference)
+    missing = [case for case in reference if case in expected and case not in predicted]
+    return summarise({case: found[case].scores for case in pairs}, tolerance, unmatched, missing)
 
 
-def _score_files(case: str, pair: _Pair, description: DatasetDescription, tolerance: float | None) -> _Outcome:
+def _expected_cases(predictions: Path, references: Collection[str]) -> Collection[str]:
+    """Return the cases that a folder of predictions should hold: every reference, or those of the fold that it validates."""
+    fold = validated_fold(predictions)
+    if fold is None or not fold.validation.metrics.is_file():
+        return references
+    try:
+        validated = EvaluationResult.read(fold.validation.metrics)
+    except InputError as error:
+        if is_of_system(error):
+            raise
+        return references
+    return {*validated.cases, *validated.without_prediction}
+
+
+def _score_files(
+    case: str, pair: _Pair, description: DatasetDescription, tolerance: float | None, unmatched: Unmatched
+) -> _Outcome:
     where = f"case `{case}`"
     try:
         predicted, geometry = read_labels(pair.predicted)
@@ -85,4 +110,4 @@ def _score_files(case: str, pair: _Pair, description: DatasetDescription, tolera
             faults.append(unknown_values_fault(f"{where}, {path}", unknown, description))
     if faults:
         return _Outcome({}, tuple(faults))
-    return _Outcome(score_case(predicted, reference, description, grid.spacing, tolerance))
+    return _Outcome(score_case(predicted, reference, description, grid.spacing, tolerance, unmatched))

@@ -1,14 +1,18 @@
 """Find label files and the meaning of their values."""
 
+import logging
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from configs.dataset import DatasetDescription
-from configs.errors import Fault, InputError, raise_faults
+from configs.errors import Fault, InputError, is_of_system, raise_faults
 from configs.files import read_json
+from inference.evaluation.label_meanings import contradictions
 from preprocessing.dataset.description import read_description
 from preprocessing.formats.registry import ending_of, endings_remedy, stem_of
+
+_logger = logging.getLogger(__name__)
 
 
 def list_label_files(folder: Path) -> dict[str, Path]:
@@ -36,16 +40,34 @@ def list_label_files(folder: Path) -> dict[str, Path]:
 def find_description(predictions: Path, references: Path) -> DatasetDescription:
     """Find the dataset description: in prediction.json or dataset.json in `predictions`, or in dataset.json in or above `references`.
 
+    The first one decides; the others must not contradict it. Another one that cannot be read is named in the log.
+
     Raises:
-        InputError: there is none, or it is wrong.
+        InputError: there is none, or it is wrong, or another one gives a label another meaning.
     """
     places = (predictions, references, references.resolve().parent)
     candidates = [predictions / "prediction.json", *(place / "dataset.json" for place in places)]
-    found = next((path for path in candidates if path.is_file()), None)
-    if found is None:
+    found = [path for path in candidates if path.is_file()]
+    if not found:
         problem = f"no prediction.json or dataset.json in this folder, and no dataset.json in or above {references}"
         raise InputError(Fault(str(predictions), problem, "Give the file that names the labels with --labels"))
-    return load_description(found)
+    description = load_description(found[0])
+    raise_faults(fault for other in found[1:] for fault in _contradiction(found[0], description, other))
+    return description
+
+
+def _contradiction(path: Path, description: DatasetDescription, other: Path) -> list[Fault]:
+    try:
+        problems = contradictions(description, load_description(other))
+    except InputError as error:
+        if is_of_system(error):
+            raise
+        _logger.warning("%s is not compared with %s: %s", other, path, error)
+        return []
+    if not problems:
+        return []
+    remedy = "Say with --labels which of the files names the labels of predictions and references"
+    return [Fault(str(path), f"it contradicts {other}: {'; '.join(problems)}", remedy)]
 
 
 def load_description(path: Path) -> DatasetDescription:

@@ -230,5 +230,10 @@ def overlap(confusion: NDArray[np.int64], members: Sequence[int]) -> Overlap:
     return Overlap(both, int(confusion[inside].sum()) - both, int(confusion[:, inside].sum()) - both)
 
 
+def volume_similarity(predicted: int, reference: int) -> float:
+    """Return 1 - |P - R| / (P + R) for numbers of voxels P and R (Taha and Hanbury 2015); 0 if one is 0, NaN if both are."""
+    return 1 - _ratio(abs(predicted - reference), predicted + reference)
+
+
 def _ratio(numerator: int, denominator: int) -> float:
     return numerator / denominator if denominator else NAN

@@ -13,6 +13,7 @@ from configs.files import replacing
 from inference.engine.assemble import Segmentation
 from inference.prediction.postprocessing import Postprocessing, postprocess
 from inference.prediction.statistics import measure_labels, write_statistics
+from preprocessing.dataset.by_products import DISAGREEMENT, ENTROPY, PREVIEW, PROBABILITIES, STATISTICS
 from preprocessing.formats.images import write_labels, write_scalar
 from preprocessing.formats.registry import ending_of, stem_of
 from preprocessing.geometry.affine import Geometry
@@ -86,16 +87,15 @@ def write_case(
     target.parent.mkdir(parents=True, exist_ok=True)
     name, ending = stem_of(target), ending_of(target) or ".nii.gz"
     if segmentation.probabilities is not None:
-        _write_probabilities(target.with_name(f"{name}_probabilities.npz"), segmentation.probabilities, description, extras.roi)
-    for kind in ("entropy", "disagreement"):
-        volume = getattr(segmentation, kind)
+        _write_probabilities(target.with_name(f"{name}{PROBABILITIES}.npz"), segmentation.probabilities, description, extras.roi)
+    for by_product, volume in ((ENTROPY, segmentation.entropy), (DISAGREEMENT, segmentation.disagreement)):
         if volume is not None:
-            write_scalar(target.with_name(f"{name}_{kind}{ending}"), volume, geometry, like)
+            write_scalar(target.with_name(f"{name}{by_product}{ending}"), volume, geometry, like)
     if extras.preview and image is not None:
-        _write_preview(target.with_name(f"{name}_preview.png"), image, geometry, segmentation.labels, description)
+        _write_preview(target.with_name(f"{name}{PREVIEW}.png"), image, geometry, segmentation.labels, description)
     if extras.statistics and image is not None:
         measured = measure_labels(segmentation.labels, image, geometry, description, extras.roi)
-        write_statistics(target.with_name(f"{name}_statistics.csv"), {name: measured})
+        write_statistics(target.with_name(f"{name}{STATISTICS}.csv"), {name: measured})
     write_labels(target, segmentation.labels, geometry, like)
 
 

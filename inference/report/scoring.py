@@ -63,7 +63,8 @@ TITLES = {  # scores besides Dice whose means are shown
     "iou": "IoU",
     "precision": "Precision",
     "recall": "Recall",
-    "volume_error": "Volume error",
+    "volume_similarity": "Volume similarity",
+    "volume_error": "Volume error, signed",
     "surface_dice": "Surface Dice",
     "hd95": "HD95, mm",
     "lesion_f1": "Lesion F1",
@@ -80,6 +81,8 @@ class Summary:
     values: NDArray[np.float64]  # Dice of each case in which it is defined
     undefined: int  # number of cases with the label in neither prediction nor reference
     others: dict[str, float]  # mean of each other score over the cases in which it is defined
+    missed: int = 0  # number of cases with the label in the reference only
+    invented: int = 0  # number of cases with the label in the prediction only
 
     @property
     def median(self) -> float | None:
@@ -123,6 +126,8 @@ def by_label(model: TrainedModel) -> list[Summary]:
                 values,
                 len(column) - len(values),
                 {name: mean for name in TITLES if (mean := _mean(found, name)) is not None},
+                sum(scores.structure == "missed" for scores in found),
+                sum(scores.structure == "invented" for scores in found),
             )
         )
     return summaries

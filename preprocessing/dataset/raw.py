@@ -15,6 +15,7 @@ from typing import Any
 from configs.dataset import DatasetDescription
 from configs.errors import Fault, InputError, raise_faults
 from configs.files import is_file, read_json
+from preprocessing.dataset.by_products import is_by_product
 from preprocessing.dataset.description import read_description
 from preprocessing.formats.registry import ending_of, endings_remedy, known_endings, require_format, stem_of
 
@@ -142,7 +143,7 @@ def _found_in_folders(folder: Path, description: DatasetDescription) -> tuple[di
     faults += [
         Fault(f"case `{case}`", f"label file {files[0]} has no image", f"Add imagesTr/{case}_0000{ending} or remove the label")
         for case, files in labels.items()
-        if case not in numbered and not grouping
+        if case not in numbered and not grouping and not is_by_product(case, labels)
     ]
     expected = folder / "labelsTr"
     return {

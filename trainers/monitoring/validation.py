@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.cells import cell_len
 from torch import nn
 
 from configs.dataset import DatasetDescription
@@ -16,6 +17,7 @@ from configs.plan import ModelPlan
 from configs.progress import Progress
 from inference import EvaluationResult, Predictor
 from inference.evaluation.scores import LabelScores, score_case, summarise
+from inference.evaluation.tables import fitted
 from inference.model import Model
 from inference.options import PredictionOptions
 from inference.predictor import Prepared
@@ -24,6 +26,7 @@ from preprocessing.store import CaseStore, StoredCase
 from trainers.data.previous_stage import PreviousStage
 
 logger = logging.getLogger(__name__)
+_NAME = 28  # terminal cells of a label's name in the table; the rest of a line of 80 is for numbers
 
 
 def validate_fold(
@@ -83,14 +86,20 @@ def _validate_case(
 
 
 def table_of(result: EvaluationResult, description: DatasetDescription) -> str:
-    """Return the Dice of each label and their mean as lines of text."""
-    width = max(len(name) for name in (*description.foreground, "mean foreground Dice"))
-    lines = [
-        f"  {name:<{width}}  {_shown(result.means[name]['dice'].value)}  ({result.means[name]['dice'].cases} cases)"
-        for name in description.foreground
-        if name in result.means
-    ]
+    """Return the Dice of each label and their mean as lines of at most 80 cells, with the missed and invented structures."""
+    names = [name for name in description.foreground if name in result.means]
+    width = min(_NAME, max(cell_len(name) for name in (*names, "mean foreground Dice")))
+    lines = [f"  {fitted(name, width)}  {_shown(result.means[name]['dice'].value)}  ({_cases(result, name)})" for name in names]
     return "\n".join([*lines, f"  {'mean foreground Dice':<{width}}  {_shown(result.mean_foreground_dice)}"])
+
+
+def _cases(result: EvaluationResult, label: str) -> str:
+    """Return the number of cases in the mean, and how many of them miss or invent the label."""
+    structures = result.structures[label]
+    unmatched = {"missed": structures.missed, "invented": structures.invented}
+    return ", ".join(
+        [f"{result.means[label]['dice'].cases} cases", *(f"{count} {what}" for what, count in unmatched.items() if count)]
+    )
 
 
 def _shown(value: float | None) -> str:

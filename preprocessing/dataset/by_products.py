@@ -1,0 +1,31 @@
+"""Names of the files that prediction writes beside a segmentation, so that folders of segmentations are read without them."""
+
+from collections.abc import Collection, Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
+ENTROPY, DISAGREEMENT, PROBABILITIES, PREVIEW, STATISTICS = BY_PRODUCTS = (
+    "_entropy",
+    "_disagreement",
+    "_probabilities",
+    "_preview",
+    "_statistics",
+)
+
+
+def without_by_products(files: Mapping[str, T], others: Collection[str] = ()) -> dict[str, T]:
+    """Return the files that are no by-product of another case.
+
+    A case may be called `liver_entropy`: it counts as a by-product only where a case `liver` is known.
+
+    Args:
+        files: files by name without ending.
+        others: names of further cases, such as those of a folder of references.
+    """
+    cases = {*files, *others}
+    return {case: file for case, file in files.items() if not is_by_product(case, cases)}
+
+
+def is_by_product(name: str, cases: Collection[str]) -> bool:
+    """Whether a file of this name, without its ending, is a by-product of one of the cases."""
+    return any(name.endswith(ending) and name.removesuffix(ending) in cases for ending in BY_PRODUCTS)
