@@ -112,11 +112,6 @@ def fill(kind: type[T], given: argparse.Namespace, /, **others: Any) -> T:
     )
 
 
-def folds_of(words: list[str]) -> tuple[str, ...] | None:
-    """Return the folds that --folds names; None for `all`."""
-    return None if words == ["all"] else tuple(words)
-
-
 def add_verbosity(parser: argparse.ArgumentParser, **settings: Any) -> None:
     """Add the options --verbose and --quiet to a command, or to a sub-command.
 

@@ -5,8 +5,8 @@ This module alone spells the names. It writes nothing, and reads only which fold
     WORK/DATASET/            dataset.json, fingerprint.json, fingerprint.csv, plan.json, splits.json, report.html
         preprocessed/        CONFIGURATION/: preprocessed cases
         models/              CONFIGURATION_NETWORK[_TAG]/: plan.json, training.json, scales.json, ...
-            fold_FOLD/       weights_final.safetensors, weights_best.safetensors, checkpoint_latest.pt, log.csv, ...
-                validation/  CASE.nii.gz, metrics.json
+            fold_FOLD/       split.json, weights_final.safetensors, weights_best.safetensors, checkpoint_latest.pt, log.csv, ...
+                validation/  CASE.nii.gz, metrics.json, weights.json
 """
 
 import re
@@ -22,6 +22,7 @@ METRICS = "metrics.json"
 SPLITS = "splits.json"
 CHECKPOINTS = ("final", "best")  # weights at the end of a training, and at its best epoch
 ALL = "all"  # the fold that trains on every case, and validates on cases that it knows
+EVERY = "every"  # on the command line: every trained fold
 
 _FOLD = "fold_"
 _WEIGHTS = re.compile(rf"{_FOLD}(?P<fold>[0-9A-Za-z]{{1,32}})/weights_(?P<checkpoint>{'|'.join(CHECKPOINTS)})\.safetensors")
@@ -60,6 +61,11 @@ class ValidationFolder:
         """Scores of all cases."""
         return self.path / METRICS
 
+    @property
+    def weights(self) -> Path:
+        """Record of the weights that made the segmentations."""
+        return self.path / "weights.json"
+
     def segmentation(self, identifier: str) -> Path:
         """Return the path to the segmentation of a case."""
         return self.path / f"{identifier}.nii.gz"
@@ -82,6 +88,11 @@ class FoldFolder:
         return ModelFolder(self.path.parent)
 
     @property
+    def split(self) -> Path:
+        """Record of the cases that the fold trains on and validates."""
+        return self.path / "split.json"
+
+    @property
     def checkpoint(self) -> Path:
         """State of the training after its last whole epoch, or where it was interrupted."""
         return self.path / "checkpoint_latest.pt"
@@ -100,6 +111,11 @@ class FoldFolder:
     def validation(self) -> ValidationFolder:
         """Folder of the validation cases' segmentations."""
         return ValidationFolder(self.path / "validation")
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether there are weights of any checkpoint."""
+        return any(self.weights(checkpoint).is_file() for checkpoint in CHECKPOINTS)
 
     @property
     def is_started(self) -> bool:

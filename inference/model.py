@@ -1,5 +1,6 @@
 """Load trained models: folders with a plan and the weights of one or more folds."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,13 @@ from torch import nn
 
 from configs.errors import Fault, InputError, collecting, raise_faults
 from configs.files import Value
-from configs.folders import CHECKPOINTS, ModelFolder
+from configs.folders import ALL, CHECKPOINTS, EVERY, ModelFolder
 from configs.named_parts import import_part
 from configs.plan import ModelPlan, NetworkPlan
 from se_unet.builder import build_network
 from se_unet.weights import load_weights
+
+logger = logging.getLogger(__name__)
 
 
 class ScaleEnsemble(Value):
@@ -103,6 +106,27 @@ def load_models(
 
 
 _ALIKE = "Models of one ensemble must be trained for the same channels and labels"
+
+
+def chosen_folds(words: Sequence[str] | None, folders: Sequence[Path]) -> tuple[str, ...] | None:
+    """Return the folds that the words of `--folds` name, None for every trained one.
+
+    Args:
+        words: names of folds, or `every`; None is `every`. `all` is fold `all`, as in nnU-Net and in Python. Without that fold it
+            is `every`, with a warning, as it was in earlier versions.
+        folders: model folders.
+
+    Raises:
+        InputError: `every` stands beside other words.
+    """
+    if words is None or tuple(words) == (EVERY,):
+        return None
+    if EVERY in words:
+        raise InputError(Fault(f"--folds {' '.join(words)}", f"`{EVERY}` already names all trained folds", "Give it alone"))
+    if tuple(words) == (ALL,) and not any(ModelFolder(folder).fold(ALL).is_trained for folder in folders):
+        logger.warning("--folds %s: fold %s is not trained, so every trained fold is taken; write --folds %s", ALL, ALL, EVERY)
+        return None
+    return tuple(words)
 
 
 def find_weights(folder: Path, folds: Sequence[int | str] | None, checkpoint: str) -> dict[str, Path]:

@@ -69,7 +69,7 @@ class Predictor:
         self.options = options or PredictionOptions()
         placed = [[network.to(self.device).eval() for network in one.networks.values()] for one in self.models]
         self.networks = [[for_cpu(one) for one in some] for some in placed] if self.device.type == "cpu" else placed
-        self._first_stage = first_stage
+        self.first_stage = first_stage
         self._capacity = Capacity.of(self.device, self.options.tile_batch)
 
     @classmethod
@@ -152,7 +152,7 @@ class Predictor:
         """Preprocess an image for `segment_prepared`. Arguments and errors are as for `segment`."""
         raise_faults(image_faults(where, image, self.description))
         made = [preprocess(image, None, geometry, model.plan.configuration, model.plan.orientation) for model in self.models]
-        first = None if self._first_stage is None else self._first_stage.prepare(image, geometry, where)
+        first = None if self.first_stage is None else self.first_stage.prepare(image, geometry, where)
         return Prepared(tuple(torch.from_numpy(one.image) for one in made), tuple(one.trace for one in made), first)
 
     def segment_prepared(
@@ -170,9 +170,9 @@ class Predictor:
 
     def _with_first_stage(self, prepared: Prepared) -> list[Tensor]:
         """Return the images, with the first stage's segmentation as additional channels for models of a second stage."""
-        if self._first_stage is None or prepared.first_stage is None:
+        if self.first_stage is None or prepared.first_stage is None:
             return list(prepared.images)
-        labels = self._first_stage.segment_prepared(prepared.first_stage).labels
+        labels = self.first_stage.segment_prepared(prepared.first_stage).labels
         indices = to_class_indices(labels, self.description)
         images = []
         for image, trace, model in zip(prepared.images, prepared.traces, self.models, strict=True):

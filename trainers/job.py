@@ -3,17 +3,19 @@
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from configs.errors import Fault, InputError, counted, raise_faults
 from configs.files import PARTIAL
-from configs.folders import CHECKPOINTS, FoldFolder, ModelFolder
+from configs.folders import ALL, CHECKPOINTS, FoldFolder, ModelFolder
 from configs.network import NetworkConfig
 from configs.plan import ModelPlan, NetworkPlan
 from configs.training import TrainingConfig, load_training_config
-from preprocessing.dataset.splits import Split
+from preprocessing.dataset.fold_record import raise_if_moved, record_split, recorded_split, warn_without_record
+from preprocessing.dataset.splits import Split, choose_split
 from preprocessing.store import CaseStore
 from trainers.data.previous_stage import PreviousStage
 from trainers.optimisation.checkpoint import epochs_done
@@ -119,6 +121,36 @@ class Job:
         return CaseStore(self.fold.model.dataset.prepared_for(self.plan))
 
 
+def split_of(folder: FoldFolder, fold: int | str, plan: ModelPlan, group_by: Path | None, goes_on: bool) -> Split:
+    """Return the cases of a fold: the recorded ones if its training goes on or is validated, otherwise those of the file of splits.
+
+    Args:
+        folder: folder of the fold.
+        fold: number of the fold, or "all".
+        plan: plan of the model.
+        group_by: file of the groups that stay together, see `choose_split`, which writes the file of splits where it is missing.
+        goes_on: whether the fold's training goes on, or its weights are validated.
+
+    Raises:
+        InputError: as `choose_split`, or the present splits or cases are not those with which the fold was trained.
+    """
+    splits, prepared = folder.model.dataset.splits, CaseStore(folder.model.dataset.prepared_for(plan)).identifiers()
+    goes_on = goes_on and folder.is_started
+    recorded = recorded_split(folder) if goes_on else None
+    if recorded is None:
+        if goes_on:
+            warn_without_record(folder)
+        return choose_split(splits, fold, prepared, group_by)
+    if fold == ALL or splits.is_file():
+        raise_if_moved(folder, recorded, choose_split(splits, fold, prepared, group_by))
+    missing = sorted({*recorded.training, *recorded.validation} - set(prepared))
+    raise_faults(Fault(f"case `{case}`", f"{folder} was trained with it, but it is not prepared", _PREPARE) for case in missing)
+    return recorded
+
+
+_PREPARE = "Run se_plan_and_preprocess with this case again"
+
+
 def prepare(job: Job, resume: bool, restart: bool) -> None:
     """Check that no trained weights would be lost, then write the model's plan and settings.
 
@@ -147,6 +179,8 @@ def prepare(job: Job, resume: bool, restart: bool) -> None:
     _delete_partial_files(folder)
     job.plan.write(model.plan)
     job.config.write(model.settings)
+    if not folder.is_started:
+        record_split(folder, job.split)
 
 
 def _delete_partial_files(folder: FoldFolder) -> None:
@@ -160,7 +194,7 @@ def _delete_training(folder: FoldFolder) -> None:
     """Delete what a training wrote into a fold's folder; other files stay."""
     records = folder.records
     weights = [folder.weights(checkpoint) for checkpoint in CHECKPOINTS]
-    for file in (*weights, folder.checkpoint, records.log, records.picture, records.preview):
+    for file in (*weights, folder.checkpoint, folder.split, records.log, records.picture, records.preview):
         file.unlink(missing_ok=True)
     if folder.validation.path.is_dir():
         shutil.rmtree(folder.validation.path)

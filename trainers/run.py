@@ -14,12 +14,11 @@ from configs.progress import Progress, Silent
 from configs.training import TrainingConfig
 from inference import Predictor
 from inference.device import choose_device
-from preprocessing.dataset.splits import choose_split
-from preprocessing.store import CaseStore
+from inference.evaluation.validated import begin_validation
 from se_unet.weights import save_weights
 from trainers.building import make_batches, make_learner, make_parts, opening
 from trainers.interruption import Stoppable, StopRequest
-from trainers.job import Job, adapt_plan, prepare, require_weights
+from trainers.job import Job, adapt_plan, prepare, require_weights, split_of
 from trainers.loop import Trainer
 from trainers.monitoring.validation import table_of, validate_fold
 from trainers.optimisation.checkpoint import TrainingState
@@ -87,7 +86,7 @@ def train(
     model = folder.model(configuration, network, tag)
     with _first_process_first():
         groups = None if group_by is None else Path(group_by)
-        split = choose_split(folder.splits, fold, CaseStore(folder.prepared_for(adapted)).identifiers(), groups)
+        split = split_of(model.fold(fold), fold, adapted, groups, resume or validate_only)
     job = Job(model.fold(fold), split, adapted, config, choose_device(device), resume_hint)
     progress = progress or Silent()
     with StopRequest() as stop:
@@ -173,6 +172,7 @@ def _validate(job: Job, stop: StopRequest, progress: Progress) -> None:
     if not job.split.validation:
         logger.info("fold %s has no validation cases", fold)
         return
+    begin_validation(job.fold)
     predictor = Predictor.load(job.fold.model.path, job.device, folds=[fold], network_class=job.config.network_class)
     progress.note("")
     unfinished = f"the training is complete, but its validation is not. {job.resume_hint}"

@@ -5,7 +5,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.cli import add_verbosity, fill, folds_of, keep_log, run
+from configs.cli import add_verbosity, fill, keep_log, run
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     export = actions.add_parser("export", help="write a model folder as one file, with checksums and a model card")
     export.add_argument("model", type=Path, help="folder of a trained model")
     export.add_argument("-o", "--output", type=Path, help="output file; default: name of the model folder with .zip")
-    export.add_argument("--folds", nargs="+", default=["all"], help="folds to export, such as 0 1; default: all trained folds")
+    export.add_argument("--folds", nargs="+", help="folds to export, such as 0 1, all or every; default: every trained fold")
     export.add_argument("--checkpoint", choices=("final", "best", "all"), default="final", help="weights; default: %(default)s")
     export.add_argument("--licence", help="licence of the model for its card, such as CC-BY-4.0")
     export.add_argument("--equivariance", action="store_true", help="measure the network's scale equivariance for the card first")
@@ -75,8 +75,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _read(given: argparse.Namespace) -> BundleExport | BundleImport | BundleOnnx:
     if given.action == "export":
+        from inference.model import chosen_folds
+
         output = given.output or Path(f"{given.model.resolve().name}.zip")
-        return fill(BundleExport, given, output=output, folds=folds_of(given.folds))
+        return fill(BundleExport, given, output=output, folds=chosen_folds(given.folds, [given.model]))
     if given.action == "import":
         name = given.bundle.name.removesuffix(".zip")
         return fill(BundleImport, given, output=given.output or Path(name if name != given.bundle.name else f"{name}_model"))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.cli import Bar, add_image_format, fill, folds_of, keep_log, run
+from configs.cli import Bar, add_image_format, fill, keep_log, run
 
 if TYPE_CHECKING:
     from configs.dataset import DatasetDescription
@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="F",
         help="instead, learn weights of these scale factors; se_predict then uses them",
     )
-    model("--folds", nargs="+", default=["all"], help="folds to evaluate, such as 0 1; default: all trained folds")
+    model("--folds", nargs="+", help="folds to evaluate, such as 0 1, or every; default: every trained fold")
     model("--checkpoint", choices=("final", "best"), default="final", help="kind of weights; default: %(default)s")
     model("--mirror", action=argparse.BooleanOptionalAction, default=True, help="average over mirror images; default: yes")
     model("--cases", type=int, metavar="N", help="largest number of validation cases per fold; default: all cases")
@@ -140,6 +140,7 @@ def _read_folders(given: argparse.Namespace) -> EvaluateCommand:
 def _read_model(given: argparse.Namespace) -> RobustnessCommand | LearnWeightsCommand:
     from configs.errors import Fault, raise_faults
     from inference.evaluation.robustness import Ensemble, HeldOut
+    from inference.model import chosen_folds
     from inference.options import CONFIDENCE
 
     factors = {"--scales": given.scales, "--ensemble": given.ensemble, "--learn-weights": given.learn_weights}
@@ -153,7 +154,8 @@ def _read_model(given: argparse.Namespace) -> RobustnessCommand | LearnWeightsCo
     if given.cases is not None and given.cases < 1:
         faults.append(Fault("--cases", f"the number must be at least 1, not {given.cases}", "Give 1 or more"))
     raise_faults(faults)
-    held_out = HeldOut(given.model, folds_of(given.folds), given.checkpoint, given.device, given.mirror, given.cases)
+    folds = chosen_folds(given.folds, [given.model])
+    held_out = HeldOut(given.model, folds, given.checkpoint, given.device, given.mirror, given.cases)
     if given.learn_weights:
         return LearnWeightsCommand(held_out, tuple(given.learn_weights), given.quiet)
     ensembles: list[Ensemble] = [(1.0,)]

@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from configs.dataset import DatasetDescription
-from configs.errors import Fault, InputError
-from configs.files import Value, read_json
-from configs.folders import ModelFolder
+from configs.errors import Fault, InputError, collecting, raise_faults
+from configs.files import Value
+from configs.folders import ALL, ModelFolder
 from configs.plan import ModelPlan
 from configs.progress import Progress, Silent
 from inference.engine.scaling import scale_image, scaled_shape
@@ -26,6 +26,7 @@ from inference.evaluation.scores import score_case
 from inference.model import Model, load_model
 from inference.options import CONFIDENCE, PredictionOptions
 from inference.predictor import Predictor
+from preprocessing.dataset.fold_record import held_out_cases
 from preprocessing.dataset.labels import to_class_indices
 from preprocessing.formats.images import read_image, read_labels
 from preprocessing.geometry.affine import Geometry
@@ -90,8 +91,22 @@ class HeldOut:
         return load_model(self.model_folder, self.folds, self.checkpoint)
 
     def cases(self, fold: str) -> list[str]:
-        """Return the cases to evaluate a fold on; raises `InputError` like `validation_cases`."""
+        """Return the cases to evaluate a fold on; raises `InputError` like `held_out_cases`."""
         return validation_cases(self.model_folder, fold)[: self.limit]
+
+    def cases_of(self, model: Model) -> dict[str, list[str]]:
+        """Return the cases to evaluate each loaded fold on; raises `InputError` with the faults of all folds."""
+        faults, cases = list[Fault](), dict[str, list[str]]()
+        for fold in self._with_held_out(model):
+            with collecting(faults):
+                cases[fold] = self.cases(fold)
+        raise_faults(faults)
+        return cases
+
+    def _with_held_out(self, model: Model) -> list[str]:
+        """Return the loaded folds; fold `all`, which knows every case, is left out unless it is named or the only one."""
+        numbered = [fold for fold in model.networks if fold != ALL]
+        return numbered if self.folds is None and numbered else list(model.networks)
 
     def predictor(self, whole: Model, fold: str, ensemble: Ensemble) -> Predictor:
         """Return a predictor of one fold with this scale ensemble; predictors share weights."""
@@ -117,7 +132,7 @@ def scale_robustness(
         ValueError: a factor is out of range.
     """
     whole = held_out.load()
-    names = {fold: held_out.cases(fold) for fold in whole.networks}
+    names = held_out.cases_of(whole)
     predictors = {fold: [held_out.predictor(whole, fold, ensemble) for ensemble in ensembles] for fold in names}
     description = whole.plan.dataset
     total = sum(len(cases) for cases in names.values()) * len(scales) * len(ensembles)
@@ -152,17 +167,8 @@ def rescale(case: ValidationCase, factor: float) -> tuple[NDArray[np.float32], N
 
 
 def validation_cases(model_folder: Path, fold: str) -> list[str]:
-    """Return the cases that a fold did not see in training, from the dataset's splits.json.
-
-    Raises:
-        InputError: splits.json is missing, or it has no such fold.
-    """
-    path = ModelFolder(model_folder).dataset.splits
-    splits = read_json(path)
-    if not fold.isdigit() or not isinstance(splits, list) or int(fold) >= len(splits):
-        problem = f"{path} has no validation cases for this fold"
-        raise InputError(Fault(f"fold {fold}", problem, "Choose a numbered fold with --folds"))
-    return sorted(splits[int(fold)]["val"])
+    """Return the cases that a fold did not see in training, see `held_out_cases`."""
+    return list(held_out_cases(ModelFolder(model_folder).fold(fold)))
 
 
 def load_validation_case(model_folder: Path, plan: ModelPlan, fold: str, identifier: str) -> ValidationCase:

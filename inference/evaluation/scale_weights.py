@@ -30,7 +30,7 @@ def learn_scale_weights(held_out: HeldOut, scales: Sequence[float], progress: Pr
         raise InputError(
             Fault(str(held_out.model_folder), "weights cannot be learned for regions, which overlap", "Give the weights yourself")
         )
-    cases = [(fold, case) for fold in whole.networks for case in held_out.cases(fold)]
+    cases = [(fold, case) for fold, names in held_out.cases_of(whole).items() for case in names]
     rows = []
     for fold, name in (progress or Silent()).track(cases, "Predicting at every scale", len(cases)):
         case = load_validation_case(held_out.model_folder, whole.plan, fold, name)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.cli import DONE, FAILED, Bar, add_image_format, fill, folds_of, keep_log, run
+from configs.cli import DONE, FAILED, Bar, add_image_format, fill, keep_log, run
 
 if TYPE_CHECKING:
     from inference.prediction.command import PredictCommand
@@ -30,7 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     add("-o", "--output", type=Path, required=True, help="output folder; or output file, for one case")
     add("-m", "--model", dest="folders", type=Path, nargs="+", default=[], help="model folder; several are averaged")
     add("--selection", type=Path, metavar="FILE", help="file of se_select with models, folds, checkpoint and postprocessing")
-    add("--folds", nargs="+", default=["all"], help="folds to average, such as 0 1; default: all trained folds")
+    add("--folds", nargs="+", help="folds to average, such as 0 1; all: fold all; every, the default: every trained fold")
     add("--checkpoint", choices=("final", "best"), default="final", help="kind of weights; default: %(default)s")
     add("--device", help="cpu, cuda, cuda:1 or mps; default: the best available device")
     add("--scheduler", metavar="ADDRESS", help="address of a Dask scheduler whose workers predict")
@@ -96,8 +96,7 @@ def _read(given: argparse.Namespace) -> "PredictCommand":
     from preprocessing.formats.registry import use_format
 
     use_format(given.image_format)
-    named = fill(ModelChoice, given, folds=folds_of(given.folds))
-    models, postprocessing = choose_models(named, given.selection)
+    models, postprocessing = choose_models(fill(ModelChoice, given), given.selection)
     extras = fill(Extras, given, postprocessing=postprocessing)
     return fill(PredictCommand, given, models=models, given=fill(GivenOptions, given), extras=extras)
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from configs.errors import Fault, InputError, collecting, raise_faults
 from inference.device import choose_device
-from inference.model import load_models
+from inference.model import chosen_folds, load_models
 from inference.options import CONFIDENCE, FAST, Average, PredictionOptions
 from inference.prediction.outputs import Extras
 from inference.prediction.postprocessing import Postprocessing
@@ -94,7 +94,7 @@ class PredictCommand:
 def choose_models(given: ModelChoice, selection: Path | None) -> tuple[ModelChoice, Postprocessing]:
     """Return the models to predict with, and the postprocessing of their segmentations.
 
-    A file of se_select gives models and checkpoint, and the folds unless these are given.
+    `given` has the words of `--folds`. A file of se_select gives models and checkpoint, and the folds unless these are given.
 
     Raises:
         InputError: neither or both of models and selection are given, or the file cannot be used.
@@ -103,9 +103,10 @@ def choose_models(given: ModelChoice, selection: Path | None) -> tuple[ModelChoi
         problem = "both are given" if given.folders else "neither is given"
         raise InputError(Fault("--model and --selection", problem, "Give either model folders or a file that se_select wrote"))
     if selection is None:
-        return given, Postprocessing()
+        return replace(given, folds=chosen_folds(given.folds, given.folders)), Postprocessing()
     chosen = Selection.read(selection)
-    folders, folds = tuple(chosen.model_folders(selection)), given.folds or chosen.folds
+    folders = tuple(chosen.model_folders(selection))
+    folds = chosen_folds(given.folds or chosen.folds, folders)
     return replace(given, folders=folders, folds=folds, checkpoint=chosen.checkpoint), chosen.postprocessing
 
 

@@ -1,6 +1,7 @@
 """One run of se_predict: everything is checked first, then the cases are segmented."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from inference.prediction.command import PredictCommand, check_input
 from inference.prediction.estimate import estimate_prediction
 from inference.prediction.outputs import plan_outputs
 from inference.prediction.predict_files import predict_cases
-from inference.prediction.record import FILE, PredictionRecord, record_of
+from inference.prediction.record import FILE, PredictionRecord, in_folder, record_of
 from inference.prediction.statistics import gather_statistics
 from inference.predictor import Predictor
 from preprocessing.formats.registry import stem_of
@@ -31,11 +32,17 @@ class PredictionJob:
     predictor: Predictor  # the models on their device
     cases: dict[str, tuple[Path, ...]]  # identifier -> image files of the cases to segment
     outputs: dict[str, Path]  # identifier -> segmentation file of every case of the input, also of those left out of this run
+    record: PredictionRecord  # how the segmentations are made
 
     @property
     def folder(self) -> Path:
         """Folder of the segmentations."""
-        return next(iter(self.outputs.values())).parent
+        return folder_of(self.outputs)
+
+
+def folder_of(outputs: Mapping[str, Path]) -> Path:
+    """Return the folder of all segmentations."""
+    return next(iter(outputs.values())).parent
 
 
 def prepare_job(command: PredictCommand) -> PredictionJob:
@@ -53,11 +60,13 @@ def prepare_job(command: PredictCommand) -> PredictionJob:
         found = list_cases(command.input, predictor.description)
     raise_faults(faults)
     outputs = plan_outputs(found, command.output)
+    record = record_of(predictor, command.models.folders, command.models.checkpoint, command.extras)
+    record = in_folder(record, folder_of(outputs), command.skip_existing)
     names = list(found)[command.part :: command.parts]
-    cases = {case: found[case] for case in names if not (command.skip_existing and outputs[case].exists())}
+    cases = {case: found[case] for case in names if not (command.skip_existing and record.is_of_these(outputs[case]))}
     if len(cases) < len(names):
         logger.info("%d of %d cases already have a segmentation", len(names) - len(cases), len(names))
-    return PredictionJob(command, predictor, cases, outputs)
+    return PredictionJob(command, predictor, cases, outputs, record)
 
 
 def _load_predictor(command: PredictCommand) -> Predictor:
@@ -89,10 +98,9 @@ def run_job(job: PredictionJob, progress: Progress) -> dict[str, Exception]:
 
 def _segment(job: PredictionJob, progress: Progress) -> dict[str, Exception]:
     command, predictor, extras = job.command, job.predictor, job.command.extras
-    record = record_of(predictor, command.models.folders, command.models.checkpoint, extras)
-    logger.info("%s", _describe(record, job))
+    logger.info("%s", _describe(job))
     job.folder.mkdir(parents=True, exist_ok=True)
-    record.write(job.folder / FILE)
+    job.record.write(job.folder / FILE)
     if command.scheduler is not None:
         options = predictor.options
         return predict_on_cluster(command.models, options, job.cases, job.outputs, extras, command.scheduler, progress)
@@ -104,8 +112,8 @@ def _segment(job: PredictionJob, progress: Progress) -> dict[str, Exception]:
     return predict_cases(predictor, job.cases, job.outputs, extras, progress)
 
 
-def _describe(record: PredictionRecord, job: PredictionJob) -> str:
-    parts = []
+def _describe(job: PredictionJob) -> str:
+    record, parts = job.record, []
     for model, loaded in zip(record.models, job.predictor.models, strict=True):
         members = f"{len(model.folds)} fold(s) x {len(model.scales)} scale(s) x {2 ** len(model.mirror_axes)} reflection(s)"
         parts.append(f"{members}, tiles of {' x '.join(map(str, loaded.plan.network.patch_size))}")

@@ -7,12 +7,13 @@ from typing import TypeVar
 
 import pandas as pd
 
-from configs.errors import Fault, InputError, fault_of, is_of_system
-from configs.folders import ALL, CHECKPOINTS, FoldFolder, ModelFolder
+from configs.errors import Fault, InputError, collecting, fault_of, is_of_system, raise_faults
+from configs.folders import ALL, FoldFolder, ModelFolder
 from configs.plan import ModelPlan
 from configs.training import TrainingConfig
 from inference.evaluation.robustness import RobustnessResult
 from inference.evaluation.scores import EvaluationResult, LabelScores
+from inference.evaluation.validated import is_outdated, outdated, raise_if_seen
 
 T = TypeVar("T")
 
@@ -69,14 +70,19 @@ def read_trained(folder: Path) -> TrainedModel:
     """Read a model folder.
 
     Raises:
-        InputError: it is not a model folder, its plan cannot be read, or the system cannot read an existing file.
+        InputError: it is not a model folder, its plan cannot be read, the system cannot read an existing file, or folds were trained with
+            other splits than the present ones.
     """
     model = ModelFolder(folder)
     if not model.plan.is_file():
         remedy = "Give a model folder such as se_work/DATASET/models/3d_fullres_se, or its parent folder"
         raise InputError(Fault(str(folder), f"not a model folder: {model.plan.name} is missing", remedy))
     notes: list[str] = []
-    folds = [_read_fold(fold, notes) for fold in model.folds()]
+    folds, faults = list[Fold | None](), list[Fault]()
+    for fold in model.folds():
+        with collecting(faults):
+            folds.append(_read_fold(fold, notes))
+    raise_faults(faults)
     return TrainedModel(
         folder=folder,
         plan=ModelPlan.read(model.plan),
@@ -89,10 +95,18 @@ def read_trained(folder: Path) -> TrainedModel:
 
 def _read_fold(folder: FoldFolder, notes: list[str]) -> Fold | None:
     log = _read(folder.records.log, _read_log, notes)
-    result = _read(folder.validation.metrics, EvaluationResult.read, notes)
-    if log is None and result is None and not any(folder.weights(checkpoint).is_file() for checkpoint in CHECKPOINTS):
+    result = _read(folder.validation.metrics, lambda path: _read_scores(path, folder), notes)
+    if result is not None:
+        raise_if_seen(folder, result.cases)
+    if log is None and result is None and not folder.is_trained:
         return None
     return Fold(folder.name, pd.DataFrame() if log is None else log, result)
+
+
+def _read_scores(path: Path, folder: FoldFolder) -> EvaluationResult:
+    if is_outdated(folder):
+        raise InputError(outdated(folder))
+    return EvaluationResult.read(path)
 
 
 def _read_log(path: Path) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from configs.errors import Fault, InputError, collecting, raise_faults
 from configs.files import list_folder, read_json
 from configs.folders import ALL, CHECKPOINTS, DatasetFolder, ModelFolder
 from inference.evaluation.scores import EvaluationResult, LabelScores, summarise
+from inference.evaluation.validated import is_outdated, raise_if_seen
 from preprocessing.store import CaseStore
 
 
@@ -117,8 +118,10 @@ def find_candidates(dataset: Path, folds: Sequence[str]) -> tuple[list[Candidate
     faults: list[Fault] = []
     for model in DatasetFolder(dataset).models:
         missing = [fold for fold in folds if not model.fold(fold).validation.metrics.is_file()]
-        if missing:
-            left_out.append(f"{model.path.name}: fold {', '.join(missing)} not validated")
+        outdated = [fold for fold in folds if fold not in missing and is_outdated(model.fold(fold))]
+        if missing or outdated:
+            reasons = {"not validated": missing, "validated with other weights than it has now": outdated}
+            left_out += [f"{model.path.name}: fold {', '.join(some)} {reason}" for reason, some in reasons.items() if some]
             continue
         with collecting(faults):
             complete.append(_pool(model, folds))
@@ -146,6 +149,11 @@ def on_common_cases(candidates: Sequence[Candidate]) -> tuple[list[Candidate], i
 
 def _pool(model: ModelFolder, folds: Sequence[str]) -> Candidate:
     results = {fold: EvaluationResult.read(model.fold(fold).validation.metrics) for fold in folds}
+    faults: list[Fault] = []
+    for fold, result in results.items():
+        with collecting(faults):
+            raise_if_seen(model.fold(fold), result.cases)
+    raise_faults(faults)
     times = Counter(case for result in results.values() for case in result.cases)
     twice = [case for case, count in times.items() if count > 1]
     if twice:

@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("work", type=Path, metavar="WORK", help="folder of the dataset, such as se_work/Dataset001_Name")
     add("-o", "--output", type=Path, help="output file, an input of se_predict --selection; default: WORK/selection.json")
-    add("--folds", nargs="+", help="folds to compare, such as 0 1; default: all folds")
+    add("--folds", nargs="+", help="folds to compare, such as 0 1; every, the default: every fold of the splits")
     add(
         "--ensembles",
         type=int,
@@ -63,13 +63,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _read(given: argparse.Namespace) -> SelectCommand:
     from configs.errors import Fault, InputError
+    from configs.folders import EVERY
     from inference.selection.run import SelectionOptions
     from preprocessing.formats.registry import use_format
 
     use_format(given.image_format)
     if given.jobs < 1:
         raise InputError(Fault(f"--jobs {given.jobs}", "the number of processes must be at least 1", "Give 1 or more"))
-    return fill(SelectCommand, given, options=fill(SelectionOptions, given))
+    folds = None if given.folds in (None, [EVERY]) else tuple(given.folds)
+    return fill(SelectCommand, given, options=fill(SelectionOptions, given, folds=folds))
 
 
 def _select(command: SelectCommand) -> None:

@@ -88,6 +88,7 @@ def test_a_trained_fold_is_whole(work: Path, config: TrainingConfig) -> None:
         "checkpoint_latest.pt",
         "log.csv",
         "progress.png",
+        "split.json",
         "validation",
     }
     assert {path.name for path in fold.iterdir()} == files

@@ -3,7 +3,7 @@
 During training, the segmentation of a case comes from the fold of the first network that did not train on it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.dataset import DatasetDescription
-from configs.errors import Fault, raise_faults
+from configs.errors import Fault, collecting, raise_faults
 from configs.files import replacing
-from configs.folders import ALL, ModelFolder
+from configs.folders import ModelFolder
 from configs.progress import Progress
 from inference.cascade import on_prepared_grid, one_hot
+from inference.evaluation.validated import validated_cases
 from preprocessing.dataset.labels import to_class_indices
 from preprocessing.formats.images import read_labels
 from preprocessing.store import CaseStore
@@ -45,9 +46,10 @@ class PreviousStage:
         """Resample the validation segmentations of the first model's folds, all trained and validated, to the grids of the prepared cases.
 
         Raises:
-            InputError: no fold has segmented some of the cases; all of them are listed.
+            InputError: no fold has segmented some of the cases (all are listed), or see `validated_cases`.
         """
-        sources = {identifier: next(_segmentations(first, identifier), None) for identifier in identifiers}
+        found = _segmentations(first)
+        sources = {identifier: found.get(identifier) for identifier in identifiers}
         raise_faults(
             Fault(
                 f"case `{identifier}`",
@@ -74,8 +76,15 @@ class PreviousStage:
         return self.folder / f"{identifier}.b2nd"
 
 
-def _segmentations(first: ModelFolder, identifier: str) -> Iterator[Path]:
-    """Yield the segmentations of a case by the folds that did not train on it; `all` trained on every case."""
+def _segmentations(first: ModelFolder) -> dict[str, Path]:
+    """Return the segmentation of each case by a fold that did not train on it.
+
+    Raises:
+        InputError: as `validated_cases`, with the faults of all folds.
+    """
+    faults, found = list[Fault](), dict[str, Path]()
     for fold in first.folds():
-        if fold.name != ALL and fold.validation.segmentation(identifier).is_file():
-            yield fold.validation.segmentation(identifier)
+        with collecting(faults):
+            found = {case: fold.validation.segmentation(case) for case in validated_cases(fold)} | found
+    raise_faults(faults)
+    return found

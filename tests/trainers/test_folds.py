@@ -1,0 +1,191 @@
+"""What a fold was trained on is recorded with it, and everything that asks for it holds the present splits against the record."""
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from configs.errors import InputError
+from configs.files import read_json
+from configs.folders import FoldFolder
+from configs.progress import Silent
+from configs.training import TrainingConfig
+from inference.evaluation.robustness import HeldOut, scale_robustness, validation_cases
+from inference.evaluation.scale_weights import learn_scale_weights
+from inference.report.run import ReportOptions, write_report
+from inference.selection.run import SelectionOptions, select
+from preprocessing.dataset.splits import read_splits
+from preprocessing.store import CaseStore
+from tests.trainers.balls import CASES, DESCRIPTION, write_work
+from trainers import train
+from trainers.data.previous_stage import PreviousStage
+from trainers.monitoring.history import History
+
+NAMES = [f"case_{index}" for index in range(CASES)]
+
+
+SHORT = TrainingConfig(epochs=1, iterations=1, validation_iterations=1, workers=0)
+
+
+def run(work: Path, config: TrainingConfig = SHORT, fold: int | str = 0, **options: object) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(History, "write_picture", lambda history, path: path.write_bytes(b""))
+        return train("Balls", work, "baseline", fold=fold, config=config, device="cpu", **options)  # type: ignore[arg-type]
+
+
+def write_splits(work: Path, *validation: list[str]) -> None:
+    """Folds that validate these cases and train on the others."""
+    splits = [{"train": [name for name in NAMES if name not in part], "val": part} for part in validation]
+    (work / "Balls" / "splits.json").write_text(json.dumps(splits))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A WORK folder with a model of two folds."""
+    work = write_work(tmp_path_factory.mktemp("trained") / "work")
+    write_splits(work, NAMES[:3], NAMES[3:])
+    for fold in (0, 1):
+        run(work, fold=fold)
+    return work
+
+
+@pytest.fixture
+def work(trained: Path, tmp_path: Path) -> Path:
+    """A copy of that folder."""
+    return Path(shutil.copytree(trained, tmp_path / "work"))
+
+
+@pytest.fixture
+def model(work: Path) -> Path:
+    """The folder of the model."""
+    return work / "Balls" / "models" / "3d_fullres_baseline"
+
+
+def previous(work: Path, model: Path) -> None:
+    """What a cascade whose first network is this model asks for."""
+    folder = FoldFolder(model / "fold_0").model
+    stage = PreviousStage(work / "Balls" / "preprocessed" / "previous", DESCRIPTION.cascade_channels)
+    stage.prepare(folder, CaseStore(work / "Balls" / "preprocessed" / "3d_fullres"), NAMES, DESCRIPTION, Silent())
+
+
+def resume(work: Path) -> None:
+    run(work, SHORT.model_copy(update={"epochs": 2}), resume=True)
+
+
+USES: dict[str, Callable[[Path, Path], object]] = {
+    "resume": lambda work, model: resume(work),
+    "validate": lambda work, model: run(work, validate_only=True),
+    "sizes": lambda work, model: scale_robustness(HeldOut(model, device="cpu", mirror=False), (1.0,)),
+    "scale weights": lambda work, model: learn_scale_weights(HeldOut(model, device="cpu", mirror=False), (1.0, 0.8)),
+    "select": lambda work, model: select(work / "Balls", options=SelectionOptions(postprocessing=False)),
+    "report": lambda work, model: write_report(model, options=ReportOptions(worst=0, equivariance=False)),
+    "reports": lambda work, model: write_report(work, options=ReportOptions(worst=0, equivariance=False)),
+    "cascade": lambda work, model: previous(work, model),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_other_splits_are_refused_with_the_cases_that_moved(work: Path, model: Path, use: str) -> None:
+    write_splits(work, ["case_0", "case_1", "case_5"], ["case_2", "case_3", "case_4"])
+    with pytest.raises(
+        InputError, match=r"case_5 moved from training to validation; case_2 moved from validation to training"
+    ) as caught:
+        USES[use](work, model)
+    assert "fold_0" in str(caught.value) and "--restart" in str(caught.value)
+
+
+@pytest.mark.parametrize("use", USES)
+def test_the_same_splits_in_other_words_are_accepted(work: Path, model: Path, use: str) -> None:
+    path = work / "Balls" / "splits.json"
+    splits = read_json(path)
+    path.write_text(json.dumps([{"val": one["val"][::-1], "train": one["train"]} for one in splits], indent=4))
+    USES[use](work, model)
+
+
+@pytest.mark.parametrize("use", [use for use in USES if use != "select"])
+def test_without_splits_the_record_stands(work: Path, model: Path, use: str) -> None:
+    (work / "Balls" / "splits.json").unlink()
+    USES[use](work, model)
+    assert not (work / "Balls" / "splits.json").exists()
+
+
+@pytest.mark.parametrize("use", USES)
+def test_folds_of_earlier_versions_go_on_with_the_present_splits(
+    work: Path, model: Path, use: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for fold in (0, 1):
+        (model / f"fold_{fold}" / "split.json").unlink()
+        (model / f"fold_{fold}" / "validation" / "weights.json").unlink()
+    with caplog.at_level(logging.WARNING):
+        USES[use](work, model)
+    assert ("the present splits are taken for those of its training" in caplog.text) == (
+        use not in ("select", "report", "reports")
+    )
+
+
+def test_scores_of_earlier_versions_are_held_against_the_splits(
+    work: Path, model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (model / "fold_0" / "split.json").unlink()
+    write_splits(work, ["case_0"], NAMES[3:])
+    with caplog.at_level(logging.WARNING):
+        USES["select"](work, model)
+    assert "fold_0 has no split.json" in caplog.text
+
+
+def test_the_record_says_what_was_trained_on(work: Path, model: Path) -> None:
+    record, split = read_json(model / "fold_0" / "split.json"), read_splits(work / "Balls" / "splits.json")[0]
+    assert record["training"] == list(split.training) and record["validation"] == list(split.validation)
+    assert len(record["splits"]) == 64
+    assert read_json(run(work, SHORT, "all") / "split.json") == {"training": NAMES, "validation": NAMES, "splits": None}
+
+
+def test_a_restart_takes_the_present_splits(work: Path, model: Path) -> None:
+    write_splits(work, NAMES[2:4], NAMES[4:])
+    run(work, SHORT, restart=True)
+    assert validation_cases(model, "0") == NAMES[2:4]
+    assert sorted(path.name for path in (model / "fold_0" / "validation").glob("*.nii.gz")) == ["case_2.nii.gz", "case_3.nii.gz"]
+
+
+def test_cases_of_a_fold_that_are_gone_are_named(work: Path, model: Path) -> None:
+    (work / "Balls" / "splits.json").unlink()
+    CaseStore(work / "Balls" / "preprocessed" / "3d_fullres").remove("case_4")
+    with pytest.raises(InputError, match=r"case `case_4`: .*fold_0 was trained with it, but it is not prepared"):
+        USES["resume"](work, model)
+
+
+def test_fold_all_goes_on_with_all_its_cases(work: Path, model: Path) -> None:
+    run(work, SHORT, "all")
+    run(work, SHORT.model_copy(update={"epochs": 2}), "all", resume=True)
+    CaseStore(work / "Balls" / "preprocessed" / "3d_fullres").remove("case_4")
+    with pytest.raises(InputError, match="case_4 moved from training and validation to neither part"):
+        run(work, SHORT.model_copy(update={"epochs": 3}), "all", resume=True)
+    with pytest.raises(InputError, match="trained on every case"):
+        validation_cases(work / "Balls" / "models" / "3d_fullres_baseline", "all")
+
+
+def test_segmentations_of_other_weights_are_not_taken(work: Path, model: Path) -> None:
+    other = run(work, SHORT.model_copy(update={"seed": 5}), tag="other")
+    shutil.copy(other / "weights_final.safetensors", model / "fold_0" / "weights_final.safetensors")
+    with pytest.raises(InputError, match=r"fold_0: its validation was made with other weights.*--validate-only"):
+        previous(work, model)
+    with pytest.raises(InputError, match="fold 0 validated with other weights than it has now"):
+        USES["select"](work, model)
+    page = write_report(model, options=ReportOptions(worst=0, equivariance=False))
+    assert "its validation was made with other weights" in page.read_text()
+    run(work, SHORT, validate_only=True)
+    for use in ("cascade", "select"):
+        USES[use](work, model)
+
+
+def test_segmentations_of_cases_that_are_validated_no_more_are_not_taken(work: Path, model: Path) -> None:
+    trained_on = model / "fold_0" / "validation" / "case_4.nii.gz"
+    shutil.copy(model / "fold_1" / "validation" / "case_4.nii.gz", trained_on)
+    (model / "fold_1" / "validation" / "case_4.nii.gz").unlink()
+    with pytest.raises(InputError, match=r"case `case_4`: no fold of .* has segmented it"):
+        previous(work, model)
+    run(work, SHORT, validate_only=True)
+    assert not trained_on.exists()
