@@ -13,8 +13,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.errors import Fault, InputError
+from configs.errors import Fault, InputError, raise_faults
 from configs.files import list_folder
+from configs.outputs import name_faults
 from configs.plan import ModelPlan
 
 PLAN, DATASET, SETTINGS, SCALES, EQUIVARIANCE = "plan.json", "dataset.json", "training.json", "scales.json", "equivariance.json"
@@ -111,11 +112,6 @@ class FoldFolder:
     def validation(self) -> ValidationFolder:
         """Folder of the validation cases' segmentations."""
         return ValidationFolder(self.path / "validation")
-
-    @property
-    def is_trained(self) -> bool:
-        """Whether there are weights of any checkpoint."""
-        return any(self.weights(checkpoint).is_file() for checkpoint in CHECKPOINTS)
 
     @property
     def is_started(self) -> bool:
@@ -225,7 +221,12 @@ class DatasetFolder:
         return self.prepared(plan.configuration.cases_of or plan.configuration_name)
 
     def model(self, configuration: str, network: str, tag: str | None = None) -> ModelFolder:
-        """Return the folder of a model; a tag tells trainings with other settings apart."""
+        """Return the folder of a model; a tag tells trainings with other settings apart.
+
+        Raises:
+            InputError: the tag is empty, or would lead to another folder.
+        """
+        raise_faults(name_faults("tag", [] if tag is None else [tag]))
         name = f"{configuration}_{network}" + (f"_{tag}" if tag else "")
         return ModelFolder(self.path / _MODELS / name)
 

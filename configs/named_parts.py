@@ -1,5 +1,6 @@
-"""Import a user's own classes and functions by names such as `package.module:Class`."""
+"""Import by names: a user's own classes and functions such as `package.module:Class`, and public names of a package on their first use."""
 
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -30,3 +31,17 @@ def import_part(name: str, what: str) -> Any:
         names = ", ".join(sorted(name for name in vars(module) if not name.startswith("_"))[:10])
         raise InputError(Fault(where, f"{module_name} has no `{attribute}`", f"It has {names}"))
     return getattr(module, attribute)
+
+
+def import_on_use(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
+    """Return the `__getattr__` of a package, which imports a public name on its first use from the module that defines it.
+
+    Commands thus answer `--help` without numpy and torch.
+    """
+
+    def import_name(name: str) -> Any:
+        if name not in modules:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(import_module(modules[name]), name)
+
+    return import_name

@@ -12,6 +12,7 @@ from configs.files import Value
 from configs.fingerprint import Directions, IntensityStatistics, Shape, Spacing
 from configs.named_parts import PATTERN
 from configs.network import NetworkConfig
+from configs.outputs import name_faults
 
 Normalisation = Literal["ct", "zscore", "zscore_in_mask", "rescale", "none"]
 NETWORKS = ("se", "baseline")
@@ -154,6 +155,19 @@ class Plan(Value):
     dataset: DatasetDescription
     orientation: Orientation = "canonical"
     configurations: dict[str, ConfigurationPlan] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names_stay_in_their_folder(self) -> "Plan":
+        others = [
+            name
+            for one in self.configurations.values()
+            for name in (*one.networks, one.previous, one.cases_of)
+            if name is not None
+        ]
+        faults = [*name_faults("name", [*self.configurations, *others])]
+        if faults:
+            raise ValueError("; ".join(f"{fault.where}: {fault.problem}" for fault in faults))
+        return self
 
     def configuration(self, name: str) -> ConfigurationPlan:
         """Raises `InputError` where the plan has no such configuration."""

@@ -10,7 +10,7 @@ from torch import nn
 
 from configs.errors import Fault, InputError, collecting, raise_faults
 from configs.files import Value
-from configs.folders import ALL, CHECKPOINTS, EVERY, ModelFolder
+from configs.folders import ALL, CHECKPOINTS, EVERY, FoldFolder, ModelFolder
 from configs.named_parts import import_part
 from configs.plan import ModelPlan, NetworkPlan
 from se_unet.builder import build_network
@@ -123,10 +123,15 @@ def chosen_folds(words: Sequence[str] | None, folders: Sequence[Path]) -> tuple[
         return None
     if EVERY in words:
         raise InputError(Fault(f"--folds {' '.join(words)}", f"`{EVERY}` already names all trained folds", "Give it alone"))
-    if tuple(words) == (ALL,) and not any(ModelFolder(folder).fold(ALL).is_trained for folder in folders):
+    if tuple(words) == (ALL,) and not any(has_weights(ModelFolder(folder).fold(ALL)) for folder in folders):
         logger.warning("--folds %s: fold %s is not trained, so every trained fold is taken; write --folds %s", ALL, ALL, EVERY)
         return None
     return tuple(words)
+
+
+def has_weights(fold: FoldFolder) -> bool:
+    """Return whether a fold has weights of any checkpoint."""
+    return any(fold.weights(checkpoint).is_file() for checkpoint in CHECKPOINTS)
 
 
 def find_weights(folder: Path, folds: Sequence[int | str] | None, checkpoint: str) -> dict[str, Path]:

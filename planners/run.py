@@ -4,9 +4,10 @@ import logging
 import math
 from pathlib import Path
 
-from configs.errors import Fault, InputError
+from configs.errors import Fault, InputError, raise_faults
 from configs.fingerprint import Fingerprint
 from configs.folders import DatasetFolder
+from configs.outputs import folder_faults
 from configs.plan import Plan
 from configs.progress import Progress, Silent
 from planners.fingerprint.measure import make_fingerprint
@@ -63,6 +64,7 @@ def plan_and_preprocess(
     if scheduler is not None:
         dataset, work = Path(dataset).resolve(), Path(work).resolve()
     raw = scan_dataset(dataset)
+    raise_faults(folder_faults(Path(work) / raw.description.name))
     fingerprint = make_fingerprint(raw, choose_jobs(jobs, largest_case_bytes(raw), "Validating"), progress, scheduler)
     plan = make_plan(raw.description, fingerprint, options)
     folder = DatasetFolder(Path(work) / raw.description.name)

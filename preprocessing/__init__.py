@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from configs.exports import import_on_use
+from configs.named_parts import import_on_use
 
 if TYPE_CHECKING:
     from preprocessing.dataset.raw import open_dataset

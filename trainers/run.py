@@ -7,8 +7,10 @@ from pathlib import Path
 
 import torch
 
+from configs.errors import raise_faults
 from configs.folders import find_dataset
 from configs.named_parts import import_part
+from configs.outputs import folder_faults
 from configs.plan import Plan
 from configs.progress import Progress, Silent
 from configs.training import TrainingConfig
@@ -23,6 +25,7 @@ from trainers.loop import Trainer
 from trainers.monitoring.validation import table_of, validate_fold
 from trainers.optimisation.checkpoint import TrainingState
 from trainers.optimisation.distributed import rank, wait_for_all
+from trainers.trial import try_parts
 
 logger = logging.getLogger(__name__)
 
@@ -84,11 +87,14 @@ def train(
     plan = Plan.read(folder.plan)
     adapted = plan.only(configuration, network, adapt_plan(plan.network(configuration, network), config))
     model = folder.model(configuration, network, tag)
+    raise_faults(folder_faults(model.fold(fold).path))
     with _first_process_first():
         groups = None if group_by is None else Path(group_by)
         split = split_of(model.fold(fold), fold, adapted, groups, resume or validate_only)
     job = Job(model.fold(fold), split, adapted, config, choose_device(device), resume_hint)
     progress = progress or Silent()
+    if not validate_only:
+        try_parts(job)
     with StopRequest() as stop:
         with _first_process_first():
             _prepare_previous(job, network, tag, progress)

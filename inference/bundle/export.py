@@ -5,9 +5,10 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from configs.errors import Fault, InputError
+from configs.errors import Fault, InputError, raise_faults
 from configs.files import replacing
 from configs.folders import CHECKPOINTS, DATASET, EQUIVARIANCE, PLAN, SCALES, SETTINGS, weights_in_model
+from configs.outputs import file_faults
 from configs.plan import ModelPlan
 from inference.bundle.card import model_card
 from inference.bundle.contents import CARD, MANIFEST, BundledFile, Manifest
@@ -42,6 +43,7 @@ def export_bundle(
         InputError: the folder is missing, or its content is missing or unusable.
     """
     model = Path(model)
+    raise_faults(file_faults(Path(output)))
     plan = ModelPlan.read(model / PLAN)
     weights = _chosen_weights(model, folds, checkpoint)
     given = model / CARD

@@ -13,6 +13,7 @@ from pathlib import Path
 from configs.errors import Fault, InputError, raise_faults
 from configs.files import PARTIAL
 from configs.folders import PLAN
+from configs.outputs import folder_faults
 from configs.plan import ModelPlan
 from inference.bundle.contents import Manifest
 from inference.bundle.verify import chunks, verify_bundle
@@ -106,6 +107,7 @@ def import_bundle(path: str | Path, folder: str | Path) -> Manifest:
     path, folder = Path(path), Path(folder)
     if folder.exists() or folder.is_symlink():
         raise InputError(Fault(str(folder), "the folder already exists", "Choose a new folder with -o, or remove this one"))
+    raise_faults(folder_faults(folder.parent))
     manifest = verify_bundle(path)
     folder.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder)

@@ -12,6 +12,7 @@ from torch import nn
 from configs.errors import Fault, InputError, raise_faults
 from configs.files import replacing
 from configs.folders import PLAN, ModelFolder
+from configs.outputs import file_faults
 from configs.plan import ModelPlan
 from inference.model import load_model
 from se_unet.export import export_onnx
@@ -47,6 +48,7 @@ def export_network(model: str | Path, output: str | Path, fold: int | str | None
         RuntimeError: results of onnxruntime and PyTorch differ; nothing is written.
     """
     model, output = Path(model), Path(output)
+    raise_faults(file_faults(output))
     raise_faults(
         Fault(f"package `{name}`", "not installed", "Install se-unet[onnx]")
         for name in _NEEDED

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 from configs.cli import Bar, add_image_format, fill, keep_log, run
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from configs.dataset import DatasetDescription
+    from configs.errors import Fault
     from inference.evaluation.robustness import Ensemble, HeldOut
     from inference.evaluation.scores import Unmatched
 
@@ -133,12 +136,21 @@ def _read_folders(given: argparse.Namespace) -> EvaluateCommand:
         description = load_description(given.labels) if given.labels else None
     raise_faults(faults)
     output = given.output or given.predictions / METRICS
+    raise_faults(_output_faults(output))
     tolerance = given.tolerance if given.surface else None
     return fill(EvaluateCommand, given, output=output, description=description, tolerance=tolerance)
 
 
+def _output_faults(output: Path) -> "Iterator[Fault]":
+    """Yield the faults of the JSON file and of the CSV file beside it."""
+    from configs.outputs import file_faults
+
+    return file_faults(output, output.with_suffix(".csv")) if output.name else file_faults(output)
+
+
 def _read_model(given: argparse.Namespace) -> RobustnessCommand | LearnWeightsCommand:
     from configs.errors import Fault, raise_faults
+    from configs.folders import ModelFolder
     from inference.evaluation.robustness import Ensemble, HeldOut
     from inference.model import chosen_folds
     from inference.options import CONFIDENCE
@@ -161,7 +173,8 @@ def _read_model(given: argparse.Namespace) -> RobustnessCommand | LearnWeightsCo
     ensembles: list[Ensemble] = [(1.0,)]
     ensembles += [tuple(given.ensemble)] if given.ensemble else []
     ensembles += [CONFIDENCE] if given.confidence else []
-    output = given.output or given.model / "scale_robustness.json"
+    output = given.output or ModelFolder(given.model).robustness
+    raise_faults(_output_faults(output))
     return RobustnessCommand(held_out, output, tuple(given.scales or SIZES), tuple(ensembles), given.quiet)
 
 

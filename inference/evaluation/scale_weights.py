@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.errors import Fault, InputError
+from configs.errors import Fault, InputError, raise_faults
 from configs.folders import ModelFolder
+from configs.outputs import file_faults
 from configs.progress import Progress, Silent
 from inference.engine.assemble import Wanted
 from inference.evaluation.robustness import HeldOut, load_validation_case
@@ -25,6 +26,8 @@ SMALLEST = 1e-6  # smallest probability
 
 def learn_scale_weights(held_out: HeldOut, scales: Sequence[float], progress: Progress | None = None) -> ScaleEnsemble:
     """Learn the weights and save them with the model as `scales.json`. Arguments and errors are as for `scale_robustness`."""
+    scales_file = ModelFolder(held_out.model_folder).scales
+    raise_faults(file_faults(scales_file))
     whole = held_out.load()
     if whole.plan.dataset.has_regions:
         raise InputError(
@@ -44,7 +47,7 @@ def learn_scale_weights(held_out: HeldOut, scales: Sequence[float], progress: Pr
             columns.append(found[(case.indices[chosen], *chosen)])
         rows.append(np.stack(columns, 1))
     ensemble = ScaleEnsemble(scales=tuple(scales), weights=mixture_weights(np.concatenate(rows)), cases=len(cases))
-    ensemble.write(ModelFolder(held_out.model_folder).scales)
+    ensemble.write(scales_file)
     return ensemble
 
 

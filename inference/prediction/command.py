@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from configs.errors import Fault, InputError, collecting, raise_faults
+from configs.outputs import file_faults, folder_faults
 from inference.device import choose_device
 from inference.model import chosen_folds, load_models
 from inference.options import CONFIDENCE, FAST, Average, PredictionOptions
@@ -12,6 +13,7 @@ from inference.prediction.outputs import Extras
 from inference.prediction.postprocessing import Postprocessing
 from inference.prediction.selection import Selection
 from inference.predictor import Predictor, load_first_stage
+from preprocessing.formats.registry import ending_of
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,8 @@ def choose_models(given: ModelChoice, selection: Path | None) -> tuple[ModelChoi
 
 
 def check_input(command: PredictCommand) -> None:
-    """Raise `InputError` if the input or the part of the cases does not exist."""
-    faults = []
+    """Raise `InputError` if the input or the part of the cases does not exist, or nothing can be written to the output."""
+    faults = [*(file_faults(command.output) if ending_of(command.output) else folder_faults(command.output))]
     if not command.input.exists():
         faults.append(Fault(str(command.input), "no such file or folder", "Check the path after -i"))
     if not 0 <= command.part < command.parts:

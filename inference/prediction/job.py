@@ -18,6 +18,7 @@ from inference.prediction.predict_files import predict_cases
 from inference.prediction.record import FILE, PredictionRecord, in_folder, record_of
 from inference.prediction.statistics import gather_statistics
 from inference.predictor import Predictor
+from inference.trial import try_network
 from preprocessing.formats.registry import stem_of
 from se_unet.cpu.allocator import keep_freed_memory
 
@@ -79,9 +80,18 @@ def _load_predictor(command: PredictCommand) -> Predictor:
     with collecting(faults):
         check_input(command)
     raise_faults(faults)
+    _try_networks(predictor)
     if predictor.device.type == "cpu":
         keep_freed_memory()
     return predictor
+
+
+def _try_networks(predictor: Predictor) -> None:
+    """Try the networks of custom classes on one patch each, or raise `InputError`."""
+    for model, networks in zip(predictor.models, predictor.networks, strict=True):
+        named = model.plan.network.network_class
+        for network in networks if named is not None else []:
+            try_network(network, model.plan, f"network class `{named}`")
 
 
 def run_job(job: PredictionJob, progress: Progress) -> dict[str, Exception]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from configs.dataset import DatasetDescription
 from configs.errors import Fault, InputError, raise_faults
 from configs.files import replacing
+from configs.outputs import file_faults, name_faults
 from inference.engine.assemble import Segmentation
 from inference.prediction.postprocessing import Postprocessing, postprocess
 from inference.prediction.statistics import measure_labels, write_statistics
@@ -48,7 +49,8 @@ def plan_outputs(cases: Mapping[str, tuple[Path, ...]], output: Path) -> dict[st
     If `output` has the ending of an image file, it is the path of the only case's segmentation.
 
     Raises:
-        InputError: several cases would share one file, or a segmentation would replace an image.
+        InputError: several cases would share one file, a segmentation would replace an image or cannot be written, or the name of a
+            case would lead out of the folder.
     """
     if ending_of(output):
         if len(cases) > 1:
@@ -57,6 +59,7 @@ def plan_outputs(cases: Mapping[str, tuple[Path, ...]], output: Path) -> dict[st
         outputs = dict.fromkeys(cases, output)
     else:
         outputs = {case: output / f"{case}{_output_ending(files[0])}" for case, files in cases.items()}
+    raise_faults([*name_faults("case", cases), *file_faults(*outputs.values())])
     sources = {file.resolve() for files in cases.values() for file in files}
     raise_faults(
         Fault(f"case `{case}`", f"the segmentation would replace the image {target}", "Choose another output folder")

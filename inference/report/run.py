@@ -7,6 +7,7 @@ from pathlib import Path
 from configs.errors import Fault, InputError, collecting, is_of_system, raise_faults
 from configs.files import list_folder, write_text
 from configs.folders import DatasetFolder, ModelFolder
+from configs.outputs import file_faults
 from configs.progress import Progress, Silent
 from inference.evaluation.equivariance import equivariance_curve, obstacle
 from inference.report.overview import Entry, overview_page
@@ -55,12 +56,15 @@ def write_report(
     options, progress, folder = options or ReportOptions(), progress or Silent(), Path(folder)
     if is_model(folder):
         page = Path(output or folder / MODEL_PAGE)
+        raise_faults(file_faults(page))
         _write_model(read_trained(folder), page, options, progress)
         return page
     page = Path(output or folder / OVERVIEW_PAGE)
+    raise_faults(file_faults(page))
     entries, faults = [], list[Fault]()
     for path in find_models(folder):
         with collecting(faults):
+            raise_faults(file_faults(path / MODEL_PAGE))
             model = read_trained(path)
             measured = _write_model(model, path / MODEL_PAGE, options, progress)
             entries.append(Entry(model, measured.equivariance, path / MODEL_PAGE))

@@ -14,6 +14,7 @@ from configs.training import TrainingConfig
 from inference.evaluation.robustness import RobustnessResult
 from inference.evaluation.scores import EvaluationResult, LabelScores
 from inference.evaluation.validated import is_outdated, outdated, raise_if_seen
+from inference.model import has_weights
 
 T = TypeVar("T")
 
@@ -98,7 +99,7 @@ def _read_fold(folder: FoldFolder, notes: list[str]) -> Fold | None:
     result = _read(folder.validation.metrics, lambda path: _read_scores(path, folder), notes)
     if result is not None:
         raise_if_seen(folder, result.cases)
-    if log is None and result is None and not folder.is_trained:
+    if log is None and result is None and not has_weights(folder):
         return None
     return Fold(folder.name, pd.DataFrame() if log is None else log, result)
 

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.errors import Fault, InputError
+from configs.errors import Fault, InputError, raise_faults
 from configs.folders import CHECKPOINTS, ModelFolder
+from configs.outputs import file_faults
 from configs.plan import ModelPlan
 from configs.progress import Progress, Silent
 from inference.model import find_weights
@@ -72,6 +73,8 @@ def select(
     """
     options, progress = options or SelectionOptions(), progress or Silent()
     dataset = find_dataset_folder(Path(work))
+    path = Path(output or dataset / FILE)
+    raise_faults(file_faults(path))
     folds = wanted_folds(dataset, options.folds)
     singles, left_out = find_candidates(dataset, folds)
     predicted = _predict_others(dataset, singles, folds, options, progress)
@@ -85,7 +88,6 @@ def select(
         description = ModelPlan.read(ModelFolder(chosen.models[0]).plan).dataset
         sources = find_sources(dataset, chosen.cases)
         rules, gains = choose_rules(chosen.segmentations, sources, description, options.jobs, progress)
-    path = Path(output or dataset / FILE)
     selection = Selection(
         models=relative_to_file(chosen.models, path),
         folds=tuple(folds),

@@ -15,6 +15,7 @@ from typing import Any
 from configs.dataset import DatasetDescription
 from configs.errors import Fault, InputError, raise_faults
 from configs.files import is_file, read_json
+from configs.outputs import name_faults
 from preprocessing.dataset.by_products import is_by_product
 from preprocessing.dataset.description import read_description
 from preprocessing.formats.registry import ending_of, endings_remedy, known_endings, require_format, stem_of
@@ -74,7 +75,7 @@ def scan_dataset(dataset: str | Path) -> RawDataset:
         cases, faults = _listed_by_decathlon(folder, data["training"])
     else:
         cases, faults = _found_in_folders(folder, description)
-    faults += _missing_files(cases) + _clashing_names(cases)
+    faults += [*name_faults("case", cases), *_missing_files(cases), *_clashing_names(cases)]
     cases = _with_existing_files(cases)
     if not cases and not faults:
         is_known = description.file_ending in known_endings()

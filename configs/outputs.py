@@ -1,0 +1,61 @@
+"""Check before work begins that its outputs can be written, and that names which become part of a path stay in their folder."""
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from configs.errors import Fault
+
+_SEPARATORS = tuple(separator for separator in (os.sep, os.altsep, "\0") if separator)
+
+
+def name_faults(kind: str, names: Iterable[str]) -> Iterator[Fault]:
+    """Yield a fault for each name that would lead out of the folder for which it is meant, or is none.
+
+    Args:
+        kind: what has the name, such as `case`.
+        names: names that become the name of a file or folder, or a part of it.
+    """
+    for name in names:
+        if name in ("", ".", "..") or any(separator in name for separator in _SEPARATORS):
+            problem = (
+                "the name is empty" if not name else "the name is a path, and files of this name would lie in another folder"
+            )
+            yield Fault(f"{kind} `{name}`", problem, "Use a name without slashes")
+
+
+def file_faults(*paths: Path) -> Iterator[Fault]:
+    """Yield a fault for each path at which a file cannot be written. Its folders need not exist."""
+    for path in paths:
+        if path.is_dir():
+            yield Fault(str(path), "the output is a file, but this is a folder", "Give the path of a file, or remove the folder")
+        elif path.exists() and not path.is_file():
+            yield Fault(str(path), "the output would replace something that is not a regular file", "Give the path of a file")
+    for folder in dict.fromkeys(path.parent for path in paths):
+        yield from folder_faults(folder)
+
+
+def folder_faults(folder: Path) -> Iterator[Fault]:
+    """Yield a fault if files cannot be written into this folder. It need not exist."""
+    try:
+        place = _nearest(folder)
+        if not place.is_dir():
+            yield Fault(str(folder), f"the output is a folder, but {place} is not", "Choose another output folder")
+            return
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        yield Fault(str(folder), f"nothing can be written there ({reason})", "Choose another output, or change its permissions")
+
+
+def _nearest(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that exists."""
+    for place in (folder, *folder.parents):
+        try:
+            place.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        return place
+    return Path()

@@ -1,0 +1,78 @@
+"""Names stay in their folder, and outputs that cannot be written are found beforehand without leaving a trace."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from configs.errors import InputError
+from configs.folders import DatasetFolder
+from configs.outputs import file_faults, folder_faults, name_faults
+from configs.plan import Plan
+from tests.inference.models import plan
+
+OUT = ("../x", "../../escape", "/tmp/x", "a/b", "", ".", "..", "a\0b")
+IN = ("case_0", "a b", "...", ".hidden", "ü", "a.b", "-x", "~", "a\\b", "CON", "c'", "2024:01")
+
+
+@pytest.mark.parametrize("name", OUT)
+def test_names_that_lead_out(name: str) -> None:
+    (fault,) = name_faults("case", [name])
+    assert f"case `{name}`" in str(fault)
+
+
+@pytest.mark.parametrize("name", IN)
+def test_names_that_are_names(name: str) -> None:
+    assert not list(name_faults("case", [name]))
+
+
+@pytest.mark.parametrize("tag", OUT)
+def test_tags_that_lead_out(tmp_path: Path, tag: str) -> None:
+    with pytest.raises(InputError, match="tag `"):
+        DatasetFolder(tmp_path).model("3d_fullres", "se", tag)
+
+
+@pytest.mark.parametrize("name", ["../x", "", "/x"])
+def test_names_in_a_plan_that_lead_out(name: str) -> None:
+    good = plan().model_dump()
+    configuration = good["configurations"]["3d_fullres"]
+    wrong = [
+        {name: configuration},
+        {"3d_fullres": configuration | {"networks": {name: configuration["networks"]["baseline"]}}},
+        {"3d_fullres": configuration | {"previous": name}},
+        {"3d_fullres": configuration | {"cases_of": name}},
+    ]
+    for configurations in wrong:
+        with pytest.raises(ValueError, match="name `"):
+            Plan.model_validate(good | {"configurations": configurations})
+
+
+def test_outputs_that_can_be_written_leave_no_trace(tmp_path: Path) -> None:
+    (tmp_path / "old").write_text("x")
+    before = tmp_path.stat().st_mtime_ns
+    assert not list(file_faults(tmp_path / "old", tmp_path / "new", tmp_path / "a" / "b" / "new"))
+    assert not list(folder_faults(tmp_path)) and not list(folder_faults(tmp_path / "a" / "b"))
+    assert [path.name for path in tmp_path.iterdir()] == ["old"] and tmp_path.stat().st_mtime_ns == before
+
+
+def test_outputs_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "lost").symlink_to(tmp_path / "nowhere")
+
+    def told(faults: object) -> str:
+        (fault,) = faults  # type: ignore[misc]
+        return str(fault)
+
+    assert "this is a folder" in told(file_faults(tmp_path / "folder"))
+    assert "not a regular file" in told(file_faults(Path("/dev/null")))
+    for place in ("file", "file/new", "file/new/newer", "lost", "lost/new"):
+        assert f"{tmp_path / place.split('/')[0]} is not" in told(folder_faults(tmp_path / place))
+    assert "is not" in told(file_faults(tmp_path / "file" / "metrics.json"))
+    assert "File name too long" in told(folder_faults(tmp_path / ("a" * 300)))
+
+    def refuse(**place: object) -> None:
+        raise PermissionError(13, "Permission denied", str(place["dir"]))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    assert "nothing can be written there (Permission denied)" in told(file_faults(tmp_path / "new", tmp_path / "newer"))
