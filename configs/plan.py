@@ -1,8 +1,9 @@
 """The plan: every decision that preprocessing, training and prediction need, each with its reason."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -223,6 +224,10 @@ class ModelPlan:
         """Write the plan file."""
         self.whole.write(path)
 
+    def changes_to(self, other: "ModelPlan") -> list[str]:
+        """Return in words what another plan decides otherwise; reasons decide nothing."""
+        return list(_changes("", self.whole.model_dump(mode="json"), other.whole.model_dump(mode="json")))
+
     @property
     def dataset(self) -> DatasetDescription:
         """Channels and labels."""
@@ -256,3 +261,12 @@ class ModelPlan:
 
 def _unknown(kind: str, name: str, known: dict[str, ConfigurationPlan] | dict[str, NetworkPlan]) -> Fault:
     return Fault(f"{kind} `{name}`", f"the plan holds {', '.join(known) or 'none'}", "Choose one of these or plan again")
+
+
+def _changes(where: str, before: Any, now: Any) -> Iterator[str]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for name in dict.fromkeys([*before, *now]):
+            if name != "reasons" or not where.startswith("configurations"):
+                yield from _changes(f"{where}.{name}".lstrip("."), before.get(name), now.get(name))
+    elif before != now:
+        yield f"{where} was {before}, now {now}"

@@ -1,7 +1,7 @@
 """The decisions about a training, and the checks before anything is written."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,13 +59,13 @@ def adapt_plan(planned: NetworkPlan, config: TrainingConfig) -> NetworkPlan:
     return planned.model_copy(update=changes)
 
 
-def check_settings(fold: FoldFolder, config: TrainingConfig, plan_changed: bool, resume: bool) -> None:
+def check_settings(fold: FoldFolder, config: TrainingConfig, changes: Sequence[str], resume: bool) -> None:
     """Check that plan and settings equal those that the model was already trained with.
 
     Args:
         fold: folder of the fold to train.
         config: training settings of the fold.
-        plan_changed: whether the plan differs from the recorded one.
+        changes: what the plan states otherwise than the recorded one.
         resume: whether the fold's own training continues.
 
     Raises:
@@ -84,8 +84,9 @@ def check_settings(fold: FoldFolder, config: TrainingConfig, plan_changed: bool,
         for name, value in config.model_dump().items()
         if name not in free and value != recorded[name]
     ]
-    if plan_changed and not faults:
-        faults.append(Fault(str(model.plan), f"the dataset's plan differs from the one that {where} used", remedy))
+    if changes and not faults:
+        problem = f"the dataset's plan differs from the one that {where} used: {'; '.join(changes)}"
+        faults.append(Fault(str(model.plan), problem, remedy))
     raise_faults(faults)
 
 
@@ -172,8 +173,8 @@ def prepare(job: Job, resume: bool, restart: bool) -> None:
     if resume and folder.final_weights.is_file() and not folder.checkpoint.is_file():
         problem = f"{folder.checkpoint.name} is missing beside the final weights, so the training cannot be resumed"
         raise InputError(Fault(str(folder.path), problem, "Validate the weights with --validate-only, or use --restart"))
-    plan_changed = model.plan.is_file() and ModelPlan.read(model.plan) != job.plan
-    check_settings(folder, job.config, plan_changed, resume)
+    changes = ModelPlan.read(model.plan).changes_to(job.plan) if model.plan.is_file() else []
+    check_settings(folder, job.config, changes, resume)
     if restart:
         _delete_training(folder)
     _delete_partial_files(folder)

@@ -2,10 +2,13 @@
 
 import json
 import logging
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import blosc2
+import numpy as np
 import pytest
 
 from configs.errors import InputError
@@ -18,6 +21,7 @@ from inference.evaluation.scale_weights import learn_scale_weights
 from inference.report.run import ReportOptions, write_report
 from inference.selection.run import SelectionOptions, select
 from preprocessing.dataset.splits import read_splits
+from preprocessing.formats.images import read_labels, write_labels
 from preprocessing.store import CaseStore
 from tests.trainers.balls import CASES, DESCRIPTION, write_work
 from trainers import train
@@ -189,3 +193,38 @@ def test_segmentations_of_cases_that_are_validated_no_more_are_not_taken(work: P
         previous(work, model)
     run(work, SHORT, validate_only=True)
     assert not trained_on.exists()
+
+
+def test_resampled_segmentations_follow_the_segmentations(work: Path, model: Path) -> None:
+    """Whatever the times of the files say."""
+    previous(work, model)
+    resampled = work / "Balls" / "preprocessed" / "previous" / "case_4.b2nd"
+    before, time = blosc2.open(str(resampled), mode="r")[:], resampled.stat().st_mtime_ns
+    previous(work, model)
+    assert resampled.stat().st_mtime_ns == time
+    segmentation = model / "fold_1" / "validation" / "case_4.nii.gz"
+    labels, geometry = read_labels(segmentation)
+    write_labels(segmentation, np.where(labels == 2, 5, 2), geometry)
+    os.utime(segmentation, (1, 1))
+    previous(work, model)
+    assert not np.array_equal(blosc2.open(str(resampled), mode="r")[:], before)
+
+
+def test_another_plan_is_refused_by_its_differences(work: Path, model: Path) -> None:
+    plan = work / "Balls" / "plan.json"
+    text = json.loads(plan.read_text())
+    planned = text["configurations"]["3d_fullres"]["networks"]["baseline"]
+    planned["reasons"] = {"patch": "said in other words"}
+    plan.write_text(json.dumps(text))
+    resume(work)
+    planned["patch_size"], planned["network"]["features"] = [8, 8, 12], [4, 8, 8]
+    plan.write_text(json.dumps(text))
+    for options in ({"resume": True}, {"fold": 2}):
+        write_splits(work, NAMES[:3], NAMES[3:], NAMES[1:2])
+        with pytest.raises(InputError, match=r"patch_size was \[8, 8, 8\], now \[8, 8, 12\]") as caught:
+            run(
+                work,
+                SHORT.model_copy(update={"epochs": 3}) if "resume" in options else SHORT.model_copy(update={"epochs": 2}),
+                **options,
+            )
+        assert "network.features was [2, 4, 4], now [4, 8, 8]" in str(caught.value)

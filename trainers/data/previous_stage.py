@@ -14,14 +14,18 @@ from numpy.typing import NDArray
 
 from configs.dataset import DatasetDescription
 from configs.errors import Fault, collecting, raise_faults
-from configs.files import replacing
+from configs.files import read_json, replacing, write_json
 from configs.folders import ModelFolder
 from configs.progress import Progress
+from configs.run_log import digest
 from inference.cascade import on_prepared_grid, one_hot
 from inference.evaluation.validated import validated_cases
 from preprocessing.dataset.labels import to_class_indices
 from preprocessing.formats.images import read_labels
 from preprocessing.store import CaseStore
+
+_MADE = ".made_from.json"  # case -> digests of the segmentation and of the prepared case; cases are not named with a dot
+_TITLE = "Resampling segmentations of the first network"
 
 
 @dataclass(frozen=True)
@@ -49,24 +53,37 @@ class PreviousStage:
             InputError: no fold has segmented some of the cases (all are listed), or see `validated_cases`.
         """
         found = _segmentations(first)
-        sources = {identifier: found.get(identifier) for identifier in identifiers}
         raise_faults(
             Fault(
                 f"case `{identifier}`",
                 f"no fold of {first.path} has segmented it",
                 f"Train every fold of {first.path.name} first",
             )
-            for identifier, source in sources.items()
-            if source is None
+            for identifier in identifiers
+            if identifier not in found
         )
+        sources = {identifier: found[identifier] for identifier in identifiers}
         self.folder.mkdir(parents=True, exist_ok=True)
-        for identifier, source in progress.track(sources.items(), "Resampling segmentations of the first network", len(sources)):
-            path = self._path(identifier)
-            if source is not None and not (path.is_file() and path.stat().st_mtime > source.stat().st_mtime):
-                labels, _ = read_labels(source)
-                prepared = on_prepared_grid(to_class_indices(labels, description), store.read(identifier).properties.trace)
-                with replacing(path) as temporary:
-                    blosc2.asarray(prepared, urlpath=str(temporary), mode="w", cparams={"nthreads": 1})
+        made = _read_made(self.folder / _MADE)
+        try:
+            for identifier, source in progress.track(sources.items(), _TITLE, len(sources)):
+                made[identifier] = self._resample(identifier, source, store, description, made.get(identifier))
+        finally:
+            write_json(self.folder / _MADE, made)
+
+    def _resample(
+        self, identifier: str, source: Path, store: CaseStore, description: DatasetDescription, made: str | None
+    ) -> str:
+        """Resample a segmentation unless it was made from the same files, and return what it is made from."""
+        path, properties = self._path(identifier), store.read(identifier).properties
+        key = f"{digest(source)} {properties.key}"
+        if made == key and path.is_file():
+            return key
+        labels, _ = read_labels(source)
+        prepared = on_prepared_grid(to_class_indices(labels, description), properties.trace)
+        with replacing(path) as temporary:
+            blosc2.asarray(prepared, urlpath=str(temporary), mode="w", cparams={"nthreads": 1})
+        return key
 
     def beside(self, image: NDArray[np.float32], identifier: str) -> NDArray[np.float32]:
         """Return an image (C, Z, Y, X) followed by the channels of the case's segmentation."""
@@ -88,3 +105,8 @@ def _segmentations(first: ModelFolder) -> dict[str, Path]:
             found = {case: fold.validation.segmentation(case) for case in validated_cases(fold)} | found
     raise_faults(faults)
     return found
+
+
+def _read_made(path: Path) -> dict[str, str]:
+    """Return what the resampled segmentations were made from; nothing where this is not known, so that they are made again."""
+    return dict(read_json(path)) if path.is_file() else {}
