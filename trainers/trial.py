@@ -13,6 +13,7 @@ from inference.trial import check_finite, check_scores, explained, raise_wrong, 
 from trainers.augmentation.planned import make_augmentation
 from trainers.augmentation.spatial import SpatialDraw
 from trainers.job import Job
+from trainers.loop import Trainer
 from trainers.optimisation.checkpoint import random_states, restore_random_states
 from trainers.optimisation.distributed import share_of
 from trainers.optimisation.loss import make_loss
@@ -26,7 +27,8 @@ def try_parts(job: Job) -> None:
     """Try the classes that the settings name; without any, nothing is done.
 
     The network takes a batch of the planned size forward and backward, and an image as in prediction; the loss takes the network's scores,
-    and the augmentation an image. The states of random generators are restored.
+    and the augmentation an image. A user's own trainer with steps of its own trains as it likes. The states of random generators are
+    restored.
 
     Raises:
         InputError: a class cannot be imported or made, fails, or returns what is not expected.
@@ -34,13 +36,12 @@ def try_parts(job: Job) -> None:
     """
     config = job.config
     with _restored_random_states():
-        if config.trainer_class is not None:
-            import_part(config.trainer_class, "trainer class")
+        takes_our_steps = config.trainer_class is None or _takes_our_steps(import_part(config.trainer_class, "trainer class"))
         if config.augmentation_class is not None:
             _try_augmentation(job, f"augmentation class `{config.augmentation_class}`")
         if config.network_class is not None or config.loss_class is not None:
             with explained_memory():
-                _try_step(job)
+                _try_step(job) if takes_our_steps else _try_network_alone(job)
 
 
 @contextmanager
@@ -50,6 +51,22 @@ def _restored_random_states() -> Iterator[None]:
         yield
     finally:
         restore_random_states(before)
+
+
+def _takes_our_steps(trainer: object) -> bool:
+    """Return whether a user's own trainer leaves the training step as it is; otherwise network and loss may agree on anything."""
+    is_ours = isinstance(trainer, type) and issubclass(trainer, Trainer)
+    return is_ours and all(getattr(trainer, name) is getattr(Trainer, name) for name in ("_train", "_step"))
+
+
+def _try_network_alone(job: Job) -> None:
+    """Give a user's own network an image as in prediction."""
+    if job.config.network_class is None:
+        return
+    where = f"network class `{job.config.network_class}`"
+    with explained(where, "to be made"):
+        network = make_network(job.plan.network, job.config.network_class).to(job.device)
+    try_network(network, job.plan, where)
 
 
 def _try_augmentation(job: Job, where: str) -> None:

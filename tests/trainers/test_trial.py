@@ -76,6 +76,14 @@ def test_trying_changes_no_random_numbers(work: Path, config: TrainingConfig, mo
     assert seen[0] == seen[1]
 
 
+def test_a_trainer_with_its_own_steps_is_left_alone(work: Path, config: TrainingConfig) -> None:
+    parts = {"network_class": f"{WRONG}:TwoResults", "trainer_class": f"{WRONG}:StepTrainer"}
+    fold = train("Balls", work, "baseline", config=config.model_copy(update=parts | {"epochs": 1}), device="cpu")
+    assert (fold / "weights_final.safetensors").is_file()
+    with pytest.raises(InputError, match="it returns a dict, expected a tensor"):
+        train("Balls", work, "baseline", config=config.model_copy(update=parts | {"trainer_class": None}), device="cpu", tag="x")
+
+
 def test_prediction_tries_a_network_before_the_first_case(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from configs.network import NetworkConfig
 from tests.trainers.own_parts import Augmentation, Loss, Network
 from trainers.augmentation.spatial import SpatialDraw
+from trainers.data.batches import Batch
+from trainers.loop import Trainer
 
 
 class MissingClass(Network):
@@ -110,3 +112,16 @@ class TupleAugmentation(Augmentation):
 class FailingAugmentation(Augmentation):
     def change_intensity(self, images: NDArray[np.float32], random: np.random.Generator) -> NDArray[np.float32]:
         return random.gaussian(images)  # type: ignore[attr-defined, no-any-return]
+
+
+class TwoResults(Network):
+    """Right for a trainer that knows of the second result in training."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        scores = super().forward(image)
+        return {"scores": scores, "more": scores} if self.training else scores  # type: ignore[return-value]
+
+
+class StepTrainer(Trainer):
+    def _step(self, batch: Batch) -> float:
+        return 0.0
