@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from configs.errors import InputError, is_of_system
 from configs.folders import ALL, ModelFolder
 from configs.plan import ModelPlan
 from configs.training import TrainingConfig
 from inference.evaluation.equivariance import EquivarianceCurve
 from inference.evaluation.scores import EvaluationResult, summarise
+from preprocessing.pages.rendering import page_environment
 
 _MARKDOWN = re.compile(r"([\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")  # within a line; the template escapes HTML
 
@@ -22,16 +21,9 @@ def model_card(model: Path, plan: ModelPlan, folds: Sequence[str], licence: str 
 
     Names and options appear as plain text, free of HTML and Markdown.
     """
-    environment = Environment(
-        loader=PackageLoader("inference.bundle"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = page_environment("inference.bundle")
+    environment.keep_trailing_newline = True
     environment.filters["text"] = as_text
-    environment.filters["figures"] = lambda lengths: " x ".join(f"{length:.4g}" for length in lengths)
     folder = ModelFolder(model)
     return environment.get_template("model_card.md.j2").render(
         plan=plan,

@@ -24,16 +24,6 @@ from preprocessing.geometry.affine import Geometry
 from preprocessing.geometry.orientation import find_turn
 from preprocessing.geometry.resampled_grid import resampled_shape
 
-
-def read_geometry(path: Path) -> Geometry:
-    """Read an image's geometry from its header.
-
-    Raises:
-        InputError: the header cannot be read.
-    """
-    return read_header(path)[1]
-
-
 SHORT = 0.5  # seconds; a faster tile is timed again, since the first one also sets up kernels
 
 
@@ -55,18 +45,16 @@ class Estimate:
 def estimate_prediction(predictor: Predictor, cases: Mapping[str, tuple[Path, ...]], extras: Extras) -> Estimate:
     """Estimate time and memory. Cases with unreadable headers are skipped, as prediction will report them."""
     geometries = list(_geometries(cases.values()))
-    tiles, seconds, largest = 0, 0.0, 0
+    tiles, seconds = 0, 0.0
     for model, networks in zip(predictor.models, predictor.networks, strict=True):
         variants = choose_variants(model, predictor.options)
         reflections = 2 ** len(model.plan.network.mirror_axes) if predictor.options.mirror else 1
         each = sum(_tiles(_planned_shape(one, model), variants.scales, model, predictor.options.step) for one in geometries)
-        passes = (
-            len(networks) * reflections + variants.by_confidence
-        )  # confidence needs one pass of the first network at each scale
+        passes = len(networks) * reflections
+        passes += variants.by_confidence  # which needs one pass of the first network at each scale
         tiles += each * passes
         seconds += each * passes * _time_tile(model, networks[0], predictor.device)
-    for geometry in geometries:
-        largest = max(largest, _case_bytes(geometry, predictor, extras))
+    largest = max((_case_bytes(geometry, predictor, extras) for geometry in geometries), default=0)
     process = psutil.Process().memory_info().rss
     peak = max(process, peak_memory())
     return Estimate(tiles, seconds, peak + largest, psutil.virtual_memory().available + process)
@@ -75,7 +63,7 @@ def estimate_prediction(predictor: Predictor, cases: Mapping[str, tuple[Path, ..
 def _geometries(cases: Iterable[tuple[Path, ...]]) -> Iterable[Geometry]:
     for files in cases:
         try:
-            yield read_geometry(files[0])
+            yield read_header(files[0])[1]
         except InputError:
             continue
 

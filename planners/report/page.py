@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from planners.report.patch_figure import patch_figure
 from planners.report.structures import diameters, label_figure, scale_figure, volumes, widest_label
 from preprocessing.dataset.raw import RawDataset
 from preprocessing.dataset.splits import Split, find_splits
-from preprocessing.pages.figures import in_figures, label_colours
+from preprocessing.pages.figures import label_colours
 from preprocessing.pages.rendering import page_environment
 
 FILE = "report.html"
@@ -58,7 +59,7 @@ def report_page(fingerprint: Fingerprint, plan: Plan, folds: Sequence[Split], sl
             intensities=intensity_figure(fingerprint, description.channels),
             sizes=label_figure(fingerprint),
             widest=widest_label(fingerprint) if fingerprint.size_spread else None,
-            labels=_label_rows(fingerprint, plan),
+            numbers=_numbers(fingerprint, plan),
             legend=list(zip(description.foreground, label_colours(len(description.foreground)), strict=True)),
             patches={
                 name: patch_figure(slices, configuration, description, f"patch-{name}")
@@ -72,26 +73,19 @@ def report_page(fingerprint: Fingerprint, plan: Plan, folds: Sequence[Split], sl
     )
 
 
-def _label_rows(fingerprint: Fingerprint, plan: Plan) -> list[dict[str, str]]:
-    """Return one row of numbers for each label."""
+def _numbers(fingerprint: Fingerprint, plan: Plan) -> dict[str, dict[str, Any]]:
+    """Return the number of cases that have each label, and further numbers of labels that some case has."""
     finest = min(math.prod(configuration.spacing) for configuration in plan.configurations.values())
-    rows = []
+    numbers: dict[str, dict[str, Any]] = {}
     for label in plan.dataset.foreground:
-        values = plan.dataset.labels[label]
-        row = {"label": label, "values": str(values) if isinstance(values, int) else ", ".join(map(str, values))}
         found = volumes(fingerprint, label)
-        row["cases"] = f"{len(found)} of {len(fingerprint.cases)}"
-        row |= dict.fromkeys(("volume", "structures", "size", "fewest"), "-")
+        numbers[label] = {"cases": len(found)}
         if len(found):
             spread = fingerprint.size_spread[label]
-            row["volume"] = _range(*np.quantile(found, (0.1, 0.5, 0.9)))
-            row["structures"] = f"{len(diameters(fingerprint, label)[0]) / len(found):.3g}"
-            row["size"] = _range(spread.q10, spread.q50, spread.q90)
-            row["fewest"] = f"{found.min() / finest:,.0f}"
-        rows.append(row)
-    return rows
-
-
-def _range(low: float, middle: float, high: float) -> str:
-    """Return the middle value, followed by the range in brackets if there is one."""
-    return in_figures(middle) if low == high else f"{in_figures(middle)} ({in_figures(low)} to {in_figures(high)})"
+            numbers[label] |= {
+                "volume": np.quantile(found, (0.1, 0.5, 0.9)),
+                "structures": len(diameters(fingerprint, label)[0]) / len(found),
+                "size": (spread.q10, spread.q50, spread.q90),
+                "fewest": found.min() / finest,
+            }
+    return numbers

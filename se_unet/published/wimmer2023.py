@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -173,22 +173,13 @@ class _Convolution(nn.Sequential):
         bare: bool = False,
     ):
         padding = settings.basis.size // 2 if stride == 1 else 0
+        shared: dict[str, Any] = {"stride": stride, "padding": padding, "bias": settings.bias, "transposed": transposed}
         parts: OrderedDict[str, nn.Module] = OrderedDict()
         if lifting:
-            parts["conv_z_h"] = ReferenceLifting(
-                inputs, outputs, settings.basis, stride=stride, padding=padding, bias=settings.bias, transposed=transposed
-            )
+            parts["conv_z_h"] = ReferenceLifting(inputs, outputs, settings.basis, **shared)
         else:
-            parts["conv_h_h"] = ReferenceGroupConvolution(
-                inputs,
-                outputs,
-                settings.basis,
-                scale_size=settings.scale_size,
-                stride=stride,
-                padding=padding,
-                bias=settings.bias,
-                transposed=transposed,
-            )
+            size = settings.scale_size
+            parts["conv_h_h"] = ReferenceGroupConvolution(inputs, outputs, settings.basis, scale_size=size, **shared)
         if not bare:
             if settings.norm == "batch":
                 parts["batch_norm"] = ScaleBatchNorm(outputs, track_running_stats=False)
@@ -214,22 +205,11 @@ class _ResidualBlock(nn.Module):
     ):
         super().__init__()
         count = units or settings.residual_units
-        self.conv = nn.Sequential(
-            OrderedDict(
-                (
-                    f"unit{i}",
-                    _Convolution(
-                        settings,
-                        inputs if i == 0 else outputs,
-                        outputs,
-                        stride if i == 0 else 1,
-                        lifting=lifting and i == 0,
-                        bare=bare_end and i == count - 1,
-                    ),
-                )
-                for i in range(count)
-            )
-        )
+        self.conv = nn.Sequential()
+        for i in range(count):
+            first, bare = (stride, lifting) if i == 0 else (1, False), bare_end and i == count - 1
+            unit = _Convolution(settings, inputs if i == 0 else outputs, outputs, *first, bare=bare)
+            self.conv.add_module(f"unit{i}", unit)
         self.residual: nn.Module = nn.Identity()
         if stride != 1 or lifting:
             self.residual = _Convolution(settings, inputs, outputs, stride, lifting=lifting, bare=True)

@@ -56,23 +56,15 @@ class TrainingState:
     rows: list[dict[str, float]] = field(default_factory=list)  # finished epochs, see `EpochRecord.row`
 
 
+@dataclass(frozen=True)
 class CheckpointKeeper:
-    """Saves and loads everything needed to resume a training.
+    """Saves and loads everything needed to resume a training."""
 
-    Args:
-        path: path to the checkpoint.
-        network, optimiser, precision: objects whose states are saved.
-        average: weight average, or None.
-    """
-
-    def __init__(
-        self, path: Path, network: nn.Module, optimiser: Optimizer, precision: Precision, average: nn.Module | None = None
-    ):
-        self.path = path
-        self._network = network
-        self._optimiser = optimiser
-        self._precision = precision
-        self._average = average
+    path: Path  # path to the checkpoint
+    network: nn.Module  # network whose weights are saved
+    optimiser: Optimizer  # optimiser whose state is saved
+    precision: Precision  # precision whose loss scale is saved
+    average: nn.Module | None = None  # weight average, or None
 
     def save(self, state: TrainingState) -> None:
         """Replace the checkpoint. Every process calls this; the first one writes."""
@@ -82,10 +74,10 @@ class CheckpointKeeper:
         content = {
             "format": _FORMAT,
             "state": asdict(state),
-            "network": self._network.state_dict(),
-            "optimiser": self._optimiser.state_dict(),
-            "precision": self._precision.state(),
-            "average": None if self._average is None else self._average.state_dict(),
+            "network": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "precision": self.precision.state(),
+            "average": None if self.average is None else self.average.state_dict(),
             "random": every_random,
         }
         with replacing(self.path) as temporary:
@@ -103,11 +95,11 @@ class CheckpointKeeper:
         """
         content = _read(self.path)
         try:
-            self._network.load_state_dict(content["network"])
-            self._optimiser.load_state_dict(content["optimiser"])
-            if self._average is not None and content["average"] is not None:
-                self._average.load_state_dict(content["average"])
-            self._precision.load_state(content["precision"])
+            self.network.load_state_dict(content["network"])
+            self.optimiser.load_state_dict(content["optimiser"])
+            if self.average is not None and content["average"] is not None:
+                self.average.load_state_dict(content["average"])
+            self.precision.load_state(content["precision"])
             if len(content["random"]) == processes():
                 restore_random_states(content["random"][rank()])
             return TrainingState(**content["state"])

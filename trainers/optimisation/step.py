@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -18,36 +19,17 @@ class DeviceMemoryError(RuntimeError):
     """The device has too little memory for a training step."""
 
 
+@dataclass(frozen=True)
 class TrainingStep:
-    """Updates the network with one batch.
+    """Updates the network with one batch."""
 
-    Args:
-        network: network on its device, possibly compiled or distributed.
-        loss: loss of the network's scores and the labels.
-        optimiser: optimiser of the network's parameters.
-        precision: precision of the computation.
-        clip_norm: maximum norm of the gradients.
-        parts: number of parts in which a batch is computed.
-        average: weight average to update, or None.
-    """
-
-    def __init__(
-        self,
-        network: nn.Module,
-        loss: nn.Module,
-        optimiser: Optimizer,
-        precision: Precision,
-        clip_norm: float,
-        parts: int = 1,
-        average: AveragedModel | None = None,
-    ):
-        self._network = network
-        self._loss = loss
-        self._optimiser = optimiser
-        self._precision = precision
-        self._clip_norm = clip_norm
-        self._parts = parts
-        self._average = average
+    network: nn.Module  # network on its device, possibly compiled or distributed
+    loss: nn.Module  # loss of the network's scores and the labels
+    optimiser: Optimizer  # optimiser of the network's parameters
+    precision: Precision  # precision of the computation
+    clip_norm: float  # maximum norm of the gradients
+    parts: int = 1  # number of parts in which a batch is computed
+    average: AveragedModel | None = None  # weight average to update, or None
 
     def __call__(self, images: Tensor, labels: Tensor) -> float:
         """Take a step on images (B, C, Z, Y, X) float32 and class indices (B, Z, Y, X).
@@ -58,37 +40,37 @@ class TrainingStep:
         Raises:
             DeviceMemoryError: the device has too little memory.
         """
-        self._network.train()
-        self._optimiser.zero_grad(set_to_none=True)
+        self.network.train()
+        self.optimiser.zero_grad(set_to_none=True)
         with explained_memory():
             value = mean_of(self._backward(images, labels))
-        if math.isfinite(value) and self._precision.update(self._network, self._optimiser, self._clip_norm):
-            if self._average is not None:
-                self._average.update_parameters(_undistributed(self._network))
+        if math.isfinite(value) and self.precision.update(self.network, self.optimiser, self.clip_norm):
+            if self.average is not None:
+                self.average.update_parameters(_undistributed(self.network))
             return value
-        self._optimiser.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad(set_to_none=True)
         return math.nan
 
     def _backward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Accumulate the gradients of all parts, and return the loss."""
-        chunks = list(zip(images.chunk(self._parts), labels.chunk(self._parts), strict=True))
+        chunks = list(zip(images.chunk(self.parts), labels.chunk(self.parts), strict=True))
         total = torch.zeros((), device=images.device)
         for index, (image, label) in enumerate(chunks):
             is_last = index == len(chunks) - 1
             share = len(image) / len(images)
             with nullcontext() if is_last else self._without_sharing():
-                with self._precision.context():
-                    scores = self._network(image)
-                loss = self._loss(scores, label)
-                self._precision.backward(loss * share)
+                with self.precision.context():
+                    scores = self.network(image)
+                loss = self.loss(scores, label)
+                self.precision.backward(loss * share)
             total += loss.detach() * share
         return total
 
     @contextmanager
     def _without_sharing(self) -> Iterator[None]:
         """Postpone averaging gradients over the processes, which happens once, with the last part."""
-        if isinstance(self._network, DistributedDataParallel):
-            with self._network.no_sync():
+        if isinstance(self.network, DistributedDataParallel):
+            with self.network.no_sync():
                 yield
         else:
             yield
