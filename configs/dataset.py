@@ -1,5 +1,7 @@
 """The description of a dataset: its channels and labels, as in `dataset.json`."""
 
+from collections.abc import Sequence
+
 from pydantic import Field, field_validator, model_validator
 
 from configs.files import Value
@@ -14,11 +16,12 @@ class DatasetDescription(Value):
 
     Attributes:
         name: short name, used for folders.
-        channels: names of the channels in file order (`_0000`, `_0001`, ...).
+        channels: names of the channels in file order (`_0000`, `_0001`, ...); several may have the same name.
         labels: label name -> value, or -> values that make up a region. `background` is 0; `ignore` marks voxels that training and
             evaluation leave out.
         file_ending: ending of image and label files, with the leading dot.
-        regions_class_order: for regions, the value written for each region; later regions overwrite earlier ones.
+        regions_class_order: for regions, the value written for each region; later regions overwrite earlier ones. Each value must come
+            back in the same regions.
     """
 
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")
@@ -39,6 +42,8 @@ class DatasetDescription(Value):
         plain = [value for name, value in labels.items() if isinstance(value, int) and name != IGNORE]
         if len(set(plain)) != len(plain):
             raise ValueError(f"two labels share a value: {sorted(plain)}")
+        if () in labels.values():
+            raise ValueError("a region must have at least one value")
         if any(value < 0 for values in labels.values() for value in _as_tuple(values)):
             raise ValueError("label values must not be negative")
         if any(value > _LARGEST_VALUE for values in labels.values() for value in _as_tuple(values)):
@@ -47,8 +52,8 @@ class DatasetDescription(Value):
 
     @model_validator(mode="after")
     def _regions_have_an_order(self) -> "DatasetDescription":
-        if len(set(self.channels)) != len(self.channels):
-            raise ValueError(f"channel names must differ, not {self.channels}")
+        if self.ignore_value is not None and self.ignore_value in self.values:
+            raise ValueError(f"the ignore value {self.ignore_value} is also a label's value")
         if self.has_regions:
             painted = len(self.regions_class_order or ())
             if painted != len(self.foreground):
@@ -56,9 +61,36 @@ class DatasetDescription(Value):
                 raise ValueError(
                     f"with regions, `regions_class_order` must name one value for each of {expected} regions, not {painted}"
                 )
-        if self.ignore_value is not None and self.ignore_value in self.values:
-            raise ValueError(f"the ignore value {self.ignore_value} is also a label's value")
+            self._check_painting()
         return self
+
+    def _check_painting(self) -> None:
+        """Paint each value through its own regions as prediction does: what is painted must lie in the same regions."""
+        painted = {value: self._painted(value) for value in self.values if value}
+        lost = [value for value, found in painted.items() if self._regions_of(found) != self._regions_of(value)]
+        if lost:
+            changes = "; ".join(
+                f"value {value} ({', '.join(self._regions_of(value))}) becomes {painted[value]} "
+                f"({', '.join(self._regions_of(painted[value])) or 'no region'})"
+                for value in lost
+            )
+            raise ValueError(
+                f"`regions_class_order` {list(self.regions_class_order or ())} loses values when the regions "
+                f"{', '.join(self.foreground)} are painted in this order: {changes}"
+            )
+
+    def _regions_of(self, value: int) -> tuple[str, ...]:
+        return tuple(name for name in self.foreground if value in _as_tuple(self.labels[name]))
+
+    def _painted(self, value: int) -> int:
+        """Return the value that a voxel of this value gets when all its regions are painted, later ones over earlier ones."""
+        order = zip(self.foreground, self.regions_class_order or (), strict=True)
+        return [paint for name, paint in order if value in _as_tuple(self.labels[name])][-1]
+
+    @property
+    def channel_titles(self) -> tuple[str, ...]:
+        """Names of the channels for people; see `titles`."""
+        return titles(self.channels)
 
     @property
     def has_regions(self) -> bool:
@@ -103,6 +135,11 @@ class DatasetDescription(Value):
     def class_indices(self, name: str) -> tuple[int, ...]:
         """Return the class indices of a label or region."""
         return tuple(self.values.index(value) for value in _as_tuple(self.labels[name]))
+
+
+def titles(channels: Sequence[str]) -> tuple[str, ...]:
+    """Return names of channels for people; a name that several channels share is followed by the channel's number."""
+    return tuple(name if channels.count(name) == 1 else f"{name} (channel {index})" for index, name in enumerate(channels))
 
 
 def _as_tuple(values: int | tuple[int, ...]) -> tuple[int, ...]:

@@ -1,9 +1,12 @@
-"""Write files atomically (under a temporary name, synced, renamed), and read and write JSON."""
+"""Write files atomically (under a temporary name, synced, renamed), and read text, tables and JSON of people."""
 
+import codecs
+import csv
 import fnmatch
 import json
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +18,8 @@ from configs.errors import Fault, InputError, fault_of
 
 PARTIAL = ".partial-"  # prefix of temporary files
 _PART_BYTES = 4 * 1024 * 1024
+_LOOKED_AT = 1024  # bytes in which zero bytes tell an encoding
+_SHARE_OF_ZEROS = 4  # one zero byte in so many; UTF-8 text has none
 ModelT = TypeVar("ModelT", bound="Value")
 
 
@@ -111,21 +116,87 @@ def list_folder(folder: Path, pattern: str) -> list[Path]:
         return []
 
 
+def read_text(path: Path) -> str:
+    """Read UTF-8 text that a person may have written or edited, with or without a byte order mark.
+
+    Raises:
+        InputError: the file is missing or unreadable, or has another encoding.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise InputError(Fault(str(path), "the file does not exist", "Check the path")) from error
+    except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(fault_of(error, str(path), f"the file cannot be read ({reason})", "Check its permissions")) from error
+    wide = _wide_encoding(content)
+    if wide is not None:
+        raise InputError(Fault(str(path), f"the text is encoded as {wide}", "Save the file as UTF-8"))
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        problem = f"the text is not UTF-8 (byte 0x{content[error.start]:02x} in line {line}); it may be Windows-1252 or Latin-1"
+        raise InputError(Fault(str(path), problem, "Save the file as UTF-8")) from error
+
+
+def read_rows(path: Path) -> list[tuple[int, list[str]]]:
+    """Read a table that a person may have written: the number of each line, and its values without spaces around them.
+
+    Values are separated by commas or tabs, and may be quoted. Empty lines and lines that begin with `#` are left out.
+
+    Raises:
+        InputError: the file cannot be read as text, or a quotation has no end.
+    """
+    reader = csv.reader((line.replace("\t", ",") for line in read_text(path).splitlines()), skipinitialspace=True, strict=True)
+    try:
+        rows = [(reader.line_num, [value.strip() for value in row]) for row in reader]
+    except csv.Error as error:
+        raise InputError(Fault(f"{path}: line {reader.line_num}", f"not a line of a table ({error})", "Fix the line")) from error
+    return [(number, row) for number, row in rows if any(row) and not row[0].startswith("#")]
+
+
 def read_json(path: Path) -> Any:
     """Read plain data from JSON.
 
     Raises:
-        InputError: the file is missing, unreadable or not JSON.
+        InputError: the file is missing, unreadable or not JSON, or an object has a key twice.
+    """
+    text = read_text(path)
+    try:
+        return parse_json(text)
+    except ValueError as error:
+        raise InputError(Fault(str(path), f"the file is not valid JSON ({error})", "Fix the file or regenerate it")) from error
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Parse JSON; bytes are UTF-8.
+
+    Raises:
+        ValueError: the text is not JSON, is nested too deeply, or an object has a key twice.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(Fault(str(path), "the file does not exist", "Check the path")) from error
-    except OSError as error:
-        problem = f"the file cannot be read ({error.strerror})"
-        raise InputError(fault_of(error, str(path), problem, "Check its permissions")) from error
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise InputError(Fault(str(path), f"the file is not valid JSON ({error})", "Fix the file or regenerate it")) from error
+        return json.loads(text if isinstance(text, str) else text.decode("utf-8-sig"), object_pairs_hook=_without_repetition)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the object. JSON itself would silently keep the last of two values of a key."""
+    if len(dict(pairs)) < len(pairs):
+        repeated = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+        raise ValueError(f"an object has {', '.join(f'`{key}`' for key in repeated)} twice")
+    return dict(pairs)
+
+
+def _wide_encoding(content: bytes) -> str | None:
+    """Return the name of an encoding with several bytes for each character, told by its byte order mark or by its zero bytes."""
+    if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "UTF-32"
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "UTF-16"
+    first = content[:_LOOKED_AT]
+    return "UTF-16 or UTF-32" if first.count(0) * _SHARE_OF_ZEROS >= len(first) > 1 else None
 
 
 def _sync_folder(folder: Path) -> None:

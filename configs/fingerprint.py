@@ -1,6 +1,6 @@
 """The fingerprint of a dataset: the measurements that planning is based on."""
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from configs.errors import Fault
 from configs.files import Value
@@ -21,6 +21,12 @@ class IntensityStatistics(Value):
     max: float
     percentile_00_5: float
     percentile_99_5: float
+
+    @model_validator(mode="after")
+    def _percentiles_ascend(self) -> "IntensityStatistics":
+        if self.percentile_00_5 > self.percentile_99_5:
+            raise ValueError(f"the percentiles must ascend, not {self.percentile_00_5} .. {self.percentile_99_5}")
+        return self
 
 
 class IntensityHistogram(Value):

@@ -16,6 +16,16 @@ from configs.network import NetworkConfig
 from configs.outputs import name_faults
 
 Normalisation = Literal["ct", "zscore", "zscore_in_mask", "rescale", "none"]
+NORMALISATIONS: dict[str, Normalisation] = {  # name in lower case, as people and nnU-Net write it
+    "ct": "ct",
+    "zscore": "zscore",
+    "zscore_in_mask": "zscore_in_mask",
+    "rescale": "rescale",
+    "rescale_to_0_1": "rescale",
+    "rescale_0_1": "rescale",
+    "none": "none",
+    "nonorm": "none",
+}
 NETWORKS = ("se", "baseline")
 
 

@@ -1,6 +1,5 @@
 """Training settings, which a preset or the command line can change."""
 
-import json
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -8,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from configs.errors import Fault, InputError
-from configs.files import Value, read_json
+from configs.files import Value, parse_json, read_json
 from configs.named_parts import PATTERN
 
 
@@ -123,7 +122,7 @@ def load_training_config(preset: str, overrides: dict[str, Any] | None = None) -
 
 def _read_preset(preset: str) -> dict[str, Any]:
     if preset in preset_names():
-        data = json.loads((_presets() / f"{preset}.json").read_text(encoding="utf-8"))
+        data = parse_json((_presets() / f"{preset}.json").read_bytes())
     elif Path(preset).suffix == ".json":
         data = read_json(Path(preset))
     else:

@@ -54,6 +54,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="canonical",
         help="turn every image to RAS (default: planned; thick slices may need a frame of their own)",
     )
+    add(
+        "--normalisation",
+        nargs="+",
+        metavar="SCHEME",
+        help="normalisation of each channel: ct, zscore, zscore_in_mask, rescale, none (default: by the channels' names)",
+    )
     add("--spacing", nargs=3, type=float, metavar=("Z", "Y", "X"), help="voxel spacing in mm (default: planned)")
     add("--patch-size", nargs=3, type=int, metavar=("Z", "Y", "X"), help="patch size in voxels (default: planned)")
     add(

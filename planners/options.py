@@ -6,7 +6,7 @@ from typing import Literal
 
 from configs.errors import Fault, raise_faults
 from configs.fingerprint import Shape, Spacing
-from configs.plan import NETWORKS
+from configs.plan import NETWORKS, NORMALISATIONS
 from planners.rules.configurations import CONFIGURATIONS
 from planners.rules.skeleton import SIZES, Size
 
@@ -21,6 +21,7 @@ class PlanningOptions:
         size: size of the networks.
         gpu_memory: GPU memory in GB available for training; None means 4, 8 or 24 for the sizes small, medium and large.
         orientation: `canonical` turns every image to RAS; None lets the rules choose a slice frame where it suits the data.
+        normalisation: scheme of each channel, a name of `NORMALISATIONS`; None, for one channel or all, leaves it to the channel's name.
         spacing: spacing in mm (Z, Y, X) of the planned grid at full resolution.
         patch_size: patch in voxels (Z, Y, X) at full resolution; for `2d`, with one voxel across slices.
         num_scales: number of scales of `se`; 1 (the default) is a network without a scale group, `spread` uses the spread of sizes.
@@ -35,6 +36,7 @@ class PlanningOptions:
     size: Size = "medium"
     gpu_memory: float | None = None
     orientation: Literal["canonical"] | None = None
+    normalisation: tuple[str | None, ...] | None = None
     spacing: Spacing | None = None
     patch_size: Shape | None = None
     num_scales: int | Literal["spread"] | None = None
@@ -56,6 +58,11 @@ class PlanningOptions:
         if self.orientation not in (None, "canonical"):
             remedy = "Give canonical, or leave the option out for the planned orientation"
             faults.append(Fault(f"--orientation {self.orientation}", "unknown orientation", remedy))
+        faults += [
+            Fault(f"--normalisation {scheme}", "unknown scheme", f"Choose from {', '.join(NORMALISATIONS)}")
+            for scheme in self.normalisation or ()
+            if scheme is not None and scheme.casefold() not in NORMALISATIONS
+        ]
         if self.gpu_memory is not None and not 0 < self.gpu_memory < math.inf:
             remedy = "Give the memory of the GPU in GB, for example 8"
             faults.append(Fault(f"--gpu-memory {self.gpu_memory}", "the memory must be positive", remedy))

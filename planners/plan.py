@@ -52,7 +52,9 @@ def make_plan(description: DatasetDescription, fingerprint: Fingerprint, options
         orientation = Decision[Orientation](options.orientation, "Images are turned to RAS, as requested.")
     fingerprint = turn_cases(fingerprint, orientation.value)
     cases = fingerprint.cases
-    normalisation = choose_normalisation(description.channels, fingerprint.intensities, median_relative_size(cases))
+    normalisation = choose_normalisation(
+        description.channels, fingerprint.intensities, median_relative_size(cases), options.normalisation
+    )
     context = _Context(description, fingerprint, options, normalisation, orientation)
     spacing = choose_spacing(cases)
     if options.spacing is not None:

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from dataclasses import replace
 from pathlib import Path
 
 from configs.errors import Fault, InputError, raise_faults
@@ -14,7 +15,9 @@ from planners.fingerprint.measure import make_fingerprint
 from planners.fingerprint.table import write_fingerprint_table
 from planners.options import PlanningOptions
 from planners.plan import make_plan
+from planners.report.findings import find_early
 from planners.report.page import write_planning_report
+from planners.rules.normalisation import resembling_names
 from planners.rules.orientation import turn_cases
 from preprocessing.dataset.raw import scan_dataset
 from preprocessing.dataset.validation import largest_case_bytes
@@ -66,13 +69,16 @@ def plan_and_preprocess(
     raw = scan_dataset(dataset)
     raise_faults(folder_faults(Path(work) / raw.description.name))
     fingerprint = make_fingerprint(raw, choose_jobs(jobs, largest_case_bytes(raw), "Validating"), progress, scheduler)
+    options = options or PlanningOptions()
+    options = replace(options, normalisation=options.normalisation or raw.normalisation)
     plan = make_plan(raw.description, fingerprint, options)
+    turned = turn_cases(fingerprint, plan.orientation)
+    _warn(turned, plan, options)
     folder = DatasetFolder(Path(work) / raw.description.name)
     raw.description.write(folder.description)
     fingerprint.write(folder.fingerprint)
     write_fingerprint_table(folder.fingerprint_table, fingerprint)
     plan.write(folder.plan)
-    turned = turn_cases(fingerprint, plan.orientation)
     report = write_planning_report(folder.path, raw, turned, plan)
     _logger.info("Wrote %s and %s", folder.plan, report)
     if not plan_only:
@@ -81,6 +87,15 @@ def plan_and_preprocess(
             fitting = choose_jobs(jobs, _largest_prepared_bytes(turned, plan, configuration), f"Preprocessing {configuration}")
             preprocess_dataset(raw, plan, configuration, store, fitting, progress, overwrite, scheduler)
     return plan
+
+
+def _warn(fingerprint: Fingerprint, plan: Plan, options: PlanningOptions) -> None:
+    """Log what a user should know before time and memory are spent; the report shows it too."""
+    normalisations = dict.fromkeys(configuration.normalisation for configuration in plan.configurations.values())
+    for warning in (each for schemes in normalisations for each in resembling_names(schemes, options.normalisation)):
+        _logger.warning("%s", warning)
+    for finding in find_early(fingerprint, plan):
+        _logger.warning("%s: %s", finding.title, finding.text)
 
 
 def _largest_prepared_bytes(fingerprint: Fingerprint, plan: Plan, configuration: str) -> int:

@@ -118,9 +118,8 @@ def _read(given: argparse.Namespace) -> TrainCommand:
 
 def _parse_settings(texts: list[str]) -> dict[str, object]:
     """Return the settings given by --set. Raise `InputError` for a text without `=`."""
-    import json
-
     from configs.errors import Fault, raise_faults
+    from configs.files import parse_json
 
     raise_faults(
         Fault(f"--set {text}", "not in the form KEY=VALUE", "Write for example --set momentum=0.95")
@@ -130,8 +129,8 @@ def _parse_settings(texts: list[str]) -> dict[str, object]:
     found: dict[str, object] = {}
     for key, _, value in (text.partition("=") for text in texts):
         try:
-            found[key.strip()] = json.loads(value)
-        except json.JSONDecodeError:
+            found[key.strip()] = parse_json(value)
+        except ValueError:
             found[key.strip()] = value
     return found
 

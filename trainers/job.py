@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from configs.dataset import DatasetDescription
 from configs.errors import Fault, InputError, counted, raise_faults
 from configs.files import PARTIAL
 from configs.folders import ALL, CHECKPOINTS, FoldFolder, ModelFolder
@@ -57,6 +58,16 @@ def adapt_plan(planned: NetworkPlan, config: TrainingConfig) -> NetworkPlan:
         "network_class": config.network_class,
     }
     return planned.model_copy(update=changes)
+
+
+def check_class_weights(weights: Mapping[str, float], description: DatasetDescription) -> None:
+    """Raise `InputError` that lists the weights of labels which the dataset lacks."""
+    labels = ", ".join(description.foreground)
+    raise_faults(
+        Fault("setting `class_weights`", f"the dataset has no label `{name}` to centre patches on", f"Choose among {labels}")
+        for name in weights
+        if name not in description.foreground
+    )
 
 
 def check_settings(fold: FoldFolder, config: TrainingConfig, changes: Sequence[str], resume: bool) -> None:

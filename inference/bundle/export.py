@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from configs.errors import Fault, InputError, raise_faults
-from configs.files import replacing
+from configs.files import read_text, replacing
 from configs.folders import CHECKPOINTS, DATASET, EQUIVARIANCE, PLAN, SCALES, SETTINGS, weights_in_model
 from configs.outputs import file_faults
 from configs.plan import ModelPlan
@@ -48,7 +48,7 @@ def export_bundle(
     weights = _chosen_weights(model, folds, checkpoint)
     given = model / CARD
     if given.is_file() and licence is None:
-        card = given.read_bytes()
+        card = read_text(given).encode()
     else:
         card = model_card(model, plan, [fold for fold, _ in weights], licence).encode()
     texts = {

@@ -1,10 +1,10 @@
 """Read the header of an untrusted safetensors file. Format: https://huggingface.co/docs/safetensors."""
 
-import json
 import math
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
+from configs.files import parse_json
 from configs.plan import NetworkPlan
 from inference.bundle.contents import MOST_TEXT_BYTES
 
@@ -46,10 +46,7 @@ def tensor_shapes(stream: BinaryIO, size: int) -> dict[str, tuple[int, ...]]:
     length = int.from_bytes(stream.read(8), "little")
     if size < 8 or not 2 <= length <= min(size - 8, MOST_TEXT_BYTES):
         raise ValueError(f"the header claims {length} bytes, but the file has {size}")
-    try:
-        header = json.loads(stream.read(length), object_pairs_hook=_without_repetition)
-    except RecursionError as error:
-        raise ValueError("the header is nested too deeply") from error
+    header = parse_json(stream.read(length))
     if not isinstance(header, dict):
         raise ValueError("the header is not a JSON object")
     header.pop("__metadata__", None)
@@ -62,13 +59,6 @@ def tensor_shapes(stream: BinaryIO, size: int) -> dict[str, tuple[int, ...]]:
     if end != size - 8 - length:
         raise ValueError(f"the tensors end at byte {end}, but the file has {size - 8 - length} bytes of data")
     return {name: shape for name, (shape, _, _) in tensors.items()}
-
-
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("the header has a tensor twice")
-    return found
 
 
 def _tensor(name: str, entry: Any) -> tuple[tuple[int, ...], int, int]:

@@ -1,19 +1,18 @@
 """Verify a bundle completely before any of it is written."""
 
 import hashlib
-import json
 import stat
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, BinaryIO, cast
 
 from pydantic import ValidationError
 
 from configs.dataset import DatasetDescription
 from configs.errors import DAMAGE, Fault, InputError, raise_faults
-from configs.files import Value
+from configs.files import Value, parse_json
 from configs.folders import DATASET, EQUIVARIANCE, PLAN, SCALES, SETTINGS
 from configs.plan import ModelPlan, Plan
 from configs.training import TrainingConfig
@@ -110,7 +109,7 @@ def _read_manifest(path: Path, archive: zipfile.ZipFile) -> Manifest:
     if MANIFEST not in archive.namelist():
         raise InputError(_fault(path, f"{MANIFEST} is missing"))
     try:
-        return Manifest.model_validate(_json(archive.read(MANIFEST)))
+        return Manifest.model_validate(parse_json(archive.read(MANIFEST)))
     except ValueError as error:
         raise InputError(_fault(path, f"{MANIFEST} cannot be used: {_first_line(error)}")) from error
 
@@ -149,7 +148,7 @@ def _content_faults(path: Path, archive: zipfile.ZipFile, manifest: Manifest) ->
     for name, kind in _KINDS.items():
         if name in manifest.files:
             try:
-                read[name] = kind.model_validate(_json(archive.read(name)))
+                read[name] = kind.model_validate(parse_json(archive.read(name)))
             except ValueError as error:
                 faults.append(_fault(path, f"{name!r} cannot be used: {_first_line(error)}"))
     if CARD in manifest.files:
@@ -182,13 +181,6 @@ def _weights_faults(path: Path, archive: zipfile.ZipFile, manifest: Manifest, pl
         if problem:
             faults.append(_fault(path, f"{name!r} does not fit {PLAN!r}: {problem}"))
     return faults
-
-
-def _json(content: bytes) -> Any:
-    try:
-        return json.loads(content)
-    except RecursionError as error:
-        raise ValueError("the JSON is nested too deeply") from error
 
 
 def _first_line(error: ValueError) -> str:

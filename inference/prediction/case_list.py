@@ -5,7 +5,7 @@ from typing import Any
 
 from configs.dataset import DatasetDescription
 from configs.errors import Fault, InputError, raise_faults
-from configs.files import is_file, read_json
+from configs.files import is_file, read_json, read_rows
 from preprocessing.dataset.raw import find_cases
 from preprocessing.formats.registry import stem_of
 
@@ -52,9 +52,7 @@ def _from_json(path: Path) -> list[tuple[str, list[str]]]:
 
 
 def _from_text(path: Path) -> list[tuple[str, list[str]]]:
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    rows = [[part.strip() for part in line.replace("\t", ",").split(",")] for line in lines if line and not line.startswith("#")]
-    return [(_case_of(row[0]), row) for row in rows]
+    return [(_case_of(row[0]), row) for _, row in read_rows(path)]
 
 
 def _case_of(file: str) -> str:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from configs.dataset import DatasetDescription
-from configs.files import Value, write_text
+from configs.files import Value, read_text, write_text
 from preprocessing.dataset.by_products import STATISTICS
 from preprocessing.geometry.affine import Geometry
 from preprocessing.tables import write_table
@@ -98,7 +98,7 @@ def write_statistics(path: Path, cases: Mapping[str, Mapping[str, LabelStatistic
 
 def gather_statistics(folder: Path, cases: Iterable[str]) -> Path | None:
     """Combine the files of single cases as `statistics.csv`, and return its path; None if there are no files."""
-    texts = [path.read_text(encoding="utf-8") for case in sorted(cases) if (path := folder / f"{case}{STATISTICS}.csv").is_file()]
+    texts = [read_text(path) for case in sorted(cases) if (path := folder / f"{case}{STATISTICS}.csv").is_file()]
     if not texts:
         return None
     heading = texts[0].splitlines()[:1]

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import TypeVar
 
 import pandas as pd
 
-from configs.errors import Fault, InputError, collecting, fault_of, is_of_system, raise_faults
+from configs.errors import Fault, InputError, collecting, is_of_system, raise_faults
+from configs.files import read_text
 from configs.folders import ALL, FoldFolder, ModelFolder
 from configs.plan import ModelPlan
 from configs.training import TrainingConfig
@@ -112,9 +114,11 @@ def _read_scores(path: Path, folder: FoldFolder) -> EvaluationResult:
 
 def _read_log(path: Path) -> pd.DataFrame:
     try:
-        log = pd.read_csv(path)
-    except (ValueError, OSError) as error:  # pandas' parsing errors are ValueErrors
-        raise InputError(fault_of(error, str(path), f"not a table ({error})", "Train the fold again")) from error
+        log = pd.read_csv(StringIO(read_text(path)))
+    except InputError:
+        raise
+    except ValueError as error:  # pandas' parsing errors are ValueErrors
+        raise InputError(Fault(str(path), f"not a table ({error})", "Train the fold again")) from error
     if "epoch" not in log or not all(pd.api.types.is_numeric_dtype(log[column]) for column in log):
         raise InputError(Fault(str(path), "not a training log", "Train the fold again"))
     return log

@@ -12,9 +12,11 @@ from configs.plan import ConfigurationPlan, Plan
 from planners.rules.mirroring import side_pairs
 from planners.rules.orientation import left_right_axis
 from preprocessing.dataset.splits import Split
+from preprocessing.geometry.resampled_grid import resampled_shape
 
 _FEWEST_VOXELS = 27  # a cube of three voxels, the size of one kernel
 _UNLIKE = 2.0  # ratio of a case's spacing to the median above which it is unusual
+_LARGE = 16.0  # ratio of a case's voxels at the planned spacing to the median above which it is named
 _NAMED = 6  # largest number of cases or labels that are listed by name
 _QUOTED = 3  # largest number of warnings of one kind that are quoted
 
@@ -33,7 +35,7 @@ CHECKS = (
     "labels smaller than 27 voxels at the planned spacing",
     "left and right labels with mirroring along the left-right axis",
     "constant images, empty label files and labels outside the image",
-    "cases with an unusual spacing",
+    "cases with an unusual spacing, or many times the median size",
 )
 
 
@@ -45,12 +47,18 @@ def find_all(fingerprint: Fingerprint, plan: Plan, folds: Sequence[Split]) -> li
         *_mirrored_sides(fingerprint, plan),
         *_of_validation(fingerprint.warnings),
         *_unusual_spacing(fingerprint),
+        *_unusual_size(fingerprint, plan),
     ]
     small: dict[Finding, list[str]] = {}
     for name, configuration in plan.configurations.items():
         for finding in _small(fingerprint, configuration):
             small.setdefault(finding, []).append(name)
     return findings + [Finding(f"{finding.title} in {named(names)}", finding.text) for finding, names in small.items()]
+
+
+def find_early(fingerprint: Fingerprint, plan: Plan) -> list[Finding]:
+    """Return the findings that a user should know before time and memory are spent on preprocessing."""
+    return [*_never_present(fingerprint, plan), *_unusual_spacing(fingerprint), *_unusual_size(fingerprint, plan)]
 
 
 def named(names: Sequence[str], most: int = _NAMED) -> str:
@@ -165,3 +173,21 @@ def _unusual_spacing(fingerprint: Fingerprint) -> list[Finding]:
         return []
     text = f"The spacing of {named(unusual)} differs from the median {times(median)} mm by a factor of more than {_UNLIKE:g}."
     return [Finding(f"{counted(len(unusual), 'case')} with an unusual spacing", text + " Check that this is intended.")]
+
+
+def _unusual_size(fingerprint: Fingerprint, plan: Plan) -> list[Finding]:
+    planned = max(plan.configurations.values(), key=lambda each: (each.slice_axis is None, math.prod(each.median_shape)))
+    shapes = {
+        case: resampled_shape(found.shape_after_crop, found.spacing, planned.grid_spacing(found.spacing))
+        for case, found in fingerprint.cases.items()
+    }
+    median = statistics.median(math.prod(shape) for shape in shapes.values())
+    large = [f"{case} ({times(shape)} voxels)" for case, shape in shapes.items() if math.prod(shape) > _LARGE * median]
+    if not large:
+        return []
+    gigabytes = 4 * max(math.prod(shape) for shape in shapes.values()) / 1e9
+    text = (
+        f"At {times(planned.spacing)} mm, {named(large)} would be more than {_LARGE:g} times as large as the median case. The largest "
+        f"takes {gigabytes:.3g} GB for each channel. Check the spacing in its header, or leave it out."
+    )
+    return [Finding(f"{counted(len(large), 'case')} many times larger than the median", text)]

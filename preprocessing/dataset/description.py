@@ -1,13 +1,15 @@
 """Read `dataset.json` of either layout into a `DatasetDescription`."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from configs.dataset import BACKGROUND, DatasetDescription
+from configs.dataset import BACKGROUND, IGNORE, DatasetDescription
 from configs.errors import Fault, InputError
 from configs.folders import dataset_name
+from configs.plan import NORMALISATIONS, Normalisation
 from preprocessing.formats.registry import ending_of
 
 _REMEDY = "Fix `dataset.json` (README shows an example)"
@@ -33,18 +35,45 @@ def read_description(folder: Path, data: Any) -> DatasetDescription:
     labels = _labels(data.get("labels"))
     if labels is None:
         faults.append(Fault(str(where), "`labels` must map names to values", 'For example {"background": 0, "liver": 1}'))
+    else:
+        faults += [Fault(str(where), f"`labels` has the name `{name}` twice", _REMEDY) for name in _repeated(labels)]
     if faults or channels is None or labels is None:
         raise InputError(*faults)
     try:
         return DatasetDescription(
             name=dataset_name(folder),
             channels=channels,
-            labels=labels,
-            file_ending=data.get("file_ending") or _ending_of_listed(data),
+            labels=dict(labels),
+            file_ending=_with_dot(data.get("file_ending")) or _ending_of_listed(data),
             regions_class_order=data.get("regions_class_order"),
         )
     except ValidationError as error:
         raise InputError(*(_broken_rule(where, problem) for problem in error.errors())) from error
+
+
+def read_normalisation(folder: Path, data: dict[str, Any], channels: int) -> tuple[Normalisation | None, ...]:
+    """Return the normalisation that `dataset.json` states for each channel; None where the name of the channel decides.
+
+    Args:
+        folder: dataset folder.
+        data: parsed content of `dataset.json`, whose `normalisation` maps numbers of channels to schemes.
+        channels: number of channels.
+
+    Raises:
+        InputError: the entry names other channels or unknown schemes.
+    """
+    where = f"{folder / 'dataset.json'}: normalisation"
+    stated = data.get("normalisation", data.get("normalization", {}))
+    numbers = [str(index) for index in range(channels)]
+    if not isinstance(stated, dict) or not set(stated) <= set(numbers) or {"normalisation", "normalization"} <= set(data):
+        raise InputError(
+            Fault(where, f"not an object from the channels {', '.join(numbers)} to schemes", 'For example {"0": "ct"}')
+        )
+    unknown = [f"`{scheme}`" for scheme in stated.values() if str(scheme).casefold() not in NORMALISATIONS]
+    if unknown:
+        remedy = f"Choose from {', '.join(NORMALISATIONS)}"
+        raise InputError(Fault(where, f"unknown scheme {', '.join(unknown)}", remedy))
+    return tuple(NORMALISATIONS[str(stated[number]).casefold()] if number in stated else None for number in numbers)
 
 
 def _in_order(names: Any) -> tuple[str, ...] | None:
@@ -53,15 +82,32 @@ def _in_order(names: Any) -> tuple[str, ...] | None:
     return tuple(str(names[str(index)]) for index in range(len(names)))
 
 
-def _labels(labels: Any) -> dict[str, Any] | None:
-    """Return a mapping from names to values; Decathlon files map values to names."""
+def _labels(labels: Any) -> list[tuple[str, Any]] | None:
+    """Return names with their values; Decathlon files map values to names. `background` and `ignore` are known in any case."""
     if not isinstance(labels, dict):
         return None
+    pairs = list(labels.items())
     if labels and all(isinstance(name, str) for name in labels.values()):
         if not all(key.isdecimal() for key in labels):
             return None
-        labels = {name: int(value) for value, name in labels.items()}
-    return {BACKGROUND if value == 0 and name.casefold() == BACKGROUND else name: value for name, value in labels.items()}
+        pairs = [(name, int(value)) for value, name in labels.items()]
+    return [(_reserved(name) or name, value) for name, value in pairs]
+
+
+def _reserved(name: str) -> str | None:
+    word = name.strip().casefold()
+    return word if word in (BACKGROUND, IGNORE) else None
+
+
+def _repeated(labels: list[tuple[str, Any]]) -> list[str]:
+    return [name for name, count in Counter(name for name, _ in labels).items() if count > 1]
+
+
+def _with_dot(ending: Any) -> Any:
+    """Return a file ending with its dot, in lower case like the endings of files."""
+    if not isinstance(ending, str) or not ending.strip():
+        return ending
+    return f".{ending.strip().lower().removeprefix('.')}"
 
 
 def _ending_of_listed(data: dict[str, Any]) -> str:

@@ -16,8 +16,9 @@ from configs.dataset import DatasetDescription
 from configs.errors import Fault, InputError, raise_faults
 from configs.files import is_file, read_json
 from configs.outputs import name_faults
+from configs.plan import Normalisation
 from preprocessing.dataset.by_products import is_by_product
-from preprocessing.dataset.description import read_description
+from preprocessing.dataset.description import read_description, read_normalisation
 from preprocessing.formats.registry import ending_of, endings_remedy, known_endings, require_format, stem_of
 
 STORE_SUFFIXES = ("_labels", "_locations")  # names of a prepared case's further files: no other case's name may end with them
@@ -40,6 +41,9 @@ class RawDataset:
     description: DatasetDescription  # dataset description
     cases: dict[str, CaseFiles]  # files of each case by identifier, sorted; all of them exist
     faults: tuple[Fault, ...] = ()  # faults of incomplete or ambiguous cases
+    normalisation: tuple[Normalisation | None, ...] | None = (
+        None  # schemes that `dataset.json` states; None leaves them to the names
+    )
 
 
 def open_dataset(dataset: str | Path) -> RawDataset:
@@ -68,11 +72,12 @@ def scan_dataset(dataset: str | Path) -> RawDataset:
         raise InputError(Fault(str(folder), "there is no `dataset.json`", remedy))
     data = read_json(json_path)
     description = read_description(folder, data)
+    normalisation = read_normalisation(folder, data, len(description.channels))
     require_format(data.get("image_format"), json_path)
     if isinstance(data.get("dataset"), dict):
         cases, faults = _listed_by_case(folder, data["dataset"], description)
     elif isinstance(data.get("training"), list) and not isinstance(data.get("channel_names"), dict):
-        cases, faults = _listed_by_decathlon(folder, data["training"])
+        cases, faults = _listed_by_decathlon(folder, data["training"], description)
     else:
         cases, faults = _found_in_folders(folder, description)
     faults += [*name_faults("case", cases), *_missing_files(cases), *_clashing_names(cases)]
@@ -81,7 +86,7 @@ def scan_dataset(dataset: str | Path) -> RawDataset:
         is_known = description.file_ending in known_endings()
         remedy = f"Put images into imagesTr as CASE_0000{description.file_ending}" if is_known else endings_remedy()
         faults.append(Fault(str(folder), "there are no training cases", remedy))
-    return RawDataset(folder, description, dict(sorted(cases.items())), tuple(faults))
+    return RawDataset(folder, description, dict(sorted(cases.items())), tuple(faults), normalisation)
 
 
 def find_cases(path: Path, description: DatasetDescription) -> dict[str, tuple[Path, ...]]:
@@ -196,8 +201,13 @@ def _listed_by_case(
     return cases, faults
 
 
-def _listed_by_decathlon(folder: Path, listed: list[Any]) -> tuple[dict[str, CaseFiles], list[Fault]]:
-    """Return the cases of the `training` entry: [{"image": path, "label": path}, ...], relative to the folder."""
+def _listed_by_decathlon(
+    folder: Path, listed: list[Any], description: DatasetDescription
+) -> tuple[dict[str, CaseFiles], list[Fault]]:
+    """Return the cases of the `training` entry: [{"image": path, "label": path}, ...], relative to the folder.
+
+    Version 1 of nnU-Net writes such a list as well, in which `image` is the path of the files without their channel numbers.
+    """
     cases: dict[str, CaseFiles] = {}
     faults = []
     for position, entry in enumerate(listed):
@@ -205,11 +215,22 @@ def _listed_by_decathlon(folder: Path, listed: list[Any]) -> tuple[dict[str, Cas
             where = f"entry {position} of `training` in `dataset.json`"
             faults.append(Fault(where, "the entry does not list its files", 'Use {"image": path, "label": path}'))
             continue
-        image = folder / entry["image"]
-        if stem_of(image) in cases:
-            faults.append(_given_twice(stem_of(image), [*cases[stem_of(image)].images, image]))
-        cases[stem_of(image)] = CaseFiles((image,), folder / entry["label"])
+        image, labels = folder / entry["image"], folder / entry["label"]
+        numbered = _numbered_files(image, labels, len(description.channels))
+        case = stem_of(labels) if numbered else stem_of(image)
+        if case in cases:
+            faults.append(_given_twice(case, [*cases[case].images, image]))
+        cases[case] = CaseFiles(numbered or (image,), labels)
     return cases, faults
+
+
+def _numbered_files(image: Path, labels: Path, channels: int) -> tuple[Path, ...]:
+    """Return the files of each channel where a list means them: it names `CASE` or `CASE_0000`, and the labels are `CASE`; else none."""
+    case, match = stem_of(labels), _CHANNEL.match(stem_of(image))
+    files = tuple(image.with_name(f"{case}_{index:04d}{ending_of(image) or ''}") for index in range(channels))
+    if match is not None and match["case"] == case:
+        return files
+    return files if stem_of(image) == case and not is_file(image) and is_file(files[0]) else ()
 
 
 def _missing_files(cases: dict[str, CaseFiles]) -> list[Fault]:

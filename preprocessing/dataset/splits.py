@@ -1,7 +1,7 @@
 """Cross-validation folds: five as nnU-Net makes them, in a file that the user may edit."""
 
-import csv
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from configs.errors import Fault, InputError, raise_faults
-from configs.files import read_json, write_json
+from configs.files import read_json, read_rows, write_json
 
 logger = logging.getLogger(__name__)
 
 FOLDS = 5
+_HEADING = ["case", "group"]
 _SEED = 12345  # nnU-Net's, so that the folds are the same
 _REMEDY = "Fix the file, or delete it to have it regenerated"
 
@@ -50,9 +51,7 @@ def make_splits(identifiers: Sequence[str], groups: Mapping[str, str] | None = N
     Raises:
         InputError: fewer than two cases or groups, or cases without a group.
     """
-    ungrouped = set(identifiers) - set(groups) if groups is not None else set()
-    if ungrouped:
-        raise InputError(Fault("--group-by", f"no group is given for {_named(ungrouped)}", "Add a line for each of them"))
+    _require_groups(identifiers, groups)
     members: dict[str, list[str]] = {}
     for case in sorted(identifiers):
         members.setdefault(case if groups is None else groups[case], []).append(case)
@@ -66,28 +65,40 @@ def make_splits(identifiers: Sequence[str], groups: Mapping[str, str] | None = N
     return [Split(tuple(sorted(set(identifiers) - fold)), tuple(sorted(fold))) for fold in folds]
 
 
+def _require_groups(identifiers: Sequence[str], groups: Mapping[str, str] | None) -> None:
+    ungrouped = set(identifiers) - set(groups) if groups is not None else set()
+    if ungrouped:
+        raise InputError(Fault("--group-by", f"no group is given for {_named(ungrouped)}", "Add a line for each of them"))
+
+
 def read_groups(path: Path) -> dict[str, str]:
     """Read groups of cases: JSON `{"case": "group"}`, or text with `case,group` in each line (a heading `case,group` may come first).
 
     Raises:
-        InputError: the file cannot be read, or has neither form.
+        InputError: the file cannot be read, has neither form, or lists a case twice; all such lines are listed.
     """
-    if path.suffix == ".json":
+    if path.suffix.lower() == ".json":
         data = read_json(path)
-        if not isinstance(data, dict) or not all(isinstance(group, str | int) for group in data.values()):
+        if not isinstance(data, dict) or not all(isinstance(group, str | int) and str(group) for group in data.values()):
             raise InputError(Fault(str(path), 'not of the form {"case": "group"}', "Fix the file"))
         return {case: str(group) for case, group in data.items()}
-    try:
-        rows = [row for row in csv.reader(path.read_text(encoding="utf-8").splitlines()) if row]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(Fault(str(path), f"the file cannot be read ({error})", "Check the path")) from error
+    rows = read_rows(path)
+    if rows and [value.casefold() for value in rows[0][1]] == _HEADING:
+        rows = rows[1:]
     raise_faults(
         Fault(f"{path}: line {number}", f"`{','.join(row)}` is not `case,group`", "Write two values, separated by a comma")
-        for number, row in enumerate(rows, start=1)
-        if len(row) != 2
+        for number, row in rows
+        if len(row) != len(_HEADING) or not all(row)
     )
-    groups = {case.strip(): group.strip() for case, group in rows}
-    return {case: group for case, group in groups.items() if (case, group) != ("case", "group")}
+    lines: dict[str, list[int]] = {}
+    for number, (case, _) in rows:
+        lines.setdefault(case, []).append(number)
+    raise_faults(
+        Fault(f"{path}: case `{case}`", f"lines {' and '.join(map(str, numbers))} list it", "Keep one of the lines")
+        for case, numbers in lines.items()
+        if len(numbers) > 1
+    )
+    return {case: group for _, (case, group) in rows}
 
 
 def choose_split(path: Path, fold: int | str, identifiers: Sequence[str], group_by: Path | None = None) -> Split:
@@ -106,11 +117,10 @@ def choose_split(path: Path, fold: int | str, identifiers: Sequence[str], group_
         everything = tuple(sorted(identifiers))
         return Split(everything, everything)
     groups = None if group_by is None else read_groups(group_by)
+    _require_groups(identifiers, groups)
     if not path.exists():
         write_json(path, [{"train": split.training, "val": split.validation} for split in make_splits(identifiers, groups)])
-    splits = read_splits(path)
-    known = set(identifiers)
-    raise_faults(fault for index, split in enumerate(splits) for fault in _faults(f"{path}: fold {index}", split, known))
+    splits = read_splits(path, set(identifiers))
     if groups is not None:
         raise_faults(_separated(path, splits, groups))
     if not isinstance(fold, int) or not 0 <= fold < len(splits):
@@ -124,22 +134,29 @@ def choose_split(path: Path, fold: int | str, identifiers: Sequence[str], group_
 
 def _separated(path: Path, splits: Sequence[Split], groups: Mapping[str, str]) -> Iterator[Fault]:
     for fold, split in enumerate(splits):
-        training, validation = ({groups.get(case, case) for case in part} for part in (split.training, split.validation))
+        training, validation = ({groups[case] for case in part} for part in (split.training, split.validation))
         if training & validation:
             problem = f"the same groups train and validate: {_named(training & validation)}"
             yield Fault(f"{path}: fold {fold}", problem, "Delete the file to have it regenerated with --group-by")
 
 
-def read_splits(path: Path) -> list[Split]:
+def read_splits(path: Path, known: set[str] | None = None) -> list[Split]:
     """Read a splits file.
 
+    Args:
+        path: path to the file.
+        known: identifiers of the prepared cases; None does not compare with them.
+
     Raises:
-        InputError: it is not a list of `{"train": [...], "val": [...]}`.
+        InputError: it is not a list of `{"train": [...], "val": [...]}`, or a fold lists a case twice, an unknown case, or no training
+            case; all faults are listed.
     """
     data = read_json(path)
     if not isinstance(data, list) or not data or not all(_is_fold(entry) for entry in data):
         raise InputError(Fault(str(path), 'not a list of {"train": [cases], "val": [cases]}', _REMEDY))
-    return [Split(tuple(sorted(entry["train"])), tuple(sorted(entry["val"]))) for entry in data]
+    splits = [Split(tuple(sorted(entry["train"])), tuple(sorted(entry["val"]))) for entry in data]
+    raise_faults(fault for index, split in enumerate(splits) for fault in _faults(f"{path}: fold {index}", split, known))
+    return splits
 
 
 def _is_fold(entry: Any) -> bool:
@@ -148,10 +165,10 @@ def _is_fold(entry: Any) -> bool:
     )
 
 
-def _faults(where: str, split: Split, known: set[str]) -> list[Fault]:
-    listed = (*split.training, *split.validation)
-    twice = {case for case in listed if listed.count(case) > 1}
-    unknown = set(listed) - known
+def _faults(where: str, split: Split, known: set[str] | None) -> list[Fault]:
+    times = Counter((*split.training, *split.validation))
+    twice = {case for case, count in times.items() if count > 1}
+    unknown = set(times) - known if known is not None else set()
     faults = []
     if not split.training:
         faults.append(Fault(where, "no training case", _REMEDY))

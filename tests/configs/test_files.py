@@ -12,7 +12,7 @@ import pytest
 from pydantic import Field
 
 from configs.errors import InputError
-from configs.files import Value, list_folder, raise_if_full, read_json, replacing, write_json, write_text
+from configs.files import Value, list_folder, raise_if_full, read_json, read_rows, replacing, write_json, write_text
 
 try:
     import resource
@@ -132,7 +132,16 @@ def test_json_refuses_nan_and_keeps_the_old_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "the file does not exist"), (b"{", "the file is not valid JSON"), (b"\xff\xfe", "the file is not valid JSON")],
+    [
+        (None, "the file does not exist"),
+        (b"{", "the file is not valid JSON"),
+        (b'{"a": 1, "b": {"c": 1, "c": 1}}', "an object has `c` twice"),
+        (b"[" * 100_000, "it is nested too deeply"),
+        ('{"a": 1}'.encode("utf-16"), "the text is encoded as UTF-16. Save the file as UTF-8"),
+        ('{"a": 1}'.encode("utf-16-le"), "the text is encoded as UTF-16 or UTF-32"),
+        ('{"a": 1}'.encode("utf-32"), "the text is encoded as UTF-32"),
+        ('{\n"ö": 1}'.encode("latin-1"), r"the text is not UTF-8 \(byte 0xf6 in line 2\); it may be Windows-1252"),
+    ],
 )
 def test_unreadable_json_is_a_fault(tmp_path: Path, content: bytes | None, message: str) -> None:
     path = tmp_path / "data.json"
@@ -141,6 +150,19 @@ def test_unreadable_json_is_a_fault(tmp_path: Path, content: bytes | None, messa
     with pytest.raises(InputError, match=message) as caught:
         read_json(path)
     assert caught.value.faults[0].where == str(path)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
+    (tmp_path / "data.json").write_bytes(b'\xef\xbb\xbf{"a": 1}')
+    assert read_json(tmp_path / "data.json") == {"a": 1}
+
+
+def test_rows_are_what_a_spreadsheet_or_an_editor_writes(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_bytes(b'\xef\xbb\xbfa, 1\r\n\r\n# note\r\n"b, c"\t2\r\n')
+    assert read_rows(tmp_path / "table.csv") == [(1, ["a", "1"]), (4, ["b, c", "2"])]
+    (tmp_path / "table.csv").write_text('a,1\n"b,2')
+    with pytest.raises(InputError, match=r"table\.csv: line 2: not a line of a table"):
+        read_rows(tmp_path / "table.csv")
 
 
 def test_folder_in_place_of_a_file_is_a_fault(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from planners.options import PlanningOptions
 from planners.plan import make_plan
 from planners.rules.grid import choose_spacing
 from planners.rules.mirroring import choose_mirror_axes, side_pairs
-from planners.rules.normalisation import choose_normalisation
+from planners.rules.normalisation import choose_normalisation, resembling_names
 from planners.rules.topology import choose_topology
 from preprocessing.dataset.raw import open_dataset
 from se_unet import build_network
@@ -103,6 +103,58 @@ def test_normalisation_by_channel_name():
     assert [channel.scheme for channel in decision.value] == ["ct", "none", "rescale", "zscore"]
     assert decision.value[0].statistics == STATISTICS and "clipped to 0 .. 30" in decision.reason
     assert [channel.scheme for channel in choose_normalisation(("T1", "CT"), [], 0.74).value] == ["zscore_in_mask", "zscore"]
+
+
+def test_normalisation_that_the_user_states():
+    decision = choose_normalisation(("CT", "T1", "CT"), [STATISTICS] * 3, 0.5, ("zscore", "CT", None))
+    assert [channel.scheme for channel in decision.value] == ["zscore", "ct", "ct"]
+    assert "CT (channel 0): standardised image by image, as requested." in decision.reason
+    assert "T1, CT (channel 2): clipped to 0 .. 30" in decision.reason
+    assert resembling_names(decision.value, ("zscore", "CT", None)) == []
+    with pytest.raises(InputError, match=r"2 schemes for 1 channels \(T1\)"):
+        choose_normalisation(("T1",), [], 1.0, ("ct", "ct"))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (
+            {"percentile_00_5": 3071, "percentile_99_5": 3071, "mean": 3071, "std": 0},
+            "clipping to this window would make images constant",
+        ),
+        ({"percentile_00_5": 3070, "percentile_99_5": 3071, "mean": 3071, "std": 0.2}, "lies within 3070 .. 3071"),
+        ({"percentile_00_5": 0, "percentile_99_5": 0, "mean": 0.1, "std": 9.0}, "lies within 0 .. 0"),
+        ({"percentile_00_5": 0, "percentile_99_5": 1e-9, "mean": 0, "std": 1e-10}, "has the deviation 1e-10, by which"),
+    ],
+)
+def test_a_window_without_width_is_not_used(change, reason):
+    """Images would be constant, and networks would learn nothing."""
+    decision = choose_normalisation(("CT",), [STATISTICS.model_copy(update=change)], 1.0)
+    assert decision.value[0].scheme == "zscore" and reason in decision.reason
+
+
+def test_a_window_of_images_in_another_unit_is_used():
+    unit = {"percentile_00_5": 0.31, "percentile_99_5": 0.35, "mean": 0.33, "std": 0.01}
+    assert choose_normalisation(("ct",), [STATISTICS.model_copy(update=unit)], 1.0).value[0].scheme == "ct"
+
+
+@pytest.mark.parametrize(
+    ("name", "scheme"),
+    [("rgb_to_0_1", "rescale"), ("CT_2", "ct"), ("ct1", "ct"), ("PET-CT", "ct"), ("no_norm", "none"), ("z-score", "zscore"),
+     ("CTA", "ct"), ("rescaled", "rescale"), ("rescale to 0..1", "rescale")],
+)  # fmt: skip
+def test_a_name_that_resembles_a_normalisation_is_told(name, scheme):
+    taken = choose_normalisation((name,), [STATISTICS], 1.0)
+    (warning,) = resembling_names(taken.value)
+    assert f"`{scheme}`, but is not its name, so `zscore` is taken" in warning.problem and name in warning.where
+    assert f"the name resembles the normalisation `{scheme}`" in taken.reason
+
+
+@pytest.mark.parametrize(
+    "name", ["CT", "ct", "noNorm", "NONORM", "zscore", "rescale_to_0_1", "T1", "OCT", "FLAIR", "ADC", "ACT", "MRI"]
+)
+def test_other_names_are_not_told(name):
+    assert resembling_names(choose_normalisation((name,), [STATISTICS], 1.0).value) == []
 
 
 @pytest.mark.parametrize(

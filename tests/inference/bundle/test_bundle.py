@@ -298,7 +298,7 @@ WEIGHTS = {
     "no JSON": (header("{"), "is not a weights file"),
     "deep": (header("[" * 100_000), "nested too deeply"),
     "a list": (header("[]"), "is not a JSON object"),
-    "twice": (header(f'{{"a": {tensor()}, "a": {tensor()}}}'), "has a tensor twice"),
+    "twice": (header(f'{{"a": {tensor()}, "a": {tensor()}}}'), "an object has `a` twice"),
     "short": (header(tensor(), bytes(4)), "the tensors end at byte 8, but the file has 4"),
     "gap": (header(tensor(data_offsets=[4, 12]), bytes(12)), "begins at byte 4, but the one before it ends at 0"),
     "size": (header(tensor(shape=[3]), bytes(8)), "cannot have 8 bytes"),

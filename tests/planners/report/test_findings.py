@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from configs.errors import Fault, InputError
-from planners.report.findings import find_all, named
+from planners.report.findings import find_all, find_early, named
 from preprocessing.dataset.splits import Split, find_splits, make_splits
 from tests.planners.report.datasets import case, describe, fingerprint_of, plan_of, sizes, sound
 
@@ -117,3 +117,20 @@ def test_folds_of_the_file_count_where_it_is_there(tmp_path):
         path.write_text(broken)
         with pytest.raises(InputError, match="not a list of"):
             find_splits(path, ["a"])
+
+
+def test_a_case_many_times_larger_than_the_others():
+    """Its header says 20 mm, so that it would be resampled to 8,000 times the voxels of the others."""
+    labels = {"liver": sizes(1000), "tumour": sizes(40)}
+    cases = sound() | {"wrong": case(labels, spacing=(20.0, 20.0, 20.0))}
+    assert "1 case many times larger than the median" in titles(cases)
+    assert "wrong (1200 x 1280 x 1360 voxels) would be more than 16 times as large as the median case" in texts(cases)
+    assert "The largest takes 8.36 GB for each channel" in texts(cases)
+    assert titles(sound() | {"large": case(labels, shape=(120, 128, 136))}) == []  # eight times
+
+
+def test_what_is_told_before_preprocessing():
+    cases = {name: case({"liver": sizes(1000), "tumour": sizes()}) for name in sound()}
+    fingerprint = fingerprint_of(cases | {"wrong": case({"liver": sizes(1000)}, spacing=(20.0, 20.0, 20.0))})
+    found = [finding.title for finding in find_early(fingerprint, plan_of(fingerprint))]
+    assert found == ["1 label never present", "1 case with an unusual spacing", "1 case many times larger than the median"]

@@ -99,8 +99,7 @@ def test_missing_folder_and_json(tmp_path):
         ({"labels": {"background": 0, "a": 1, "b": 1}}, "share a value"),
         ({"labels": {"background": 0, "a": "x"}}, "labels"),
         ({"channel_names": {"1": "MR"}}, "must name channels 0, 1"),
-        ({"channel_names": {"0": "MR", "1": "MR"}}, "must differ"),
-        ({"file_ending": "nii"}, "file_ending"),
+        ({"file_ending": "nii/gz"}, "file_ending"),
     ],
 )
 def test_wrong_description(tmp_path, changes, message):
@@ -226,3 +225,71 @@ def test_listed_files_may_lie_anywhere(tmp_path):
     assert validate(dataset) == [] and list(dataset.cases) == ["parts", "whole"]
     case = load_case("whole", dataset.cases["whole"], dataset.description)
     assert np.array_equal(case.image, np.stack([image(1).T, image(2).T]))
+
+
+@pytest.mark.parametrize("names", [("Background", "Ignore"), ("BACKGROUND", "IGNORE"), (" background", "ignore ")])
+def test_background_and_ignore_are_known_in_any_case(tmp_path, names):
+    """`Ignore` used to be a label to learn."""
+    folder = make_dataset(tmp_path / "data", labels={names[0]: 0, "inner": 1, "outer": 2, names[1]: 9})
+    description = open_dataset(folder).description
+    assert description.ignore_value == 9 and description.foreground == ("inner", "outer")
+    write_json(folder, labels={"0": names[0], "1": "inner", "2": "outer", "9": names[1]})
+    assert open_dataset(folder).description == description
+
+
+def test_names_of_labels_are_given_once(tmp_path):
+    folder = make_dataset(tmp_path / "data", labels={"background": 0, "inner": 1, "outer": 2, "ignore": 3, "Ignore": 4})
+    assert "`labels` has the name `ignore` twice" in problems(open_dataset, folder)[0]
+    write_json(folder, labels={"0": "background", "1": "a", "2": "a"})
+    assert "`labels` has the name `a` twice" in problems(open_dataset, folder)[0]
+    text = (folder / "dataset.json").read_text()
+    (folder / "dataset.json").write_text('{"labels": {"background": 0, "a": 1, "a": 2}, ' + text[1:])
+    assert "an object has `a` twice" in problems(open_dataset, folder)[0]
+
+
+@pytest.mark.parametrize("ending", ["nii.gz", ".NII.GZ", " .nii.gz"])
+def test_a_file_ending_needs_no_dot(tmp_path, ending):
+    assert open_dataset(make_dataset(tmp_path / "data", file_ending=ending)).description.file_ending == ".nii.gz"
+
+
+def make_version_1(folder, channels, listed_image="./imagesTr/{}.nii.gz"):
+    """As version 1 of nnU-Net writes it."""
+    make_dataset(folder)
+    for case in range(3):
+        for channel in range(1, channels):
+            save(folder / f"imagesTr/case_{case}_{channel:04d}.nii.gz", image(10 + case))
+    listed = [{"image": listed_image.format(f"case_{case}"), "label": f"./labelsTr/case_{case}.nii.gz"} for case in range(3)]
+    content = {
+        "modality": {str(index): "MR" for index in range(channels)},
+        "labels": {"0": "background", "1": "inner", "2": "outer"},
+    }
+    (folder / "dataset.json").write_text(json.dumps(content | {"training": listed, "test": []}))
+    return folder
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("listed", ["./imagesTr/{}.nii.gz", "imagesTr/{}_0000.nii.gz"])
+def test_the_list_of_version_1_means_numbered_files(tmp_path, channels, listed):
+    found = open_dataset(make_version_1(tmp_path / "data", channels, listed)).cases
+    assert list(found) == ["case_0", "case_1", "case_2"]
+    assert [path.name for path in found["case_1"].images] == [f"case_1_{index:04d}.nii.gz" for index in range(channels)]
+
+
+def test_a_channel_that_the_list_of_version_1_lacks(tmp_path):
+    folder = make_version_1(tmp_path / "data", 2)
+    (folder / "imagesTr/case_1_0001.nii.gz").unlink()
+    (problem,) = problems(open_dataset, folder)
+    assert "case_1_0001.nii.gz does not exist" in problem
+
+
+def test_normalisation_is_stated_per_channel(tmp_path):
+    folder = make_dataset(tmp_path / "data")
+    assert open_dataset(folder).normalisation == (None,)
+    for word in ("normalisation", "normalization"):
+        write_json(folder, **{word: {"0": "noNorm"}})
+        assert open_dataset(folder).normalisation == ("none",)
+    for wrong in ({"1": "ct"}, ["ct"], {"MR": "ct"}):
+        write_json(folder, normalisation=wrong)
+        assert "not an object from the channels 0 to schemes" in problems(open_dataset, folder)[0]
+    write_json(folder, normalisation={"0": "CT_2"})
+    assert "unknown scheme `CT_2`. Choose from ct, zscore" in problems(open_dataset, folder)[0]

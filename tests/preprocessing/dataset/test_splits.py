@@ -123,6 +123,41 @@ def test_faults_of_groups(tmp_path: Path) -> None:
     assert [fault.where.rpartition(": ")[2] for fault in caught.value.faults] == ["line 2", "line 3"]
 
 
+def test_a_case_in_two_lines_has_no_group(tmp_path: Path) -> None:
+    """The last line used to win, so that a group could train and validate."""
+    (tmp_path / "twice.csv").write_text("c0,A\nc1,A\nc0,B\nc1,A\n")
+    with pytest.raises(InputError) as caught:
+        read_groups(tmp_path / "twice.csv")
+    assert [fault.where.rpartition(": ")[2] for fault in caught.value.faults] == ["case `c0`", "case `c1`"]
+    assert [fault.problem for fault in caught.value.faults] == ["lines 1 and 3 list it", "lines 2 and 4 list it"]
+    (tmp_path / "twice.json").write_text('{"c0": "A", "c0": "B"}')
+    with pytest.raises(InputError, match="an object has `c0` twice"):
+        read_groups(tmp_path / "twice.json")
+
+
+def test_a_table_that_a_spreadsheet_saved(tmp_path: Path) -> None:
+    (tmp_path / "g.csv").write_bytes("\ufeffCase,Group\r\nc0,A\r\nc1,B\r\n".encode())
+    assert read_groups(tmp_path / "g.csv") == {"c0": "A", "c1": "B"}
+    (tmp_path / "g.csv").write_bytes("c0\tA\r\nc1\tB\r\n".encode("utf-16"))
+    with pytest.raises(InputError, match=r"the text is encoded as UTF-16\. Save the file as UTF-8"):
+        read_groups(tmp_path / "g.csv")
+
+
+@pytest.mark.parametrize("line", ["c0,", ",A", "c0"])
+def test_a_line_without_case_or_group_is_refused(tmp_path: Path, line: str) -> None:
+    """Cases with an empty group would be one large group."""
+    (tmp_path / "g.csv").write_text(f"c1,A\n{line}\n")
+    with pytest.raises(InputError, match=r"line 2: .* is not `case,group`"):
+        read_groups(tmp_path / "g.csv")
+
+
+def test_folds_of_a_file_are_compared_with_the_groups_of_all_cases(tmp_path: Path) -> None:
+    choose_split(tmp_path / "splits.json", 0, CASES)
+    (tmp_path / "g.csv").write_text("\n".join(f"{case},{case}" for case in CASES[1:]))
+    with pytest.raises(InputError, match="no group is given for case_00"):
+        choose_split(tmp_path / "splits.json", 0, CASES, tmp_path / "g.csv")
+
+
 def test_folds_made_before_that_separate_a_group_are_refused(tmp_path: Path) -> None:
     choose_split(tmp_path / "splits.json", 0, CASES)
     (tmp_path / "g.csv").write_text("\n".join(f"{case},p{index // 3}" for index, case in enumerate(CASES)))
