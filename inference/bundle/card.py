@@ -1,5 +1,6 @@
 """Model card: what a model was trained on, how well it performed, and what it must not be used for."""
 
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +12,10 @@ from configs.plan import ModelPlan
 from configs.training import TrainingConfig
 from inference.evaluation.equivariance import EquivarianceCurve
 from inference.evaluation.scores import EvaluationResult, summarise
+from inference.evaluation.validated import raise_if_seen, read_scores
 from preprocessing.pages.rendering import page_environment
 
+_logger = logging.getLogger(__name__)
 _MARKDOWN = re.compile(r"([\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")  # within a line; the template escapes HTML
 
 
@@ -46,13 +49,16 @@ def _validation(model: Path, folds: Sequence[str]) -> dict[str, Any] | None:
     """Return the Dice of all folds together, each case once; None if no fold was validated on cases it did not train on."""
     results: dict[str, EvaluationResult] = {}
     for fold in dict.fromkeys(folds):
-        path = ModelFolder(model).fold(fold).validation.metrics
-        if fold != ALL and path.is_file():
+        folder = ModelFolder(model).fold(fold)
+        if fold != ALL and folder.validation.metrics.is_file():
             try:
-                results[fold] = EvaluationResult.read(path)
-            except InputError as error:  # of another version; a card without scores is better than none
+                results[fold] = read_scores(folder)
+            except InputError as error:  # of another version, or of other weights; a card without scores is better than none
                 if is_of_system(error):
                     raise
+                _logger.warning("left out of the model card: %s", error)
+    for fold, result in results.items():
+        raise_if_seen(ModelFolder(model).fold(fold), result.cases)
     if not results:
         return None
     pooled = summarise({case: scores for result in results.values() for case, scores in result.cases.items()})

@@ -6,6 +6,7 @@ from configs.errors import Fault, InputError, collecting, raise_faults
 from configs.files import Value, list_folder
 from configs.folders import ALL, FoldFolder
 from configs.run_log import digest
+from inference.evaluation.scores import EvaluationResult
 from preprocessing.dataset.fold_record import present_split, recorded_split, warn_without_record
 
 _ENDING = ".nii.gz"
@@ -31,6 +32,17 @@ def is_outdated(fold: FoldFolder) -> bool:
     if not validation.weights.is_file() or not fold.final_weights.is_file():
         return False
     return ValidationRecord.read(validation.weights).weights != digest(fold.final_weights)
+
+
+def read_scores(fold: FoldFolder) -> EvaluationResult:
+    """Return the scores of a fold's validation.
+
+    Raises:
+        InputError: they cannot be read, or are of other weights than the fold has now.
+    """
+    if is_outdated(fold):
+        raise InputError(outdated(fold))
+    return EvaluationResult.read(fold.validation.metrics)
 
 
 def validated_cases(fold: FoldFolder) -> list[str]:

@@ -15,7 +15,7 @@ from configs.plan import ModelPlan
 from configs.training import TrainingConfig
 from inference.evaluation.robustness import RobustnessResult
 from inference.evaluation.scores import EvaluationResult, LabelScores
-from inference.evaluation.validated import is_outdated, outdated, raise_if_seen
+from inference.evaluation.validated import raise_if_seen, read_scores
 from inference.model import has_weights
 
 T = TypeVar("T")
@@ -98,18 +98,12 @@ def read_trained(folder: Path) -> TrainedModel:
 
 def _read_fold(folder: FoldFolder, notes: list[str]) -> Fold | None:
     log = _read(folder.records.log, _read_log, notes)
-    result = _read(folder.validation.metrics, lambda path: _read_scores(path, folder), notes)
+    result = _read(folder.validation.metrics, lambda _: read_scores(folder), notes)
     if result is not None:
         raise_if_seen(folder, result.cases)
     if log is None and result is None and not has_weights(folder):
         return None
     return Fold(folder.name, pd.DataFrame() if log is None else log, result)
-
-
-def _read_scores(path: Path, folder: FoldFolder) -> EvaluationResult:
-    if is_outdated(folder):
-        raise InputError(outdated(folder))
-    return EvaluationResult.read(path)
 
 
 def _read_log(path: Path) -> pd.DataFrame:

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from configs.files import read_json
 from configs.folders import FoldFolder
 from configs.progress import Silent
 from configs.training import TrainingConfig
+from inference.bundle.export import export_bundle
 from inference.evaluation.robustness import HeldOut, scale_robustness, validation_cases
 from inference.evaluation.scale_weights import learn_scale_weights
 from inference.report.run import ReportOptions, write_report
@@ -88,6 +90,7 @@ USES: dict[str, Callable[[Path, Path], object]] = {
     "report": lambda work, model: write_report(model, options=ReportOptions(worst=0, equivariance=False)),
     "reports": lambda work, model: write_report(work, options=ReportOptions(worst=0, equivariance=False)),
     "cascade": lambda work, model: previous(work, model),
+    "bundle": lambda work, model: export_bundle(model, work / "model.zip"),
 }
 
 
@@ -126,7 +129,7 @@ def test_folds_of_earlier_versions_go_on_with_the_present_splits(
     with caplog.at_level(logging.WARNING):
         USES[use](work, model)
     assert ("the present splits are taken for those of its training" in caplog.text) == (
-        use not in ("select", "report", "reports")
+        use not in ("select", "report", "reports", "bundle")
     )
 
 
@@ -178,6 +181,9 @@ def test_segmentations_of_other_weights_are_not_taken(work: Path, model: Path) -
         previous(work, model)
     with pytest.raises(InputError, match="fold 0 validated with other weights than it has now"):
         USES["select"](work, model)
+    export_bundle(model, work / "model.zip")
+    card = zipfile.ZipFile(work / "model.zip").read("model_card.md").decode()
+    assert "| 1 | 3 |" in card and "| 0 | 3 |" not in card
     page = write_report(model, options=ReportOptions(worst=0, equivariance=False))
     assert "its validation was made with other weights" in page.read_text()
     run(work, SHORT, validate_only=True)
