@@ -30,53 +30,46 @@ _WEIGHTS = re.compile(rf"{_FOLD}(?P<fold>[0-9A-Za-z]{{1,32}})/weights_(?P<checkp
 
 
 @dataclass(frozen=True)
-class TrainingRecords:
+class Folder:
+    """A folder whose entries have known names."""
+
+    path: Path
+
+
+class Entry:
+    """A file of a folder; read from a `Folder`, it is the path to the file."""
+
+    def __init__(self, name: str):
+        self._name = name
+
+    def __get__(self, folder: Folder, kind: type) -> Path:
+        return folder.path / self._name
+
+
+class TrainingRecords(Folder):
     """Files that show how the training of a fold went. Neither resuming nor prediction needs them."""
 
-    path: Path
-
-    @property
-    def log(self) -> Path:
-        """Table with one row for each epoch."""
-        return self.path / "log.csv"
-
-    @property
-    def picture(self) -> Path:
-        """Curves of the log."""
-        return self.path / "progress.png"
-
-    @property
-    def preview(self) -> Path:
-        """Patches before and after augmentation."""
-        return self.path / "preview.png"
+    log = Entry("log.csv")  # table with one row for each epoch
+    picture = Entry("progress.png")  # curves of the log
+    preview = Entry("preview.png")  # patches before and after augmentation
 
 
-@dataclass(frozen=True)
-class ValidationFolder:
+class ValidationFolder(Folder):
     """Segmentations of a fold's validation cases, and their scores."""
 
-    path: Path
-
-    @property
-    def metrics(self) -> Path:
-        """Scores of all cases."""
-        return self.path / METRICS
-
-    @property
-    def weights(self) -> Path:
-        """Record of the weights that made the segmentations."""
-        return self.path / "weights.json"
+    metrics = Entry(METRICS)  # scores of all cases
+    weights = Entry("weights.json")  # record of the weights that made the segmentations
 
     def segmentation(self, identifier: str) -> Path:
         """Return the path to the segmentation of a case."""
         return self.path / f"{identifier}.nii.gz"
 
 
-@dataclass(frozen=True)
-class FoldFolder:
+class FoldFolder(Folder):
     """Files of one trained fold."""
 
-    path: Path
+    split = Entry("split.json")  # record of the cases that the fold trains on and validates
+    checkpoint = Entry("checkpoint_latest.pt")  # state of the training after its last whole epoch, or where it was interrupted
 
     @property
     def name(self) -> str:
@@ -87,16 +80,6 @@ class FoldFolder:
     def model(self) -> "ModelFolder":
         """Folder of the model."""
         return ModelFolder(self.path.parent)
-
-    @property
-    def split(self) -> Path:
-        """Record of the cases that the fold trains on and validates."""
-        return self.path / "split.json"
-
-    @property
-    def checkpoint(self) -> Path:
-        """State of the training after its last whole epoch, or where it was interrupted."""
-        return self.path / "checkpoint_latest.pt"
 
     @property
     def final_weights(self) -> Path:
@@ -126,41 +109,19 @@ class FoldFolder:
         return f"{self.model.dataset.path.name}/{self.model.path.name}/{self.path.name}"
 
 
-@dataclass(frozen=True)
-class ModelFolder:
+class ModelFolder(Folder):
     """A trained model: plan, settings and folds."""
 
-    path: Path
+    plan = Entry(PLAN)  # plan of one configuration with one network
+    settings = Entry(SETTINGS)  # training settings
+    scales = Entry(SCALES)  # learned weights of scale factors
+    robustness = Entry("scale_robustness.json")  # scores at several sizes of the anatomy
+    equivariance = Entry(EQUIVARIANCE)  # measured equivariance error
 
     @property
     def dataset(self) -> "DatasetFolder":
         """Folder of the dataset that holds this model in its `models`."""
         return DatasetFolder(self.path.resolve().parent.parent)
-
-    @property
-    def plan(self) -> Path:
-        """Plan of one configuration with one network."""
-        return self.path / PLAN
-
-    @property
-    def settings(self) -> Path:
-        """Training settings."""
-        return self.path / SETTINGS
-
-    @property
-    def scales(self) -> Path:
-        """Learned weights of scale factors."""
-        return self.path / SCALES
-
-    @property
-    def robustness(self) -> Path:
-        """Scores at several sizes of the anatomy."""
-        return self.path / "scale_robustness.json"
-
-    @property
-    def equivariance(self) -> Path:
-        """Measured equivariance error."""
-        return self.path / EQUIVARIANCE
 
     def fold(self, fold: int | str) -> FoldFolder:
         """Return the folder of a fold."""
@@ -176,36 +137,14 @@ class ModelFolder:
         return [FoldFolder(path) for path in sorted(found, key=lambda path: (len(path.name), path.name))]
 
 
-@dataclass(frozen=True)
-class DatasetFolder:
+class DatasetFolder(Folder):
     """A planned dataset under WORK."""
 
-    path: Path
-
-    @property
-    def description(self) -> Path:
-        """Channels and labels."""
-        return self.path / DATASET
-
-    @property
-    def fingerprint(self) -> Path:
-        """Fingerprint of the dataset."""
-        return self.path / "fingerprint.json"
-
-    @property
-    def fingerprint_table(self) -> Path:
-        """Fingerprint as a table with one row for each case."""
-        return self.path / "fingerprint.csv"
-
-    @property
-    def plan(self) -> Path:
-        """Plan of all configurations and networks."""
-        return self.path / PLAN
-
-    @property
-    def splits(self) -> Path:
-        """Cases of each fold."""
-        return self.path / SPLITS
+    description = Entry(DATASET)  # channels and labels
+    fingerprint = Entry("fingerprint.json")  # fingerprint of the dataset
+    fingerprint_table = Entry("fingerprint.csv")  # fingerprint as a table with one row for each case
+    plan = Entry(PLAN)  # plan of all configurations and networks
+    splits = Entry(SPLITS)  # cases of each fold
 
     @property
     def models(self) -> list[ModelFolder]:

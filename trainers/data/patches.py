@@ -33,44 +33,23 @@ def sampled_groups(description: DatasetDescription) -> tuple[tuple[int, ...], ..
     return tuple(description.class_indices(name) for name in description.foreground)
 
 
+@dataclass(frozen=True)
 class PatchSampler:
-    """Draws the patch positions of a batch.
+    """Draws the patch positions of a batch."""
 
-    Args:
-        cases: cases by identifier, drawn uniformly.
-        patch_size: patch size (Z, Y, X) in voxels.
-        batch_size: number of patches in a batch.
-        oversample_foreground: share of the batch that is centred on foreground.
-        groups: class indices of each foreground group, see `sampled_groups`.
-        ignore_index: class index of ignored voxels; a patch of only these is drawn again.
-        weights: relative frequency of each group; None draws all equally often.
-        probabilistic: draw whether each patch is centred on foreground, instead of deciding by its position in the batch.
-    """
-
-    def __init__(
-        self,
-        cases: Mapping[str, TrainingCase],
-        patch_size: Triple,
-        batch_size: int,
-        oversample_foreground: float,
-        groups: Sequence[Sequence[int]],
-        ignore_index: int | None = None,
-        weights: Sequence[float] | None = None,
-        probabilistic: bool = False,
-    ):
-        self.cases = cases
-        self.patch_size = patch_size
-        self.batch_size = batch_size
-        self._share = oversample_foreground
-        self._groups = groups
-        self._weights = [1.0] * len(groups) if weights is None else list(weights)
-        self._probabilistic = probabilistic
-        self._ignore = ignore_index
-        self._names = sorted(cases)
+    cases: Mapping[str, TrainingCase]  # cases by identifier, drawn uniformly
+    patch_size: Triple  # patch size (Z, Y, X) in voxels
+    batch_size: int  # number of patches in a batch
+    oversample_foreground: float  # share of the batch that is centred on foreground
+    groups: Sequence[Sequence[int]]  # class indices of each foreground group, see `sampled_groups`
+    ignore_index: int | None = None  # class index of ignored voxels; a patch of only these is drawn again
+    weights: Sequence[float] | None = None  # relative frequency of each group; None draws all equally often
+    probabilistic: bool = False  # whether the centre of each patch is drawn, instead of decided by its position in the batch
 
     def draw_cases(self, random: Generator) -> list[str]:
         """Draw the cases of a batch. This comes first, so that repeating it is cheap when the cases of a failed batch are named."""
-        return [self._names[index] for index in random.integers(len(self._names), size=self.batch_size)]
+        names = sorted(self.cases)
+        return [names[index] for index in random.integers(len(names), size=self.batch_size)]
 
     def draw_place(self, random: Generator, case: str, position: int) -> Place:
         """Draw the position of a patch in its case, given its position in the batch."""
@@ -81,15 +60,16 @@ class PatchSampler:
         return self._draw_anywhere(random, case)
 
     def _is_centred(self, random: Generator, position: int) -> bool:
-        if self._probabilistic or self.batch_size == 1:  # a batch of one cannot be divided
-            return bool(random.random() < self._share)
-        return position >= round(self.batch_size * (1 - self._share))
+        if self.probabilistic or self.batch_size == 1:  # a batch of one cannot be divided
+            return bool(random.random() < self.oversample_foreground)
+        return position >= round(self.batch_size * (1 - self.oversample_foreground))
 
     def _draw_foreground(self, random: Generator, case: TrainingCase) -> NDArray[np.int32] | None:
         locations = case.class_locations
+        weights = [1.0] * len(self.groups) if self.weights is None else self.weights
         present = [
             (members, weight)
-            for members, weight in zip(self._groups, self._weights, strict=True)
+            for members, weight in zip(self.groups, weights, strict=True)
             if weight and any(len(locations.get(member, ())) for member in members)
         ]
         if not present:
@@ -104,7 +84,7 @@ class PatchSampler:
         for _ in range(_TRIES):
             bounds = [_bounds(size, patch) for size, patch in zip(arrays.labels.shape, self.patch_size, strict=True)]
             place = Place(case, _triple(random.integers(low, high + 1) for low, high in bounds))
-            if self._ignore is None or bool((read_labels(arrays, place.start, self.patch_size) != self._ignore).any()):
+            if self.ignore_index is None or bool((read_labels(arrays, place.start, self.patch_size) != self.ignore_index).any()):
                 return place
         centre = self._draw_foreground(random, arrays)
         return place if centre is None else Place(case, self._around(centre, arrays))
