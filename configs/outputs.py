@@ -11,12 +11,7 @@ _SEPARATORS = tuple(separator for separator in (os.sep, os.altsep, "\0") if sepa
 
 
 def name_faults(kind: str, names: Iterable[str]) -> Iterator[Fault]:
-    """Yield a fault for each name that would lead out of the folder for which it is meant, or is none.
-
-    Args:
-        kind: what has the name, such as `case`.
-        names: names that become the name of a file or folder, or a part of it.
-    """
+    """Yield a fault for each name of a `kind`, such as `case`, that would lead out of the folder for which it is meant, or is none."""
     for name in names:
         if name in ("", ".", "..") or any(separator in name for separator in _SEPARATORS):
             problem = (

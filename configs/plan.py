@@ -34,14 +34,12 @@ class SliceFrame(Value):
 
     An image with thick slices is turned so that Z runs across them, any other image in any way. Of the turns that are left, the one is
     taken whose axes come nearest to the reference. Turns never mirror the anatomy.
-
-    Attributes:
-        reference: directions of the axes x, y and z that images are turned towards.
-        thick: ratio of an image's coarsest spacing to the next one from which its slices are thick.
     """
 
-    reference: Directions
-    thick: float = Field(default=1.5, ge=1)
+    reference: Directions  # directions of the axes x, y and z that images are turned towards
+    thick: float = Field(
+        default=1.5, ge=1
+    )  # ratio of an image's coarsest spacing to the next one from which its slices are thick
 
 
 Orientation = Literal["canonical", "as-stored"] | SliceFrame

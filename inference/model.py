@@ -49,11 +49,7 @@ def load_model(
 ) -> Model:
     """Load a model folder: `plan.json`, `fold_<name>/weights_<checkpoint>.safetensors`, and `scales.json` if present.
 
-    Args:
-        folder: path to the model folder.
-        folds: names of folds such as 0 or "all"; None takes every fold that has weights.
-        checkpoint: `final` or `best`.
-        network_class: custom network class, see `make_network`.
+    Folds are names such as 0 or "all"; None takes every fold that has weights. For a custom network class see `make_network`.
 
     Raises:
         InputError: the folder is missing, or its content is missing or unusable; all faults are listed.

@@ -71,13 +71,7 @@ def check_class_weights(weights: Mapping[str, float], description: DatasetDescri
 
 
 def check_settings(fold: FoldFolder, config: TrainingConfig, changes: Sequence[str], resume: bool) -> None:
-    """Check that plan and settings equal those that the model was already trained with.
-
-    Args:
-        fold: folder of the fold to train.
-        config: training settings of the fold.
-        changes: what the plan states otherwise than the recorded one.
-        resume: whether the fold's own training continues.
+    """Check that settings and plan, with these `changes` of the recorded plan, are those that the model was already trained with.
 
     Raises:
         InputError: settings differ; all of them are listed.
@@ -136,12 +130,7 @@ class Job:
 def split_of(folder: FoldFolder, fold: int | str, plan: ModelPlan, group_by: Path | None, goes_on: bool) -> Split:
     """Return the cases of a fold: the recorded ones if its training goes on or is validated, otherwise those of the file of splits.
 
-    Args:
-        folder: folder of the fold.
-        fold: number of the fold, or "all".
-        plan: plan of the model.
-        group_by: file of the groups that stay together, see `choose_split`, which writes the file of splits where it is missing.
-        goes_on: whether the fold's training goes on, or its weights are validated.
+    `choose_split` writes that file where it is missing, with the groups of the file `group_by` together.
 
     Raises:
         InputError: as `choose_split`, or the present splits or cases are not those with which the fold was trained.

@@ -80,16 +80,9 @@ def equivariance_curve(
     folds: Sequence[int | str] | None = None,
     checkpoint: str = "final",
 ) -> EquivarianceCurve:
-    """Return the errors of a model's first fold, read from `equivariance.json` in the model folder if current.
+    """Return the errors of a model's first fold, or the first of these folds, from `equivariance.json` in its folder if current.
 
-    A result without cases is measured again once the cases are available.
-
-    Args:
-        folder: folder of a trained model without an `obstacle`.
-        device: device of the network; None takes the best available.
-        progress: progress display over the measurements.
-        folds: folds of which the first is measured; None takes the first that is trained.
-        checkpoint: kind of weights.
+    The model is one without an `obstacle`. A result without cases is measured again once the cases are available.
 
     Raises:
         InputError: there are no weights, or they do not fit the plan.

@@ -37,14 +37,7 @@ class SurfaceDistances:
 
 
 def surface_distances(predicted: Mask, reference: Mask, spacing: Sequence[float]) -> SurfaceDistances:
-    """Measure two masks (Z, Y, X) on one grid.
-
-    Args:
-        predicted, reference: True inside.
-        spacing: mm (Z, Y, X).
-
-    Returns:
-        Distances; infinite ones where the other mask is empty.
+    """Measure two masks (Z, Y, X) on one grid with this spacing in mm; distances are infinite where the other mask is empty.
 
     Raises:
         ValueError: different shapes.

@@ -119,13 +119,9 @@ def scale_robustness(
     ensembles: Sequence[Ensemble] = ((1.0,),),
     progress: Progress | None = None,
 ) -> RobustnessResult:
-    """Predict a model's validation cases at several sizes, each by the fold that did not train on it.
+    """Predict a model's validation cases at several sizes of the anatomy, each by the fold that did not train on it.
 
-    Args:
-        held_out: model, and the cases to evaluate it on.
-        scales: factors of the anatomy's size.
-        ensembles: scale ensembles to compare, each a tuple of factors or `confidence`; (1.0,) is a single scale.
-        progress: progress display over the predictions.
+    Every ensemble is a tuple of scale factors or `confidence`; (1.0,) is a single scale.
 
     Raises:
         InputError: the model, its splits or its cases are missing.

@@ -114,14 +114,10 @@ def score_case(
     tolerance: float | None = None,
     unmatched: Unmatched = "diagonal",
 ) -> dict[str, LabelScores]:
-    """Score each foreground label or region. Voxels that the reference marks as ignored are excluded.
+    """Score each foreground label or region of label values (Z, Y, X), with the spacing (Z, Y, X) and the `tolerance` in mm.
 
-    Args:
-        predicted, reference: label values (Z, Y, X) of the description.
-        description: dataset description that defines names and values.
-        spacing: spacing (Z, Y, X) in mm.
-        tolerance: tolerance of the surface Dice in mm; None skips surface metrics.
-        unmatched: distance of a missed or invented structure: the diagonal of the image, or none.
+    Voxels that the reference marks as ignored are excluded. Without a tolerance, surfaces are not measured. `unmatched` is the distance of
+    a missed or invented structure: the diagonal of the image, or none.
 
     Raises:
         ValueError: the shapes differ.

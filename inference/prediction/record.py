@@ -97,12 +97,9 @@ def record_of(predictor: Predictor, folders: Sequence[Path], checkpoint: str, ex
 
 
 def in_folder(now: PredictionRecord, folder: Path, continues: bool) -> PredictionRecord:
-    """Return the record to write into a folder of segmentations, which names those that were made otherwise before.
+    """Return this run's record for a folder of segmentations, which names those that were made otherwise before.
 
-    Args:
-        now: record of the models and options of this run.
-        folder: folder of the segmentations, which may not exist.
-        continues: whether segmentations that are there shall be kept.
+    If the run `continues`, segmentations that are there are kept.
 
     Raises:
         InputError: the run continues what other models or options made, or the folder's record cannot be read.

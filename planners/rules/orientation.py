@@ -21,11 +21,8 @@ _THICK = SliceFrame(reference=_PATIENT).thick
 def choose_orientation(cases: Mapping[str, CaseFingerprint]) -> Decision[Orientation]:
     """Choose canonical orientation, or a slice frame where most cases have thick slices that run across different axes.
 
-    In canonical orientation the axis across oblique slices, such as those of cardiac short-axis series, is Z in one case and X in the next.
-    Resampled to one spacing, each would lose its detail within slices.
-
-    Args:
-        cases: measurements in canonical orientation.
+    In canonical orientation, in which the cases are measured, the axis across oblique slices, such as those of cardiac short-axis series,
+    is Z in one case and X in the next. Resampled to one spacing, each would lose its detail within slices.
     """
     across = {name: thick_axis(case.spacing, _THICK) for name, case in cases.items()}
     thick = sorted(name for name, axis in across.items() if axis is not None)
@@ -55,9 +52,7 @@ def turn_cases(fingerprint: Fingerprint, orientation: Orientation) -> Fingerprin
 def left_right_axis(orientation: Orientation, cases: Mapping[str, CaseFingerprint]) -> int | None:
     """Return the axis of (Z, Y, X) that runs from left to right, or None where it is unknown, oblique or not the same in all cases.
 
-    Args:
-        orientation: orientation of the plan.
-        cases: measurements in this orientation.
+    The cases are measured in the given orientation of the plan.
     """
     if not isinstance(orientation, SliceFrame):
         return 2 if orientation == "canonical" else None

@@ -14,13 +14,9 @@ ENTROPY, DISAGREEMENT, PROBABILITIES, PREVIEW, STATISTICS = BY_PRODUCTS = (
 
 
 def without_by_products(files: Mapping[str, T], others: Collection[str] = ()) -> dict[str, T]:
-    """Return the files that are no by-product of another case.
+    """Return the files, by name without ending, that are no by-product of another case.
 
-    A case may be called `liver_entropy`: it counts as a by-product only where a case `liver` is known.
-
-    Args:
-        files: files by name without ending.
-        others: names of further cases, such as those of a folder of references.
+    A case may be called `liver_entropy`: it counts as a by-product only where a case `liver` is known, among the files or `others`.
     """
     cases = {*files, *others}
     return {case: file for case, file in files.items() if not is_by_product(case, cases)}

@@ -23,10 +23,9 @@ _watched: list[int] = []  # parents that this process watches
 
 
 def end_with(parent: int) -> None:
-    """Make a worker exit within seconds after its parent process died. Repeated calls have no effect.
+    """Make a worker exit within seconds after its parent process, which has this identifier, died. Repeated calls have no effect.
 
-    Args:
-        parent: identifier of the process that started this one; nothing happens if it is another process.
+    Nothing happens if another process started this one.
     """
     if os.name != "posix" or parent in _watched or os.getppid() != parent:
         return
