@@ -1,1 +1,1 @@
-"""Programs that show, measure and compare; each folder is one subject."""
+"""Programs that demonstrate, measure and compare. Each folder has one subject."""

@@ -85,15 +85,6 @@ def keep_log(folder: Path, *, seeds: str | None = None, **inputs: Iterable[Path]
         logging.getLogger(name).addHandler(log)
 
 
-def keep_model_log(model: Path) -> None:
-    """Keep a log file of this run in a model folder, unless it has no plan."""
-    from configs.folders import ModelFolder
-
-    plan = ModelFolder(model).plan
-    if plan.is_file():
-        keep_log(model, plan=[plan])
-
-
 def _end_log(log: "RunLog", code: int) -> None:
     for name in _PACKAGES:
         logging.getLogger(name).removeHandler(log)

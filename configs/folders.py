@@ -145,15 +145,17 @@ class DatasetFolder(Folder):
     fingerprint_table = Entry("fingerprint.csv")  # fingerprint as a table with one row for each case
     plan = Entry(PLAN)  # plan of all configurations and networks
     splits = Entry(SPLITS)  # cases of each fold
+    preprocessed = Entry("preprocessed")  # folder of the preprocessed cases of all configurations
+    models_folder = Entry("models")  # folder of all models
 
     @property
     def models(self) -> list[ModelFolder]:
         """Models that have a plan, sorted by name."""
-        return [ModelFolder(path) for path in list_folder(self.path / _MODELS, "*") if (path / PLAN).is_file()]
+        return [ModelFolder(path) for path in list_folder(self.models_folder, "*") if (path / PLAN).is_file()]
 
     def prepared(self, configuration: str) -> Path:
         """Return the folder of the preprocessed cases of a configuration that has cases of its own."""
-        return self.path / "preprocessed" / configuration
+        return self.preprocessed / configuration
 
     def prepared_for(self, plan: ModelPlan) -> Path:
         """Return the folder of the preprocessed cases that a model uses, which configurations may share."""
@@ -167,10 +169,7 @@ class DatasetFolder(Folder):
         """
         raise_faults(name_faults("tag", [] if tag is None else [tag]))
         name = f"{configuration}_{network}" + (f"_{tag}" if tag else "")
-        return ModelFolder(self.path / _MODELS / name)
-
-
-_MODELS = "models"
+        return ModelFolder(self.models_folder / name)
 
 
 def dataset_name(folder: Path) -> str:

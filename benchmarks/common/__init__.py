@@ -1,1 +1,1 @@
-"""What several programs share: options, rounds of timing, tables and figures."""
+"""Code that several programs share: options, rounds of timing, tables and figures."""

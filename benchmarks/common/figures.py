@@ -1,4 +1,4 @@
-"""Figures as SVG: the same numbers give the same file."""
+"""Draw figures as SVG. Equal numbers give equal files."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from configs.files import replacing
 
 @contextmanager
 def svg_axes(path: Path, width: float, height: float, panels: int = 1, columns: int = 3) -> Iterator[Any]:
-    """Axes of so many inches to draw into, or an array of several, so many side by side at most; the file is written whole at the end."""
+    """Yield axes of a size in inches, or an array of axes. The file is written atomically at the end."""
     import matplotlib
 
     matplotlib.use("svg")

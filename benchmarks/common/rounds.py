@@ -1,4 +1,4 @@
-"""Fair timing: everything is run in turn, round after round in one process, and compared within the rounds."""
+"""Time actions fairly: they take turns in one process, and are compared within each round."""
 
 import statistics
 import time
@@ -12,7 +12,7 @@ Action = Callable[[], object]
 
 
 def time_in_turn(actions: Mapping[str, Action], rounds: int, device: torch.device) -> dict[str, list[float]]:
-    """Seconds of each action in each round, after one round that does not count."""
+    """Return the seconds of each action in each round. A first round warms up and does not count."""
     seconds: dict[str, list[float]] = {name: [] for name in actions}
     for index in range(rounds + 1):
         for name, action in actions.items():
@@ -24,12 +24,12 @@ def time_in_turn(actions: Mapping[str, Action], rounds: int, device: torch.devic
 
 
 def median_ratio(seconds: list[float], reference: list[float]) -> float:
-    """Median over the rounds of how many times as long it took as the reference."""
+    """Return the median over rounds of an action's time divided by the reference's time."""
     return statistics.median(one / other for one, other in zip(seconds, reference, strict=True))
 
 
 def forward(module: nn.Module, x: Tensor, dtype: torch.dtype) -> Action:
-    """Evaluation without gradients."""
+    """Evaluate a module without gradients."""
 
     def act() -> None:
         module.eval()
@@ -63,7 +63,7 @@ def forward_backward(module: nn.Module, x: Tensor, dtype: torch.dtype, input_gra
 
 
 def peak_memory(action: Action, device: torch.device) -> int | None:
-    """Most bytes that the action takes on a GPU beyond what is there before; None elsewhere."""
+    """Return the peak number of bytes that an action allocates on a GPU; None on other devices."""
     if device.type != "cuda":
         return None
     action()
@@ -75,7 +75,7 @@ def peak_memory(action: Action, device: torch.device) -> int | None:
 
 
 def resident_bytes() -> tuple[int | None, int | None]:
-    """Bytes that this process has resident now, and had at most; None each where the system does not tell (it does on Linux)."""
+    """Return the resident memory of this process in bytes, now and at its peak; None for both if the system is not Linux."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     except OSError:
@@ -85,7 +85,7 @@ def resident_bytes() -> tuple[int | None, int | None]:
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Multiply-adds per second of a large square matrix product, as measured here."""
+    """Measure the multiply-adds per second of a large square matrix product."""
     n = 8192 if device.type == "cuda" else 1024
     a = torch.randn(n, n, device=device, dtype=dtype)
     seconds = time_in_turn({"product": lambda: a @ a}, 10, device)["product"]
@@ -93,7 +93,7 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def memory_rate(device: torch.device) -> float:
-    """Bytes per second read and written by a copy, as measured here."""
+    """Measure the bytes per second that a copy reads and writes."""
     size = 2**30 if device.type == "cuda" else 2**27
     source = torch.ones(size // 4, device=device)
     target = torch.empty_like(source)
@@ -102,7 +102,7 @@ def memory_rate(device: torch.device) -> float:
 
 
 def describe_device(device: torch.device) -> str:
-    """The device in words."""
+    """Return the name of the device."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type}, {torch.get_num_threads()} threads"

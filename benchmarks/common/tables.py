@@ -8,7 +8,7 @@ from preprocessing.tables import write_table
 
 
 def text_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
-    """Rows in columns as wide as their contents, numbers to the right.
+    """Return rows as text, in columns as wide as their contents.
 
     Args:
         rows: values by column; what is None or absent is left empty.
@@ -27,6 +27,6 @@ def text_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) ->
 
 
 def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write the rows as CSV with the columns of all of them, in order of appearance; whole file or none."""
+    """Write rows as CSV, atomically. The columns are those of all rows, in order of appearance."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     write_table(path, columns, [[row.get(column) for column in columns] for row in rows])

@@ -1,10 +1,10 @@
-"""One very large case through preprocessing and prediction, within a limit of memory.
+"""Preprocess and predict one very large case within a limit of memory.
 
     python -m benchmarks.cost.big_volume                              # 900 x 700 x 700 voxels (Z, Y, X), int16, within 16 GiB
     python -m benchmarks.cost.big_volume --folder DIR --stages make prepare   # and later: --stages predict
     python -m benchmarks.cost.big_volume --shape 64 64 64 --limit 2
 
-The volume is made up: air, a body that fills two fifths of it, an organ and some hundred small lesions, all with noise, stored as
+The volume is synthetic: air, a body that fills two fifths of it, an organ and some hundred small lesions, all with noise, stored as
 scanners store (left to the left of the array, compressed). Nothing can be cropped, and the grid that is planned is a little finer, so
 that everything is resampled and grows. `se_plan_and_preprocess` and `se_predict` run as commands, each in a process of its own; the most
 memory that it and its children have had is looked up every tenth of a second, and they are ended where it exceeds the limit (exit code
@@ -61,9 +61,9 @@ def main() -> int:
     """Run the stages, print one table, write one JSON. Returns 1 where a stage failed or took too much memory."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", type=int, nargs=3, default=[900, 700, 700], metavar=("Z", "Y", "X"))
-    parser.add_argument("--limit", type=float, default=16.0, help="GiB; default: %(default)s")
-    parser.add_argument("--stages", nargs="+", choices=_STAGES, default=_STAGES, help="default: all")
-    parser.add_argument("--folder", type=Path, help="to work in and to keep; default: a temporary one")
+    parser.add_argument("--limit", type=float, default=16.0, help="limit of memory in GiB; default: %(default)s")
+    parser.add_argument("--stages", nargs="+", choices=_STAGES, default=_STAGES, help="stages to run; default: all")
+    parser.add_argument("--folder", type=Path, help="working folder, which is kept; default: a temporary folder")
     parser.add_argument("-o", "--output", type=Path, default=Path("big_volume.json"))
     arguments = parser.parse_args()
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""What each network costs at the planner's own settings: parameters, multiply-adds, memory, a training step, a predicted voxel.
+"""Measure the cost of each planned network: parameters, multiply-adds, memory, time of a training step and of a predicted voxel.
 
     python -m benchmarks.cost.cost ../shared/data/Dataset004_Hippocampus -o cost.json     # also writes cost.csv and cost.svg
 
@@ -121,15 +121,17 @@ class Contender:
 def main(words: Sequence[str] | None = None) -> int:
     """Measure, print one table, write JSON, CSV and figure. Returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dataset", type=Path, help="raw")
+    parser.add_argument("dataset", type=Path, help="folder of the raw dataset")
     parser.add_argument("--configuration", default="3d_fullres")
-    parser.add_argument("--num-scales", type=int, nargs="*", default=[4], help="forced, beside the planned number (default: 4)")
-    parser.add_argument("--size", default="medium", help="of the networks (default: medium)")
-    parser.add_argument("--gpu-memory", type=float, help="that is planned for, in GB; default: the planner's")
+    parser.add_argument(
+        "--num-scales", type=int, nargs="*", default=[4], help="numbers of scales to plan besides the default; default: 4"
+    )
+    parser.add_argument("--size", default="medium", help="size of the networks; default: %(default)s")
+    parser.add_argument("--gpu-memory", type=float, help="GPU memory in GB to plan for; default: the planner's")
     parser.add_argument("--batch", type=int, help="patches of a step; default: as planned")
-    parser.add_argument("--rounds", type=int, default=5, help="that count (default: 5)")
-    parser.add_argument("--threads", type=int, default=1, help="of a CPU (default: 1)")
-    parser.add_argument("--device", help="default: the best there is")
+    parser.add_argument("--rounds", type=int, default=5, help="number of rounds; default: %(default)s")
+    parser.add_argument("--threads", type=int, default=1, help="number of CPU threads; default: %(default)s")
+    parser.add_argument("--device", help="device; default: the best available")
     parser.add_argument("-o", "--output", type=Path, default=Path("cost.json"))
     arguments = parser.parse_args(words)
     torch.set_num_threads(arguments.threads)

@@ -1,6 +1,6 @@
-"""Time, memory and equivariance error of one layer: the group convolution, the same with sampled kernels, and ordinary convolutions.
+"""Measure time, memory and equivariance error of single layers: group convolutions, also with sampled kernels, and ordinary ones.
 
-All layers of a width are run in turn, round after round; ratios are medians over rounds of the time against the group convolution's.
+The layers of a width take turns. Ratios are medians over rounds of a layer's time divided by the group convolution's.
 
     python -m benchmarks.cost.layers --output layers.json
 """
@@ -50,7 +50,7 @@ def layers_of(channels: int) -> dict[str, Layer]:
 
 
 def scales_of(layer: Layer) -> int | None:
-    """Scales of the layer's input, or None for ordinary features."""
+    """Return the number of scales of the layer's input, or None for ordinary features."""
     return layer.scales if isinstance(layer, GroupConvolution) else None
 
 
@@ -66,7 +66,7 @@ def error_of(name: str, seeds: int) -> float:
 
 
 def measure(channels: int, batch: int, size: int, rounds: int, device: torch.device, dtype: torch.dtype) -> list[dict[str, Any]]:
-    """One row per layer of this width, on cubes of `size` voxels."""
+    """Return one row of the table for each layer of this width, on cubes of `size` voxels."""
     torch.manual_seed(0)
     layers = {name: (layer.to(device), _input(layer, batch, size, device)) for name, layer in layers_of(channels).items()}
     evaluations = {name: forward(module, x, dtype) for name, (module, x) in layers.items()}
@@ -92,7 +92,7 @@ def measure(channels: int, batch: int, size: int, rounds: int, device: torch.dev
 
 
 def _input(layer: Layer, batch: int, size: int, device: torch.device) -> Tensor:
-    """Random features in the memory layout that networks use."""
+    """Return random features in the memory layout that networks use."""
     scales = scales_of(layer)
     shape = (batch, layer.weight.shape[1], *([scales] if scales else []), size, size, size)
     return channels_innermost(torch.randn(shape, device=device))
@@ -107,16 +107,16 @@ def add_fractions(rows: Sequence[dict[str, Any]], products: float, copies: float
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, print the table, write the JSON."""
+    """Measure, print a table and write a JSON file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--channels", type=int, nargs="+", default=[8, 16, 32], metavar="C")
     parser.add_argument(
         "--batch",
         type=int,
         default=2,
-        help="(default: 2; PyTorch convolves single thin images by a slower way on one CPU thread)",
+        help="number of images; default: %(default)s, because PyTorch convolves single thin images more slowly on one CPU thread",
     )
-    parser.add_argument("--size", type=int, default=40, help="voxels along each axis (default: 40)")
+    parser.add_argument("--size", type=int, default=40, help="voxels along each axis; default: %(default)s")
     add_timing(parser)
     parser.add_argument("--output", type=Path, default=Path("layers.json"))
     given = parser.parse_args(arguments)

@@ -1,10 +1,10 @@
-"""Memory over many small cases: validating and measuring, preparing, segmenting, in one process each case after the other.
+"""Observe the memory over many small cases, which are validated and measured, prepared, and segmented one after the other in one process.
 
     python -m benchmarks.cost.load                   # 2,000 cases of 16 x 16 x 16 voxels, some minutes of one core
     python -m benchmarks.cost.load --cases 200
 
-After each case the resident memory of the process is noted. It must not grow: the table tells its mean over the second tenth of
-the cases and over the last tenth, and their ratio, at most 1.1 (exit code 1 otherwise). The figure shows it over the cases.
+The resident memory of the process is recorded after each case. It must not grow: the table gives its mean over the second and over the
+last tenth of the cases, and their ratio, which must be at most 1.1 (exit code 1 otherwise). The figure shows it over the cases.
 """
 
 import argparse

@@ -1,6 +1,6 @@
-"""Time, memory and equivariance error of untrained networks of equal multiply-adds: plain, se with one and four scales, pyramid.
+"""Measure time, memory and equivariance error of untrained networks of equal multiply-adds: plain, se with one or four scales, pyramid.
 
-All networks are run in turn, round after round; ratios are medians over rounds of the time against the plain network's.
+The networks take turns. Ratios are medians over rounds of a network's time divided by the plain network's.
 
     python -m benchmarks.cost.networks --output networks.json
 """
@@ -123,7 +123,9 @@ def activation_bytes_per_scale(config: NetworkConfig, shape: Sequence[int]) -> t
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print the table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--features", type=int, default=8, help="of the plain network's finest stage (default: 8)")
+    parser.add_argument(
+        "--features", type=int, default=8, help="features of the plain network's finest stage; default: %(default)s"
+    )
     parser.add_argument("--patch", type=int, nargs=3, default=[40, 56, 40], metavar=("Z", "Y", "X"))
     parser.add_argument("--batch", type=int, default=2)
     add_timing(parser)

@@ -1,4 +1,4 @@
-"""Peak resident memory of a whole se_predict command, by number of classes.
+"""Measure the peak resident memory of se_predict by the number of classes.
 
     python -m benchmarks.cost.prediction_memory                    # 10 and 100 classes on 300 x 400 x 400 voxels
     python -m benchmarks.cost.prediction_memory --features 32 64   # with as many features as a real network has
@@ -44,10 +44,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--classes", type=int, nargs="+", default=[10, 100])
     parser.add_argument("--shape", type=int, nargs=3, default=[300, 400, 400], metavar=("Z", "Y", "X"))
-    parser.add_argument("--features", type=int, nargs="+", default=[16, 32], help="of each stage; default: a small network")
+    parser.add_argument(
+        "--features", type=int, nargs="+", default=[16, 32], help="features of each stage; default: a small network"
+    )
     parser.add_argument("--patch", type=int, default=64)
-    parser.add_argument("--spacing", type=float, default=1.1, help="of the plan, in mm; the image has 1; default: %(default)s")
-    parser.add_argument("--options", default="--no-mirror --step-size 1", help="of se_predict; default: %(default)s")
+    parser.add_argument(
+        "--spacing", type=float, default=1.1, help="spacing of the plan in mm; the image has 1 mm; default: %(default)s"
+    )
+    parser.add_argument("--options", default="--no-mirror --step-size 1", help="options of se_predict; default: %(default)s")
     parser.add_argument("-o", "--output", type=Path, default=Path("prediction_memory.json"))
     arguments = parser.parse_args()
     rows = []
@@ -84,7 +88,7 @@ def measure(classes: int, image: Path, model: Path, output: Path, arguments: arg
 
 
 def peak_of(command: list[str]) -> int:
-    """Most bytes that a process had resident.
+    """Peak of the resident memory of a process in bytes.
 
     Raises:
         CalledProcessError: it failed.

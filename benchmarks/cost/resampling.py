@@ -1,7 +1,7 @@
-"""Resampling by matrix products and by scikit-image: time, peak memory and difference on one image, on one thread.
+"""Compare resampling by matrix products and by scikit-image: time, peak memory and difference on one image, on one thread.
 
-The two take turns, round after round; ours builds its matrices anew in every round. Memory is the most that the process held beyond
-what it held before, as Linux counts it, divided by the size of the result (which is part of it), each in a process of its own.
+Both take turns. Ours builds its matrices again in every round. Memory is the peak of the process beyond its memory at the beginning, as
+Linux counts it, divided by the size of the result (which is part of it). Each is measured in a process of its own.
 
     python -m benchmarks.cost.resampling --output resampling.json
 """
@@ -33,7 +33,7 @@ _CLASSES = 5
 
 
 def image_of(shape: Shape) -> NDArray[np.float32]:
-    """Smooth noise of standard deviation 1, with some of white noise: structures and grain."""
+    """Return smooth noise of standard deviation 1 with some white noise."""
     random = np.random.default_rng(0)
     smooth = ndimage.gaussian_filter(random.normal(size=shape), 3)
     made: NDArray[np.float32] = (smooth / smooth.std() + 0.1 * random.normal(size=shape)).astype(np.float32)
@@ -41,7 +41,7 @@ def image_of(shape: Shape) -> NDArray[np.float32]:
 
 
 def labels_of(shape: Shape) -> NDArray[np.int16]:
-    """Regions between levels of smooth noise."""
+    """Return regions between levels of smooth noise as labels."""
     smooth = ndimage.gaussian_filter(np.random.default_rng(1).normal(size=shape), 8)
     return np.digitize(smooth / smooth.std(), np.linspace(0, 2, _CLASSES - 1)).astype(np.int16)
 
@@ -53,7 +53,7 @@ def ours(image: NDArray[np.float32], shape: Shape) -> NDArray[np.float32]:
 
 
 def theirs(image: NDArray[np.float32], shape: Shape) -> NDArray[np.float32]:
-    """What nnU-Net calls for images."""
+    """Resample an image as nnU-Net does."""
     resized: NDArray[np.float32] = resize(image, shape, order=3, mode="edge", anti_aliasing=False)
     return resized
 
@@ -65,7 +65,7 @@ def our_labels(labels: NDArray[np.int16], shape: Shape) -> NDArray[np.int16]:
 
 
 def their_labels(labels: NDArray[np.int16], shape: Shape) -> NDArray[np.int16]:
-    """Class by class, a class taking what it has half of, as nnU-Net does."""
+    """Resample labels class by class as nnU-Net does: a voxel belongs to a class of which it has at least a half."""
     result = np.zeros(shape, np.int16)
     for index in range(1, _CLASSES):
         result[resize((labels == index).astype(float), shape, order=1, mode="edge", anti_aliasing=False, clip=True) >= 0.5] = (
@@ -87,7 +87,7 @@ TASKS: dict[str, tuple[Callable[[Shape], NDArray], dict[str, Callable[[NDArray, 
 
 
 def seconds_in_turn(task: str, shape: Shape, new_shape: Shape, rounds: int) -> dict[str, list[float]]:
-    """Wall seconds of each in each round, after one round that does not count."""
+    """Return the wall time of each in each round, in seconds. A first round does not count."""
     make, functions = TASKS[task]
     array = make(shape)
     seconds: dict[str, list[float]] = {name: [] for name in functions}
@@ -101,7 +101,7 @@ def seconds_in_turn(task: str, shape: Shape, new_shape: Shape, rounds: int) -> d
 
 
 def peak_share(task: str, name: str, shape: Shape, new_shape: Shape) -> float:
-    """Most memory held beyond what was there before, in sizes of the result. For a process of its own; Linux."""
+    """Return the peak memory beyond the memory at the beginning, in sizes of the result. It needs a process of its own, and Linux."""
     torch.set_num_threads(1)
     make, functions = TASKS[task]
     functions[name](make((16, 16, 16)), (20, 20, 20))  # libraries take some memory at the first call
@@ -114,13 +114,13 @@ def peak_share(task: str, name: str, shape: Shape, new_shape: Shape) -> float:
 
 
 def _status(field: str) -> int:
-    """A figure of this process, bytes."""
+    """Return a memory figure of this process in bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
 
 
 def difference(shape: Shape, new_shape: Shape) -> float:
-    """Largest difference of the two before values are held in the image's range, as a part of that range."""
+    """Return the largest difference before values are limited to the image's range, as a share of that range."""
     image = image_of(shape)
     matrices = resampling_matrices(shape, new_shape, IMAGE_ORDER, None)
     one = apply_matrices(torch.from_numpy(image), matrices).numpy()
@@ -129,7 +129,7 @@ def difference(shape: Shape, new_shape: Shape) -> float:
 
 
 def measure(task: str, shape: Shape, new_shape: Shape, rounds: int) -> list[dict[str, Any]]:
-    """One row for each of the two."""
+    """Return one row of the table for each of the two."""
     seconds = seconds_in_turn(task, shape, new_shape, rounds)
     rows = []
     for name, taken in seconds.items():
@@ -151,11 +151,11 @@ def measure(task: str, shape: Shape, new_shape: Shape, rounds: int) -> list[dict
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, print the table, write the JSON."""
+    """Measure, print a table and write a JSON file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", type=int, nargs=3, default=(160, 200, 180), metavar=("Z", "Y", "X"))
     parser.add_argument("--new-shape", type=int, nargs=3, default=(220, 256, 240), metavar=("Z", "Y", "X"))
-    parser.add_argument("--rounds", type=int, default=7, help="that count (default: 7)")
+    parser.add_argument("--rounds", type=int, default=7, help="number of rounds; default: %(default)s")
     parser.add_argument("--output", type=Path, default=Path("resampling.json"))
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""The whole road on phantoms: generate, plan, train, segment unseen cases, measure, draw. Run by `make demo`.
+"""Run all steps on phantoms: generate, plan, train, segment unseen cases, measure and draw. `make demo` runs it.
 
 Everything is written to `demo_output`, which starts anew each time. All steps are calls of the public Python interface.
 """
@@ -43,7 +43,7 @@ PREDICTION = PredictionOptions(scales=(1.0,))  # the phantoms' sizes are those o
 
 
 def main() -> int:
-    """Run all steps and print the scores, and where the pictures are. Returns the exit code."""
+    """Run all steps, and print the scores and the place of the pictures. Returns the exit code."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     start = time.monotonic()
@@ -71,7 +71,7 @@ def main() -> int:
 
 @contextmanager
 def step(title: str) -> Iterator[None]:
-    """Print what is being done, and how long it took."""
+    """Print the name of a step, and its duration."""
     print(f"{title} ...", flush=True)
     start = time.monotonic()
     yield

@@ -1,4 +1,4 @@
-"""What a comparison of trained networks is asked on the command line, and the results that its runs leave."""
+"""Options of the comparisons of trained networks, and the results of their runs."""
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
@@ -19,31 +19,37 @@ Measure = Callable[[Path, Mapping[str, CaseFiles]], Any]  # of a model's folder 
 
 
 def parser_of(description: str | None) -> argparse.ArgumentParser:
-    """Options that all comparisons share."""
+    """Add the options that all comparisons share."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dataset", type=Path, help="raw")
-    parser.add_argument("work", type=Path, help="trainings are kept here, and gone on with")
-    parser.add_argument("output", type=Path, help="folder of results, one JSON for each run")
-    parser.add_argument("--networks", nargs="*", choices=NETWORKS, default=[], help="to run; default: none, only the table")
+    parser.add_argument("dataset", type=Path, help="folder of the raw dataset")
+    parser.add_argument("work", type=Path, help="folder of the trainings, which later runs continue")
+    parser.add_argument("output", type=Path, help="folder of the results, one JSON file for each run")
+    parser.add_argument(
+        "--networks",
+        nargs="*",
+        choices=NETWORKS,
+        default=[],
+        help="networks to train; default: none, which only prints the table",
+    )
     parser.add_argument("--one-size", action="store_true", help="train without random scaling")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--features", type=int, default=8, help="of the baseline's first stage")
-    parser.add_argument("--preset", default="quick", help="of our trainings")
+    parser.add_argument("--features", type=int, default=8, help="features of the baseline's first stage; default: %(default)s")
+    parser.add_argument("--preset", default="quick", help="preset of our trainings; default: %(default)s")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--peer", type=Path, help=f"Python of an environment with {PEER}")
+    parser.add_argument("--peer", type=Path, help=f"path to the Python of an environment with {PEER}")
     parser.add_argument(
-        "--spacing", nargs=3, type=float, metavar=("Z", "Y", "X"), help="mm of our networks' grid; default: as planned"
+        "--spacing", nargs=3, type=float, metavar=("Z", "Y", "X"), help="spacing of our networks' grid in mm; default: as planned"
     )
-    parser.add_argument("--most", type=int, help="measure on the first so many test cases")
-    parser.add_argument("--csv", type=Path, help="write the table of all finished runs")
-    parser.add_argument("--figure", type=Path, help="draw them into this SVG")
+    parser.add_argument("--most", type=int, help="largest number of test cases; default: all")
+    parser.add_argument("--csv", type=Path, help="CSV file for the table of all finished runs")
+    parser.add_argument("--figure", type=Path, help="SVG file for the figure of all finished runs")
     return parser
 
 
 def recipe_of(arguments: argparse.Namespace) -> Recipe:
-    """What all networks share; limits this process to the threads that were asked for."""
+    """Return the settings that all networks share. Limits this process to the given number of threads."""
     torch.set_num_threads(arguments.threads)
     keep_freed_memory()
     for folder in (arguments.work, arguments.output):
@@ -54,7 +60,7 @@ def recipe_of(arguments: argparse.Namespace) -> Recipe:
 
 
 def run_missing(arguments: argparse.Namespace, sizes: list[int], dice: Measure) -> list[Result]:
-    """Train and measure each condition that has no result yet, seeds in the outermost turn; return all results of the folder."""
+    """Train and measure each condition without a result, one seed after the other. Returns all results of the folder."""
     recipe = recipe_of(arguments)
     for seed, size, network in product(arguments.seeds, sizes, arguments.networks):
         condition = Condition(network, not arguments.one_size, size, seed)
@@ -81,7 +87,7 @@ def show(
     columns: Mapping[str, str],
     draw: Callable[[Sequence[Result], Path], None],
 ) -> None:
-    """Print the table, and write it and its figure where asked."""
+    """Print the table, and write table and figure on request."""
     print(text_table(rows, columns))
     if arguments.csv:
         write_csv(rows, arguments.csv)

@@ -1,4 +1,4 @@
-"""Networks trained alike on training cases drawn by a seed: what the evidence compares.
+"""Train networks alike on training cases that are drawn by a seed, for the comparisons of the evidence.
 
 Each set of drawn cases has a folder under WORK that is laid out as `se_train` leaves it, so that `se_report` and the other commands
 work on it. The prepared cases are shared. The public calls of the library do all the work; nnU-Net, where its Python is given, trains
@@ -30,7 +30,7 @@ WATCHED = 2  # validation cases, which decide nothing here
 
 @dataclass(frozen=True)
 class Recipe:
-    """What all networks of a comparison share.
+    """Settings that all networks of a comparison share.
 
     Attributes:
         dataset: raw folder.
@@ -73,19 +73,19 @@ class Condition:
 
     @property
     def name(self) -> str:
-        """Tells it from the others, in file names too."""
+        """Unique name of the training, also for files."""
         return f"{self.network}{'' if self.scaling else '_one_size'}_{self.size}_{self.seed}"
 
 
 def draw(cases: Sequence[str], size: int, seed: int) -> tuple[list[str], list[str]]:
-    """Training cases, and those that are left. An odd seed takes the order of the even one before it backwards: halves change places."""
+    """Return the training cases and the remaining cases. An odd seed reverses the order of the even seed before it, which swaps halves."""
     order = [str(case) for case in np.random.default_rng(seed // 2).permutation(sorted(cases))]
     order = order[::-1] if seed % 2 else order
     return sorted(order[:size]), sorted(order[size:])
 
 
 def test_cases(dataset: Path, size: int, seed: int) -> dict[str, CaseFiles]:
-    """Cases to measure on: `imagesTs` with `labelsTs` where the dataset has them, or else the training cases that were not drawn."""
+    """Return the test cases: `imagesTs` with `labelsTs` if the dataset has them, and otherwise the training cases that were not drawn."""
     raw = open_dataset(dataset)
     truth = dataset / "labelsTs"
     if truth.is_dir():
@@ -95,7 +95,7 @@ def test_cases(dataset: Path, size: int, seed: int) -> dict[str, CaseFiles]:
 
 
 def trained(condition: Condition, recipe: Recipe) -> Path:
-    """The model's folder of a condition; trained where that is not done, or gone on with where it was interrupted."""
+    """Return the model folder of a condition. A missing training is run, and an interrupted one is continued."""
     cases = list(open_dataset(recipe.dataset).cases)
     training, left = draw(cases, condition.size, condition.seed)
     if condition.network == PEER:
@@ -115,7 +115,7 @@ def trained(condition: Condition, recipe: Recipe) -> Path:
 
 
 def _prepared(condition: Condition, recipe: Recipe, split: dict[str, list[str]]) -> Path:
-    """A folder for the drawn cases, with the plan that the network needs and a link to the prepared cases."""
+    """Make a folder for the drawn cases, with the network's plan and a link to the prepared cases."""
     group = condition.network.removeprefix("se") if condition.network.startswith("se") else ""
     shared = recipe.work / f"prepared{group}"
     if not (shared / recipe.dataset.name / "plan.json").is_file():
@@ -138,7 +138,7 @@ def _prepared(condition: Condition, recipe: Recipe, split: dict[str, list[str]])
 
 
 def _trained_peer(condition: Condition, recipe: Recipe, split: dict[str, list[str]]) -> Path:
-    """nnU-Net with its own planner, augmentation and optimiser; only steps, batch and features are those of the others.
+    """Train nnU-Net with its own planner, augmentation and optimiser. Only steps, batch and features are those of the other networks.
 
     Raises:
         ValueError: its Python was not given, or it should leave out what it always does.

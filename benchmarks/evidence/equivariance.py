@@ -1,16 +1,16 @@
-"""How far layers and networks are from scale equivariance, over factors from 0.7 to 1.4.
+"""Measure the scale equivariance error of layers and networks for factors from 0.7 to 1.4.
 
     python -m benchmarks.evidence.equivariance -o equivariance.json                            # layers and untrained networks
     python -m benchmarks.evidence.equivariance --models se_work/D/models/*_se se_work/D/models/*_baseline --images ../shared/data/D
     python -m benchmarks.evidence.equivariance --models FOLDER ... --sizes 3 7         # also of the mean over so many sizes of the image
 
-`e(a) = mean |f(L_a x) - L_a f(x)|^2 / var(L_a f(x))`, see `se_unet.equivariance`: 0 for an equivariant module, about 1 where one size says
-little of the other. A layer's group has the factor itself as its step, so that scale k of the one answer is scale k + 1 of the other;
-an ordinary convolution is the layers' negative control, the plain network that of the networks, which have equal multiply-adds and
-average over their scales. Fields are random and band-limited;
---images also measures the untrained networks on some real images of a dataset. Trained models, given by their folders, are measured as
-`se_report` does it, on their own validation cases and on fields; each keeps its curve in its folder. A CSV with one row for each curve
-and a figure lie beside the JSON. What the JSON already holds for the same settings is not measured again.
+`e(a) = mean |f(L_a x) - L_a f(x)|^2 / var(L_a f(x))`, as in `se_unet.equivariance`: 0 for an equivariant module, about 1 if the answers
+at both sizes are unrelated. The step of a layer's group is the factor itself, so that scale k of one answer is scale k + 1 of the other.
+An ordinary convolution is the negative control of the layers, and the plain network that of the networks. The networks have equal
+multiply-adds and average over their scales. Fields are random and band-limited. `--images` also measures the untrained networks on some
+images of a dataset. Trained models, given by their folders, are measured as `se_report` does it, on their own validation cases and on
+fields; each keeps its curve in its folder. A CSV with one row for each curve and a figure lie beside the JSON. Results
+of the same settings that the JSON already holds are not measured again.
 """
 
 import argparse
@@ -59,17 +59,27 @@ LAYERS = ("ordinary convolution", "lifting", "group convolution", "lifting, 5 sa
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Measure what is missing, print one table, write JSON, CSV and figure. Returns the exit code."""
+    """Measure what is missing, print a table, and write JSON, CSV and figure. Returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=Path, nargs="*", default=[], help="folders of trained models")
     parser.add_argument(
-        "--sizes", type=int, nargs="+", default=[], help="of the image, whose mean answer is measured too (3, 5, ...)"
+        "--sizes",
+        type=int,
+        nargs="+",
+        default=[],
+        help="numbers of image sizes (3, 5, ...) whose mean answer is measured as well",
     )
     parser.add_argument("--images", type=Path, help="raw dataset whose images the untrained networks also see")
-    parser.add_argument("--cases", type=int, default=2, help="of that dataset (default: 2)")
-    parser.add_argument("--factors", type=float, nargs="+", default=list(FACTORS), help="of untrained layers and networks")
-    parser.add_argument("--features", type=int, default=4, help="of the plain network's first stage (default: 4)")
-    parser.add_argument("--weights", type=int, default=2, help="random weights of each, pooled by their mean (default: 2)")
+    parser.add_argument("--cases", type=int, default=2, help="number of cases of that dataset; default: %(default)s")
+    parser.add_argument(
+        "--factors", type=float, nargs="+", default=list(FACTORS), help="factors for untrained layers and networks"
+    )
+    parser.add_argument(
+        "--features", type=int, default=4, help="features of the plain network's first stage; default: %(default)s"
+    )
+    parser.add_argument(
+        "--weights", type=int, default=2, help="number of random weights of each, whose errors are averaged; default: %(default)s"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("-o", "--output", type=Path, default=Path("equivariance.json"))
     arguments = parser.parse_args(words)
@@ -91,7 +101,7 @@ IDENTITY = ("kind", "name", "on", "settings")
 
 
 def measured(arguments: argparse.Namespace) -> list[Row]:
-    """Rows of all that is asked for: from the JSON, or measured and written to it. Rows of other settings stay there, and are left out."""
+    """Return the requested rows, from the JSON or newly measured. Rows of other settings stay in the JSON and are left out."""
     known: list[Row] = read_json(arguments.output)["rows"] if arguments.output.is_file() else []
     rows = []
     for key, measure in to_measure(arguments):
@@ -107,7 +117,7 @@ def measured(arguments: argparse.Namespace) -> list[Row]:
 
 
 def to_measure(arguments: argparse.Namespace) -> Iterator[tuple[Row, Callable[[], dict[str, float]]]]:
-    """What there is to measure: how its row is told from others, and what measures it."""
+    """Yield everything to measure: the values that identify its row, and the function that measures it."""
     factors, weights = arguments.factors, arguments.weights
     asked = f"{' '.join(f'{factor:g}' for factor in factors)}; {weights} weights"
     for name in LAYERS:
@@ -136,20 +146,20 @@ def to_measure(arguments: argparse.Namespace) -> Iterator[tuple[Row, Callable[[]
 
 
 def name_of(model: TrainedModel) -> str:
-    """Dataset and folder of a trained model, and the number of its scales where it has several."""
+    """Return dataset and folder of a trained model, and the number of its scales if it has several."""
     folder, group = model.folder.resolve(), model.plan.network.network.scale_group
     scales = f", {group.number} scales" if group and group.number > 1 else ""
     return f"{folder.parents[1].name}, {folder.name}{scales}"
 
 
 def of_layer(name: str, factors: Sequence[float], weights: int) -> dict[str, float]:
-    """Errors of a layer on random fields, mean over random weights."""
+    """Return the errors of a layer on random fields, as means over random weights."""
     errors = [sum(layer_error(name, factor, seed) for seed in range(weights)) / weights for factor in factors]
     return written(factors, errors)
 
 
 def layer_error(name: str, factor: float, seed: int) -> float:
-    """Error of a layer with the random weights of a seed; factor 1 has none to measure."""
+    """Return the error of a layer with the random weights of a seed. The factor must not be 1."""
     step, shift = max(factor, 1 / factor), 1 if factor > 1 else -1
     sigmas = [(SMALLEST * step**k,) * 3 for k in range(SCALES)]
     torch.manual_seed(seed)
@@ -165,7 +175,7 @@ def layer_error(name: str, factor: float, seed: int) -> float:
 
 
 def untrained(features: int) -> dict[str, Callable[[], nn.Module]]:
-    """The networks of `benchmarks.cost.networks`, of equal multiply-adds, averaging over scales."""
+    """Return the networks of `benchmarks.cost.networks`, which have equal multiply-adds and average over scales."""
     shape = (1, 1, 40, 40, 40)
     wanted = multiply_adds(build_network(describe(PLAIN, features)), shape)
     made: dict[str, Callable[[], nn.Module]] = {}
@@ -176,7 +186,7 @@ def untrained(features: int) -> dict[str, Callable[[], nn.Module]]:
 
 
 def on_fields(make: Callable[[], nn.Module], factors: Sequence[float], weights: int, **settings: Any) -> dict[str, float]:
-    """Errors on random fields, mean over random weights."""
+    """Return the errors on random fields, as means over random weights."""
     modules = [with_seed(make, seed) for seed in range(weights)]
     errors = [sum(equivariance_error(module, factor, **settings) for module in modules) / weights for factor in factors]
     return written(factors, errors)
@@ -185,7 +195,7 @@ def on_fields(make: Callable[[], nn.Module], factors: Sequence[float], weights: 
 def on_images(
     make: Callable[[], nn.Module], factors: Sequence[float], weights: int, dataset: Path, cases: int
 ) -> dict[str, float]:
-    """Errors on images of a dataset, mean over random weights."""
+    """Return the errors on images of a dataset, as means over random weights."""
     images = [real_image(files.images) for _, files in sorted(open_dataset(dataset).cases.items())[:cases]]
     shape, origin = (SIZE,) * 3, (SIZE // 2,) * 3
     curves = [case_errors(with_seed(make, seed), images, shape, origin, factors) for seed in range(weights)]
@@ -194,7 +204,7 @@ def on_images(
 
 @torch.no_grad()
 def of_mean(model: TrainedModel, fold: str, number: int) -> dict[str, float]:
-    """Errors of the mean over sizes of the image, on the validation cases of a fold."""
+    """Return the errors of the mean answer over image sizes, on the validation cases of a fold."""
     loaded = load_model(model.folder, [fold])
     planned, has_regions = loaded.plan.network, model.plan.dataset.has_regions
     single = probabilities_of(loaded.networks[fold].eval(), has_regions, torch.device("cpu"))
@@ -207,7 +217,7 @@ def of_mean(model: TrainedModel, fold: str, number: int) -> dict[str, float]:
 def mean_over_sizes(
     function: Callable[[Tensor], Tensor], factors: Sequence[float], stride: Sequence[int], image: Tensor
 ) -> Tensor:
-    """Mean answer to an image (1, C, Z, Y, X) resampled to sizes that the stride divides, on its own grid."""
+    """Return the mean answer to an image (1, C, Z, Y, X) that is resampled to several sizes, on the image's grid."""
     total = torch.zeros(())
     for factor in factors:
         shape = [max(step, round(size * factor / step) * step) for size, step in zip(image.shape[2:], stride, strict=True)]
@@ -218,7 +228,7 @@ def mean_over_sizes(
 
 
 def real_image(files: Sequence[Path]) -> tuple[Tensor, list[int]]:
-    """The first channel of an image, standardised and a little blurred: (1, Z, Y, X), and its middle voxel."""
+    """Return the first channel of an image, standardised and slightly blurred, as (1, Z, Y, X), and its middle voxel."""
     image = torch.from_numpy(read_image(list(files))[0][:1].astype("float32"))
     image = (image - image.mean()) / image.std()
     blurs = [gaussian_matrix(size, IMAGE_BLUR).float() for size in image.shape[1:]]
@@ -226,23 +236,23 @@ def real_image(files: Sequence[Path]) -> tuple[Tensor, list[int]]:
 
 
 def with_seed(make: Callable[[], nn.Module], seed: int) -> nn.Module:
-    """A module with the random weights of a seed."""
+    """Return a module with the random weights of a seed."""
     torch.manual_seed(seed)
     return make().eval().requires_grad_(False)
 
 
 def written(factors: Sequence[float], errors: Sequence[float]) -> dict[str, float]:
-    """Errors by factor, as JSON keeps them."""
+    """Return errors by factor in the form of the JSON file."""
     return {f"{factor:g}": float(error) for factor, error in zip(factors, errors, strict=True)}
 
 
 def flattened(row: Row) -> Row:
-    """A row of the table."""
+    """Return a row of the table."""
     return {name: value for name, value in row.items() if name != "errors"} | row["errors"]
 
 
 def pooled(rows: Sequence[Row]) -> list[Row]:
-    """Trained models of one folder's name as one row, `models` being their number: means of their errors. Other rows as they are."""
+    """Average the errors of trained models with the same folder name into one row, with their number in `models`. Other rows stay."""
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         alike = {"name": row["name"].partition(", ")[2], "settings": ""} if row["kind"] == TRAINED else {}
@@ -256,7 +266,7 @@ def pooled(rows: Sequence[Row]) -> list[Row]:
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """One panel for each kind of module and what it saw: the errors over the factor. A trained network has the same colour in all."""
+    """Draw the errors over the factor, in one panel for each kind of module and input. A trained network has one colour in all panels."""
     rows = pooled(rows)
     panels = list(dict.fromkeys((row["kind"], row["on"]) for row in rows))
     colours = {

@@ -1,9 +1,10 @@
-"""All comparisons of the evidence in turn: few cases, sizes that vary, cost, equivariance.
+"""Run all comparisons of the evidence: few cases, sizes that vary, cost, equivariance.
 
     python -m benchmarks.evidence.evidence DATASET OUTPUT      # a reduced set: one seed, 200 steps, few test cases; half an hour
     python -m benchmarks.evidence.evidence DATASET OUTPUT --whole --peer PEER/bin/python        # everything (days on a CPU)
 
-Each comparison ends in a JSON, a CSV and an SVG under OUTPUT. Run it again to go on where it stopped: what is finished is not repeated.
+Each comparison ends in a JSON, a CSV and an SVG under OUTPUT. A second run continues where the
+first one stopped.
 """
 
 import argparse
@@ -13,12 +14,12 @@ from pathlib import Path
 
 
 def main() -> int:
-    """Run the programs; the first that fails ends it. Returns the exit code."""
+    """Run the programs until one fails. Returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dataset", type=Path, help="raw")
+    parser.add_argument("dataset", type=Path, help="folder of the raw dataset")
     parser.add_argument("output", type=Path)
     parser.add_argument("--whole", action="store_true")
-    parser.add_argument("--peer", type=Path, help="Python of an environment with nnU-Net")
+    parser.add_argument("--peer", type=Path, help="path to the Python of an environment with nnU-Net")
     arguments = parser.parse_args()
     for words in programs(arguments.dataset, arguments.output, arguments.whole, arguments.peer):
         print(f"python -m benchmarks.{' '.join(words)}", flush=True)
@@ -29,7 +30,7 @@ def main() -> int:
 
 
 def programs(dataset: Path, output: Path, whole: bool, peer: Path | None) -> list[list[str]]:
-    """Names of the programs, each with its arguments."""
+    """Return the names of the programs, each with its arguments."""
     places = {name: [str(dataset), str(output / "work"), str(output / name)] for name in ("few_cases", "scale_robustness")}
     results = {name: ["--csv", str(output / f"{name}.csv"), "--figure", str(output / f"{name}.svg")] for name in places}
     networks = ["--networks", "baseline", "se", *(["se4"] if whole else [])]

@@ -1,4 +1,4 @@
-"""Dice against the number of training cases: scale-equivariant networks, the baseline, and nnU-Net.
+"""Compare the Dice by the number of training cases: scale-equivariant networks, the baseline, and nnU-Net.
 
     python -m benchmarks.evidence.few_cases DATASET WORK OUTPUT --networks baseline se se4 --sizes 5 10 25 140 --seeds 0 1 2
     python -m benchmarks.evidence.few_cases DATASET WORK OUTPUT --networks nnU-Net --sizes 10 140 --peer PEER/bin/python
@@ -33,7 +33,7 @@ FAR_BELOW = 0.5  # of the best mean
 
 
 def main() -> int:
-    """Run what is missing, print the table, write CSV and figure where asked. Returns the exit code."""
+    """Run the missing trainings, print the table, and write CSV and figure on request. Returns the exit code."""
     parser = parser_of(__doc__)
     parser.add_argument("--sizes", nargs="+", type=int, default=[5, 10, 25, 140], help="numbers of training cases")
     arguments = parser.parse_args()
@@ -44,7 +44,7 @@ def main() -> int:
 
 
 def rows_of(results: Sequence[Result]) -> list[Result]:
-    """One row for each network and number of cases: mean and range over the seeds."""
+    """Return one row for each network and number of cases: mean and range over the seeds."""
     groups: dict[tuple[str, int, int], list[float]] = {}
     for result in results:
         groups.setdefault((label_of(result), result["steps"], result["cases"]), []).append(result["dice"])
@@ -56,7 +56,7 @@ def rows_of(results: Sequence[Result]) -> list[Result]:
 
 
 def network_of(row: Result) -> str:
-    """The network of a row, however it was trained."""
+    """Return the network of a row without the way of its training."""
     return str(row["network"]).partition(",")[0]
 
 

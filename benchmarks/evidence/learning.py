@@ -1,4 +1,4 @@
-"""How fast and how well network designs learn hippocampus, and what they do with sizes they have not seen.
+"""Compare how fast and how well network designs learn to segment hippocampus, also at sizes without training data.
 
 Every run draws 25 of the 140 training cases by its seed and tests on 40 other training cases that are the same for all runs. Whole volumes,
 batch 2, Adam at 1e-2 for every design, mirroring only (or random scaling of the anatomy, where the design's name ends in `+scale`). Test
@@ -52,13 +52,13 @@ def build(name: str) -> nn.Module:
 
 
 def command_options_of(name: str) -> dict[str, str]:
-    """What stands behind the colon of a design's name."""
+    """Return the part of a design's name behind the colon."""
     _, _, tail = name.removesuffix("+scale").partition(":")
     return dict(option.split("=") for option in tail.split(",") if option)
 
 
 def design(name: str) -> NetworkConfig:
-    """Description of the network of a design's name."""
+    """Return the description of the network of a design's name."""
     options = command_options_of(name)
     head = name.removesuffix("+scale").partition(":")[0]
     family = head.rstrip("0123456789")
@@ -121,7 +121,7 @@ def rescale(image: Tensor, labels: Tensor, factor: float) -> tuple[Tensor, Tenso
 
 
 def loss_of(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy minus soft Dice of the foreground."""
+    """Return the cross-entropy minus the soft Dice of the foreground."""
     probabilities, onehot = logits.softmax(1)[:, 1:], F.one_hot(labels, CLASSES).movedim(-1, 1)[:, 1:].float()
     axes = (2, 3, 4)
     dice = (2 * (probabilities * onehot).sum(axes) + 1) / (probabilities.sum(axes) + onehot.sum(axes) + 1)
@@ -129,7 +129,7 @@ def loss_of(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def train(network: nn.Module, cases: list[tuple[Tensor, Tensor]], steps: int, seed: int, augment_scale: bool) -> list[float]:
-    """Adam at 1e-2 with a polynomial schedule; returns the loss of every step."""
+    """Train with Adam at 1e-2 and a polynomial schedule. Returns the loss of every step."""
     generator = np.random.default_rng(seed)
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
     losses = []
@@ -180,7 +180,7 @@ def confident_of(network: nn.Module, image: Tensor) -> Tensor:
 
 
 def dice(prediction: Tensor, labels: Tensor) -> float:
-    """Mean Dice of the foreground classes."""
+    """Return the mean Dice of the foreground classes."""
     pairs = [(prediction == c, labels == c) for c in range(1, CLASSES)]
     return float(np.mean([2 * float((p & t).sum()) / max(1.0, float(p.sum() + t.sum())) for p, t in pairs]))
 
@@ -242,10 +242,10 @@ def main() -> None:
     parser.add_argument("--designs", nargs="*", default=[])
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
     parser.add_argument("--steps", type=int, default=250)
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=["single"], help="of test-time scale ensembling")
-    parser.add_argument("--weights", type=Path, help="keep the trained weights in this folder")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=["single"], help="ways of scale ensembling in prediction")
+    parser.add_argument("--weights", type=Path, help="folder for the trained weights")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--figure", type=Path, help="draw the loss curves of the designs into this SVG")
+    parser.add_argument("--figure", type=Path, help="SVG file for the loss curves of the designs")
     parser.add_argument("--draw", nargs="*", help="designs to draw, instead of those that are run")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

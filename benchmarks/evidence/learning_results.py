@@ -1,4 +1,4 @@
-"""What finished runs of `benchmarks.evidence.learning` found: one row per design and number of steps, and curves of the loss."""
+"""Results of finished runs of `benchmarks.evidence.learning`: one row for each design and number of steps, and curves of the loss."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ Result = dict[str, Any]
 
 
 def read_results(folder: Path) -> list[Result]:
-    """All finished runs of a folder, by steps, design and seed."""
+    """Return all finished runs of a folder, sorted by steps, design and seed."""
     return in_order(read_json(path) for path in folder.glob("*.json"))
 
 
@@ -26,7 +26,7 @@ def in_order(results: Iterable[Result]) -> list[Result]:
 
 
 def rows_of(results: Sequence[Result]) -> list[Result]:
-    """One row per design and number of steps: Dice at each scale, mean over seeds and in brackets its range.
+    """Return one row for each design and number of steps: the Dice at each scale, as mean over seeds with its range in brackets.
 
     `tta` is with the mean over scales, `conf` with scales weighed by confidence.
     """
@@ -45,7 +45,7 @@ def rows_of(results: Sequence[Result]) -> list[Result]:
 
 
 def columns_of(results: Sequence[Result]) -> dict[str, str]:
-    """Columns of the table: name -> how values are written."""
+    """Return the columns of the table, with the format of their values."""
     names = {name for row in rows_of(results) for name in row if name[0].isdigit()}
     marks = list(MARKS.values())
     scales = sorted(names, key=lambda name: (marks.index(name[len(name.split()[0]) :]), float(name.split()[0])))

@@ -1,4 +1,4 @@
-"""Dice when test anatomy is smaller or larger than in training, with and without scale augmentation and test-time ensembling.
+"""Compare the Dice on anatomy that is smaller or larger than in training, with and without scale augmentation and scale ensembling.
 
     python -m benchmarks.evidence.scale_robustness DATASET WORK OUTPUT --networks baseline se se4 --cases 140 --seeds 0 1 2 [--one-size]
     python -m benchmarks.evidence.scale_robustness DATASET WORK OUTPUT --csv scale_robustness.csv --figure scale_robustness.svg
@@ -23,13 +23,13 @@ JUDGED = (0.6, 1.6)  # sizes between these count for the drop
 
 
 def main() -> int:
-    """Run what is missing, print the table, write CSV and figure where asked. Returns the exit code."""
+    """Run the missing trainings, print the table, and write CSV and figure on request. Returns the exit code."""
     parser = parser_of(__doc__)
-    parser.add_argument("--cases", type=int, default=140, help="to train on")
+    parser.add_argument("--cases", type=int, default=140, help="number of training cases; default: %(default)s")
     parser.add_argument(
-        "--factors", nargs="+", type=float, default=list(FACTORS), help="of the anatomy's size; 1 must be among them"
+        "--factors", nargs="+", type=float, default=list(FACTORS), help="factors of the anatomy's size, which include 1"
     )
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="of test-time scale ensembling")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="ways of scale ensembling in prediction")
     arguments = parser.parse_args()
     sizes, ways = arguments.factors, arguments.ways
     results = run_missing(arguments, [arguments.cases], lambda model, cases: dice_at_sizes(model, cases, sizes, ways))
@@ -56,7 +56,7 @@ def rows_of(results: Sequence[Result]) -> list[Result]:
 
 
 def columns_of(rows: Sequence[Result]) -> dict[str, str]:
-    """Columns of the table: name -> how values are written."""
+    """Return the columns of the table, with the format of their values."""
     columns = {"network": "{}", "ensemble": "{}", "cases": "{:d}", "seeds": "{:d}"}
     return columns | dict.fromkeys(_sizes(rows), "{:.3f}") | {"worst": "{:.3f}", "drop": "{:.3f}"}
 
@@ -66,7 +66,7 @@ def _sizes(rows: Sequence[Result]) -> list[str]:
 
 
 def draw(rows: Sequence[Result], path: Path) -> None:
-    """Dice over size: a colour for each network, a dash for each way of ensembling."""
+    """Draw the Dice over the size, with a colour for each network and a dash for each way of ensembling."""
     with svg_axes(path, 7.5, 4.5) as axes:
         networks, sizes = list(dict.fromkeys(row["network"] for row in rows)), _sizes(rows)
         dashes = dict(zip(WAYS, (":", "--", "-"), strict=True))

@@ -20,7 +20,7 @@ WAYS = {  # of test-time scale ensembling; without reflections, to spare time, f
 def dice_at_sizes(
     model: Path, cases: Mapping[str, CaseFiles], factors: Sequence[float], ways: Sequence[str] = ("none",)
 ) -> dict[str, dict[str, float | None]]:
-    """Mean foreground Dice: way of ensembling -> factor, as text -> Dice.
+    """Return the mean foreground Dice: way of ensembling -> factor as text -> Dice.
 
     Args:
         model: folder.

@@ -54,7 +54,7 @@ QUEUE = (
 
 
 def main() -> int:
-    """Do what the command line says. Returns the exit code."""
+    """Run the command. Returns the exit code."""
     given = _parser().parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     place = Place(given.dataset, given.work, given.peer)
@@ -74,14 +74,22 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", type=Path, default=Path("../shared/data/Dataset004_Hippocampus"), help="raw")
-    parser.add_argument("--work", type=Path, default=Path("../long_work"), help="trainings are kept here, and gone on with")
-    parser.add_argument("--peer", type=Path, default=Path("../peer/bin/python"), help=f"Python of an environment with {PEER}")
-    parser.add_argument("--pause-file", type=Path, default=Path("../long.pause"), help="all stand still while it exists")
+    parser.add_argument(
+        "--dataset", type=Path, default=Path("../shared/data/Dataset004_Hippocampus"), help="folder of the raw dataset"
+    )
+    parser.add_argument(
+        "--work", type=Path, default=Path("../long_work"), help="folder of the trainings, which later runs continue"
+    )
+    parser.add_argument(
+        "--peer", type=Path, default=Path("../peer/bin/python"), help=f"path to the Python of an environment with {PEER}"
+    )
+    parser.add_argument(
+        "--pause-file", type=Path, default=Path("../long.pause"), help="file whose existence pauses all trainings"
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     for name in ("run", "status", "pause", "resume"):
         commands.add_parser(name)
-    commands.add_parser("tables").add_argument("--final", action="store_true", help="also of the test cases: for the last table")
+    commands.add_parser("tables").add_argument("--final", action="store_true", help="include the test cases, for the last table")
     one = commands.add_parser("one")
     one.add_argument("network", choices=(*NETWORKS, PEER))
     one.add_argument("size", type=int)
@@ -108,7 +116,7 @@ class Queue:
     children: dict[Run, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def run(self, queue: tuple[Run, ...], committed: list[dict[str, Any]]) -> None:
-        """Run all that is not finished. On SIGINT and SIGTERM the trainings are asked to save and stop."""
+        """Run all unfinished trainings. On SIGINT and SIGTERM they are asked to save and stop."""
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         left = [run for run in queue if not is_finished(committed, run)]
         try:
@@ -122,7 +130,7 @@ class Queue:
             self.signal(signal.SIGCONT, signal.SIGTERM)
 
     def is_done(self, run: Run) -> bool:
-        """Whether a run is finished, or was given up."""
+        """Return whether a run is finished, or was given up."""
         if "finished" in Record.open(self.place.record(run)).content:
             return True
         return self.attempts.get(run, 0) >= ATTEMPTS and run not in self.running()
@@ -150,7 +158,7 @@ class Queue:
         return {run: number for run, number in numbers.items() if is_training(number)}
 
     def follow_pause(self) -> None:
-        """Let all stand still while the file exists, and go on when it does not."""
+        """Pause all trainings while the file exists."""
         self.signal(signal.SIGSTOP if self.pause_file.exists() else signal.SIGCONT)
 
     def signal(self, *signals: signal.Signals) -> None:

@@ -90,7 +90,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Tells it from the others, in file names too."""
+        """Unique name of the training, also for files."""
         return f"{self.network}_{self.recipe}_{self.size}_{self.seed}_{self.steps}"
 
 
@@ -204,7 +204,7 @@ def _folder_of(run: Run, place: Place) -> Path:
 
 
 def _prepare(place: Place) -> None:
-    """Plan the dataset and prepare its cases, where that is not done."""
+    """Plan the dataset and prepare its cases, unless this is done."""
     if not (place.prepared / "plan.json").is_file():
         plan_and_preprocess(place.dataset, place.prepared.parent, PlanningOptions(configurations=(CONFIGURATION,)), jobs=1)
 
@@ -221,6 +221,6 @@ def _with_networks(plan: Plan) -> Plan:
 
 
 def _commit() -> str:
-    """Of the tree that this program is of."""
+    """Return the commit of the tree that contains this program."""
     words = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
     return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()

@@ -31,7 +31,7 @@ OPTIONS = PredictionOptions(mirror=False, scales=(1.0,))
 
 @dataclass(frozen=True)
 class Scores:
-    """Of one network on many cases.
+    """Scores of one network on many cases.
 
     Attributes:
         dice: case -> mean Dice of its labels.

@@ -1,6 +1,6 @@
-"""nnU-Net beside this project: its plan, a checkpoint of its weights, its predictions, and the same model as a folder of ours.
+"""Run nnU-Net: its planner, a checkpoint of its weights and its predictions; and convert its model to a model folder of ours.
 
-nnU-Net lives in an environment of its own (`pip install torch nnunetv2==2.8.1`); its Python is given by path and runs as a process.
+nnU-Net has an environment of its own (`pip install torch nnunetv2==2.8.1`); its Python is given by path and runs as a process.
 """
 
 import json
@@ -54,7 +54,7 @@ trainer.save_checkpoint(str(folder / "fold_0" / "checkpoint_final.pth"))
 
 @dataclass(frozen=True)
 class Peer:
-    """nnU-Net with a folder to work in.
+    """nnU-Net with a working folder.
 
     Attributes:
         python: of its environment.
@@ -68,7 +68,7 @@ class Peer:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of its processes."""
+        """Environment variables of its processes."""
         folders = {f"nnUNet_{name}": str(self.work / name) for name in ("raw", "preprocessed", "results")}
         more = {"nnUNet_compile": "f", "nnUNet_n_proc_DA": "1", "nnUNet_def_n_proc": str(self.threads)}
         return os.environ | folders | more | threads_environment(self.threads)
@@ -86,7 +86,7 @@ class Peer:
         return self.work / "results" / dataset.name / TRAINER
 
     def predict_command(self, model: Path, images: Path, output: Path, mirror: bool, probabilities: bool = False) -> list[str]:
-        """Words of its command."""
+        """Return the command line of its prediction."""
         program = self.python.with_name("nnUNetv2_predict_from_modelfolder")
         words = [str(program), "-i", str(images), "-o", str(output), "-m", str(model), "-f", "0", "-device", "cpu"]
         words += ["-npp", "1", "-nps", "1", "--disable_progress_bar"]
@@ -94,7 +94,7 @@ class Peer:
 
 
 def threads_environment(threads: int) -> dict[str, str]:
-    """Limits every library to so many threads."""
+    """Return environment variables that limit the threads of every library."""
     return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
 
 
@@ -110,7 +110,7 @@ def run_quietly(command: list[str], environment: dict[str, str]) -> None:
 
 
 def our_model(theirs: Path, folder: Path) -> Path:
-    """The same model as a folder of ours: plan, and the weights under our names.
+    """Write nnU-Net's model as a model folder of ours: the plan, and the weights under our names.
 
     Raises:
         ValueError: it turns axes, which `as-stored` does not.

@@ -1,4 +1,6 @@
-"""Run nnU-Net's own planner with a Python that has nnU-Net; `benchmarks.nnunet.planner_parity` starts it. It needs nothing of ours.
+"""Run nnU-Net's own planner with a Python that has nnU-Net; `benchmarks.nnunet.planner_parity` starts it.
+
+It imports nothing of this project.
 
     python peer_planner.py JOBS RESULTS
 
@@ -27,7 +29,7 @@ def main() -> None:
 
 
 def plan(number: int, job: dict[str, Any]) -> dict[str, Any]:
-    """nnU-Net's plans of one job."""
+    """Return nnU-Net's plans of one job."""
     from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import (  # type: ignore[import-not-found]
         DatasetFingerprintExtractor,
     )

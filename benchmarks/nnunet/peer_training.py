@@ -1,4 +1,4 @@
-"""nnU-Net's training as a process: single steps on request, or a whole short training.
+"""Run nnU-Net's training as a process: single steps on request, or a short training.
 
 Its features may be made fewer, so that a comparison on a CPU ends; everything else is what its planner and trainer decide.
 """
@@ -74,7 +74,7 @@ if __name__ == "__main__":
 
 
 def prepare(peer: Peer, dataset: Path) -> dict[str, Any]:
-    """Plan and preprocess a raw dataset with nnU-Net, where that is not done. Returns its settings of 3d_fullres."""
+    """Plan and preprocess a raw dataset with nnU-Net, unless this is done. Returns its settings of 3d_fullres."""
     for name in ("raw", "preprocessed", "results"):
         (peer.work / name).mkdir(parents=True, exist_ok=True)
     linked = peer.work / "raw" / dataset.name
@@ -101,7 +101,7 @@ def train(
     iterations: int,
     split: Mapping[str, Sequence[str]] | None = None,
 ) -> Path:
-    """Train and validate fold 0, or find what a former run made. Returns the model's folder, with `fold_0` in it.
+    """Train and validate fold 0, unless this is done. Returns the model's folder, which contains `fold_0`.
 
     Args:
         peer: nnU-Net, with the dataset prepared.
@@ -128,7 +128,7 @@ def train(
 
 
 def dice_of(model: Path) -> float:
-    """Mean foreground Dice of the whole validation volumes of fold 0."""
+    """Return the mean foreground Dice of the whole validation volumes of fold 0."""
     return float(json.loads(_summary(model).read_text(encoding="utf-8"))["foreground_mean"]["Dice"])
 
 
@@ -137,7 +137,7 @@ def _summary(model: Path) -> Path:
 
 
 def with_split(peer: Peer, dataset: str, split: Mapping[str, Sequence[str]], folder: Path) -> Path:
-    """The prepared dataset under another folder, with a split of its own."""
+    """Return another folder of the prepared dataset, with its own split."""
     (folder / dataset).mkdir(parents=True, exist_ok=True)
     for entry in (peer.work / "preprocessed" / dataset).iterdir():
         link = folder / dataset / entry.name
@@ -149,12 +149,12 @@ def with_split(peer: Peer, dataset: str, split: Mapping[str, Sequence[str]], fol
 
 
 def steps_command(peer: Peer, dataset: str, features: int, seed: int) -> list[str]:
-    """Words of the process that takes steps on request."""
+    """Return the command line of the process that takes steps on request."""
     return [str(peer.python), "-c", _BEGIN + _STEPS, dataset, str(features), str(seed)]
 
 
 class Stepper:
-    """A process that takes training steps on request, and is stopped, with its loading processes, in between.
+    """A process that takes training steps on request. It is paused between requests, with its loading processes.
 
     Args:
         command: its words.
@@ -181,7 +181,7 @@ class Stepper:
         self._process.communicate()
 
     def take(self, steps: int) -> dict[str, list[float]]:
-        """Seconds of each step (`steps`) and those of them spent waiting for data (`waits`)."""
+        """Return the seconds of each step (`steps`), and the seconds of waiting for data (`waits`)."""
         if self._process.stdin is None:
             raise RuntimeError("the process has no standard input")
         self._signal(signal.SIGCONT)

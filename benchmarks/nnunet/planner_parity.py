@@ -1,4 +1,4 @@
-"""Our planner beside nnU-Net's: the same datasets and synthetic fingerprints, spacing to batch, for every configuration.
+"""Compare our planner with nnU-Net's on datasets and on synthetic fingerprints, from the spacing to the batch of every configuration.
 
     python -m benchmarks.nnunet.planner_parity PEER_PYTHON [--data FOLDER] [--json FILE]
 
@@ -40,7 +40,7 @@ _STATISTICS = IntensityStatistics(mean=10, std=4, median=9, min=-50, max=90, per
 
 @dataclass(frozen=True)
 class Synthetic:
-    """A made-up dataset.
+    """A synthetic dataset.
 
     Attributes:
         name: of it.
@@ -63,7 +63,7 @@ class Synthetic:
     size: Size = "medium"
 
     def draw(self) -> list[tuple[Spacing, Shape]]:
-        """Spacing and shape of every case: the same at each call."""
+        """Return spacing and shape of every case. All calls return the same."""
         draws = random.Random(self.name)
         return [self._case(draws) for _ in range(self.cases)]
 
@@ -162,11 +162,11 @@ SYNTHETIC = (
 
 
 def main() -> int:
-    """Run both planners and print what they decide. Returns 1 where they differ."""
+    """Run both planners and print their decisions. Returns 1 if they differ."""
     parser = argparse.ArgumentParser(description="Compare our planner with nnU-Net's.")
-    parser.add_argument("peer", help="Python of an environment with nnunetv2")
+    parser.add_argument("peer", help="path to the Python of an environment with nnunetv2")
     parser.add_argument("--data", type=Path, help="folder of datasets in nnU-Net's raw layout")
-    parser.add_argument("--record", type=Path, help="write what nnU-Net planned here, as the tests read it")
+    parser.add_argument("--record", type=Path, help="file for nnU-Net's plans, in the form that the tests read")
     arguments = parser.parse_args()
     folders = sorted(path for path in arguments.data.iterdir() if (path / "dataset.json").is_file()) if arguments.data else []
     theirs = run_peer(arguments.peer, folders)
@@ -182,18 +182,18 @@ def main() -> int:
 
 
 def plan_synthetic(made: Synthetic) -> Plan:
-    """Our plan of a made-up dataset."""
+    """Return our plan of a synthetic dataset."""
     return make_plan(made.description, made.fingerprint, PlanningOptions(networks=("baseline",), size=made.size))
 
 
 def plan_folder(folder: Path) -> Plan:
-    """Our plan of a dataset on disk."""
+    """Return our plan of a dataset on disk."""
     dataset = open_dataset(folder)
     return make_plan(dataset.description, make_fingerprint(dataset), PlanningOptions(networks=("baseline",)))
 
 
 def run_peer(python: str, folders: Sequence[Path]) -> dict[str, Any]:
-    """Summaries of nnU-Net's plans: data -> configuration -> decision."""
+    """Return summaries of nnU-Net's plans: data -> configuration -> decision."""
     jobs: list[dict[str, Any]] = [
         {"name": made.name, "planner": PLANNERS[made.size], "dataset": made.dataset_json, "fingerprint": made.peer_fingerprint}
         for made in SYNTHETIC
@@ -212,7 +212,7 @@ def run_peer(python: str, folders: Sequence[Path]) -> dict[str, Any]:
 
 
 def summaries(plan: Plan) -> dict[str, Any]:
-    """What our plan decides for each configuration, per-axis values across slices left out."""
+    """Return the decisions of our plan for each configuration, without per-axis values across slices."""
     return {name: _summary(plan.configurations[name]) for name in CONFIGURATIONS if name in plan.configurations}
 
 
@@ -236,7 +236,7 @@ def _summary(configuration: ConfigurationPlan) -> dict[str, Any]:
 
 
 def peer_summaries(plans: Mapping[str, Any]) -> dict[str, Any]:
-    """The same of nnU-Net's plans, with the axes in its own order."""
+    """Return the decisions of nnU-Net's plans, with the axes in nnU-Net's order."""
     return {name: _peer_summary(plans["configurations"][name]) for name in CONFIGURATIONS if name in plans["configurations"]}
 
 
@@ -258,7 +258,7 @@ def _peer_summary(configuration: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def recorded(plans: Mapping[str, Any]) -> str:
-    """Summaries as JSON with one line for each configuration; `expand` reads one of them."""
+    """Return summaries as JSON with one line for each configuration. `expand` reads one of them."""
     entries = []
     for name, configurations in plans.items():
         lines = [f"  {json.dumps(key)}: {json.dumps(_compact(decisions))}" for key, decisions in configurations.items()]
@@ -272,24 +272,24 @@ def _compact(decisions: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def expand(decisions: Mapping[str, Any]) -> dict[str, Any]:
-    """A recorded summary with its strides and kernels as numbers; they are written as `122 222`."""
+    """Return a recorded summary with strides and kernels as numbers instead of texts such as `122 222`."""
     stages = {name: [list(map(int, stage)) for stage in decisions[name].split()] for name in ("strides", "kernels")}
     return {**decisions, **stages}
 
 
 def agree(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
-    """Whether one permutation of the axes makes all decisions of a configuration the same."""
+    """Return whether all decisions of a configuration are equal after one permutation of the axes."""
     return any(alike(ours, permuted(theirs, order)) for order in permutations(range(len(ours["spacing"]))))
 
 
 def alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """The same decisions; spacings to six digits."""
+    """Return whether decisions are equal, with spacings compared to six digits."""
     close = all(abs(a - b) <= 1e-6 * abs(a) for a, b in zip(one["spacing"], other["spacing"], strict=True))
     return close and all(one[name] == other[name] for name in one if name != "spacing")
 
 
 def permuted(decisions: Mapping[str, Any], order: Sequence[int]) -> dict[str, Any]:
-    """The same decisions with other axes first."""
+    """Return the decisions with permuted axes."""
     changed = dict(decisions)
     for name in ("spacing", "patch"):
         changed[name] = [decisions[name][axis] for axis in order]
@@ -299,7 +299,7 @@ def permuted(decisions: Mapping[str, Any], order: Sequence[int]) -> dict[str, An
 
 
 def compare(name: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Table rows: one where both planners agree on a configuration, else one of each."""
+    """Return the rows of the table: one row if both planners agree on a configuration, and otherwise one row for each."""
     for configuration in CONFIGURATIONS:
         mine, other = ours.get(configuration), theirs.get(configuration)
         if mine and other and agree(mine, other):

@@ -1,4 +1,4 @@
-"""The same weights in nnU-Net and here: how far apart are probabilities and labels of whole commands?
+"""Compare the probabilities and labels that the commands of nnU-Net and of this project predict with the same weights.
 
     python -m benchmarks.nnunet.prediction_parity --peer PEER/bin/python --data ../shared/data
 
@@ -52,15 +52,17 @@ if __name__ == "__main__":
 
 
 def main() -> int:
-    """Compare, print one table, write one JSON. Returns the exit code: 0 where everything agrees as it should."""
+    """Compare, print a table and write a JSON file. Returns the exit code: 0 if everything agrees."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer", type=Path, required=True, help="Python of nnU-Net's environment")
+    parser.add_argument("--peer", type=Path, required=True, help="path to the Python of an environment with nnU-Net")
     parser.add_argument("--data", type=Path, required=True, help="folder that holds the datasets")
-    parser.add_argument("--work", type=Path, help="folder to work in, kept; default: a temporary one")
+    parser.add_argument("--work", type=Path, help="working folder, which is kept; default: a temporary folder")
     parser.add_argument("--datasets", nargs="+", default=list(DATASETS))
-    parser.add_argument("--cases", type=int, help="at most so many of each; default: 20 of the hippocampus, the one CT")
+    parser.add_argument(
+        "--cases", type=int, help="largest number of cases of each dataset; default: 20 of the hippocampus, the one CT"
+    )
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--exact", action="store_true", help="nnU-Net adds up in float32")
+    parser.add_argument("--exact", action="store_true", help="let nnU-Net accumulate in float32")
     parser.add_argument("-o", "--output", type=Path, default=Path("prediction_parity.json"))
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -72,7 +74,7 @@ def main() -> int:
 
 
 def compare_dataset(dataset: str, work: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """One row without and one with mirroring."""
+    """Return two rows of the table: without and with mirroring."""
     peer = Peer(arguments.peer, work / "peer", arguments.threads)
     theirs = peer.make_model(arguments.data / dataset)
     ours = our_model(theirs, work / f"ours_{dataset}")
@@ -81,7 +83,7 @@ def compare_dataset(dataset: str, work: Path, arguments: argparse.Namespace) -> 
 
 
 def choose_images(dataset: Path, folder: Path, number: int) -> Path:
-    """A folder of links to the first training images."""
+    """Make a folder of links to the first training images."""
     folder.mkdir(parents=True, exist_ok=True)
     for image in sorted((dataset / "imagesTr").iterdir())[:number]:
         if not (folder / image.name).exists():
@@ -92,7 +94,7 @@ def choose_images(dataset: Path, folder: Path, number: int) -> Path:
 def compare(
     dataset: str, peer: Peer, theirs: Path, ours: Path, images: Path, mirror: bool, arguments: argparse.Namespace
 ) -> dict[str, Any]:
-    """Run both commands and measure."""
+    """Run both commands and measure the differences."""
     work = ours.parent
     outputs = [work / f"{who}_{dataset}_{'mirrored' if mirror else 'plain'}" for who in ("their", "our")]
     command = peer.predict_command(theirs, images, outputs[0], mirror, probabilities=True)
@@ -113,7 +115,7 @@ def compare(
 
 
 def measure(theirs: Path, ours: Path) -> dict[str, Any]:
-    """Differences over all cases."""
+    """Return the differences over all cases."""
     largest, above, values, equal, voxels, worst, seen = 0.0, 0, 0, 0, 0, 1.0, set[int]()
     cases = sorted(path.name.removesuffix(".nii.gz") for path in theirs.glob("*.nii.gz"))
     for case in cases:

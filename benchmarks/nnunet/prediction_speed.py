@@ -1,4 +1,4 @@
-"""Whole commands of nnU-Net and of this project with the same weights and settings, in alternating pairs.
+"""Time the prediction commands of nnU-Net and of this project with the same weights and settings, in alternating pairs.
 
     python -m benchmarks.nnunet.prediction_speed --peer PEER/bin/python --data ../shared/data            # both sets, five pairs each
     python -m benchmarks.nnunet.prediction_speed ... --sets hippocampus --pairs 1 --cases 4 --no-mirror  # to see that it works
@@ -48,13 +48,13 @@ COLUMNS |= {
 
 
 def main() -> int:
-    """Measure, print one table, write one JSON. Returns the exit code."""
+    """Measure, print a table and write a JSON file. Returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_peer(parser, "folder that holds the datasets")
-    parser.add_argument("--work", type=Path, help="folder to work in, kept; default: a temporary one")
+    parser.add_argument("--work", type=Path, help="working folder, which is kept; default: a temporary folder")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--cases", type=int, help="at most so many; default: all")
+    parser.add_argument("--cases", type=int, help="largest number of cases; default: all")
     parser.add_argument("--mirror", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("-o", "--output", type=Path, default=Path("prediction_speed.json"))
     arguments = parser.parse_args()
@@ -68,7 +68,7 @@ def main() -> int:
 
 
 def compare(name: str, work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """One row of the table."""
+    """Return one row of the table."""
     peer = Peer(arguments.peer, work / "peer", arguments.threads)
     theirs = peer.make_model(arguments.data / SETS[name])
     ours = our_model(theirs, work / f"ours_{name}")
@@ -102,7 +102,7 @@ def compare(name: str, work: Path, arguments: argparse.Namespace) -> dict[str, A
 
 
 def timed(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
-    """Wall and processor seconds of a command with its processes.
+    """Measure the wall time and the processor time of a command with its child processes, in seconds.
 
     Raises:
         RuntimeError: it failed.
@@ -116,13 +116,13 @@ def timed(command: list[str], environment: dict[str, str]) -> tuple[float, float
 
 
 def network_seconds(model: Path, images: Path, mirror: bool) -> float:
-    """Seconds of one tile, measured here, times the number of tiles."""
+    """Measure the seconds of one tile, and return them multiplied by the number of tiles."""
     predictor = Predictor.load(model, "cpu", options=PredictionOptions(mirror=mirror, scales=(1.0,)))
     return estimate_prediction(predictor, find_cases(images, predictor.description), Extras()).seconds
 
 
 def choose(data: Path, folder: Path, number: int | None) -> Path:
-    """A folder of links to the first test images."""
+    """Make a folder of links to the first test images."""
     folder.mkdir(parents=True, exist_ok=True)
     for image in sorted((data / SETS["hippocampus"] / "imagesTs").iterdir())[:number]:
         if not (folder / image.name).exists():
@@ -131,7 +131,7 @@ def choose(data: Path, folder: Path, number: int | None) -> Path:
 
 
 def make_ct(data: Path, folder: Path) -> Path:
-    """The real CT, enlarged linearly."""
+    """Return the real CT, enlarged linearly."""
     folder.mkdir(parents=True, exist_ok=True)
     source = next((data / SETS["ct"] / "imagesTr").iterdir())
     image = np.asanyarray(nibabel.load(source).dataobj).astype(np.float32).T
@@ -142,7 +142,7 @@ def make_ct(data: Path, folder: Path) -> Path:
 
 
 def agreement(theirs: Path, ours: Path) -> float:
-    """Share of voxels with the same label."""
+    """Return the share of voxels with the same label."""
     same = total = 0
     for path in sorted(theirs.glob("*.nii.gz")):
         one, other = (np.asanyarray(nibabel.load(folder / path.name).dataobj) for folder in (theirs, ours))

@@ -1,4 +1,4 @@
-"""Whole commands side by side: se_plan_and_preprocess and nnUNetv2_plan_and_preprocess with as many processes each.
+"""Time se_plan_and_preprocess and nnUNetv2_plan_and_preprocess, each with the same number of processes.
 
 The two take turns, pair after pair, each on the same files with a fresh folder for what it writes; the ratio is the median over pairs.
 Datasets: any folder in nnU-Net's raw layout, and a generated set of CT-sized volumes with thick slices, all of which are resampled.
@@ -39,7 +39,7 @@ _NUMBERED = re.compile(r"^Dataset(\d{3})_.+$")
 
 
 def generate_ct(folder: Path) -> Path:
-    """A dataset of six CT-sized volumes in nnU-Net's raw layout, as int16: a body in air with three organs."""
+    """Write a dataset of six CT-sized volumes in nnU-Net's raw layout, as int16: a body in air with three organs."""
     write_json(
         folder / "dataset.json",
         {
@@ -90,14 +90,14 @@ class Seconds(NamedTuple):
 
 
 def seconds_of_ours(dataset: Path, jobs: int, folder: Path) -> Seconds:
-    """Of se_plan_and_preprocess."""
+    """Return the command line of se_plan_and_preprocess."""
     return _seconds(
         [*OURS, str(dataset), "--work", str(folder), "--jobs", str(jobs), "--configurations", "3d_fullres", "--quiet"], {}
     )
 
 
 def seconds_of_peer(peer: Path, dataset: Path, jobs: int, folder: Path) -> Seconds:
-    """Of nnUNetv2_plan_and_preprocess with verification, which it does not do by itself."""
+    """Return the command line of nnUNetv2_plan_and_preprocess with verification, which is optional there."""
     found = _NUMBERED.match(dataset.name)
     if found is None:
         raise ValueError(f"nnU-Net needs a folder named DatasetNNN_Name, not {dataset.name}")
@@ -123,7 +123,7 @@ def _processor_seconds() -> float:
 
 
 def compare(dataset: Path, peer: Path, pairs: int, jobs: int, work: Path) -> dict[str, Any]:
-    """Run the pairs on one dataset."""
+    """Run the pairs of commands on one dataset."""
     ours, theirs = [], []
     for pair in range(pairs):
         folder = work / f"{dataset.name}_{pair}"
@@ -146,13 +146,13 @@ def compare(dataset: Path, peer: Path, pairs: int, jobs: int, work: Path) -> dic
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, print the table, write the JSON."""
+    """Measure, print a table and write a JSON file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer", type=Path, required=True, help="folder of nnUNetv2_plan_and_preprocess")
-    parser.add_argument("--dataset", type=Path, nargs="*", default=[], help="folders in nnU-Net's raw layout")
-    parser.add_argument("--no-generated", action="store_true", help="leave the generated CT-sized volumes out")
-    parser.add_argument("--pairs", type=int, default=5, help="(default: 5)")
-    parser.add_argument("--jobs", type=int, default=2, help="processes of each (default: 2)")
+    parser.add_argument("--peer", type=Path, required=True, help="folder that contains nnUNetv2_plan_and_preprocess")
+    parser.add_argument("--dataset", type=Path, nargs="*", default=[], help="folders of datasets in nnU-Net's raw layout")
+    parser.add_argument("--no-generated", action="store_true", help="leave out the generated CT-sized volumes")
+    parser.add_argument("--pairs", type=int, default=5, help="number of pairs; default: %(default)s")
+    parser.add_argument("--jobs", type=int, default=2, help="number of processes of each command; default: %(default)s")
     parser.add_argument("--output", type=Path, default=Path("preprocessing_speed.json"))
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="se-unet-speed-") as name:

@@ -1,11 +1,11 @@
-"""The same training in nnU-Net and here: mean foreground Dice of whole validation volumes, over several seeds.
+"""Compare the same training in nnU-Net and here: mean foreground Dice of whole validation volumes, over several seeds.
 
     python -m benchmarks.nnunet.training_parity --peer PEER/bin/python --data ../shared/data/Dataset004_Hippocampus --work se_work \
         --peer-work peer_work --features 8 --epochs 20 --iterations 50
 
 Fold 0, the same patch, batch, features and number of steps, every other setting each one's default. WORK holds the dataset planned and
-preprocessed by `se_plan_and_preprocess`; nnU-Net prepares it in --peer-work. Seeds take turns. Run it again to go on where it stopped:
-what is trained is not trained again.
+preprocessed by `se_plan_and_preprocess`; nnU-Net prepares it in --peer-work. Seeds take turns. A second run
+continues where the first one stopped: finished trainings are not repeated.
 """
 
 import argparse
@@ -35,14 +35,14 @@ COLUMNS = {
 
 
 def main() -> int:
-    """Train what is missing, print one table, write one JSON. Returns the exit code: 0 where the baseline is as good."""
+    """Run the missing trainings, print a table and write a JSON file. Returns the exit code: 0 if the baseline is as good."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_peer(parser, "the raw dataset")
-    parser.add_argument("--work", type=Path, required=True, help="of se_plan_and_preprocess")
-    parser.add_argument("--peer-work", type=Path, required=True, help="nnU-Net's folders")
+    parser.add_argument("--work", type=Path, required=True, help="working folder of se_plan_and_preprocess")
+    parser.add_argument("--peer-work", type=Path, required=True, help="folder of nnU-Net's files")
     parser.add_argument("--networks", nargs="+", default=["baseline"])
-    parser.add_argument("--features", type=int, default=0, help="of the first stage; default: as planned")
-    parser.add_argument("--batch", type=int, default=0, help="default: as planned")
+    parser.add_argument("--features", type=int, default=0, help="features of the first stage; default: as planned")
+    parser.add_argument("--batch", type=int, default=0, help="number of patches in a batch; default: as planned")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--iterations", type=int, default=50)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -70,7 +70,7 @@ def main() -> int:
 
 
 def train_one(name: str, seed: int, peer: Peer, arguments: argparse.Namespace) -> float:
-    """Mean foreground Dice of one training."""
+    """Return the mean foreground Dice of one training."""
     if name == PEER:
         sizes = (arguments.features, arguments.batch, seed, arguments.epochs, arguments.iterations)
         return dice_of(train_peer(peer, arguments.data.name, *sizes))
@@ -85,7 +85,7 @@ def train_one(name: str, seed: int, peer: Peer, arguments: argparse.Namespace) -
 
 
 def our_command(name: str, seed: int, tag: str, dataset: str, arguments: argparse.Namespace) -> list[str]:
-    """Words of our training; the features of `se` are always the plan's."""
+    """Return the command line of our training. The features of `se` are always those of the plan."""
     words = [sys.executable, "-m", "trainers.cli", dataset, "--work", str(arguments.work), "--network", name, "--tag", tag]
     words += ["--epochs", str(arguments.epochs), "--iterations", str(arguments.iterations), "--seed", str(seed), "--resume"]
     words += ["--workers", str(arguments.workers), "--device", "cpu", "--preset", "default", "--set", "validation_iterations=10"]
@@ -94,7 +94,7 @@ def our_command(name: str, seed: int, tag: str, dataset: str, arguments: argpars
 
 
 def summarise(dice: dict[str, list[float]]) -> list[dict[str, Any]]:
-    """One row for each network."""
+    """Return one row of the table for each network."""
     reference = statistics.mean(dice[PEER])
     return [
         {

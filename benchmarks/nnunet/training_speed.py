@@ -1,4 +1,4 @@
-"""Seconds of a training step with its data: nnU-Net, our baseline of the same plan, and the scale-equivariant network.
+"""Time a training step with its data: nnU-Net, our baseline of the same plan, and the scale-equivariant network.
 
     python -m benchmarks.nnunet.training_speed --peer PEER/bin/python --data ../shared/data/Dataset004_Hippocampus --work se_work
 
@@ -37,18 +37,20 @@ COLUMNS = {
 
 
 def main() -> int:
-    """Measure, print one table, write one JSON. Returns the exit code."""
+    """Measure, print a table and write a JSON file. Returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_peer(parser, "the raw dataset")
-    parser.add_argument("--work", type=Path, required=True, help="of se_plan_and_preprocess")
-    parser.add_argument("--peer-work", type=Path, help="nnU-Net's folders, kept; default: temporary ones")
+    parser.add_argument("--work", type=Path, required=True, help="working folder of se_plan_and_preprocess")
+    parser.add_argument("--peer-work", type=Path, help="folder of nnU-Net's files, which is kept; default: a temporary folder")
     parser.add_argument("--networks", nargs="+", default=["baseline", "se"])
     parser.add_argument(
-        "--features", type=int, default=0, help="of the first stage, in nnU-Net and the baseline; default: as planned"
+        "--features", type=int, default=0, help="features of the first stage in nnU-Net and the baseline; default: as planned"
     )
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=10, help="of each in a round")
-    parser.add_argument("--workers", type=int, default=1, help="loading processes of each")
+    parser.add_argument("--steps", type=int, default=10, help="number of steps of each network in a round; default: %(default)s")
+    parser.add_argument(
+        "--workers", type=int, default=1, help="number of loading processes of each network; default: %(default)s"
+    )
     parser.add_argument("-o", "--output", type=Path, default=Path("training_speed.json"))
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -69,7 +71,7 @@ def main() -> int:
 
 
 def check_plans(theirs: dict[str, Any], arguments: argparse.Namespace) -> None:
-    """Raises `ValueError` where the two plans do not train on patches and batches of one size."""
+    """Raise `ValueError` if the two plans differ in the size of patches or batches."""
     folder = find_dataset(arguments.data, arguments.work)
     ours = Plan.read(folder.plan).network("3d_fullres", "baseline")
     found, expected = (list(ours.patch_size), ours.batch_size), (theirs["patch_size"], theirs["batch_size"])
@@ -78,7 +80,7 @@ def check_plans(theirs: dict[str, Any], arguments: argparse.Namespace) -> None:
 
 
 def measure(peer: Peer, arguments: argparse.Namespace) -> list[dict[str, dict[str, list[float]]]]:
-    """Of each round: network -> seconds of its steps, and those spent waiting for data. The first round does not count."""
+    """Return for each round: network -> seconds of its steps, and seconds of waiting for data. The first round does not count."""
     environment = peer.environment | {"nnUNet_n_proc_DA": str(arguments.workers)}
     with ExitStack() as stack:
         steppers = {
@@ -92,7 +94,7 @@ def measure(peer: Peer, arguments: argparse.Namespace) -> list[dict[str, dict[st
 
 
 def our_command(network: str, arguments: argparse.Namespace) -> list[str]:
-    """Words of our process; the features of `se` are always the plan's."""
+    """Return the command line of our process. The features of `se` are always those of the plan."""
     dataset = find_dataset(arguments.data, arguments.work).path.name
     words = [sys.executable, "-m", "benchmarks.nnunet.training_steps", str(arguments.work), dataset, network]
     words += ["--workers", str(arguments.workers), "--device", "cpu"]
@@ -105,7 +107,7 @@ def environment_of(peer: Peer) -> dict[str, str]:
 
 
 def summarise(rounds: list[dict[str, dict[str, list[float]]]]) -> list[dict[str, Any]]:
-    """One row for each network."""
+    """Return one row of the table for each network."""
     means = {name: [statistics.mean(one[name]["steps"]) for one in rounds] for name in rounds[0]}
     rows = []
     for name, seconds in means.items():

@@ -1,4 +1,4 @@
-"""Training steps on request: as many as each line of the standard input says. `benchmarks.nnunet.training_speed` starts this.
+"""Take training steps on request: each line of the standard input gives their number. `benchmarks.nnunet.training_speed` starts it.
 
 python -m benchmarks.nnunet.training_steps WORK DATASET NETWORK --features 8 --workers 2
 """
@@ -27,7 +27,7 @@ from trainers.optimisation.checkpoint import TrainingState
 
 
 def main() -> int:
-    """Answer lines until there are no more. Returns the exit code."""
+    """Answer the lines of the standard input. Returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
     parser.add_argument("dataset")
@@ -49,7 +49,7 @@ def main() -> int:
 
 
 def make(arguments: argparse.Namespace) -> Parts:
-    """The parts of a training of fold 0 with the default settings, from which nothing is written."""
+    """Build a training of fold 0 with the default settings, which writes nothing."""
     config = TrainingConfig(base_features=arguments.features, workers=arguments.workers)
     folder = find_dataset(arguments.dataset, arguments.work)
     plan = Plan.read(folder.plan)
@@ -61,7 +61,7 @@ def make(arguments: argparse.Namespace) -> Parts:
 
 
 def take(parts: Parts) -> tuple[float, float]:
-    """One step: its seconds, and those of them spent waiting for its batch."""
+    """Take one step. Returns its seconds, and the seconds of waiting for its batch."""
     start = time.perf_counter()
     batch = next(parts.stream)
     waited = time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""What the software is declared to need, and what of it is installed."""
+"""Declared dependencies of the software, and their installed versions."""
 
 import sys
 from collections.abc import Iterable
@@ -28,12 +28,12 @@ class Library:
 
 
 def declared(path: Path = PROJECT) -> list[Requirement]:
-    """What everyone gets who installs the software."""
+    """Return the dependencies that every installation includes."""
     return [Requirement(line) for line in _project(path)["dependencies"]]
 
 
 def optional(path: Path = PROJECT) -> dict[str, list[Requirement]]:
-    """Extra -> what it adds."""
+    """Return the dependencies that each extra adds."""
     return {extra: list(map(Requirement, lines)) for extra, lines in _project(path)["optional-dependencies"].items()}
 
 

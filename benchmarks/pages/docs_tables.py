@@ -62,7 +62,7 @@ def markdown(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> s
 
 
 def learning() -> str:
-    """All finished runs of `benchmarks.evidence.learning`."""
+    """Return the table of all finished runs of `benchmarks.evidence.learning`."""
     results = in_order(read_table(MEASURED / "architecture" / "learning.csv"))
     return indent(text_table(rows_of(results), columns_of(results)), "    ")
 
@@ -110,12 +110,12 @@ def at_sizes(name: str) -> str:
 
 
 def few() -> str:
-    """Dice over the number of training cases."""
+    """Return the table of the Dice by the number of training cases."""
     return markdown(few_cases.rows_of(read_table(MEASURED / "evidence" / "few_cases.csv")), few_cases.COLUMNS)
 
 
 def sizes(name: str) -> str:
-    """Dice over the size of the anatomy."""
+    """Return the table of the Dice by the size of the anatomy."""
     rows = scale_robustness.rows_of(read_table(MEASURED / "evidence" / f"{name}.csv"))
     return markdown(rows, scale_robustness.columns_of(rows))
 
@@ -135,7 +135,7 @@ def learning_rates() -> str:
 
 
 def costs() -> str:
-    """Of the planned networks, side by side."""
+    """Return the table of the planned networks."""
     shown = ("network", "parameters", "step_s", "step_ratio", "step_memory_mb", "prediction_us_per_voxel", "prediction_ratio",
              "prediction_memory_mb")  # fmt: skip
     return markdown(read_table(MEASURED / "cost" / "cost.csv"), {name: cost.COLUMNS[name] for name in shown})

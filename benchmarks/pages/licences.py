@@ -80,7 +80,7 @@ def main() -> int:
 
 
 def licence_of(library: Library) -> str:
-    """By SPDX's names, from the metadata: the expression, else the short text, else the classifier; `unknown` where none says it."""
+    """Return the SPDX name in the metadata: the expression, the short text or the classifier; `unknown` if there is none."""
     told = library.installed.metadata
     expression, texts = (told.get_all(field, []) for field in ("License-Expression", "License"))
     if expression:
@@ -92,7 +92,7 @@ def licence_of(library: Library) -> str:
 
 
 def not_allowed(libraries: Mapping[str, Library]) -> dict[str, str]:
-    """Those whose licence, or a part of it, is not on the list."""
+    """Return the libraries of which a licence is not on the list."""
     return {
         name: licence
         for name, library in libraries.items()
@@ -106,18 +106,18 @@ def parts_of(expression: str) -> list[str]:
 
 
 def installed() -> dict[str, Library]:
-    """All libraries, those of the extras included."""
+    """Return all libraries, including those of the extras."""
     extras = [each for extra in EXTRAS for each in optional()[extra]]
     return with_all_they_bring([*declared(), *extras])
 
 
 def filled(page: str) -> str:
-    """The page with its tables as installed."""
+    """Return the page with the tables of the installed libraries."""
     return PLACE.sub(lambda place: f"{place[1]}{_TABLES[place[2]]()}\n{place[3]}", page)
 
 
 def listed(page: str) -> set[str]:
-    """Names in the page's tables, those included that are written by hand."""
+    """Return the names in the page's tables, including those that are written by hand."""
     names: set[str] = {canonicalize_name(name) for name in re.findall(r"^\| ([\w.-]+) \|", page, re.MULTILINE)}
     return names - {"library"}
 

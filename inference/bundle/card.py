@@ -10,7 +10,7 @@ from configs.errors import InputError, is_of_system
 from configs.folders import ALL, ModelFolder
 from configs.plan import ModelPlan
 from configs.training import TrainingConfig
-from inference.evaluation.equivariance import EquivarianceCurve
+from inference.evaluation.equivariance import read_curve
 from inference.evaluation.scores import EvaluationResult, summarise
 from inference.evaluation.validated import raise_if_seen, read_scores
 from preprocessing.pages.rendering import page_environment
@@ -34,7 +34,7 @@ def model_card(model: Path, plan: ModelPlan, folds: Sequence[str], licence: str 
         validation=_validation(model, folds),
         training=TrainingConfig.read(folder.settings) if folder.settings.is_file() else None,
         batch_size=plan.network.batch_size,
-        equivariance=EquivarianceCurve.read(folder.equivariance) if folder.equivariance.is_file() else None,
+        equivariance=read_curve(folder.equivariance),
         licence=licence,
         zip=zip,
     )

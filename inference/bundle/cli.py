@@ -5,7 +5,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.cli import add_verbosity, fill, keep_log, keep_model_log, run
+from configs.cli import add_verbosity, fill, keep_log, run
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ def _export(command: BundleExport) -> None:
     from configs.run_log import digests
     from inference.bundle.export import export_bundle
 
-    keep_model_log(command.model)  # not beside the output, which is made to be shared
+    _keep_log_of_model(command.model)
     if command.equivariance:
         _measure_equivariance(command)
     manifest = export_bundle(
@@ -137,10 +137,19 @@ def _onnx(command: BundleOnnx) -> None:
     from configs.run_log import digests
     from inference.bundle.onnx import export_network
 
-    keep_model_log(command.model)
+    _keep_log_of_model(command.model)
     report = export_network(command.model, command.output, command.fold, command.checkpoint)
     logger.debug("written: %s", digests([command.output]))
     if not command.quiet:
         shape = " x ".join(map(str, report.shape))
         agreement = f"differs from PyTorch by at most {report.difference:.2g} in scores of up to {report.largest:.2g}"
         print(f"{command.output}: fold {report.fold}, any number of patches of {shape}; {agreement}")
+
+
+def _keep_log_of_model(model: Path) -> None:
+    """Keep the log in the model folder, not beside the output, which is made to be shared."""
+    from configs.folders import ModelFolder
+
+    plan = ModelFolder(model).plan
+    if plan.is_file():
+        keep_log(model, plan=[plan])

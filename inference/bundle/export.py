@@ -1,6 +1,7 @@
 """Export a model folder as one file."""
 
 import hashlib
+import logging
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +14,10 @@ from configs.plan import ModelPlan
 from inference.bundle.card import model_card
 from inference.bundle.contents import CARD, MANIFEST, BundledFile, Manifest
 from inference.bundle.verify import chunks, verify_bundle
+from inference.evaluation.equivariance import read_curve
 from inference.model import find_weights
 
+_logger = logging.getLogger(__name__)
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # fixed, so that equal models give equal bundles
 _MODE = 0o100644 << 16
 
@@ -57,6 +60,11 @@ def export_bundle(
         CARD: card,
     }
     texts |= {name: (model / name).read_bytes() for name in (SETTINGS, SCALES, EQUIVARIANCE) if (model / name).is_file()}
+    if EQUIVARIANCE in texts and read_curve(model / EQUIVARIANCE) is None:
+        del texts[EQUIVARIANCE]
+        _logger.warning(
+            "%s is damaged or of another version and is left out; --equivariance measures it again", model / EQUIVARIANCE
+        )
     with replacing(Path(output)) as temporary:
         manifest = _write(temporary, texts, {weights_in_model(*key): path for key, path in weights.items()})
         verify_bundle(temporary)

@@ -1,6 +1,7 @@
 """Verify a bundle completely before any of it is written."""
 
 import hashlib
+import logging
 import stat
 import zipfile
 from collections import Counter
@@ -18,9 +19,10 @@ from configs.plan import ModelPlan, Plan
 from configs.training import TrainingConfig
 from inference.bundle.contents import CARD, MANIFEST, MOST_FILES, MOST_TEXT_BYTES, Manifest, is_allowed, is_weights
 from inference.bundle.tensors import implausible, tensor_shapes
-from inference.evaluation.equivariance import EquivarianceCurve
+from inference.evaluation.equivariance import EquivarianceCurve, is_of_other_version
 from inference.model import ScaleEnsemble
 
+_logger = logging.getLogger(__name__)
 _CHUNK = 1024 * 1024
 _REMEDY = "Do not use this bundle; get it again from a source that you trust"
 _ENCRYPTED = 0x1
@@ -34,11 +36,12 @@ _KINDS: dict[str, type[Value]] = {
 
 
 def verify_bundle(path: Path) -> Manifest:
-    """Verify a bundle without writing anything.
+    """Verify a bundle without writing anything. Returns its manifest, which lists the files to unpack.
 
     Only names of files in a model folder are allowed, so no path is absolute, leads elsewhere or names code. There are no links, folders,
     repeated names, encrypted or compressed entries, so nothing can be larger than the bundle itself. Sizes and checksums equal the
-    manifest's, every JSON file has its type, and the header of every weights file describes it exactly and fits the plan.
+    manifest's, every JSON file has its type, and the header of every weights file describes it exactly and fits the plan. An equivariance
+    error that another version of this software measured is left out of the manifest with a warning.
 
     Raises:
         InputError: the bundle is invalid; all faults of the first stage that has any are listed.
@@ -51,6 +54,7 @@ def verify_bundle(path: Path) -> Manifest:
             manifest = _read_manifest(path, archive)
             raise_faults(_manifest_faults(path, archive, manifest))
             raise_faults(_checksum_faults(path, archive, manifest))
+            manifest = _without_other_versions(path, archive, manifest)
             raise_faults(_content_faults(path, archive, manifest))
     except InputError:
         raise
@@ -140,6 +144,20 @@ def _checksum_faults(path: Path, archive: zipfile.ZipFile, manifest: Manifest) -
         if digest.hexdigest() != listed.sha256:
             faults.append(_fault(path, f"{name!r} does not match its checksum in the manifest"))
     return faults
+
+
+def _without_other_versions(path: Path, archive: zipfile.ZipFile, manifest: Manifest) -> Manifest:
+    """Leave out an equivariance error that another version of this software measured. No command needs it, and it can be measured again."""
+    if EQUIVARIANCE not in manifest.files:
+        return manifest
+    try:
+        data = parse_json(archive.read(EQUIVARIANCE))
+    except ValueError:  # damaged, which the check of the contents reports
+        return manifest
+    if not is_of_other_version(data):
+        return manifest
+    _logger.warning("%s: %s was written by another version of this software and is left out", path, EQUIVARIANCE)
+    return manifest.model_copy(update={"files": {name: file for name, file in manifest.files.items() if name != EQUIVARIANCE}})
 
 
 def _content_faults(path: Path, archive: zipfile.ZipFile, manifest: Manifest) -> list[Fault]:

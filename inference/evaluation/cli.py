@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.cli import Bar, add_image_format, fill, keep_log, keep_model_log, run
+from configs.cli import Bar, add_image_format, fill, keep_log, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -247,7 +247,10 @@ def _learn_weights(command: LearnWeightsCommand) -> None:
 
 def _prepare_process(held_out: "HeldOut") -> None:
     """Keep freed memory for the next prediction, and a log in the model folder."""
+    from configs.folders import ModelFolder
     from se_unet.cpu.allocator import keep_freed_memory
 
     keep_freed_memory()
-    keep_model_log(held_out.model_folder)
+    plan = ModelFolder(held_out.model_folder).plan
+    if plan.is_file():
+        keep_log(held_out.model_folder, plan=[plan])

@@ -8,10 +8,11 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
 from configs.errors import InputError, is_of_system
@@ -90,7 +91,7 @@ def equivariance_curve(
     fold, weights = next(iter(find_weights(folder, folds, checkpoint).items()))
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     path = ModelFolder(folder).equivariance
-    kept = _read_kept(path)
+    kept = read_curve(path)
     is_current = kept is not None and (kept.method, kept.fold, kept.weights) == (_METHOD, fold, digest)
     images = validation_images(folder, ModelPlan.read(ModelFolder(folder).plan), fold)
     if kept is not None and is_current and (kept.cases or not images):
@@ -99,6 +100,29 @@ def equivariance_curve(
     curve = _measure(model, fold, digest, list(images.values()), choose_device(device), progress or Silent())
     curve.write(path)
     return curve
+
+
+def read_curve(path: Path) -> EquivarianceCurve | None:
+    """Read a measured equivariance error. Returns None if the file is missing, damaged, or of another version of this software.
+
+    Raises:
+        InputError: the system cannot read the file.
+    """
+    try:
+        return EquivarianceCurve.read(path)
+    except InputError as error:
+        if is_of_system(error):
+            raise
+        return None
+
+
+def is_of_other_version(data: Any) -> bool:
+    """Return whether the JSON of an equivariance error has the fields of another version of this software."""
+    try:
+        EquivarianceCurve.model_validate(data)
+    except ValidationError:
+        return isinstance(data, dict)
+    return False
 
 
 @torch.no_grad()
@@ -230,10 +254,3 @@ def _around_labels(case: StoredCase) -> tuple[Tensor, list[int]]:
     image = torch.from_numpy(case.image[(slice(None), *box)])
     blurs = [gaussian_matrix(size, _BLUR).float() for size in image.shape[1:]]
     return apply_separable(image, blurs), [middle - start for middle, start in zip(centre, starts, strict=True)]
-
-
-def _read_kept(path: Path) -> EquivarianceCurve | None:
-    try:
-        return EquivarianceCurve.read(path)
-    except InputError:  # missing, or of another version
-        return None

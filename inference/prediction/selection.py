@@ -10,7 +10,6 @@ from configs.files import Value
 from inference.prediction.postprocessing import Postprocessing
 
 FILE = "selection.json"
-LEAST_GAIN = 1e-4  # of mean Dice
 
 
 class ScoredCandidate(Value):
@@ -24,17 +23,12 @@ class ScoredCandidate(Value):
 
 
 class RuleGain(Value):
-    """Effect of a rule on a label's Dice."""
+    """Mean Dice of a label before and after its rule, and the number of cases that gained and lost."""
 
-    before: float  # mean over the cases without the rule
-    after: float  # mean over the cases with the rule
-    better: int  # number of cases that gain
-    worse: int  # number of cases that lose
-
-    @property
-    def is_worth_it(self) -> bool:
-        """Whether the mean is higher, and more cases gain than lose."""
-        return self.after >= self.before + LEAST_GAIN and self.better > self.worse
+    before: float
+    after: float
+    better: int
+    worse: int
 
 
 class Selection(Value):

@@ -87,7 +87,7 @@ def find_models(folder: Path) -> list[Path]:
     Raises:
         InputError: there is none.
     """
-    above = [folder, folder / "models", *(entry / "models" for entry in list_folder(folder, "*"))]
+    above = [folder, *(DatasetFolder(place).models_folder for place in (folder, *list_folder(folder, "*")))]
     found = {path for place in above for path in list_folder(place, "*") if is_model(path)}
     if not found:
         remedy = "Give a model folder such as se_work/DATASET/models/3d_fullres_se, or a parent folder"

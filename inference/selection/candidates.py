@@ -27,12 +27,13 @@ def find_sources(dataset: Path, cases: Iterable[str]) -> dict[str, Source]:
     Raises:
         InputError: a case is not prepared, or its files are missing; all faults are listed.
     """
-    stores = [CaseStore(path) for path in list_folder(dataset / "preprocessed", "*") if path.is_dir()]
+    preprocessed = DatasetFolder(dataset).preprocessed
+    stores = [CaseStore(path) for path in list_folder(preprocessed, "*") if path.is_dir()]
     sources, faults = {}, []
     for case in cases:
         store = next((store for store in stores if (store.folder / f"{case}.json").is_file()), None)
         if store is None:
-            faults.append(Fault(f"case `{case}`", f"not in {dataset / 'preprocessed'}", "Run se_plan_and_preprocess"))
+            faults.append(Fault(f"case `{case}`", f"not in {preprocessed}", "Run se_plan_and_preprocess"))
             continue
         properties = store.read(case).properties
         if properties.labels is None:
@@ -88,9 +89,9 @@ def find_dataset_folder(work: Path) -> Path:
     Raises:
         InputError: there is none, or more than one.
     """
-    if (work / "models").is_dir():
+    if DatasetFolder(work).models_folder.is_dir():
         return work
-    found = [path for path in list_folder(work, "*") if (path / "models").is_dir()]
+    found = [path for path in list_folder(work, "*") if DatasetFolder(path).models_folder.is_dir()]
     if len(found) == 1:
         return found[0]
     problem = f"models of several datasets: {', '.join(path.name for path in found)}" if found else "no models in this folder"
@@ -128,7 +129,9 @@ def find_candidates(dataset: Path, folds: Sequence[str]) -> tuple[list[Candidate
     raise_faults(faults)
     if not complete:
         problem = f"no model was validated on all of the folds {', '.join(folds) or '(none)'}: {'; '.join(left_out) or 'there is no model'}"
-        raise InputError(Fault(str(dataset / "models"), problem, "Train them, or give the folds to compare with --folds"))
+        raise InputError(
+            Fault(str(DatasetFolder(dataset).models_folder), problem, "Train them, or give the folds to compare with --folds")
+        )
     return sorted(complete, key=lambda candidate: -candidate.dice), left_out
 
 

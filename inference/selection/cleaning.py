@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from configs.dataset import DatasetDescription
 from configs.progress import Progress
 from inference.prediction.postprocessing import Rule, connected_components
-from inference.prediction.selection import LEAST_GAIN, RuleGain
 from inference.selection.candidates import Source
 from preprocessing.formats.images import read_labels
 from preprocessing.parallel.for_each_case import for_each_case
 
 _SHARES = (0.1, 0.25, 0.5, 0.75)  # of the smallest structure in any reference, to try as smallest volumes
+_LEAST_GAIN = 1e-4  # of mean Dice
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,28 @@ class LabelComponents:
         return 2 * int(self.confirmed[kept].sum()) / total if total else 1.0
 
 
+@dataclass(frozen=True)
+class Gain:
+    """Effect of a rule on a label's Dice."""
+
+    before: float  # mean over the cases without the rule
+    after: float  # mean over the cases with the rule
+    better: int  # number of cases that gain
+    worse: int  # number of cases that lose
+
+    @property
+    def is_worth_it(self) -> bool:
+        """Whether the mean is higher, and more cases gain than lose."""
+        return self.after >= self.before + _LEAST_GAIN and self.better > self.worse
+
+
 def choose_rules(
     segmentations: Mapping[str, Path],
     sources: Mapping[str, Source],
     description: DatasetDescription,
     jobs: int,
     progress: Progress,
-) -> tuple[dict[str, Rule], dict[str, RuleGain]]:
+) -> tuple[dict[str, Rule], dict[str, Gain]]:
     """Return for each label the rule with the highest mean Dice, if it is worth it, and its gain.
 
     A rule turns voxels of its own label into background, so no other label can lose by it. Regions overlap, so they get no rules.
@@ -64,23 +79,18 @@ def choose_rules(
     return rules, gains
 
 
-def best_rule(cases: Sequence[LabelComponents]) -> tuple[Rule, RuleGain]:
+def best_rule(cases: Sequence[LabelComponents]) -> tuple[Rule, Gain]:
     """Return the rule with the highest mean Dice if it is worth it, the gentlest of a tie; otherwise a rule that does nothing."""
     plain = np.array([case.dice(Rule()) for case in cases])
-    best, gain = Rule(), _gain(plain, plain)
+    best, gain = Rule(), Gain(float(plain.mean()), float(plain.mean()), 0, 0)
     sizes = [case.smallest_reference for case in cases if case.smallest_reference is not None]
     tried = [Rule(smallest_volume=share * min(sizes)) for share in _SHARES] if sizes else []
     for rule in (*tried, Rule(only_largest=True)):
         dice = np.array([case.dice(rule) for case in cases])
-        reached = _gain(plain, dice)
-        if reached.is_worth_it and reached.after >= gain.after + LEAST_GAIN:
+        reached = Gain(gain.before, float(dice.mean()), int((dice > plain).sum()), int((dice < plain).sum()))
+        if reached.is_worth_it and reached.after >= gain.after + _LEAST_GAIN:
             best, gain = rule, reached
     return best, gain
-
-
-def _gain(plain: NDArray[np.float64], dice: NDArray[np.float64]) -> RuleGain:
-    better, worse = int((dice > plain).sum()), int((dice < plain).sum())
-    return RuleGain(before=float(plain.mean()), after=float(dice.mean()), better=better, worse=worse)
 
 
 def count_components(

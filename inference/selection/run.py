@@ -26,7 +26,7 @@ from inference.selection.candidates import (
     on_common_cases,
     wanted_folds,
 )
-from inference.selection.cleaning import choose_rules
+from inference.selection.cleaning import Gain, choose_rules
 from inference.selection.predicted import predict_candidate
 
 _logger = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ def select(
         left_out.append(f"{missing} cases that not all models validated")
     chosen = _choose(candidates)
     rules: dict[str, Rule] = {}
-    gains: dict[str, RuleGain] = {}
+    gains: dict[str, Gain] = {}
     if options.postprocessing:
         description = ModelPlan.read(ModelFolder(chosen.models[0]).plan).dataset
         sources = find_sources(dataset, chosen.cases)
@@ -96,7 +96,10 @@ def select(
         command=shlex.join(["se_predict", "-i", "INPUT", "-o", "OUTPUT", "--selection", str(path.resolve())]),
         cases=len(chosen.cases),
         candidates=tuple(_scored(candidate, chosen) for candidate in candidates),
-        gains=gains,
+        gains={
+            name: RuleGain(before=gain.before, after=gain.after, better=gain.better, worse=gain.worse)
+            for name, gain in gains.items()
+        },
         left_out=tuple(left_out),
     )
     selection.write(path)

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,18 +11,38 @@ from configs.folders import DatasetFolder, ModelFolder, parse_weights_name, weig
 from tests.repository.test_imports import PACKAGES, ROOT
 
 NAMES = re.compile(
-    r"\bplan\.json|\bsplits\.json|\bfold_|\bweights_(final|best|\*|$)|\bmetrics\.json|\btraining\.json|\bscales\.json"
+    r"\bplan\.json|\bsplits?\.json|\bfold_|\bweights_(final|best|\*|$)|\bmetrics\.json|\btraining\.json|\bscales\.json"
 )
+
+FOLDERS = {"preprocessed", "models", "validation"}  # words of the language, too: they count as parts of a path
 
 
 def file_names(source: str) -> list[str]:
     """Strings of a module, its docstrings aside, that spell the name of a file or folder of ours."""
     tree = ast.parse(source)
+    return [*_names_of_files(tree), *_names_of_folders(tree)]
+
+
+def _names_of_files(tree: ast.Module) -> Iterator[str]:
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     bodies = [node.body for node in ast.walk(tree) if isinstance(node, documented)]
     docstrings = {id(body[0].value) for body in bodies if body and isinstance(body[0], ast.Expr)}
     strings = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str))
-    return [node.value for node in strings if id(node) not in docstrings and NAMES.search(node.value)]
+    return (node.value for node in strings if id(node) not in docstrings and NAMES.search(node.value))
+
+
+def _names_of_folders(tree: ast.Module) -> Iterator[str]:
+    """Folders in `path / "models" / name` or `path.joinpath("models")`."""
+    for node in ast.walk(tree):
+        parts: list[ast.expr] = []
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+            parts = [node.right]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
+            called = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
+            parts = node.args if called in ("Path", "joinpath", "glob", "rglob") else []
+        for part in parts:
+            if isinstance(part, ast.Constant) and isinstance(part.value, str) and FOLDERS & set(part.value.split("/")):
+                yield part.value
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -38,13 +59,20 @@ def test_only_one_module_spells_the_names(package: str) -> None:
         'path = f"fold_{fold}"',
         'f"no fold_* in it holds {file}"',
         'x = "weights_final.safetensors"',
+        'path = dataset / "preprocessed"',
+        'path = dataset / "models" / name',
+        'path = fold.joinpath("validation")',
+        'found = work.glob("*/models")',
     ],
 )
 def test_the_guard_sees_a_name(source: str) -> None:
     assert file_names(source)
 
 
-@pytest.mark.parametrize("source", ['"""Reads plan.json."""', 'name = "scale_weights"', "plan_json = 1"])
+@pytest.mark.parametrize(
+    "source",
+    ['"""Reads plan.json."""', 'name = "scale_weights"', "plan_json = 1", 'part = data["validation"]', 'where = "models"'],
+)
 def test_the_guard_lets_other_words_pass(source: str) -> None:
     assert not file_names(source)
 

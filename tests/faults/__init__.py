@@ -1,1 +1,1 @@
-"""Faults injected into the commands while they run, hundreds of them; see `__main__`."""
+"""Inject hundreds of faults into running commands; `__main__` describes them."""

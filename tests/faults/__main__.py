@@ -1,19 +1,20 @@
-"""Faults injected into running commands, and what a user finds afterwards.
+"""Inject faults into running commands, and check what a user finds afterwards.
 
-    python -m tests.faults                        # about 400 faults, some ten minutes of one core
-    python -m tests.faults --share 0.1            # every tenth of them
+    python -m tests.faults                        # all faults, about 500: an hour of one core
+    python -m tests.faults --share 0.1            # a tenth of them, but at least one of each kind for each command
     python -m tests.faults --commands train predict --kinds kill
-    python -m tests.faults --continue --minutes 4 # those that are not in the JSON yet, as many as fit
+    python -m tests.faults --continue --minutes 4 # as many as possible of those that the output file does not hold yet
 
-Each fault meets a command of its own, in a process that can be ended at any point: killed at a random moment or just before a file is
-opened, renamed or deleted; a disk that is full, read-only from the start or from some moment on; an input that vanishes; errors
-of the system at any file operation; a slow disk; too little memory; a killed worker process; signals; a wall clock that jumps.
-Afterwards: did it end in bounded time, with an exit code that fits and a message, without a traceback, and without processes left
-behind? Is every file under its final name whole? Then the fault is taken away and the command is run again: it must end well, and
-its results must be those of a run that nothing disturbed, to the bit. Exit code 1 where anything of this does not hold.
+Each fault is injected into a run of its own. The process is killed at a random moment, or just before it opens, renames or deletes a
+file. The disk is full, read-only from the start, or becomes read-only. The input disappears. File operations fail with an error of the
+system. The disk is slow, memory is short, a worker process is killed, a signal arrives, or the wall clock jumps.
 
-Linux alone. Where file systems can be mounted (as root), disks are real ones in memory; elsewhere a limit on the size of files and
-permissions stand in for them.
+The command must then end in bounded time, with a fitting exit code and a message, without a traceback, and must leave no processes
+behind. Every file under its final name must be whole. The fault is removed and the command runs again: it must succeed, and its results
+must equal those of an undisturbed run to the bit. The exit code is 1 if any of these requirements does not hold.
+
+The program needs Linux. If it may mount file systems (as root), the disks are file systems in memory; otherwise a limit on file sizes
+and permissions replace them.
 """
 
 import argparse
@@ -66,15 +67,19 @@ _COLUMNS = {"command": "{}", "kind": "{}", "faults": "{}", "ended_with": "{}", "
 
 
 def main() -> int:
-    """Inject the faults, print one table, write one JSON. Returns 1 where something did not hold."""
+    """Inject the faults, print a table and write a JSON file. Returns 1 if a requirement did not hold, and otherwise 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--commands", nargs="+", choices=[command.name for command in COMMANDS], help="default: all")
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, help="default: all")
-    parser.add_argument("--share", type=float, default=1.0, help="of the faults; default: all")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--continue", dest="goes_on", action="store_true", help="keep what the output holds and add to it")
-    parser.add_argument("--minutes", type=float, default=1e9, help="begin no fault after so many")
-    parser.add_argument("-o", "--output", type=Path, default=Path("faults.json"))
+    parser.add_argument(
+        "--commands", nargs="+", choices=[command.name for command in COMMANDS], help="commands to run; default: all"
+    )
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, help="kinds of faults; default: all")
+    parser.add_argument("--share", type=float, default=1.0, help="share of the faults, from 0 to 1; default: %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random moments; default: %(default)s")
+    parser.add_argument(
+        "--continue", dest="goes_on", action="store_true", help="keep the faults that the output file holds, and add the others"
+    )
+    parser.add_argument("--minutes", type=float, default=1e9, help="number of minutes after which no further fault is injected")
+    parser.add_argument("-o", "--output", type=Path, default=Path("faults.json"), help="output file; default: %(default)s")
     arguments = parser.parse_args()
     import_everything()
     kept: dict[str, Any] = (
@@ -96,7 +101,7 @@ def main() -> int:
     broken = sum(bool(outcome.violations) for outcome in outcomes)
     seconds = kept["seconds"] + time.monotonic() - start
     left = sum(map(len, _left(arguments, mounts, outcomes).values()))
-    print(f"{len(outcomes)} faults injected, {broken} with something that does not hold, in {seconds:.0f} s; {left} are left")
+    print(f"{len(outcomes)} faults injected, {broken} of them broke a requirement, in {seconds:.0f} s; {left} are left")
     found = {
         "faults": len(outcomes),
         "broken": broken,
@@ -110,7 +115,7 @@ def main() -> int:
 
 
 def _left(arguments: argparse.Namespace, mounts: bool, outcomes: list[Outcome]) -> dict[Command, list[Injection]]:
-    """The faults that were asked for and have not been met."""
+    """Return the requested faults that have not been injected yet, by command."""
     met = {(outcome.command, outcome.kind, outcome.moment, outcome.number) for outcome in outcomes}
     wanted = [command for command in COMMANDS if not arguments.commands or command.name in arguments.commands]
     return {
@@ -125,7 +130,7 @@ def _left(arguments: argparse.Namespace, mounts: bool, outcomes: list[Outcome]) 
 
 
 def choose_faults(command: Command, mounts: bool, share: float, seed: int) -> list[Injection]:
-    """The faults of one command, the same for the same seed: kinds as often as they are listed, at random moments."""
+    """Return the faults of a command: each kind with its number of faults, at random moments. Equal seeds give equal faults."""
     chance = random.Random(f"{seed} {command.name}")
     faults = []
     wanted = _WITH_WORKERS if command.workers else _EVERYWHERE
@@ -138,7 +143,7 @@ def choose_faults(command: Command, mounts: bool, share: float, seed: int) -> li
 
 
 def summarise(outcomes: list[Outcome]) -> list[dict[str, Any]]:
-    """One row for each command and kind."""
+    """Return one row of the table for each command and kind of fault."""
     rows = []
     for command, kind in dict.fromkeys((outcome.command, outcome.kind) for outcome in outcomes):
         here = [outcome for outcome in outcomes if (outcome.command, outcome.kind) == (command, kind)]

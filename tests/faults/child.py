@@ -1,4 +1,4 @@
-"""A command in a forked process that has imported everything already, ended when it takes too long."""
+"""Run a command in a forked process, whose modules are already imported, and end it if it takes too long."""
 
 import atexit
 import os
@@ -13,8 +13,8 @@ from pathlib import Path
 
 import psutil
 
-_LOOK = 0.005  # seconds between two looks at the child
-_ORPHANS = 20.0  # seconds that processes may outlive the command that started them
+_LOOK = 0.005  # seconds between two checks of the child
+_ORPHANS = 20.0  # seconds that a process may outlive the command that started it
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class Ended:
     """How a command ended.
 
     Attributes:
-        code: its exit code, negative for a signal; None where it had to be ended.
-        seconds: it took.
-        text: on standard output and error.
-        orphans: processes of its that had to be ended.
+        code: exit code, negative for a signal; None if the command had to be ended.
+        seconds: duration of the run.
+        text: text on standard output and standard error.
+        orphans: number of remaining processes that had to be ended.
     """
 
     code: int | None
@@ -43,16 +43,16 @@ def run_forked(
     after: Callable[[], object] = lambda: None,
     during: Callable[[int, float], object] = lambda process, seconds: None,
 ) -> Ended:
-    """Run a command's function as its program would.
+    """Run a command's function in a forked process, as its program would run it.
 
     Args:
-        words: the command line, its name first.
-        main: returns the exit code.
-        log: file for all that it prints.
-        limit: seconds, after which it counts as hanging.
-        before: called in the child first.
-        after: called in the child when the command has ended by itself.
-        during: called here with the process and its age, again and again.
+        words: command line; the first word is the command's name.
+        main: function of the command, which returns the exit code.
+        log: file for the output of the command.
+        limit: number of seconds after which the command is ended.
+        before: function that is called in the child before the command.
+        after: function that is called in the child after a command that ended by itself.
+        during: function that is called repeatedly in this process, with the child's process number and its age in seconds.
     """
     start = time.monotonic()
     process = os.fork()
@@ -74,7 +74,7 @@ def run_forked(
 
 
 def descendants(process: int) -> list[psutil.Process]:
-    """Worker processes of a command; helpers that only count resources are left out."""
+    """Return the worker processes of a command, without the trackers of resources."""
     try:
         found = psutil.Process(process).children(recursive=True)
         return [child for child in found if "resource_tracker" not in " ".join(child.cmdline())]
@@ -85,7 +85,7 @@ def descendants(process: int) -> list[psutil.Process]:
 def _be_the_command(
     words: Sequence[str], main: Callable[[], int], log: Path, before: Callable[[], object], after: Callable[[], object]
 ) -> None:
-    """What the child does, never to return."""
+    """Run the command in the child, and end the child."""
     code = 1
     try:
         os.setsid()
@@ -101,14 +101,14 @@ def _be_the_command(
         after()
         sys.stdout.flush()
         sys.stderr.flush()
-    except BaseException:  # noqa: BLE001 - the child must not go on with the parent's work
+    except BaseException:  # noqa: BLE001 - the child must not continue the parent's work
         traceback.print_exc()
     finally:
         os._exit(code)
 
 
 def _as_interpreter(main: Callable[[], int]) -> int:
-    """The exit code, and the traceback of what the command let through."""
+    """Return the exit code, and print the traceback of an exception, as the interpreter would."""
     try:
         return main()
     except SystemExit as ended:
@@ -119,7 +119,7 @@ def _as_interpreter(main: Callable[[], int]) -> int:
 
 
 def _end_orphans(session: int) -> int:
-    """Wait for the processes that a command started; end those that stay. Returns their number."""
+    """Wait for the processes that a command started, and end those that remain. Returns the number of these."""
     end = time.monotonic() + _ORPHANS
     while alive := _of_session(session):
         if time.monotonic() > end:

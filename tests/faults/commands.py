@@ -1,4 +1,4 @@
-"""The commands that meet faults, on datasets and networks so small that a run takes about a second."""
+"""Commands for the injection of faults. Their datasets and networks are so small that a run takes about a second."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -22,15 +22,15 @@ class Command:
     """One command line.
 
     Attributes:
-        name: in the table.
-        main: the command's function.
-        words: from the folders of input and output to the command line.
-        again: the same for the run that completes what a fault has broken off.
-        prepare: writes the input, and what is in the output before.
-        workers: whether it has worker processes.
-        produces: the part of the output that it makes whole or not at all, where a rerun refuses to replace it.
-        tells: what it prints where it goes on without a part of the input that is not there any more.
-        share: of the faults that others meet, for a command that takes long.
+        name: name in the table.
+        main: function of the command.
+        words: function that returns the command line for a folder of input and a folder of output.
+        again: function that returns the command line of the second run, which completes an interrupted first run.
+        prepare: function that writes the input, and the files that the output folder holds at the beginning.
+        workers: whether the command has worker processes.
+        produces: name of an output that a second run refuses to replace, or None.
+        tells: text that the command prints when it continues without a part of the input that has disappeared, or None.
+        share: share of the number of faults, below 1 for a slow command.
     """
 
     name: str
@@ -75,7 +75,7 @@ def _evaluating(source: Path, target: Path) -> list[str]:
 
 
 def _selecting(source: Path, target: Path) -> list[str]:
-    """Pairs of models are predicted on the way."""
+    """The command also predicts with pairs of models."""
     return _text(["se_select", target / "work", "--ensembles", "2", "--device", "cpu", "--quiet"])
 
 
@@ -104,7 +104,7 @@ def _planned_dataset(source: Path, target: Path) -> None:
 
 
 def _prepared_dataset(source: Path, target: Path) -> None:
-    """Raw and prepared cases lie on the disk of the input, as they may: links lead there."""
+    """Raw and prepared cases lie on the disk of the input; links in the output lead there."""
     from tests.trainers.balls import write_work
 
     write_work(target / "work")
@@ -144,7 +144,7 @@ def _segmentations(source: Path, target: Path) -> None:
 
 
 def _validated_models(source: Path, target: Path) -> None:
-    """Two models with their validation; the raw images lie on the disk of the input."""
+    """Write two validated models. The raw images lie on the disk of the input."""
     from tests.inference.selection.work import add_model, make_work, right, with_specks
 
     work = make_work(target)
@@ -154,7 +154,7 @@ def _validated_models(source: Path, target: Path) -> None:
 
 
 def _trained_models(source: Path, target: Path) -> None:
-    """One trained model with all that a report reads; the raw images lie on the disk of the input."""
+    """Write a trained model with every file that a report reads. The raw images lie on the disk of the input."""
     from tests.inference.report.models import write_trained
 
     write_trained(target)
@@ -162,7 +162,7 @@ def _trained_models(source: Path, target: Path) -> None:
 
 
 def _move_to_input(folder: Path, source: Path) -> None:
-    """What was made in the output, as a link to the input."""
+    """Move a folder from the output to the input, and leave a link in its place."""
     shutil.move(folder, source / folder.name)
     folder.symlink_to(source / folder.name)
 
@@ -222,7 +222,7 @@ COMMANDS = (
 
 
 def import_everything() -> None:
-    """What the commands import when work starts, so that forked processes need not."""
+    """Import the modules that commands import when they start to work, so that forked processes need not import them."""
     import importlib
 
     names = (
@@ -246,4 +246,4 @@ def import_everything() -> None:
     from inference.evaluation import equivariance
 
     torch.set_num_threads(1)
-    equivariance.SIZE, equivariance.FACTORS = 32, (0.8, 1.25)  # as small as the rest
+    equivariance.SIZE, equivariance.FACTORS = 32, (0.8, 1.25)  # small, as all sizes here

@@ -1,11 +1,11 @@
-"""A folder that can run full, become read-only, or vanish: a small file system in memory where one may be mounted."""
+"""A folder that can become full or read-only, or disappear: a small file system in memory if one can be mounted."""
 
 import ctypes
 import os
 import shutil
 from pathlib import Path
 
-_READ_ONLY, _REMOUNT, _DETACH = 1, 32, 2  # of Linux's mount and umount2
+_READ_ONLY, _REMOUNT, _DETACH = 1, 32, 2  # flags of mount and umount2 in Linux
 _LARGE = "64m"
 
 
@@ -13,8 +13,8 @@ class Disk:
     """A folder for the files of one run.
 
     Args:
-        folder: to use; it is emptied.
-        mounts: mount a file system of its own there (Linux, and root), or use the folder as it is.
+        folder: new folder.
+        mounts: whether to mount a file system there, which needs Linux and root, or to use an ordinary folder.
     """
 
     def __init__(self, folder: Path, mounts: bool):
@@ -26,39 +26,39 @@ class Disk:
             self._mount(0, f"size={_LARGE}")
 
     def fill_from(self, source: Path) -> None:
-        """Copy a folder's content, links as links."""
+        """Copy the content of a folder. Links stay links."""
         shutil.copytree(source, self.folder, dirs_exist_ok=True, symlinks=True)
 
     def used(self) -> int:
-        """Bytes in files, in whole pages."""
+        """Return the number of bytes that the files occupy in whole pages."""
         return sum(-(-path.stat().st_size // 4096) * 4096 for path in self.folder.rglob("*") if path.is_file())
 
     def limit(self, size: int) -> None:
-        """Leave room for this many bytes in all."""
+        """Limit the size of the file system to a number of bytes."""
         self._mount(_REMOUNT, f"size={max(4096, size)}")
 
     def make_read_only(self) -> bool:
-        """Returns whether it could be done: not while a file is open for writing."""
+        """Make the disk read-only. Returns whether this was possible: it is not while a file is open for writing."""
         if not self._mounts:
             return self._chmod(0o555)
         return self._call("mount", None, str(self.folder).encode(), None, _REMOUNT | _READ_ONLY, None)
 
     def vanish(self) -> bool:
-        """What was there is gone, as with a network disk that is taken away. Returns whether it could be done."""
+        """Make the content disappear, as a network disk would that is disconnected. Returns whether this was possible."""
         if not self._mounts:
             self.folder.rename(self.folder.with_name(f"{self.folder.name}.gone"))
             return True
         return self._call("umount2", str(self.folder).encode(), _DETACH)
 
     def heal(self) -> None:
-        """Room enough, and writable."""
+        """Make the disk large and writable again."""
         if self._mounts:
             self._mount(_REMOUNT, f"size={_LARGE}")
         else:
             self._chmod(0o755)
 
     def close(self) -> None:
-        """Give everything back."""
+        """Unmount the file system and delete the folder."""
         if self._mounts:
             self._call("umount2", str(self.folder).encode(), _DETACH)
         for folder in (self.folder, self.folder.with_name(f"{self.folder.name}.gone")):
@@ -79,7 +79,7 @@ class Disk:
 
 
 def can_mount(folder: Path) -> bool:
-    """Whether file systems can be mounted here."""
+    """Return whether this process may mount file systems."""
     try:
         Disk(folder / "trial", mounts=True).close()
     except (OSError, AttributeError):

@@ -1,7 +1,7 @@
-"""What goes wrong inside a running command: armed in a forked child before the command begins.
+"""Inject a fault into a running command. A forked child prepares the fault before it runs the command.
 
-Python tells an audit hook of every opening, renaming, listing and deleting of a file before it happens. There a process can be
-killed, a disk taken away, and an error raised as if the system had returned it.
+Python calls an audit hook before every opening, renaming, listing and deletion of a file. In this hook the process can be killed, a disk
+can be removed, and an error can be raised as if the system had returned it.
 """
 
 import os
@@ -25,9 +25,9 @@ class Injection:
     """One fault.
 
     Attributes:
-        kind: a name of `KINDS`.
-        moment: when, as a share of the run from 0 to 1, or how much, as a share of what the run takes.
-        number: an errno or a signal, where the kind has one.
+        kind: kind of fault, one of `KINDS`.
+        moment: time of the fault as a share of the run, from 0 to 1; for limits, share of what an undisturbed run needs.
+        number: errno, signal, or number of seconds, for the kinds that have one.
     """
 
     kind: str
@@ -37,13 +37,13 @@ class Injection:
 
 @dataclass(frozen=True)
 class Extent:
-    """What an undisturbed run takes.
+    """Time, file operations, disk space and memory of an undisturbed run.
 
     Attributes:
-        seconds: from beginning to end.
-        events: file events under the place.
-        bytes: that its output holds.
-        memory: bytes of address space that it adds.
+        seconds: duration in seconds.
+        events: number of file events in the observed folder.
+        bytes: number of bytes that the run adds to the output.
+        memory: number of bytes by which the run enlarges the address space.
     """
 
     seconds: float
@@ -57,8 +57,8 @@ class Event:
     """A file is about to be opened, renamed, listed or deleted.
 
     Attributes:
-        number: of the event, from 1.
-        path: of the file.
+        number: number of the event, from 1.
+        path: path to the file.
     """
 
     number: int
@@ -66,7 +66,7 @@ class Event:
 
 
 def count_events(place: Path) -> list[int]:
-    """A list of one number, which grows with every file event under `place` in this process."""
+    """Count the file events of this process in a folder. Returns a list whose only element is the current number."""
     count = [0]
 
     def add(event: Event) -> None:
@@ -77,14 +77,14 @@ def count_events(place: Path) -> list[int]:
 
 
 def arm(injection: Injection, extent: Extent, place: Path, source: Disk, target: Disk) -> None:
-    """Prepare this process to meet the fault.
+    """Prepare a fault in this process.
 
     Args:
-        injection: the fault.
-        extent: of the undisturbed run.
-        place: whose files count.
-        source: where the input lies.
-        target: where the output goes.
+        injection: fault to inject.
+        extent: extent of the undisturbed run.
+        place: observed folder, which contains both disks.
+        source: disk of the input.
+        target: disk of the output.
     """
     at = 1 + int(injection.moment * extent.events)
     if injection.kind == "memory limit":
@@ -133,7 +133,7 @@ def _slow_down(event: Event, at: int, injection: Injection, source: Disk, target
     time.sleep(1.5 if event.number == at else 0.005)
 
 
-_done: list[bool] = []  # of this process: what happens once
+_done: list[bool] = []  # not empty after the fault, for faults that happen once in a process
 _AT_EVENTS: dict[str, Callable[[Event, int, Injection, Disk, Disk], None]] = {
     "kill at a file event": _kill,
     "signal": _signal,
@@ -148,7 +148,7 @@ KINDS = (*_AT_EVENTS, *_ELSEWHERE)
 
 
 def _at_events(place: Path, act: Callable[[Event], None]) -> None:
-    """Call `act` at each file event under `place`. A hook stays for the life of the process."""
+    """Call `act` before each file event in a folder, until the process ends."""
     prefix, number, owner = str(place), [0], os.getpid()
 
     def hook(event: str, arguments: tuple[object, ...]) -> None:
@@ -162,7 +162,7 @@ def _at_events(place: Path, act: Callable[[Event], None]) -> None:
 
 
 def _let_the_clock_jump(seconds: float) -> None:
-    """The wall clock of this process jumps every few looks at it, there and back."""
+    """Let the wall clock of this process jump forth and back after every third reading."""
     real, looks = time.time, [0]
 
     def jumping() -> float:
@@ -173,5 +173,5 @@ def _let_the_clock_jump(seconds: float) -> None:
 
 
 def _address_space() -> int:
-    """Bytes that this process has mapped."""
+    """Return the number of bytes of address space that this process uses."""
     return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")

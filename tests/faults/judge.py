@@ -1,4 +1,4 @@
-"""What an output folder holds: whether every file is whole, and whether two folders hold the same."""
+"""Check whether every file of an output folder is whole, and whether two folders hold the same results."""
 
 import csv
 import gzip
@@ -12,11 +12,11 @@ import numpy as np
 
 from configs.files import PARTIAL
 
-_TIMES = ("seconds", "data_wait_share", "peak_memory")  # columns of log.csv that differ from run to run
+_TIMES = ("seconds", "data_wait_share", "peak_memory")  # columns of log.csv that differ between equal runs
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Name -> digest of each file's content, as far as it does not depend on the time of the run."""
+    """Return a digest of each file by its name. Times and logs do not count."""
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(_essence(path)).hexdigest()
         for path in sorted(folder.rglob("*"))
@@ -25,25 +25,25 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def is_partial(path: Path, folder: Path) -> bool:
-    """Whether the file, or a folder that it lies in, has the name of what is being written."""
+    """Return whether a file, or a folder above it, has the name of an unfinished file."""
     return any(part.startswith(PARTIAL) for part in path.relative_to(folder).parts)
 
 
 def broken_files(folder: Path) -> list[str]:
-    """Files under their final names that cannot be read to their end."""
+    """Return the files under their final names that cannot be read completely, with the reasons."""
     broken = []
     for path in sorted(folder.rglob("*")):
         check = next((check for ending, check in _CHECKS.items() if path.name.endswith(ending)), None)
         if path.is_file() and check is not None and not is_partial(path, folder):
             try:
                 check(path)
-            except Exception as error:  # noqa: BLE001 - whatever the reader says is the finding
+            except Exception as error:  # noqa: BLE001 - any exception of a reader shows a broken file
                 broken.append(f"{path.relative_to(folder)}: {type(error).__name__}: {error}")
     return broken
 
 
 def differences(found: Mapping[str, str], expected: Mapping[str, str]) -> list[str]:
-    """What differs between two folders."""
+    """Return one sentence for each file that differs between two folders."""
     missing = [f"{name} is missing" for name in expected if name not in found]
     added = [f"{name} is not expected" for name in found if name not in expected]
     return missing + added + [f"{name} differs" for name in found if name in expected and found[name] != expected[name]]

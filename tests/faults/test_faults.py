@@ -1,4 +1,4 @@
-"""The suite of faults: a few of each kind, and that it sees what it looks for."""
+"""Commands survive injected faults, and the injection itself detects violations."""
 
 import json
 import os
@@ -23,7 +23,7 @@ forking = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:D
 
 @pytest.mark.slow
 def test_a_selection_of_the_faults(tmp_path: Path) -> None:
-    """One of each kind in prediction and import; `make faults` meets all commands with some hundred."""
+    """One fault of each kind in prediction and import. `make faults` injects about 500 into all commands."""
     words = [sys.executable, "-m", "tests.faults", "--share", "0.1", "-o", str(tmp_path / "faults.json")]
     words += ["--commands", "predict", "bundle import"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=280)
@@ -56,7 +56,7 @@ def test_each_command_survives_its_faults(tmp_path: Path, command: str, share: f
     assert found["faults"] > 0 and found["broken"] == found["left"] == 0
 
 
-def test_there_are_some_hundred_and_always_the_same() -> None:
+def test_equal_seeds_give_the_same_faults() -> None:
     faults = {command.name: choose_faults(command, True, 1.0, 0) for command in COMMANDS}
     assert sum(map(len, faults.values())) >= 200
     assert faults == {command.name: choose_faults(command, True, 1.0, 0) for command in COMMANDS}

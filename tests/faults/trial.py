@@ -1,4 +1,4 @@
-"""One fault in one command: the run that meets it, what it leaves, and the run that completes the work."""
+"""Inject one fault into one command, check the files that remain, and run the command again."""
 
 import contextlib
 import os
@@ -23,21 +23,22 @@ _ENDED_BY_SIGNAL = {
     signal.SIGINT: {130, 128 + signal.SIGINT, 1},
     signal.SIGUSR1: {-signal.SIGUSR1, 128 + signal.SIGUSR1},
 }
-_SURVIVED = {"slow disk", "clock jump", "time stamps"}  # that a command must not even notice
-_NOT_SAID = {"kill", "kill at a file event"}
-_LIMIT = 60.0  # seconds beyond twenty times what the undisturbed run takes
+_SURVIVED = {"slow disk", "clock jump", "time stamps"}  # kinds that must have no effect on a command
+_KILLS = {"kill", "kill at a file event"}
+_LIMIT = 60.0  # seconds beyond twenty times the duration of the undisturbed run
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one fault.
+    """Result of one fault.
 
     Attributes:
-        command, kind, moment, number: the fault.
-        code: exit code of the run that met it.
-        seconds: of both runs.
-        message: the last line that it printed.
-        violations: of what a user may expect; none where all is well.
+        command: name of the command.
+        kind, moment, number: fields of the `Injection`.
+        code: exit code of the run with the fault; None if the run had to be ended.
+        seconds: duration of both runs.
+        message: last line that the run with the fault printed.
+        violations: requirements that did not hold, in words.
     """
 
     command: str
@@ -51,25 +52,25 @@ class Outcome:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Outcome":
-        """Made of what `as_json` gave."""
+        """Return the outcome from the plain data of `as_json`."""
         return cls(**(data | {"violations": tuple(data["violations"])}))
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return the outcome as plain data."""
         return asdict(self)
 
 
 class Bench:
-    """Runs one command again and again from the same start.
+    """Runs one command repeatedly, each time from the same files.
 
     Args:
-        command: to run.
-        folder: for everything.
-        mounts: see `Disk`.
+        command: command to run.
+        folder: folder for all files.
+        mounts: whether disks are file systems, as in `Disk`.
 
     Attributes:
-        extent: of the undisturbed run.
-        expected: what it writes.
+        extent: extent of the undisturbed run.
+        expected: digests of the files that the undisturbed run writes.
     """
 
     def __init__(self, command: Command, folder: Path, mounts: bool):
@@ -86,7 +87,7 @@ class Bench:
             self.expected = contents(target.folder)
 
     def _measure(self, source: Disk, target: Disk) -> Extent:
-        """The undisturbed run."""
+        """Run the command without a fault."""
         note = self._folder / "extent"
         counted: list[list[int]] = []
 
@@ -110,7 +111,7 @@ class Bench:
         return Extent(ended.seconds, events, target.used() - before, memory)
 
     def meet(self, injection: Injection) -> Outcome:
-        """Run into a fault, look at what is left, take the fault away, run again, and compare."""
+        """Run the command with a fault, check the files that remain, remove the fault, run again, and compare the results."""
         with self._disks() as (source, target):
             room = target.used() + int(injection.moment * self.extent.bytes)
             if injection.kind == "time stamps":
@@ -150,7 +151,7 @@ class Bench:
         return run_forked(words, self.command.main, self._folder / "log", limit, prepare, during=during)
 
     def _healed(self, injection: Injection, source: Disk, target: Disk) -> tuple[Disk, Disk]:
-        """The disks as they should be; a new one with the input where that has vanished."""
+        """Repair both disks. An input that has disappeared is written to a new disk."""
         target.heal()
         if injection.kind != "input vanishes":
             return source, target
@@ -200,7 +201,7 @@ class Bench:
 
     @contextlib.contextmanager
     def _disks(self, filled: bool = True) -> Iterator[tuple[Disk, Disk]]:
-        """Input and output at the same paths each time, since some outputs name their inputs."""
+        """Yield the disks of input and output. Their paths are always the same, because some outputs name their inputs."""
         source, target = Disk(self._place / "input", self._mounts), Disk(self._place / "output", self._mounts)
         try:
             if filled:
@@ -223,7 +224,7 @@ class Bench:
 
 @contextlib.contextmanager
 def new_folder() -> Iterator[Path]:
-    """Where all runs take place. (What `tempfile` deletes by itself at exit, every forked child would delete.)"""
+    """Yield a new folder for all runs. It is not a `TemporaryDirectory`, which every forked child would delete at its exit."""
     folder = Path(tempfile.mkdtemp(prefix="se-unet-faults-"))
     try:
         yield folder
@@ -234,9 +235,9 @@ def new_folder() -> Iterator[Path]:
 def _allowed_codes(injection: Injection) -> set[int]:
     if injection.kind in _SURVIVED:
         return {0}
-    if injection.kind in _NOT_SAID:
+    if injection.kind in _KILLS:
         return {0, -signal.SIGKILL}
-    if injection.kind == "memory limit":  # native libraries do not all bear it; what is written must be whole all the same
+    if injection.kind == "memory limit":  # native libraries may crash; written files must be whole even then
         return {0, 1, 2, -signal.SIGSEGV, -signal.SIGABRT}
     if injection.kind == "signal":
         return {0, *_ENDED_BY_SIGNAL[signal.Signals(injection.number)]}
@@ -244,7 +245,7 @@ def _allowed_codes(injection: Injection) -> set[int]:
 
 
 def _shift_times(folder: Path, seconds: int) -> None:
-    """Give every file another time of change, as a server whose clock is wrong would."""
+    """Shift the modification time of every file, as a server with a wrong clock would."""
     for path in folder.rglob("*"):
         if path.is_file():
             time = max(0, int(path.stat().st_mtime) + seconds)

@@ -1,1 +1,1 @@
-"""Damaged files for everything that reads one; see `test_fuzz`."""
+"""Damaged files for every reader of files; `test_fuzz` describes them."""

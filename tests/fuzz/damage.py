@@ -1,4 +1,4 @@
-"""Damaged files, drawn by hypothesis: bytes, numbers, words, JSON and the files of archives are changed at drawn places."""
+"""Strategies of hypothesis that draw damaged files: they change bytes, numbers, words, JSON values and files of archives."""
 
 import copy
 import gzip
@@ -29,11 +29,11 @@ _VALUES: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 2, 10**9, 10**30, -(10**30), 1.5, 1e-300, 1e300, float("nan"), float("inf"), "", "a", "0", "\x00",
     "\ud800", "../../x", "/etc/passwd", "<script>", "$(touch x)", "a" * 10_000, [], {}, [[]], [None], {"": None}, [0] * 100,
 )  # fmt: skip
-_ALL, _SAME, _WORD = 2**40, -1, -2  # instead of a number of bytes
-# Headers, which come first, are hit more often than what follows.
+_ALL, _SAME, _WORD = 2**40, -1, -2  # special numbers of replaced bytes
+# Headers come first in a file, and are changed more often than the rest.
 _PLACES = st.integers(0, 63) | st.integers(0, 399) | st.integers(0, 399) | st.integers(0, 2**20)
 _LENGTHS = st.sampled_from((1, 2, 4, 16, 200))
-# Where, what is put there (or how often what stands there is repeated), and how many bytes it replaces.
+# Place, new content (or number of repetitions of the present content), and number of bytes that are replaced.
 _EDITS = st.one_of(
     st.tuples(_PLACES, st.sampled_from(_FIELDS) | st.binary(min_size=1, max_size=4), st.just(_SAME)),
     st.tuples(_PLACES, st.sampled_from(_WORDS) | st.binary(max_size=16), st.sampled_from((0, _WORD, _WORD))),
@@ -44,7 +44,7 @@ _EDITS = st.one_of(
 
 @st.composite
 def damaged(draw: st.DrawFn, sound: Sequence[bytes]) -> bytes:
-    """Draw one to four edits of a sound file, or the beginning of one with the end of another."""
+    """Draw a sound file with one to four edits. One in ten also gets the end of another file."""
     content = draw(st.sampled_from(sound))
     for place, put, removed in draw(st.lists(_EDITS, min_size=1, max_size=4)):
         place %= len(content) + 1
@@ -61,7 +61,7 @@ def damaged(draw: st.DrawFn, sound: Sequence[bytes]) -> bytes:
 
 @st.composite
 def damaged_json(draw: st.DrawFn, sound: Sequence[bytes]) -> bytes:
-    """Draw one to three edits of the values, keys and structure of a sound file; one in four files is damaged as bytes."""
+    """Draw a sound JSON file with one to three edits of values, keys or structure. One in four is damaged as bytes instead."""
     if draw(st.integers(0, 3)) == 3:
         return draw(damaged(sound))
     root = [json.loads(draw(st.sampled_from(sound)))]
@@ -73,14 +73,14 @@ def damaged_json(draw: st.DrawFn, sound: Sequence[bytes]) -> bytes:
 
 
 def _places(data: Any) -> Iterator[tuple[Any, Any]]:
-    """Every value in plain data: what holds it, and its key or index there."""
+    """Yield the container of every value in plain data, with the value's key or index in it."""
     for key in list(data) if isinstance(data, dict) else range(len(data)) if isinstance(data, list) else ():
         yield data, key
         yield from _places(data[key])
 
 
 def _edit(draw: st.DrawFn, holder: Any, key: Any) -> None:
-    """Replace a value, remove it, duplicate it, give it another key, or bury it in lists."""
+    """Replace a value, remove it, duplicate it, change its key, or nest it in lists."""
     value = draw(st.sampled_from(_VALUES).map(copy.deepcopy) | st.integers() | st.floats() | st.text(max_size=8))
     kind = draw(st.integers(0, 9))
     if kind < 6:
@@ -96,13 +96,13 @@ def _edit(draw: st.DrawFn, holder: Any, key: Any) -> None:
 
 
 def damaged_gzip(sound: Sequence[bytes]) -> Files:
-    """Damage before or after compression."""
+    """Damage files before or after compression."""
     packed = [gzip.compress(each, 1, mtime=0) for each in sound]
     return damaged(sound).map(lambda content: gzip.compress(content, 1, mtime=0)) | damaged(packed)
 
 
 def damaged_safetensors(sound: Sequence[bytes]) -> Files:
-    """Damage to the bytes, or to the header as JSON, whose length is mostly stated correctly."""
+    """Damage the bytes, or the JSON of the header. The header's stated length is mostly correct."""
     return damaged(sound) | _damaged_header(sound)
 
 
@@ -123,7 +123,7 @@ def unpacked(content: bytes) -> dict[str, bytes]:
 
 
 def packed(files: dict[str, bytes]) -> bytes:
-    """Return a ZIP archive of these files, whose checksums fit."""
+    """Return a ZIP archive of these files, with matching checksums."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         for name, content in files.items():

@@ -1,11 +1,11 @@
-"""Coverage-guided fuzzing of some readers, by atheris (libFuzzer): draws that reach new lines of our code are changed further.
+"""Fuzz some readers, guided by coverage: atheris (libFuzzer) changes the draws further that reach new lines of our code.
 
     python -m pip install atheris
     python -m tests.fuzz.guided NIfTI NRRD --minutes 3
 
-libFuzzer changes the choices from which hypothesis draws damaged files. The rules are those of the tests; the first file that breaks one
-ends the run of its reader with exit code 1, and its path is printed. Libraries in C are not instrumented. libFuzzer ends its process in
-its own ways, so each reader has a process.
+libFuzzer changes the choices from which hypothesis draws damaged files. The rules are those of the tests. The first file that breaks a
+rule ends the run of its reader with exit code 1, and its path is printed. Libraries in C are not instrumented. libFuzzer ends its own
+process, so each reader has a process.
 """
 
 import argparse
@@ -26,11 +26,11 @@ _OURS = ["configs", "se_unet", "preprocessing", "planners", "inference", "traine
 
 
 def main() -> int:
-    """Fuzz the readers one after the other, or, as a child, one."""
+    """Fuzz the readers one after the other, each in a child process, or one reader in this process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("targets", nargs="+", choices=[target.name for target in TARGETS])
+    parser.add_argument("targets", nargs="+", choices=[target.name for target in TARGETS], help="names of the readers")
     parser.add_argument("--minutes", type=float, default=3, help="minutes for each reader; default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="seed of libFuzzer; default: %(default)s")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     options = ["--minutes", str(arguments.minutes), "--seed", str(arguments.seed)]
@@ -60,7 +60,7 @@ def _be_the_fuzzer(name: str, seconds: float, seed: int) -> None:
 
     with atheris.instrument_imports(include=_OURS):
         sound = target.corpus(folder)
-        for content in sound:  # imports all that it needs
+        for content in sound:  # imports all modules of the reader
             found_in(content)
 
     @settings(database=None, deadline=None)
@@ -69,7 +69,7 @@ def _be_the_fuzzer(name: str, seconds: float, seed: int) -> None:
         if found := found_in(content):
             raise RuntimeError(f"{found}: {path}")
 
-    limit_memory(3 * ROOM)  # libFuzzer's own tables, too
+    limit_memory(3 * ROOM)  # includes the tables of libFuzzer
     options = [f"-max_total_time={seconds:.0f}", f"-seed={seed}", f"-timeout={PATIENCE:.0f}", "-rss_limit_mb=0", "-max_len=8192"]
     atheris.Setup(["fuzz", *options, f"-artifact_prefix={folder}/"], keeps_the_rules.hypothesis.fuzz_one_input)
     atheris.Fuzz()

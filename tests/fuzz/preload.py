@@ -1,4 +1,4 @@
-"""Imports everything once, in the process from which the processes of readers are forked."""
+"""Import all modules once, in the server process that forks the processes of readers."""
 
 import pytest  # noqa: F401
 

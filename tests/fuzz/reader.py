@@ -1,4 +1,4 @@
-"""One reader of files in a process of its own, and the rules that it must keep for every file."""
+"""Run a reader of files in a process of its own, and check the rules that it must keep for every file."""
 
 import faulthandler
 import multiprocessing
@@ -15,18 +15,18 @@ from types import TracebackType
 
 from configs.errors import InputError
 
-ROOM = 512 * 2**20  # bytes of address space that a reader may take for a file of some thousand bytes
-PATIENCE = 20.0  # seconds for one file
+ROOM = 512 * 2**20  # bytes of address space that a reader may use for a file of some thousand bytes
+PATIENCE = 20.0  # seconds that a reader may take for one file
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["tests.fuzz.preload"])
 
 
 class Reader:
-    """A process that reads one file after the other; it is started again after a crash or a hang.
+    """A process that reads one file after the other. It is restarted after a crash or a timeout.
 
     Args:
-        read: function of a module, called with the path to each file. It may raise `InputError`.
-        path: path of the file; its folder is emptied before each file and is left as the last file left it.
+        read: function of a module that reads the file at a path. It may raise `InputError`.
+        path: path to the file. Its folder is emptied before each file, and keeps the files of the last one.
     """
 
     def __init__(self, read: Callable[[Path], object], path: Path) -> None:
@@ -45,7 +45,7 @@ class Reader:
         self._process = None
 
     def judge(self, content: bytes) -> str | None:
-        """Read a file of this content. Returns what is wrong with how that ended, None where it was refused, "" where it was read."""
+        """Read a file of this content. Returns the rule that was broken, None if the file was refused, or "" if it was read."""
         self._path.parent.mkdir(exist_ok=True)
         empty(self._path.parent)
         self._path.write_bytes(content)
@@ -68,18 +68,18 @@ class Reader:
 
 
 def judge(read: Callable[[Path], object], path: Path) -> str | None:
-    """Read a file in this process. Returns as `Reader.judge`."""
+    """Read a file in this process. Returns the same as `Reader.judge`."""
     try:
         read(path)
     except InputError as error:
         return _judge_message(error)
-    except BaseException as error:  # noqa: BLE001 - that is what is looked for
+    except BaseException as error:  # noqa: BLE001 - any other exception breaks a rule
         return f"{type(error).__name__} in {_place_of(error)}: {' '.join(str(error).split())[:80]}"
     return ""
 
 
 def empty(folder: Path) -> None:
-    """Remove everything in a folder."""
+    """Delete the content of a folder."""
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
@@ -88,13 +88,13 @@ def empty(folder: Path) -> None:
 
 
 def limit_memory(room: int) -> None:
-    """Let this process take no more than `room` further bytes of address space."""
+    """Limit the address space of this process to `room` more bytes than it uses now."""
     limit = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE") + room
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 def _serve(read: Callable[[Path], object], path: Path, connection: Connection) -> None:
-    """Read the file whenever asked to, and answer what is wrong; without output."""
+    """Read the file at each request and answer with the result of `judge`, without any output."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.dup2(null, 2)
@@ -110,7 +110,7 @@ def _serve(read: Callable[[Path], object], path: Path, connection: Connection) -
 
 
 def _judge_message(error: InputError) -> str | None:
-    """A refusal must name the file (or the case, or what in it), and not come from a lack of memory."""
+    """Check that a refusal names a place and a problem, and that its cause is not a lack of memory."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, MemoryError) or "bad_alloc" in str(cause) or "Unable to allocate" in str(cause):
@@ -119,12 +119,12 @@ def _judge_message(error: InputError) -> str | None:
     if not error.faults or any(not fault.where or not fault.problem for fault in error.faults):
         return "a refusal without a reason"
     if any("\n" in fault.where for fault in error.faults) or len(str(error)) > 200_000:
-        return "a message that is no line"
+        return "a message of several lines, or a very long one"
     return None
 
 
 def _place_of(error: BaseException) -> str:
-    """The last line of ours that the error came through."""
+    """Return the last of our functions that the exception passed through."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename]
     return f"{Path(frames[-1].filename).name}:{frames[-1].name}" if frames else "a library"
 

@@ -1,4 +1,4 @@
-"""What reads files: for each, a small corpus of sound ones, how they are damaged, and the call that must survive."""
+"""Readers of files. Each has a small corpus of sound files, a strategy that damages them, and a call that must keep the rules."""
 
 import gzip
 import hashlib
@@ -18,12 +18,12 @@ class Target:
     """One reader.
 
     Attributes:
-        name: in the table.
-        file: name of the file that is written for it.
-        corpus: makes sound files, in an empty folder.
-        damage: draws damaged files, made of the sound ones.
-        read: reads the file; it may raise `InputError`.
-        share: of all inputs, relative to the others.
+        name: name of the reader.
+        file: name of the damaged file.
+        corpus: function that returns the contents of sound files; it may write into a given folder.
+        damage: function that returns a strategy of damaged files for a list of sound ones.
+        read: function that reads the file at a path; it may raise `InputError`.
+        share: share of all inputs, relative to other readers.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Target:
 
 
 def _images(ending: str) -> Callable[[Path], list[bytes]]:
-    """A label file, an image with fractions, one with channels, of a few hundred voxels."""
+    """Return a function that writes labels, a scalar image and an image with channels, each of 210 voxels."""
 
     def make(folder: Path) -> list[bytes]:
         from preprocessing.formats.images import write_labels, write_scalar
@@ -54,7 +54,7 @@ def _images(ending: str) -> Callable[[Path], list[bytes]]:
 
 
 def _other_itk(folder: Path, ending: str, values: np.ndarray) -> list[Path]:
-    """Not compressed, and with several channels."""
+    """Write an uncompressed image, and an image with several channels."""
     import SimpleITK
 
     plain, channels = folder / f"plain{ending}", folder / f"channels{ending}"
@@ -65,7 +65,7 @@ def _other_itk(folder: Path, ending: str, values: np.ndarray) -> list[Path]:
 
 
 def _nifti(folder: Path) -> list[bytes]:
-    """Both versions, both byte orders, scaled, four axes; not compressed."""
+    """Return NIfTI-1 and NIfTI-2, both byte orders, scaled intensities and four axes; not compressed."""
     import nibabel
 
     array = np.arange(210, dtype=np.int16).reshape(7, 6, 5)
@@ -86,7 +86,7 @@ def _read_image(path: Path) -> None:
 
 
 def _read_detached(path: Path) -> None:
-    """A header whose voxels lie in another file of the same folder."""
+    """Read a header whose voxels lie in another file of the same folder."""
     (path.parent / "labels.raw").write_bytes(bytes(210))
     (path.parent / "labels.zraw").write_bytes(gzip.compress(bytes(210)))
     _read_image(path)
@@ -149,7 +149,7 @@ def _plan_json(folder: Path) -> list[bytes]:
 
 
 def _read_plan(path: Path) -> None:
-    """As the planner's plan and as a model's."""
+    """Read the file as the plan of a dataset and as the plan of a model."""
     from configs.plan import ModelPlan, Plan
 
     Plan.read(path)
@@ -191,7 +191,7 @@ def _weights(folder: Path) -> list[bytes]:
 
 
 def _read_weights(path: Path) -> None:
-    """By our own reader of headers, as bundles are checked, then by the library into a network."""
+    """Read the header as the check of bundles does, then load the weights into a network."""
     from configs.errors import Fault, InputError
     from inference.bundle.tensors import tensor_shapes
     from se_unet.builder import build_network
@@ -217,7 +217,7 @@ def _bundles(folder: Path) -> list[bytes]:
 
 @st.composite
 def _damaged_bundle(draw: st.DrawFn, sound: Sequence[bytes]) -> bytes:
-    """Damage to the bytes; or to one of the files, with a manifest that fits, so that the damage comes further."""
+    """Damage the bytes, or one of the files with a matching manifest, so that the damage reaches later checks."""
     content = draw(st.sampled_from(sound))
     kind = draw(st.integers(0, 4))
     if kind < 2:
@@ -236,7 +236,7 @@ def _damaged_bundle(draw: st.DrawFn, sound: Sequence[bytes]) -> bytes:
 
 
 def _read_bundle(path: Path) -> None:
-    """The whole import; what was unpacked is removed by whoever empties the folder."""
+    """Import the bundle. The unpacked folder is removed when the folder is emptied."""
     from inference.bundle.install import import_bundle
 
     import_bundle(path, path.parent / "imported")
@@ -255,7 +255,7 @@ def _checkpoints(folder: Path) -> list[bytes]:
 
 @st.composite
 def _damaged_checkpoint(draw: st.DrawFn, sound: Sequence[bytes]) -> bytes:
-    """Damage to the bytes, or to one of the files with a checksum that fits: mostly to the pickle."""
+    """Damage the bytes, or one of the files, mostly the pickle, with a matching checksum."""
     content = draw(st.sampled_from(sound))
     if not content.startswith(b"PK") or draw(st.integers(0, 2)) == 2:
         return draw(damaged(sound))

@@ -1,10 +1,10 @@
-"""Every reader survives damaged files: each is read, or refused by an `InputError` that says where and what is wrong.
+"""Every reader survives damaged files: it reads them, or refuses them with an `InputError` that gives the place and the problem.
 
     python -m pytest tests/fuzz -m fuzz -k NRRD    # 120,000 files for all readers together (`make fuzz`)
     SEED=7 python -m pytest tests/fuzz             # 2,000 other files than usual
 
 The interpreter does not crash, and no file takes more than 20 seconds or 512 MiB (files have some hundred to some thousand bytes).
-hypothesis shrinks and prints a file that breaks a rule; it also lies in pytest's folder of the test, beside what the reader wrote.
+hypothesis shrinks a file that breaks a rule and prints it. The file also lies in pytest's folder of the test.
 """
 
 import ctypes
@@ -62,7 +62,7 @@ def outcomes(read: Callable[[Path], object], path: Path, files: Files, number: i
 )
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
 def test_each_reader_survives_damaged_files(tmp_path: Path, target: Target, inputs: int) -> None:
-    """`inputs` counts the files of all readers."""
+    """`inputs` is the number of files of all readers together."""
     own = round(inputs * target.share / sum(each.share for each in TARGETS))
     sound = target.corpus(tmp_path)
     counts = outcomes(target.read, tmp_path / "files" / target.file, target.damage(sound), own)
@@ -80,7 +80,7 @@ def hang(path: Path) -> None:
 
 
 def swallow(path: Path) -> None:
-    """A header that is believed."""
+    """Reserve the memory that a header claims."""
     if path.read_bytes() == b"5":
         try:
             bytearray(2**40)
@@ -125,7 +125,7 @@ def test_what_is_wrong_is_seen(
     with pytest.raises(AssertionError, match=violation):
         outcomes(read, tmp_path / "files/x", digits, 30)
     assert (tmp_path / "files/x").read_bytes() == b"5"
-    with reader.Reader(read, tmp_path / "files/x") as process:  # goes on after each
+    with reader.Reader(read, tmp_path / "files/x") as process:  # continues after each violation
         assert [process.judge(content) == "" for content in (b"5", b"4", b"5", b"4")] == [False, True] * 2
 
 

@@ -274,6 +274,40 @@ def test_texts_that_are_not_what_they_should_be(contents, tmp_path, name, conten
     refused(tmp_path, bundle(tmp_path / "hostile.zip", contents | {name: content}), message)
 
 
+FORMER_CURVES = {
+    "errors of fields": {"fold": "0", "factors": [0.8, 1.25], "errors": [0.1, 0.2]},
+    "names of cases": {
+        "method": 1,
+        "fold": "0",
+        "weights": "0" * 64,
+        "factors": [0.8],
+        "cases": ["patient_7"],
+        "shape": [64, 64, 64],
+        "on_cases": [0.1],
+        "on_fields": [0.1],
+    },
+}
+
+
+@pytest.mark.parametrize("curve", FORMER_CURVES.values(), ids=list(FORMER_CURVES))
+def test_an_equivariance_error_of_another_version_is_left_out(contents, tmp_path, caplog, curve):
+    path = bundle(tmp_path / "former.zip", contents | {"equivariance.json": json.dumps(curve).encode()})
+    manifest = import_bundle(path, tmp_path / "imported")
+    assert "equivariance.json was written by another version of this software and is left out" in caplog.text
+    assert set(manifest.files) == set(contents)
+    assert {name: (tmp_path / "imported" / name).read_bytes() for name in contents} == contents
+    assert not (tmp_path / "imported/equivariance.json").exists()
+
+
+@pytest.mark.parametrize("curve", FORMER_CURVES.values(), ids=list(FORMER_CURVES))
+def test_an_equivariance_error_of_another_version_is_not_exported(tmp_path, caplog, curve):
+    folder = write_model(tmp_path / "toy", folds=("0",))
+    (folder / "equivariance.json").write_text(json.dumps(curve))
+    assert "equivariance.json" not in export_bundle(folder, tmp_path / "toy.zip").files
+    assert "equivariance.json is damaged or of another version and is left out" in caplog.text
+    import_bundle(tmp_path / "toy.zip", tmp_path / "imported")
+
+
 def test_dataset_of_another_plan(contents, tmp_path):
     other = contents["dataset.json"].replace(b"grey", b"gray")
     refused(
