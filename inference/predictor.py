@@ -26,7 +26,7 @@ from preprocessing.dataset.labels import to_class_indices
 from preprocessing.dataset.validation import image_faults
 from preprocessing.geometry.affine import Geometry
 from preprocessing.pipeline import Trace, preprocess
-from preprocessing.resample import LABEL_ORDER, resampling_matrices
+from preprocessing.resample import returning_matrices
 from se_unet.cpu.layers import for_cpu
 
 
@@ -186,7 +186,7 @@ class Predictor:
     def _members(self, position: int, image: Tensor, trace: Trace) -> list[Member]:
         """Return the ensemble members of one model, which predict on the cropped grid of the stored image."""
         model = self.models[position]
-        onwards = resampling_matrices(trace.resampled_shape, trace.box.shape, LABEL_ORDER, trace.separate_axis)
+        onwards = returning_matrices(trace.resampled_shape, trace.box.shape, trace.separate_axis)
         image = image.to(self.device)
         return make_members(self.networks[position], image, model.plan.network, self._variants(position, image), onwards)
 

@@ -2,7 +2,7 @@
 
 Resampling is a separable linear operator: each axis is one matrix product (`se_unet.separable.spline_matrix`). If slices are thick,
 the coarse axis is resampled by nearest neighbours and the others slice by slice, since interpolation across thick slices would
-invent anatomy.
+invent anatomy. On the way back, class scores are interpolated across slices too (`returning_matrices`).
 """
 
 import math
@@ -119,6 +119,43 @@ def resampling_matrices(
 def _resampling_matrix(n_in: int, n_out: int, order: int) -> Tensor:
     matrix = spline_matrix(n_in, n_out, order, torch.float32)
     return torch.where(matrix.abs() < _NEGLIGIBLE, 0, matrix)
+
+
+def returning_matrices(
+    shape: Sequence[int], stored_shape: Sequence[int], separate_axis: int | None, device: torch.device = _CPU
+) -> Matrices:
+    """Return the matrices that bring class scores from the grid of `resample_image` back to the grid of its input.
+
+    Every axis is interpolated linearly, across thick slices between the slices that `resample_image` copied: see `returning_matrix`.
+
+    Args:
+        shape: shape (Z, Y, X) of the scores' grid.
+        stored_shape: shape (Z, Y, X) of the image's own grid.
+        separate_axis: axis of (Z, Y, X) that was resampled by nearest neighbours, or None.
+        device: device of the matrices.
+    """
+    matrices = list(resampling_matrices(shape, stored_shape, LABEL_ORDER, None, device))
+    if separate_axis is not None and matrices[separate_axis] is not None:
+        matrices[separate_axis] = returning_matrix(shape[separate_axis], stored_shape[separate_axis]).to(device)
+    return matrices[0], matrices[1], matrices[2]
+
+
+@lru_cache(maxsize=64)
+def returning_matrix(n_in: int, n_out: int) -> Tensor:
+    """Return the way back across thick slices, from `n_in` slices that are copies of some of `n_out` slices.
+
+    A slice that was copied gets the mean over its copies, so that what a network says about a slice stays in that slice. A slice
+    that was left out is interpolated linearly between the nearest slices that were copied. The nearest slice twice would repeat a
+    slice instead.
+
+    Returns:
+        (n_out, n_in) float32, whose rows sum to 1; shared between callers: do not change it in place.
+    """
+    origin = spline_matrix(n_out, n_in, 0).argmax(1).numpy()  # the slice that each of the `n_in` slices is a copy of
+    copied, copies = np.unique(origin, return_counts=True)
+    mean = (copied[:, None] == origin) / copies[:, None]
+    between = np.stack([np.interp(np.arange(n_out), copied, one) for one in np.eye(len(copied))], axis=1)
+    return torch.from_numpy(between @ mean).float()
 
 
 def apply_matrices(volume: Tensor, matrices: Matrices) -> Tensor:

@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.common.tables import text_table
 from benchmarks.cost import cost
-from benchmarks.evidence import equivariance, few_cases, scale_robustness
+from benchmarks.evidence import equivariance, few_cases, scale_robustness, slices_back
 from benchmarks.evidence.learning_results import columns_of, in_order, rows_of
 from benchmarks.pages.measurement_tables import read_table
 from configs.files import write_text
@@ -150,6 +150,12 @@ def equivariance_of_trained() -> str:
     return markdown([row | row["errors"] for row in rows], columns)
 
 
+def slices() -> str:
+    """Ways back across thick slices: means over cases, for labels that are certain and for labels blurred by one voxel."""
+    rows = slices_back.over_cases(read_table(MEASURED / "evidence" / "slices_back.csv"))
+    return markdown([row for row in rows if row["softness"] <= 1], slices_back.COLUMNS)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "learning": learning,
     "quick": partial(at_sizes, "quick"),
@@ -162,6 +168,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "learning_rates": learning_rates,
     "cost": costs,
     "equivariance": equivariance_of_trained,
+    "slices_back": slices,
 }
 
 
