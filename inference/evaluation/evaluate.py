@@ -13,8 +13,8 @@ from inference.evaluation.label_files import find_description, list_label_files
 from inference.evaluation.scores import EvaluationResult, LabelScores, Unmatched, score_case, summarise
 from preprocessing.dataset.by_products import without_by_products
 from preprocessing.dataset.labels import unknown_values, unknown_values_fault
-from preprocessing.dataset.validation import geometry_faults
 from preprocessing.formats.images import read_labels
+from preprocessing.geometry.same_grid import geometry_faults
 from preprocessing.parallel.for_each_case import for_each_case
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Generic, TypeVar, cast
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from configs.dataset import DatasetDescription
 from configs.errors import Fault, InputError, raise_faults
@@ -19,16 +19,14 @@ from configs.progress import Progress, Silent
 from preprocessing.dataset.case import Case
 from preprocessing.dataset.labels import present_values, to_class_indices, unknown_values_fault, unnamed_values
 from preprocessing.dataset.raw import CaseFiles, RawDataset
-from preprocessing.formats.images import read_header, read_labels, read_volumes
+from preprocessing.formats.images import doubts, read_header, read_image, read_labels, read_volumes
 from preprocessing.geometry.affine import Geometry
 from preprocessing.geometry.cropping import nonzero_box
+from preprocessing.geometry.same_grid import geometry_faults
 from preprocessing.parallel.for_each_case import for_each_case
 from preprocessing.parallel.memory import case_bytes
 
 T = TypeVar("T")
-_SPACING_TOLERANCE = 1e-3  # relative difference
-_ORIGIN_TOLERANCE = 0.1  # voxels
-_DIRECTION_TOLERANCE = 1e-3  # difference of unit vectors
 
 
 @dataclass
@@ -103,26 +101,6 @@ def image_faults(where: str, image: NDArray, description: DatasetDescription) ->
     return faults
 
 
-def geometry_faults(where: str, what: str, geometry: Geometry, reference: Geometry) -> list[Fault]:
-    """Return a fault for each difference in shape, spacing, origin and direction between the file `what` and the reference."""
-    if geometry.shape != reference.shape:
-        problem = f"{what} has the shape {geometry.shape} and the image {reference.shape} (Z, Y, X)"
-        return [Fault(where, problem, "Resample it to the image's grid")]
-    faults = []
-    if not np.allclose(geometry.spacing, reference.spacing, rtol=_SPACING_TOLERANCE):
-        problem = f"{what} has the spacing {_text(geometry.spacing)} mm and the image {_text(reference.spacing)} mm (Z, Y, X)"
-        faults.append(Fault(where, problem, "Copy the image's header to it if the voxels match, otherwise resample it"))
-    if np.abs(np.subtract(geometry.origin, reference.origin)).max() > _ORIGIN_TOLERANCE * min(reference.spacing):
-        problem = f"{what} has the origin {_text(geometry.origin)} mm and the image {_text(reference.origin)} mm (R, A, S)"
-        faults.append(Fault(where, problem, "Copy the image's header to it if the voxels match, otherwise resample it"))
-    if np.abs(geometry.direction - reference.direction).max() > _DIRECTION_TOLERANCE:
-        turned = "; ".join(_text(axis) for axis in geometry.direction.T)
-        expected = "; ".join(_text(axis) for axis in reference.direction.T)
-        problem = f"{what} has the directions {turned} and the image {expected} (axes x; y; z)"
-        faults.append(Fault(where, problem, "Copy the image's header to it if the voxels match, otherwise resample it"))
-    return faults
-
-
 def _inspect(identifier: str, files: CaseFiles, description: DatasetDescription, measure: Callable[[Case], T]) -> CaseReport[T]:
     where = f"case `{identifier}`"
     report: CaseReport[T] = CaseReport()
@@ -140,21 +118,21 @@ def _inspect(identifier: str, files: CaseFiles, description: DatasetDescription,
 
 
 def _read_channels(where: str, paths: tuple[Path, ...], report: CaseReport) -> tuple[NDArray[np.float32] | None, Geometry | None]:
-    """Return the image and the geometry of the first readable file; add faults to the report."""
-    volumes: list[NDArray] = []
-    reference: Geometry | None = None
+    """Return the image and its geometry, or that of the first readable file; add faults and warnings to the report."""
+    try:
+        image, geometry = read_image(paths)
+    except InputError as error:
+        report.faults += [Fault(f"{where}, {fault.where}", fault.problem, fault.remedy) for fault in error.faults]
+        return None, _first_geometry(paths)
+    report.warnings += [Fault(f"{where}, {doubt.where}", doubt.problem, doubt.remedy) for doubt in doubts(paths)]
+    return image, geometry
+
+
+def _first_geometry(paths: tuple[Path, ...]) -> Geometry | None:
     for path in paths:
-        try:
-            volume, geometry = read_volumes(path)
-        except InputError as error:
-            report.faults += [Fault(f"{where}, {fault.where}", fault.problem, fault.remedy) for fault in error.faults]
-            continue
-        reference = reference or geometry
-        report.faults += geometry_faults(where, str(path), geometry, reference)
-        volumes.append(volume)
-    if len(volumes) < len(paths) or len({volume.shape[1:] for volume in volumes}) != 1:
-        return None, reference
-    return np.concatenate(volumes, dtype=np.float32, casting="unsafe"), reference
+        with suppress(InputError):
+            return read_volumes(path)[1]
+    return None
 
 
 def _read_labels(
@@ -209,7 +187,3 @@ def _duplicates(reports: dict[str, CaseReport[T]]) -> list[Fault]:
         for same in groups.values()
         if len(same) > 1
     ]
-
-
-def _text(numbers: ArrayLike) -> str:
-    return " x ".join(f"{float(number):.4g}" for number in np.ravel(numbers))

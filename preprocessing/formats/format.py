@@ -44,6 +44,16 @@ class Format(Protocol):
             like: file of this format with the same geometry, which is kept to the bit; None writes `geometry`.
         """
 
+    def doubts(self, path: Path) -> tuple[str, ...]:
+        """Return what the header leaves open, though the file is used, such as two positions; each is a clause for a warning."""
+        del path
+        return ()
+
+    def scaling(self, path: Path) -> str | None:
+        """Return in words how the header scales the stored values, or None where it does not."""
+        del path
+        return None
+
     def companions(self, path: Path) -> tuple[Path, ...]:
         """Return the existing further files that the image consists of."""
         del path

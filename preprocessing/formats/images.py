@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.errors import DAMAGE, Fault, InputError, fault_of, raise_faults
+from configs.errors import DAMAGE, Fault, InputError, collecting, fault_of
 from preprocessing.formats.format import Format
+from preprocessing.formats.gate import Stored, admit, admit_geometry
 from preprocessing.formats.registry import format_of
 from preprocessing.geometry.affine import Geometry
 
+DOUBT_REMEDY = "Check that this is intended"
 _LABEL_TYPES = (np.uint8, np.int16, np.int32)
 
 
@@ -26,28 +28,21 @@ def read_image(paths: Sequence[Path]) -> tuple[NDArray[np.float32], Geometry]:
         The image (C, Z, Y, X) float32 and the geometry of its first file.
 
     Raises:
-        InputError: files cannot be read, or their grids have different shapes; all faults are listed.
+        InputError: files cannot be read, contradict themselves, or lie on different grids; all faults are listed.
+        ValueError: there is no file.
     """
     faults: list[Fault] = []
-    volumes: list[tuple[NDArray, Geometry]] = []
+    stored: list[Stored] = []
     for path in paths:
-        try:
-            volumes.append(read_volumes(path))
-        except InputError as error:
-            faults += error.faults
-    if volumes:
-        shape = volumes[0][1].shape
-        faults += [
-            _different_shapes(path, geometry.shape, shape)
-            for path, (_, geometry) in zip(paths, volumes, strict=False)
-            if geometry.shape != shape and len(volumes) == len(paths)
-        ]
-    raise_faults(faults)
-    if not volumes:
-        raise ValueError("an image needs at least one file")
-    channels = [volume for volume, _ in volumes]
-    image = channels[0] if len(channels) == 1 else np.concatenate(channels)
-    return np.ascontiguousarray(image, dtype=np.float32), volumes[0][1]
+        with collecting(faults):
+            stored.append(_read(path))
+    if not faults:
+        admitted = admit(stored)
+        return admitted.image, admitted.geometry
+    with collecting(faults):
+        if stored:
+            admit(stored)  # for the faults of the others
+    raise InputError(*faults)
 
 
 def read_labels(path: Path) -> tuple[NDArray[np.integer], Geometry]:
@@ -70,8 +65,7 @@ def read_labels(path: Path) -> tuple[NDArray[np.integer], Geometry]:
     with np.errstate(invalid="ignore"):  # NaN is caught by the comparison
         whole = labels.astype(np.int32)
     if not np.array_equal(whole, labels):
-        problem = "label values must be whole numbers"
-        raise InputError(Fault(str(path), problem, "Save the labels without interpolation, as an integer type"))
+        raise InputError(_not_whole(path))
     return np.ascontiguousarray(whole), geometry
 
 
@@ -81,16 +75,8 @@ def read_volumes(path: Path) -> tuple[NDArray, Geometry]:
     Raises:
         InputError: the file is missing, damaged, of an unknown format, or not a three-dimensional image.
     """
-    with _opened(path) as used:
-        data, affine = used.read(path)
-    if np.iscomplexobj(data) or data.dtype.fields:
-        raise InputError(Fault(str(path), f"values of type {data.dtype} are not intensities", "Store one real number per voxel"))
-    try:
-        return data, Geometry.from_affine(data.shape[1:], affine)
-    except ValueError as error:
-        raise InputError(
-            Fault(str(path), f"its geometry is unusable: {error}", "Fix the header or resample the image")
-        ) from error
+    admitted = admit([_read(path)])
+    return admitted.volumes[0], admitted.geometry
 
 
 def read_header(path: Path) -> tuple[int, Geometry]:
@@ -101,7 +87,12 @@ def read_header(path: Path) -> tuple[int, Geometry]:
     """
     with _opened(path) as used:
         (channels, *shape), affine = used.read_header(path)
-        return channels, Geometry.from_affine(shape, affine)
+    return channels, admit_geometry(str(path), shape, affine)
+
+
+def doubts(paths: Sequence[Path]) -> list[Fault]:
+    """Return a warning for each thing that the headers of an image's readable files leave open, though the files are used."""
+    return [Fault(str(path), doubt, DOUBT_REMEDY) for path in paths for doubt in format_of(path).doubts(path)]
 
 
 def companions(path: Path) -> tuple[Path, ...]:
@@ -161,6 +152,15 @@ def _opened(path: Path) -> Iterator[Format]:
         raise InputError(fault_of(error, str(path), f"the file cannot be read ({reason})", remedy)) from error
 
 
-def _different_shapes(path: Path, shape: tuple[int, ...], expected: tuple[int, ...]) -> Fault:
-    problem = f"its shape is {shape} and that of the first channel {expected} (Z, Y, X)"
-    return Fault(str(path), problem, "All channels of a case must lie on the same grid: resample this one")
+def _read(path: Path) -> Stored:
+    with _opened(path) as used:
+        return Stored(str(path), *used.read(path))
+
+
+def _not_whole(path: Path) -> Fault:
+    scaling = format_of(path).scaling(path)
+    if scaling is None:
+        remedy = "Save the labels without interpolation, as an integer type"
+        return Fault(str(path), "label values must be whole numbers", remedy)
+    problem = f"label values must be whole numbers, but the header scales them: {scaling}"
+    return Fault(str(path), problem, "Save the labels as an integer type with a slope of 1 and an intercept of 0")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from configs.errors import Fault, InputError
 from configs.files import replacing
 from preprocessing.formats.format import Format
+from preprocessing.formats.itk_metadata import check_metadata, check_unit
 from preprocessing.formats.size_checks import MOST_DEFLATED, check_size, unpack
 from preprocessing.geometry.affine import Geometry
 
@@ -61,6 +62,9 @@ class Itk(Format):
         if reader.GetDimension() != 3:
             problem = f"it has {reader.GetDimension()} axes"
             raise InputError(Fault(str(path), problem, "Three are needed, with channels as components"))
+        check_metadata(str(path), reader)
+        for unit in _nrrd_units(path):
+            check_unit(str(path), unit)
         shape = (reader.GetNumberOfComponents(), *reader.GetSize()[::-1])
         bits = re.search(r"\d+", SimpleITK.GetPixelIDValueAsString(reader.GetPixelID()))
         possible = _possible_bytes(path)
@@ -123,6 +127,12 @@ def _copy_nrrd_geometry(path: Path, like: Path) -> None:
         for line in header[: end.start()].splitlines()
     ]
     path.write_bytes(b"\n".join(lines) + b"\n\n" + content[end.end() :])
+
+
+def _nrrd_units(path: Path) -> list[str]:
+    """The units of a NRRD file's space, which ITK does not read."""
+    stated = _nrrd_lines(_start(path)).get(b"space units", b"") if path.suffix.lower() in _NRRD else b""
+    return re.findall(r'"([^"]*)"', stated.decode("utf-8", "replace"))
 
 
 def _nrrd_lines(header: bytes) -> dict[bytes, bytes]:

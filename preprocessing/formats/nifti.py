@@ -7,7 +7,6 @@ memory is allocated, and a compressed file is unpacked once, to its end, so that
 import math
 import zlib
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -19,14 +18,13 @@ from numpy.typing import NDArray
 from configs.errors import Fault, InputError
 from configs.files import replacing
 from preprocessing.formats.format import Format
+from preprocessing.formats.nifti_geometry import Header, affine_in_mm, check_pixdim, two_places
 from preprocessing.formats.size_checks import MOST_DEFLATED, ZLIB_OR_GZIP, check_size, unpack
 from preprocessing.geometry.affine import Geometry
 
 _IMAGES = {348: nib.Nifti1Image, 540: nib.Nifti2Image}  # by the length of the header, its first number
 _MAGIC = {348: (b"n+1\0", slice(344, 348)), 540: (b"n+2\0", slice(4, 8))}
 _TRAILING = 2**20  # bytes behind the last voxel that are unpacked and ignored
-
-Header = Any  # nibabel's Nifti1Header or Nifti2Header
 
 
 class Nifti(Format):
@@ -38,7 +36,7 @@ class Nifti(Format):
     def read(self, path: Path) -> tuple[NDArray, NDArray[np.float64]]:
         """Return the voxels and the affine; a fourth axis holds the channels."""
         header = _read_nifti_header(path)
-        shape = _shape(path, header)
+        shape, affine = _shape(path, header), affine_in_mm(str(path), header)
         dtype, offset = header.get_data_dtype(), int(header.get_data_offset())
         size = offset + math.prod(shape) * dtype.itemsize
         if _is_packed(path):
@@ -58,13 +56,13 @@ class Nifti(Format):
         if np.issubdtype(data.dtype, np.floating) and data.dtype.itemsize > 4:
             with np.errstate(over="ignore"):  # infinite values are validation's to report
                 data = data.astype(np.float32)
-        return data.reshape(*shape[:3], -1, order="F").T, header.get_best_affine()
+        return data.reshape(*shape[:3], -1, order="F").T, affine
 
     def read_header(self, path: Path) -> tuple[tuple[int, ...], NDArray[np.float64]]:
         """Return the shape (C, Z, Y, X) and the affine in the header."""
         header = _read_nifti_header(path)
         x, y, z, *channels = _shape(path, header)
-        return (math.prod(channels), z, y, x), header.get_best_affine()
+        return (math.prod(channels), z, y, x), affine_in_mm(str(path), header)
 
     def write(self, path: Path, array: NDArray, geometry: Geometry, like: Path | None) -> None:
         """Write an array (Z, Y, X) with the header of `like`, or with a new one."""
@@ -81,6 +79,18 @@ class Nifti(Format):
         with replacing(path) as temporary:
             nib.save(image, temporary)
 
+    def doubts(self, path: Path) -> tuple[str, ...]:
+        """Return that sform and qform differ."""
+        found = two_places(_read_nifti_header(path))
+        return () if found is None else (found,)
+
+    def scaling(self, path: Path) -> str | None:
+        """Return slope and intercept where they change the stored values."""
+        slope, intercept = _read_nifti_header(path).get_slope_inter()
+        if (slope, intercept) in ((None, None), (1.0, 0.0)):
+            return None
+        return f"its scl_slope is {slope:g} and its scl_inter {intercept:g}"
+
 
 def geometry_header(source: Header, dtype: np.dtype) -> Header:
     """Return a copy of an image's header that keeps the geometry, without the type, range and scaling of intensities or extensions."""
@@ -94,8 +104,30 @@ def geometry_header(source: Header, dtype: np.dtype) -> Header:
     return header
 
 
+def check_loaded(where: str, image: nib.Nifti1Pair) -> None:
+    """Refuse an image in memory whose file states spacings that are not positive, which nibabel replaced as it loaded them.
+
+    Raises:
+        InputError: a spacing of the file is 0 or negative, and the image still has the replaced ones.
+    """
+    name = image.get_filename()
+    if name is None or not Path(name).is_file() or not name.lower().endswith(Nifti.endings):
+        return
+    stated = _raw_header(Path(name))["pixdim"][1:4]
+    if np.array_equal(np.where(stated == 0, 1, np.abs(stated)), image.header["pixdim"][1:4]):
+        check_pixdim(where, stated)
+
+
 def _read_nifti_header(path: Path) -> Header:
-    """The header, checked by nibabel, without its extensions."""
+    """The header, checked and mended by nibabel, without its extensions."""
+    raw = _raw_header(path)
+    check_pixdim(str(path), raw["pixdim"][1:4])
+    header: Header = type(raw)(raw.binaryblock, raw.endianness)
+    return header
+
+
+def _raw_header(path: Path) -> Header:
+    """The header as stored."""
     start = _start(path, max(_IMAGES))
     lengths = {int.from_bytes(start[:4], order) for order in ("little", "big")}
     length = next((length for length in _IMAGES if length in lengths), None)
@@ -104,7 +136,7 @@ def _read_nifti_header(path: Path) -> Header:
     magic, place = _MAGIC[length]
     if start[place] != magic:
         raise ValueError(f"it is not a NIfTI file: its magic word is {start[place]!r} and not {magic!r}")
-    header: Header = _IMAGES[length].header_class(start[:length])
+    header: Header = _IMAGES[length].header_class(start[:length], check=False)
     return header
 
 

@@ -15,9 +15,16 @@ from numpy.typing import NDArray
 from configs.errors import Fault, InputError
 from configs.files import read_json, replacing, write_json
 from preprocessing.formats.format import Format
+from preprocessing.formats.gate import admit_spacing
 from preprocessing.formats.size_checks import MOST_DEFLATED, check_size
 from preprocessing.geometry.affine import Geometry
 
+# Axes that a file states by tifffile's letters and that are not those of a volume; Z is depth, Q and I are not stated.
+_NOT_SPACE = {"S": "colours (S)", "C": "channels (C)", "T": "times (T)"}
+_AXES_REMEDY = (
+    "Store one volume (Z, Y, X) for each channel, by tifffile with photometric='minisblack' and metadata={'axes': 'ZYX'}; "
+    "in ImageJ, slices can be exchanged with channels or frames under Properties"
+)
 _ORDERS = {b"II": "little", b"MM": "big"}
 _CHANNEL = re.compile(r"_\d{4}$")
 _REMEDY = 'Write {"spacing": [Z, Y, X]} there, mm between voxels along each axis of the array'
@@ -40,14 +47,14 @@ class Tiff(Format):
                 if "imagecodecs" not in str(error):
                     raise
                 data = _read_rare(path, shape)
-        return data[None], Geometry.from_spacing(shape, _read_spacing(path)).matrix
+        return data[None], admit_spacing(str(path), shape, _read_spacing(path)).matrix
 
     def read_header(self, path: Path) -> tuple[tuple[int, ...], NDArray[np.float64]]:
         """Return the shape (1, Z, Y, X) and the affine."""
         _check_directories(path)
         with tifffile.TiffFile(path) as file:
             shape = _shape(path, file)
-        return (1, *shape), Geometry.from_spacing(shape, _read_spacing(path)).matrix
+        return (1, *shape), admit_spacing(str(path), shape, _read_spacing(path)).matrix
 
     def write(self, path: Path, array: NDArray, geometry: Geometry, like: Path | None) -> None:
         """Write an array (Z, Y, X), and before it the file with its spacing, without which it is not usable."""
@@ -70,7 +77,7 @@ def _read_spacing(path: Path) -> tuple[float, float, float]:
         raise InputError(Fault(str(path), f"its spacing is not known: there is no {expected.name} beside it", _REMEDY))
     content = read_json(beside)
     spacing = content.get("spacing") if isinstance(content, dict) else None
-    if not isinstance(spacing, list) or len(spacing) != 3 or not all(_is_length(size) for size in spacing):
+    if not isinstance(spacing, list) or len(spacing) != 3 or not all(_is_number(size) for size in spacing):
         raise InputError(Fault(str(beside), f"`spacing` must be three positive lengths, not {spacing}", _REMEDY))
     return float(spacing[0]), float(spacing[1]), float(spacing[2])
 
@@ -90,6 +97,10 @@ def _shape(path: Path, file: tifffile.TiffFile) -> tuple[int, ...]:
         raise ValueError("it holds no image")
     series = file.series[0]
     shape = tuple(int(size) for size in series.shape)
+    stated = [word for axis, word in _NOT_SPACE.items() if axis in series.axes]
+    if stated:
+        problem = f"its axes are {series.axes} with the shape {shape}: {' and '.join(stated)} instead of a volume"
+        raise InputError(Fault(str(path), problem, _AXES_REMEDY))
     if len(shape) != 3:
         raise InputError(Fault(str(path), f"its shape is {shape}", "Three axes (Z, Y, X) are needed, one file for each channel"))
     packed = file.pages.first.compression != tifffile.COMPRESSION.NONE
@@ -102,8 +113,8 @@ def _sidecar(path: Path) -> Path | None:
     return next((beside for stem in stems if (beside := path.with_name(f"{stem}.json")).is_file()), None)
 
 
-def _is_length(size: object) -> bool:
-    return isinstance(size, int | float) and not isinstance(size, bool) and 0 < size < float("inf")
+def _is_number(size: object) -> bool:
+    return isinstance(size, int | float) and not isinstance(size, bool)
 
 
 def _check_directories(path: Path) -> None:

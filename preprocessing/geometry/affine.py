@@ -15,6 +15,7 @@ from configs.fingerprint import Shape, Spacing
 
 Affine = tuple[tuple[float, ...], ...]
 AXIS_NAMES = ("Z", "Y", "X")
+SMALLEST, LARGEST = 1e-6, 1e4  # mm between voxels: no imaging method has voxels below a nanometre or above ten metres
 _NOT_ORTHONORMAL = 1e-2  # largest deviation of the direction matrix from orthonormal that header rounding can explain
 
 
@@ -28,7 +29,8 @@ class Geometry:
         affine: four rows of the matrix that maps voxel indices (x, y, z, 1) to RAS+ millimetres.
 
     Raises:
-        ValueError: a spacing is not positive, the axes are not orthogonal, or spacing and affine contradict each other.
+        ValueError: a spacing is not positive or no possible length, the axes are not orthogonal, or spacing and affine contradict
+            each other.
     """
 
     shape: Shape
@@ -38,8 +40,10 @@ class Geometry:
     def __post_init__(self) -> None:
         if len(self.shape) != 3 or any(size < 1 for size in self.shape):
             raise ValueError(f"shape must be three positive numbers of voxels, not {self.shape}")
-        if len(self.spacing) != 3 or not all(0 < size < math.inf for size in self.spacing):
-            raise ValueError(f"spacing must be three positive lengths in mm, not {self.spacing}")
+        if len(self.spacing) != 3 or not all(SMALLEST <= size <= LARGEST for size in self.spacing):
+            raise ValueError(
+                f"spacing must be three positive lengths in mm, from {SMALLEST:g} to {LARGEST:g}, not {self.spacing}"
+            )
         if self.matrix.shape != (4, 4) or not np.isfinite(self.matrix).all():
             raise ValueError(f"the affine must be four rows of four finite numbers, not {self.affine}")
         if not np.allclose(_column_lengths(self.matrix), self.spacing[::-1], rtol=1e-4):
@@ -71,7 +75,12 @@ class Geometry:
         Raises:
             ValueError: as the class.
         """
-        return cls.from_affine(shape, np.diag([*map(float, reversed(spacing)), 1.0]))
+        lengths = [float(size) for size in spacing]
+        if any(size < 0 for size in lengths):  # an affine would take it as a reversed axis
+            raise ValueError(
+                f"spacing must be three positive lengths in mm, from {SMALLEST:g} to {LARGEST:g}, not {tuple(lengths)}"
+            )
+        return cls.from_affine(shape, np.diag([*reversed(lengths), 1.0]))
 
     @property
     def matrix(self) -> NDArray[np.float64]:

@@ -109,9 +109,9 @@ def test_all_faults_at_once(tmp_path):
 def test_channel_files_on_different_grids(tmp_path):
     folder = make_dataset(tmp_path / "data", cases=1, channel_names={"0": "T1", "1": "T2"})
     save(folder / "imagesTr/case_0_0001.nii.gz", image(3, (10, 12, 15)))
-    assert "case_0_0001.nii.gz has the shape" in faults_of(folder)[0]
+    assert "case_0_0001.nii.gz: this channel has the shape" in faults_of(folder)[0]
     save(folder / "imagesTr/case_0_0001.nii.gz", image(3), np.diag([1, 1, 1.5, 1]))
-    assert "case_0_0001.nii.gz has the spacing" in faults_of(folder)[0]
+    assert "case_0_0001.nii.gz: this channel has the spacing" in faults_of(folder)[0]
 
 
 def test_headers_that_differ_by_rounding_pass(tmp_path):
