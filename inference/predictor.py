@@ -119,7 +119,8 @@ class Predictor:
             Label values on the image's grid, as the same kind of image: array (Z, Y, X), nibabel or SimpleITK image.
 
         Raises:
-            InputError: the number of channels differs from the models', or values are not finite.
+            InputError: the image contradicts itself, as files may (docs/reference/contradictions.md); it is too large; the number of
+                channels differs from the models', or values are not finite.
             TypeError, ValueError: the image has an unsupported type or shape; see `open_volume`.
         """
         volume = open_volume(image, spacing)
@@ -144,14 +145,16 @@ class Predictor:
             progress: progress display over the tiles.
 
         Raises:
-            InputError: the number of channels differs from the models', or values are not finite.
+            InputError: the number of channels differs from the models', values are not finite, or the image is too large.
         """
         return self.segment_prepared(self.prepare(image, geometry, where), wanted, progress)
 
     def prepare(self, image: NDArray[np.float32], geometry: Geometry, where: str = "the image") -> Prepared:
         """Preprocess an image for `segment_prepared`. Arguments and errors are as for `segment`."""
         raise_faults(image_faults(where, image, self.description))
-        made = [preprocess(image, None, geometry, model.plan.configuration, model.plan.orientation) for model in self.models]
+        made = [
+            preprocess(image, None, geometry, model.plan.configuration, model.plan.orientation, where) for model in self.models
+        ]
         first = None if self.first_stage is None else self.first_stage.prepare(image, geometry, where)
         return Prepared(tuple(torch.from_numpy(one.image) for one in made), tuple(one.trace for one in made), first)
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import model_validator
 
+from configs.errors import raise_faults
 from configs.files import Value
 from configs.fingerprint import Shape, Spacing
 from configs.plan import ConfigurationPlan, Orientation
@@ -17,6 +18,7 @@ from preprocessing.geometry.cropping import Box, nonzero_box
 from preprocessing.geometry.orientation import Turn, find_turn
 from preprocessing.geometry.resampled_grid import find_separate_axis, resampled_shape
 from preprocessing.normalise import normalise
+from preprocessing.parallel.memory import size_faults
 
 
 class Trace(Value):
@@ -57,10 +59,12 @@ def preprocess(
     geometry: Geometry,
     configuration: ConfigurationPlan,
     orientation: Orientation = "canonical",
+    where: str = "the image",
 ) -> Preprocessed:
     """Preprocess a stored image (C, Z, Y, X) float32, and its class indices (Z, Y, X) if there are any, as planned.
 
     Raises:
+        InputError: the resampled image needs more memory than there is; `where` names it.
         ValueError: the number of channels differs from the plan, or an array's shape from the geometry.
     """
     if image.shape[1:] != geometry.shape or (labels is not None and labels.shape != geometry.shape):
@@ -80,6 +84,8 @@ def preprocess(
         resampled_spacing=planned,
         separate_axis=find_separate_axis(spacing, planned, configuration.separate_axis_ratio),
     )
+    if trace.resampled_shape != box.shape:
+        raise_faults(size_faults(where, trace.resampled_shape, planned, len(image)))
     cropped = None if labels is None else np.ascontiguousarray(box.crop(turn.apply(labels)), dtype=np.int16)
     return _resample(normalise(box.crop(turned), configuration.normalisation), cropped, trace)
 

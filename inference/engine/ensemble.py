@@ -7,6 +7,7 @@ resampled by one matrix per axis and added up. No member's whole volume is ever 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from inference.engine.capacity import Capacity
 from inference.engine.heads import Scorer, identity, split_network
 from inference.engine.mirroring import Mirrored
 from inference.engine.scaling import ScaledImage, rows_of, scaled_shape
-from inference.engine.sliding_window import HALF_ABOVE, Planes, Shape, Sweep, padding, tile_starts
+from inference.engine.sliding_window import HALF_ABOVE, Planes, Shape, Sweep, count_along, padding
 from inference.engine.uncertainty import entropy
 from inference.options import Average, Variants
 from se_unet.separable import apply_separable, spline_matrix
@@ -86,8 +87,8 @@ def blend(
 
 
 def count_tiles(shape: Shape, patch_size: Shape, step: float) -> int:
-    """Return the number of tiles of a volume (Z, Y, X)."""
-    return len(tile_starts(padding(shape, patch_size)[1], patch_size, step))
+    """Return the number of tiles of a volume (Z, Y, X), computed without listing them."""
+    return prod(count_along(size, patch, step) for size, patch in zip(padding(shape, patch_size)[1], patch_size, strict=True))
 
 
 def probabilities_of(logits: Tensor, regions: bool) -> Tensor:

@@ -19,6 +19,15 @@ from inference.engine.capacity import Capacity, release_cached_memory
 Start = tuple[int, int, int]
 
 
+def count_along(size: int, patch: int, step: float) -> int:
+    """Return the number of tiles along one axis; arguments and errors are those of `axis_starts`."""
+    if not 0 < step <= 1:
+        raise ValueError(f"the step must be above 0 and at most 1, not {step}")
+    if size < patch:
+        raise ValueError(f"an axis of {size} voxels is shorter than a tile of {patch}; pad it first")
+    return min(ceil((size - patch) / (patch * step)), size - patch) + 1  # no two tiles at the same position
+
+
 def axis_starts(size: int, patch: int, step: float) -> list[int]:
     """Return the first voxels of the tiles along one axis: as few tiles as the step allows, evenly spread.
 
@@ -30,20 +39,10 @@ def axis_starts(size: int, patch: int, step: float) -> list[int]:
     Raises:
         ValueError: the step is out of range, or the axis is shorter than a tile.
     """
-    if not 0 < step <= 1:
-        raise ValueError(f"the step must be above 0 and at most 1, not {step}")
-    if size < patch:
-        raise ValueError(f"an axis of {size} voxels is shorter than a tile of {patch}; pad it first")
-    count = min(ceil((size - patch) / (patch * step)), size - patch) + 1  # no two tiles at the same position
+    count = count_along(size, patch, step)
     if count == 1:
         return [0]
     return [round(index * (size - patch) / (count - 1)) for index in range(count)]
-
-
-def tile_starts(shape: Sequence[int], patch_size: Sequence[int], step: float) -> list[Start]:
-    """Return the first voxels (Z, Y, X) of all tiles, ordered by Z, then Y, then X."""
-    z, y, x = (axis_starts(size, patch, step) for size, patch in zip(shape, patch_size, strict=True))
-    return list(product(z, y, x))
 
 
 def axis_weights(patch: int) -> Tensor:

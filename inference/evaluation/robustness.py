@@ -31,6 +31,7 @@ from preprocessing.dataset.labels import to_class_indices
 from preprocessing.formats.images import read_image, read_labels
 from preprocessing.geometry.affine import Geometry
 from preprocessing.geometry.cropping import nonzero_mask
+from preprocessing.geometry.same_grid import require_same_grid
 from preprocessing.resample import resample_labels
 from preprocessing.store import CaseStore
 from preprocessing.tables import write_table
@@ -178,7 +179,8 @@ def load_validation_case(model_folder: Path, plan: ModelPlan, fold: str, identif
     if properties.labels is None:
         raise InputError(Fault(f"case `{identifier}`", "no label file", "Add one and run se_plan_and_preprocess again"))
     image, geometry = read_image([Path(path) for path in properties.images])
-    labels, _ = read_labels(Path(properties.labels))
+    labels, grid = read_labels(Path(properties.labels))
+    require_same_grid(f"case `{identifier}`", f"the label file {properties.labels}", grid, geometry)
     return ValidationCase(identifier, fold, image, to_class_indices(labels, plan.dataset), geometry)
 
 

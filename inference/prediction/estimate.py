@@ -23,6 +23,7 @@ from preprocessing.formats.images import read_header
 from preprocessing.geometry.affine import Geometry
 from preprocessing.geometry.orientation import find_turn
 from preprocessing.geometry.resampled_grid import resampled_shape
+from preprocessing.parallel.memory import size_faults
 
 SHORT = 0.5  # seconds; a faster tile is timed again, since the first one also sets up kernels
 
@@ -43,8 +44,8 @@ class Estimate:
 
 
 def estimate_prediction(predictor: Predictor, cases: Mapping[str, tuple[Path, ...]], extras: Extras) -> Estimate:
-    """Estimate time and memory. Cases with unreadable headers are skipped, as prediction will report them."""
-    geometries = list(_geometries(cases.values()))
+    """Estimate time and memory. Cases with unreadable headers, or too large for the memory, are skipped, as prediction reports them."""
+    geometries = [geometry for geometry in _geometries(cases.values()) if _fits(geometry, predictor)]
     tiles, seconds = 0, 0.0
     for model, networks in zip(predictor.models, predictor.networks, strict=True):
         variants = choose_variants(model, predictor.options)
@@ -66,6 +67,11 @@ def _geometries(cases: Iterable[tuple[Path, ...]]) -> Iterable[Geometry]:
             yield read_header(files[0])[1]
         except InputError:
             continue
+
+
+def _fits(geometry: Geometry, predictor: Predictor) -> bool:
+    channels = len(predictor.description.channels)
+    return not any(size_faults("", _planned_shape(geometry, model), geometry.spacing, channels) for model in predictor.models)
 
 
 def _planned_shape(geometry: Geometry, model: Model) -> Shape:

@@ -1,5 +1,6 @@
 """Segment image files: read and preprocess, compute, and write in parallel, case by case."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,10 @@ from inference.engine.assemble import Segmentation, Wanted
 from inference.prediction.outputs import Extras, plan_outputs, write_case
 from inference.prediction.read_compute_write import Stages, run_stages
 from inference.predictor import Predictor, Prepared
-from preprocessing.formats.images import read_image
+from preprocessing.formats.images import doubts, read_image
 from preprocessing.geometry.affine import Geometry
 
+logger = logging.getLogger(__name__)
 __all__ = ["Extras", "plan_outputs", "predict_cases"]
 
 
@@ -53,6 +55,8 @@ def predict_cases(
 
     def read(case: str) -> _Loaded:
         image, geometry = read_image(cases[case])
+        for doubt in doubts(cases[case]):
+            logger.warning("case `%s`, %s", case, doubt)
         prepared = predictor.prepare(image, geometry, f"case `{case}`")
         return _Loaded(prepared, image if extras.preview or extras.statistics else None, geometry)
 

@@ -23,6 +23,7 @@ from inference.selection.candidates import find_sources
 from preprocessing.dataset.labels import to_class_indices
 from preprocessing.formats.images import read_image, read_labels
 from preprocessing.geometry.orientation import find_turn
+from preprocessing.geometry.same_grid import require_same_grid
 
 _MOST_PIXELS = 384  # along a side
 _PHOTO = 128 * 128  # pixels above which a slice is stored as JPEG
@@ -77,11 +78,13 @@ def load_segmented(
     """
     source = find_sources(dataset_folder, [identifier])[identifier]
     image, geometry = read_image(list(source.images))
-    reference, _ = read_labels(source.labels)
-    predicted, _ = read_labels(prediction)
+    reference, grid = read_labels(source.labels)
+    predicted, predicted_grid = read_labels(prediction)
     if predicted.shape != reference.shape or image.shape[1:] != reference.shape:
         problem = f"image {image.shape[1:]}, reference {reference.shape} and prediction {predicted.shape} differ in shape"
         raise InputError(Fault(f"case `{identifier}`", problem, "Validate the fold again with se_train --validate-only"))
+    require_same_grid(f"case `{identifier}`", f"the label file {source.labels}", grid, geometry)
+    require_same_grid(f"case `{identifier}`", f"the prediction {prediction}", predicted_grid, geometry)
     turn = find_turn(geometry, orientation)
     drawn = [
         np.ascontiguousarray(turn.apply(array)[:, ::-1])

@@ -17,6 +17,7 @@ from configs.progress import Progress
 from inference.prediction.postprocessing import Rule, connected_components
 from inference.selection.candidates import Source
 from preprocessing.formats.images import read_labels
+from preprocessing.geometry.same_grid import require_same_grid
 from preprocessing.parallel.for_each_case import for_each_case
 
 _SHARES = (0.1, 0.25, 0.5, 0.75)  # of the smallest structure in any reference, to try as smallest volumes
@@ -116,7 +117,7 @@ def count_components(
 
 
 def _count_case(case: str, files: tuple[Path, Path], description: DatasetDescription) -> dict[str, LabelComponents]:
-    del case
     predicted, geometry = read_labels(files[0])
-    reference, _ = read_labels(files[1])
+    reference, grid = read_labels(files[1])
+    require_same_grid(f"case `{case}`", f"the prediction {files[0]}", geometry, grid)
     return count_components(predicted, reference, geometry.voxel_volume, description)

@@ -17,6 +17,7 @@ from inference.prediction.predict_files import plan_outputs, predict_cases
 from inference.predictor import Predictor
 from inference.selection.candidates import Candidate, Source
 from preprocessing.formats.images import read_labels
+from preprocessing.geometry.same_grid import require_same_grid
 
 _KEY = "weights.json"
 _logger = logging.getLogger(__name__)
@@ -74,5 +75,6 @@ def _drop_stale(folder: Path, models: Sequence[Path], checkpoint: str, folds: Se
 
 def _score(segmentation: Path, source: Source, description: DatasetDescription) -> dict[str, LabelScores]:
     predicted, geometry = read_labels(segmentation)
-    reference, _ = read_labels(source.labels)
+    reference, grid = read_labels(source.labels)
+    require_same_grid(str(segmentation), "the prediction", geometry, grid)
     return score_case(predicted, reference, description, geometry.spacing)

@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from configs.errors import Fault
+from configs.errors import Fault, raise_faults
 from preprocessing.geometry.affine import Geometry
-from preprocessing.geometry.orientation import Orientation
+from preprocessing.geometry.orientation import Turn
 
 SPACING_TOLERANCE = 1e-3  # relative difference
 ORIGIN_TOLERANCE = 0.1  # voxels
@@ -34,7 +34,12 @@ def geometry_faults(where: str, what: str, geometry: Geometry, reference: Geomet
     return faults
 
 
-def turn_onto(geometry: Geometry, reference: Geometry) -> Orientation | None:
+def require_same_grid(where: str, what: str, geometry: Geometry, reference: Geometry) -> None:
+    """Raise `InputError` with every difference between the grids of the file `what` and of the reference."""
+    raise_faults(geometry_faults(where, what, geometry, reference))
+
+
+def turn_onto(geometry: Geometry, reference: Geometry) -> Turn | None:
     """Return the permutation and flips of axes that bring an image onto the reference's grid, or None where no turn does."""
     alike = np.rint(reference.direction.T @ geometry.direction).astype(
         int
@@ -44,7 +49,7 @@ def turn_onto(geometry: Geometry, reference: Geometry) -> Orientation | None:
     sources = np.abs(alike).argmax(1)
     axes = [2 - int(source) for source in sources[::-1]]
     flips = [bool(alike[row, sources[row]] < 0) for row in (2, 1, 0)]
-    turn = Orientation(axes=(axes[0], axes[1], axes[2]), flips=(flips[0], flips[1], flips[2]))
+    turn = Turn(axes=(axes[0], axes[1], axes[2]), flips=(flips[0], flips[1], flips[2]))
     return None if geometry_faults("", "", turn.apply_geometry(geometry), reference) else turn
 
 

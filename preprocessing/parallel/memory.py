@@ -2,10 +2,13 @@
 
 import logging
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import joblib
 import psutil
+
+from configs.errors import Fault, times
 
 WORKER_BYTES = 400 * 2**20  # memory of a process before it reads a case, for the interpreter and its libraries
 _SHARE = 0.8  # of the available memory; the rest is for the page cache and for low estimates
@@ -31,6 +34,21 @@ def case_bytes(voxels: int, channels: int) -> int:
     Voxels are those of one channel; for preprocessing, of the stored and the resampled image together.
     """
     return 64 * 2**20 + voxels * (10 * channels + 6)
+
+
+def size_faults(where: str, shape: Sequence[int], spacing: Sequence[float], channels: int) -> list[Fault]:
+    """Return a fault if an image (channels, *shape) float32 on a planned grid needs more memory than there is, swap included.
+
+    It is counted before anything is allocated. `spacing` is that of the planned grid (Z, Y, X) in mm.
+    """
+    needed, available = 4 * channels * math.prod(shape), available_bytes() + int(psutil.swap_memory().free)
+    if needed <= available:
+        return []
+    problem = (
+        f"at the planned spacing {times(spacing)} mm it has {times(shape)} voxels (Z, Y, X), which take {needed / 2**30:.4g} GiB, "
+        f"and {available / 2**30:.3g} GiB are available"
+    )
+    return [Fault(where, problem, "Check the spacing in its header; crop the image if it is right")]
 
 
 def choose_jobs(wanted: int | None, largest: int, description: str) -> int:

@@ -48,6 +48,8 @@ def _images(ending: str) -> Callable[[Path], list[bytes]]:
         made = [folder / f"labels{ending}", folder / f"scalar{ending}"]
         if ending in (".nrrd", ".mha"):
             made += _other_itk(folder, ending, values)
+        if ending == ".tif":
+            made.append(_stated_axes(folder, values))
         return [path.read_bytes() for path in made]
 
     return make
@@ -64,8 +66,16 @@ def _other_itk(folder: Path, ending: str, values: np.ndarray) -> list[Path]:
     return [plain, channels]
 
 
+def _stated_axes(folder: Path, values: np.ndarray) -> Path:
+    """A stack whose axes are stated as ImageJ does."""
+    import tifffile
+
+    tifffile.imwrite(folder / "stated.tif", values.astype(np.uint8), imagej=True, metadata={"axes": "ZYX"})
+    return folder / "stated.tif"
+
+
 def _nifti(folder: Path) -> list[bytes]:
-    """Return NIfTI-1 and NIfTI-2, both byte orders, scaled intensities and four axes; not compressed."""
+    """Return NIfTI-1 and NIfTI-2, both byte orders, scaled intensities, four axes, and two forms in micrometres; not compressed."""
     import nibabel
 
     array = np.arange(210, dtype=np.int16).reshape(7, 6, 5)
@@ -73,16 +83,21 @@ def _nifti(folder: Path) -> list[bytes]:
     swapped = nibabel.Nifti1Image(array, np.eye(4), first.header.as_byteswapped(">"))
     swapped.header.set_slope_inter(2, -7)
     channels = nibabel.Nifti1Image(np.stack([array, array], 3).astype(np.float32), np.eye(4))
-    return [image.to_bytes() for image in (first, swapped, channels, nibabel.Nifti2Image(array, np.eye(4)))]
+    both = nibabel.Nifti1Image(array, np.diag([-125, -150, 300, 1]))
+    both.set_qform(both.affine, 1)
+    both.header.set_xyzt_units("micron")
+    return [image.to_bytes() for image in (first, swapped, channels, both, nibabel.Nifti2Image(array, np.eye(4)))]
 
 
 def _read_image(path: Path) -> None:
-    from preprocessing.formats.images import read_header, read_image
+    from preprocessing.formats.images import doubts, read_header, read_image, read_labels
 
     try:
         read_header(path)
     finally:
         read_image([path])
+    doubts([path])
+    read_labels(path)
 
 
 def _read_detached(path: Path) -> None:
@@ -105,7 +120,12 @@ def _detached(folder: Path) -> list[bytes]:
 def _detached_nrrd(folder: Path) -> list[bytes]:
     text = "NRRD0004\ntype: uchar\ndimension: 3\nspace: left-posterior-superior\nsizes: 7 6 5\nspace directions: (1,0,0) (0,1,0) (0,0,1)\n"
     text += "kinds: domain domain domain\nencoding: {encoding}\nspace origin: (0,0,0)\ndata file: {file}\n"
-    return [text.format(encoding="raw", file="labels.raw").encode(), text.format(encoding="gzip", file="labels.zraw").encode()]
+    units = 'space units: "mm" "mm" "mm"\n'
+    return [
+        text.format(encoding="raw", file="labels.raw").encode(),
+        text.format(encoding="gzip", file="labels.zraw").encode(),
+        text.replace("kinds:", f"{units}kinds:").format(encoding="raw", file="labels.raw").encode(),
+    ]
 
 
 def _read_tiff(path: Path) -> None:

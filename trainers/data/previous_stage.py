@@ -22,6 +22,7 @@ from inference.cascade import on_prepared_grid, one_hot
 from inference.evaluation.validated import validated_cases
 from preprocessing.dataset.labels import to_class_indices
 from preprocessing.formats.images import read_labels
+from preprocessing.geometry.same_grid import require_same_grid
 from preprocessing.store import CaseStore
 
 _MADE = ".made_from.json"  # case -> digests of the segmentation and of the prepared case; cases are not named with a dot
@@ -79,7 +80,8 @@ class PreviousStage:
         key = f"{digest(source)} {properties.key}"
         if made == key and path.is_file():
             return key
-        labels, _ = read_labels(source)
+        labels, grid = read_labels(source)
+        require_same_grid(f"case `{identifier}`", f"the segmentation {source}", grid, properties.trace.geometry)
         prepared = on_prepared_grid(to_class_indices(labels, description), properties.trace)
         with replacing(path) as temporary:
             blosc2.asarray(prepared, urlpath=str(temporary), mode="w", cparams={"nthreads": 1})

@@ -22,6 +22,7 @@ from inference.model import Model
 from inference.options import PredictionOptions
 from inference.predictor import Prepared
 from preprocessing.formats.images import read_labels, write_labels
+from preprocessing.geometry.same_grid import require_same_grid
 from preprocessing.store import CaseStore, StoredCase
 from trainers.data.previous_stage import PreviousStage
 
@@ -65,7 +66,8 @@ def predict_case(
     image = case.image[:] if previous is None else previous.beside(case.image[:], case.identifier)
     prepared = Prepared((torch.from_numpy(image),), (properties.trace,))
     labels = predictor.segment_prepared(prepared, progress=progress).labels
-    reference, _ = read_labels(Path(properties.labels))
+    reference, grid = read_labels(Path(properties.labels))
+    require_same_grid(f"case `{case.identifier}`", f"the label file {properties.labels}", grid, properties.trace.geometry)
     return labels, reference, properties.trace.geometry.spacing
 
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from torch import Tensor, nn
 
-from inference.engine.sliding_window import axis_coverage, axis_starts, axis_weights, tile_starts
-from tests.inference.engine.whole import predict_volume
+from inference.engine.sliding_window import axis_coverage, axis_starts, axis_weights
+from tests.inference.engine.whole import predict_volume, tile_starts
 
 PATCH = (8, 10, 6)
 

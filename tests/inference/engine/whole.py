@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from itertools import product
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from configs.progress import Progress, Silent, ticking
 from inference.engine.capacity import Capacity
 from inference.engine.ensemble import Blending, blend, make_members
 from inference.engine.scaling import scaled_shape
-from inference.engine.sliding_window import Sweep, evaluating, padding, tile_starts
+from inference.engine.sliding_window import Start, Sweep, axis_starts, evaluating, padding
 from inference.options import Variants
 
 CPU = torch.device("cpu")
@@ -26,6 +27,12 @@ class WholeImage:
 
     def planes(self, first: int, last: int) -> Tensor:
         return self._image[:, first:last]
+
+
+def tile_starts(shape: Sequence[int], patch_size: Sequence[int], step: float) -> list[Start]:
+    """First voxels (Z, Y, X) of all tiles, ordered by Z, then Y, then X."""
+    z, y, x = (axis_starts(size, patch, step) for size, patch in zip(shape, patch_size, strict=True))
+    return list(product(z, y, x))
 
 
 def predict_volume(
