@@ -96,8 +96,8 @@ def _open_nibabel(where: str, image: nib.spatialimages.SpatialImage) -> _Opened:
     channels = data.reshape(*data.shape[:3], -1).transpose(3, 2, 1, 0)
     if not isinstance(image, nib.Nifti1Pair):  # other formats have one geometry, in mm
         return _Opened(Stored(where, channels, image.affine), lambda labels: nib.Nifti1Image(labels.T, image.affine))
-    header = header_in_memory(image)
     check_loaded(where, image)
+    header = header_in_memory(image)
     affine = header.get_best_affine() if image.affine is None else image.affine
     doubt = two_places(header)
     if doubt is not None:

@@ -156,6 +156,26 @@ def slices() -> str:
     return markdown([row for row in rows if row["softness"] <= 1], slices_back.COLUMNS)
 
 
+def contradictions() -> str:
+    """What each path that reads images does with each kind of contradictory input, from the table that the tests go through."""
+    from tests.preprocessing.gate.kinds import KINDS  # not in a wheel
+
+    return markdown(
+        [
+            {
+                "input": kind.name,
+                "planning": kind.outcome("planning"),
+                "prediction": kind.outcome("prediction"),
+                "in memory": kind.outcome("nibabel", "SimpleITK", "array"),
+                "evaluation": kind.outcome("evaluation"),
+                "message or result": kind.result or f"`... {kind.fault} ...`",
+            }
+            for kind in KINDS
+        ],
+        dict.fromkeys(("input", "planning", "prediction", "in memory", "evaluation", "message or result"), "{}"),
+    )
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "learning": learning,
     "quick": partial(at_sizes, "quick"),
@@ -167,6 +187,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "second_dataset": partial(sizes, "second_dataset"),
     "learning_rates": learning_rates,
     "cost": costs,
+    "contradictions": contradictions,
     "equivariance": equivariance_of_trained,
     "slices_back": slices,
 }

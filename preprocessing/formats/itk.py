@@ -12,6 +12,7 @@ from configs.errors import Fault, InputError
 from configs.files import replacing
 from preprocessing.formats.format import Format
 from preprocessing.formats.itk_metadata import check_metadata, check_unit
+from preprocessing.formats.nifti_geometry import check_lengths
 from preprocessing.formats.size_checks import MOST_DEFLATED, check_size, unpack
 from preprocessing.geometry.affine import Geometry
 
@@ -34,6 +35,7 @@ _ENCODING = re.compile(rb"^(?:encoding:|CompressedData\s*=)[ \t]*(\S+)", re.MULT
 _META = (".mha", ".mhd")
 _NRRD, _NRRD_GEOMETRY = (".nrrd", ".nhdr"), (b"space", b"space directions", b"space origin")
 _NUMBERED = re.compile(rb"[^%]*%0?\d{0,2}d[^%]*")  # one whole number in the name
+_SPACINGS = re.compile(rb"^(?:ElementSpacing *=|spacings:)([^\r\n]+)", re.MULTILINE | re.IGNORECASE)
 _SKIP = re.compile(rb"^(?:byte|line) ?skip:|^HeaderSize", re.MULTILINE | re.IGNORECASE)
 _AFTER_BLANK_LINE, _AFTER_LOCAL = re.compile(rb"\r?\n\r?\n"), re.compile(rb"ElementDataFile\s*=[ \t]*LOCAL[ \t]*\r?\n")
 _RATIOS = {b"raw": 1, b"false": 1, b"gzip": MOST_DEFLATED, b"gz": MOST_DEFLATED, b"true": MOST_DEFLATED}
@@ -152,6 +154,10 @@ def _check_header(path: Path) -> None:
         raise ValueError(f"the name of its data file is not valid: {named[1][:60]!r}")
     if path.name.lower().endswith(_META):
         _check_meta_header(header)
+    stated = _SPACINGS.search(header)
+    if stated is not None:
+        sizes = [float(size) for size in stated[1].split()]
+        check_lengths(str(path), "its header", [size for size in sizes if not math.isnan(size)])  # NaN: an axis of channels
 
 
 def _check_content(path: Path) -> None:

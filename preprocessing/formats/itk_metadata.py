@@ -30,7 +30,7 @@ def check_metadata(where: str, image: _Source) -> None:
     if {*_SINGLE, *_ROWS, "pixdim[1]", "pixdim[2]", "pixdim[3]", "dim[1]"} <= set(keys):
         header = _header(image)
         unit = {1: 1000.0, 3: 0.001}.get(int(header["xyzt_units"]) % 8, 1.0)
-        if np.allclose(image.GetSpacing(), header["pixdim"][1:4] * unit, rtol=1e-5):
+        if np.allclose(image.GetSpacing(), np.abs(header["pixdim"][1:4]) * unit, rtol=1e-5):
             affine_in_mm(where, header)
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from configs.errors import Fault, InputError
 from configs.files import replacing
 from preprocessing.formats.format import Format
-from preprocessing.formats.nifti_geometry import Header, affine_in_mm, check_pixdim, two_places
+from preprocessing.formats.nifti_geometry import Header, affine_in_mm, check_lengths, two_places
 from preprocessing.formats.size_checks import MOST_DEFLATED, ZLIB_OR_GZIP, check_size, unpack
 from preprocessing.geometry.affine import Geometry
 
@@ -105,23 +105,23 @@ def geometry_header(source: Header, dtype: np.dtype) -> Header:
 
 
 def check_loaded(where: str, image: nib.Nifti1Pair) -> None:
-    """Refuse an image in memory whose file states spacings that are not positive, which nibabel replaced as it loaded them.
+    """Refuse an image in memory whose spacings are not positive, or were not in its file before nibabel replaced them on loading.
 
     Raises:
-        InputError: a spacing of the file is 0 or negative, and the image still has the replaced ones.
+        InputError: a spacing of the image, or one of its file that nibabel replaced, is not positive.
     """
-    name = image.get_filename()
-    if name is None or not Path(name).is_file() or not name.lower().endswith(Nifti.endings):
-        return
-    stated = _raw_header(Path(name))["pixdim"][1:4]
-    if np.array_equal(np.where(stated == 0, 1, np.abs(stated)), image.header["pixdim"][1:4]):
-        check_pixdim(where, stated)
+    own, name = image.header["pixdim"][1:4], image.get_filename()
+    if name is not None and Path(name).is_file() and name.lower().endswith(Nifti.endings):
+        stated = _raw_header(Path(name))["pixdim"][1:4]
+        if np.array_equal(np.where(stated == 0, 1, np.abs(stated)), own):
+            check_lengths(where, "pixdim", stated)
+    check_lengths(where, "pixdim", own)
 
 
 def _read_nifti_header(path: Path) -> Header:
     """The header, checked and mended by nibabel, without its extensions."""
     raw = _raw_header(path)
-    check_pixdim(str(path), raw["pixdim"][1:4])
+    check_lengths(str(path), "pixdim", raw["pixdim"][1:4])
     header: Header = type(raw)(raw.binaryblock, raw.endianness)
     return header
 

@@ -48,7 +48,7 @@ def affine_in_mm(where: str, header: Header, affine: NDArray[np.float64] | None 
             `preprocessing.geometry.same_grid`; the unit is unknown, or the quaternion not a rotation.
         ValueError: nibabel cannot make an affine of the header.
     """
-    check_pixdim(where, header["pixdim"][1:4])
+    check_lengths(where, "pixdim", header["pixdim"][1:4])
     code = int(header["xyzt_units"]) % 8
     if code not in _MM:
         remedy = "Set it to 2 for mm or 3 for micrometres, as in nibabel's image.header.set_xyzt_units('mm')"
@@ -59,15 +59,15 @@ def affine_in_mm(where: str, header: Header, affine: NDArray[np.float64] | None 
     return np.diag([_MM[code]] * 3 + [1.0]) @ affine if _MM[code] != 1 else affine
 
 
-def check_pixdim(where: str, pixdim: ArrayLike) -> None:
-    """Refuse spacings (x, y, z) of a header that are not positive, which nibabel would replace by 1 or by their absolute values.
+def check_lengths(where: str, field: str, spacing: ArrayLike) -> None:
+    """Refuse spacings (x, y, z) in a field of a header that are not positive, which libraries replace by 1 or take as reversed axes.
 
     Raises:
         InputError: a spacing is 0, negative or not finite.
     """
-    sizes = np.asarray(pixdim, dtype=np.float64)
+    sizes = np.asarray(spacing, dtype=np.float64)
     if not (np.isfinite(sizes) & (sizes > 0)).all():
-        problem = f"its geometry is unusable: pixdim states the spacing {in_words(sizes)} (x, y, z)"
+        problem = f"its geometry is unusable: {field} states the spacing {in_words(sizes)} (x, y, z)"
         raise InputError(Fault(where, problem, "Fix the header: each spacing must be a positive length"))
 
 

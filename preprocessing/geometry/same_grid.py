@@ -70,7 +70,7 @@ def is_same_direction(direction: NDArray[np.float64], reference: NDArray[np.floa
 
 def axes_in_words(direction: NDArray[np.float64]) -> str:
     """Return the columns of a direction matrix (3, 3) for a message."""
-    return "; ".join(in_words(axis) for axis in direction.T)
+    return "; ".join(in_words(axis.round(4) + 0.0) for axis in direction.T)
 
 
 def in_words(numbers: ArrayLike) -> str:
