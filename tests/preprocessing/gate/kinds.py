@@ -182,7 +182,8 @@ def text_header(ending: str, old: str, new: str) -> Callable[[Path], Made]:
     def make(folder: Path) -> Made:
         paths = folder / f"case_0000{ending}", folder / f"labels/case{ending}"
         paths[1].parent.mkdir()
-        for path, array in zip(paths, (values(), labels_of(values())), strict=True):
+        arrays: tuple[NDArray, NDArray] = values(), labels_of(values())
+        for path, array in zip(paths, arrays, strict=True):
             SimpleITK.WriteImage(SimpleITK.GetImageFromArray(np.ascontiguousarray(array.T)), str(path))
             content = path.read_bytes()
             if old.encode() not in content:
