@@ -45,8 +45,8 @@ def size_faults(where: str, shape: Sequence[int], spacing: Sequence[float], chan
     if needed <= available:
         return []
     problem = (
-        f"at the planned spacing {times(spacing)} mm it has {times(shape)} voxels (Z, Y, X), which take {needed / 2**30:.4g} GiB, "
-        f"and {available / 2**30:.3g} GiB are available"
+        f"at the planned spacing {times(spacing)} mm it has {times(shape)} voxels (Z, Y, X), which take {times([needed / 2**30])} GiB, "
+        f"and {times([available / 2**30])} GiB are available"
     )
     return [Fault(where, problem, "Check the spacing in its header; crop the image if it is right")]
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from torch import Tensor, nn
 
+from inference.engine.ensemble import count_tiles
 from inference.engine.sliding_window import axis_coverage, axis_starts, axis_weights
 from tests.inference.engine.whole import predict_volume, tile_starts
 
@@ -58,6 +59,13 @@ def test_tiles_cover_an_axis_evenly(patch: int, extra: int, step: float) -> None
     assert not gaps or max(gaps) - min(gaps) <= 1
     coverage = axis_coverage(patch + extra, patch, step)
     assert (coverage >= 3e-4).all()
+
+
+def test_tiles_are_counted_without_a_list() -> None:
+    for shape in ((17, 23, 11), (8, 10, 6), (3, 40, 60)):
+        padded = tuple(max(pair) for pair in zip(shape, PATCH, strict=True))
+        assert count_tiles(shape, PATCH, 0.5) == len(tile_starts(padded, PATCH, 0.5))
+    assert count_tiles((10**12, 10**12, 10**12), PATCH, 0.5) > 10**33
 
 
 def test_tiles_of_the_peer() -> None:

@@ -240,3 +240,16 @@ def test_a_scheduler_that_is_not_there(
     words = ("-i", images, "-o", tmp_path / "out", "-m", model, "--device", "cpu", "--scheduler", "tcp://127.0.0.1:1")
     assert run(predict_main, *words) == 2
     assert "the Dask scheduler cannot be reached" in capsys.readouterr().err
+
+
+def test_a_case_of_absurd_size_is_counted_and_named(
+    run: Run, tmp_path: Path, model: Path, images: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither its voxels nor its tiles are listed: the header says 700 mm a voxel, and the model works at 1 mm."""
+    values = np.random.default_rng(0).random((24, 24, 24), np.float32)
+    nib.save(nib.Nifti1Image(values, np.diag([700.0, 700, 700, 1])), images / "absurd_0000.nii.gz")
+    out = tmp_path / "out"
+    assert run(predict_main, "-i", images, "-o", out, "-m", model, "--fast", "--device", "cpu") == 1
+    refusal = "case `absurd` failed: case `absurd`: at the planned spacing 1 x 1 x 1 mm it has 16800 x 16800 x 16800 voxels"
+    assert refusal in caplog.text
+    assert sorted(path.name for path in out.glob("*.nii.gz")) == [f"case{seed}.nii.gz" for seed in range(3)]
