@@ -1,5 +1,6 @@
 """Segment images in memory with trained models, for use in other software."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from configs.dataset import DatasetDescription
-from configs.errors import raise_faults
+from configs.errors import Fault, raise_faults
 from configs.progress import Progress
 from inference.cascade import cascade_channels, find_first_stage
 from inference.device import choose_device
@@ -25,9 +26,12 @@ from inference.volumes import open_volume
 from preprocessing.dataset.labels import to_class_indices
 from preprocessing.dataset.validation import image_faults
 from preprocessing.geometry.affine import Geometry
+from preprocessing.geometry.resampled_grid import spacing_doubt
 from preprocessing.pipeline import Trace, preprocess
 from preprocessing.resample import returning_matrices
 from se_unet.cpu.layers import for_cpu
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -155,6 +159,9 @@ class Predictor:
         made = [
             preprocess(image, None, geometry, model.plan.configuration, model.plan.orientation, where) for model in self.models
         ]
+        doubt = spacing_doubt(made[0].trace.spacing, made[0].trace.resampled_spacing)
+        if doubt is not None:
+            logger.warning("%s", Fault(where, doubt, "Check the unit of lengths in its header"))
         first = None if self.first_stage is None else self.first_stage.prepare(image, geometry, where)
         return Prepared(tuple(torch.from_numpy(one.image) for one in made), tuple(one.trace for one in made), first)
 

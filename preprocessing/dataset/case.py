@@ -10,6 +10,7 @@ from preprocessing.dataset.labels import to_class_indices
 from preprocessing.dataset.raw import CaseFiles
 from preprocessing.formats.images import read_image, read_labels
 from preprocessing.geometry.affine import Geometry
+from preprocessing.geometry.same_grid import require_same_grid
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,11 @@ def load_case(identifier: str, files: CaseFiles, description: DatasetDescription
     """Read a case's files, and convert label values to class indices.
 
     Raises:
-        InputError: a file cannot be read, or the description does not name a label value.
+        InputError: a file cannot be read, labels lie on another grid, or the description does not name a label value.
     """
     image, geometry = read_image(files.images)
-    labels = None if files.labels is None else to_class_indices(read_labels(files.labels)[0], description)
-    return Case(identifier, image, labels, geometry)
+    if files.labels is None:
+        return Case(identifier, image, None, geometry)
+    labels, grid = read_labels(files.labels)
+    require_same_grid(f"case `{identifier}`", f"the label file {files.labels}", grid, geometry)
+    return Case(identifier, image, to_class_indices(labels, description), geometry)

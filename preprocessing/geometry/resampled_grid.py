@@ -3,13 +3,24 @@
 import math
 from collections.abc import Sequence
 
+from configs.errors import times
 from configs.fingerprint import Shape, Spacing
+
+_FAR = 10  # ratio of spacings beyond which another unit is likelier than another scan
 
 
 def resampled_shape(shape: Sequence[int], spacing: Sequence[float], new_spacing: Sequence[float]) -> Shape:
     """Return the shape (Z, Y, X) of the same extent at another spacing, at least one voxel per axis."""
     z, y, x = (max(1, round(n * old / new)) for n, old, new in zip(shape, spacing, new_spacing, strict=True))
     return z, y, x
+
+
+def spacing_doubt(spacing: Spacing, planned: Spacing) -> str | None:
+    """Return in words that voxels are far finer or coarser than planned along every axis, as with another unit; else None."""
+    ratios = [own / each for own, each in zip(spacing, planned, strict=True)]
+    if max(ratios) * _FAR >= 1 and min(ratios) <= _FAR:
+        return None
+    return f"its spacing {times(spacing)} mm (Z, Y, X) is more than {_FAR} times another than the planned {times(planned)} mm"
 
 
 def find_separate_axis(spacing: Spacing, planned: Spacing, ratio: float) -> int | None:

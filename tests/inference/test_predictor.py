@@ -53,6 +53,12 @@ def test_an_array_in_an_array_out() -> None:
     np.testing.assert_array_equal(labels, expected(values))
 
 
+@pytest.mark.parametrize(("spacing", "is_told"), [((0.001,) * 3, True), ((11, 12, 13), True), ((0.2, 1, 0.05), False)])
+def test_another_unit_is_told(spacing: tuple[float, ...], is_told: bool, caplog: pytest.LogCaptureFixture) -> None:
+    Predictor(threshold_model(), "cpu", PLAIN).prepare(image((6, 7, 8))[None], Geometry.from_spacing((6, 7, 8), spacing))
+    assert ("the image: its spacing" in caplog.text) == is_told
+
+
 def test_labels_lie_where_they_should_after_resampling() -> None:
     """At another spacing a segmentation is that of the interpolated image: right away from borders."""
     values = np.zeros((20, 24, 16), np.float32)
