@@ -82,6 +82,14 @@ def descendants(process: int) -> list[psutil.Process]:
         return []
 
 
+def as_program(main: Callable[[], int]) -> int:
+    """Run a command's function, and everything that the interpreter runs at its end. Returns the exit code."""
+    code = _as_interpreter(main)
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    return code
+
+
 def _be_the_command(
     words: Sequence[str], main: Callable[[], int], log: Path, before: Callable[[], object], after: Callable[[], object]
 ) -> None:
@@ -95,9 +103,7 @@ def _be_the_command(
         signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.argv = list(words)
         before()
-        code = _as_interpreter(main)
-        threading._shutdown()  # type: ignore[attr-defined]
-        atexit._run_exitfuncs()
+        code = as_program(main)
         after()
         sys.stdout.flush()
         sys.stderr.flush()

@@ -1,7 +1,6 @@
 """Run a reader of files in a process of its own, and check the rules that it must keep for every file."""
 
 import faulthandler
-import multiprocessing
 import os
 import resource
 import shutil
@@ -14,11 +13,10 @@ from pathlib import Path
 from types import TracebackType
 
 from configs.errors import InputError
+from tests.faults.server import CONTEXT
 
 ROOM = 512 * 2**20  # bytes of address space that a reader may use for a file of some thousand bytes
 PATIENCE = 20.0  # seconds that a reader may take for one file
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tests.fuzz.preload"])
 
 
 class Reader:
@@ -50,8 +48,8 @@ class Reader:
         empty(self._path.parent)
         self._path.write_bytes(content)
         if self._process is None:
-            self._connection, other = _CONTEXT.Pipe()
-            self._process = _CONTEXT.Process(target=_serve, args=(self._read, self._path, other), daemon=True)
+            self._connection, other = CONTEXT.Pipe()
+            self._process = CONTEXT.Process(target=_serve, args=(self._read, self._path, other), daemon=True)
             self._process.start()
             other.close()
             self._connection.recv()

@@ -1,6 +1,6 @@
 """A training that is killed at any moment goes on and ends with the weights that it would have had."""
 
-import multiprocessing
+import multiprocessing.sharedctypes
 import os
 import signal
 import sys
@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from configs.folders import FoldFolder
 from configs.training import TrainingConfig
+from tests.faults.server import CONTEXT
 from tests.trainers.balls import write_work
 from trainers import train
 from trainers.monitoring.history import History
@@ -69,11 +70,6 @@ def in_process(target: object, *arguments: object) -> int | None:
     code: int | None = process.exitcode
     process.close()
     return code
-
-
-CONTEXT = multiprocessing.get_context("forkserver" if sys.platform != "win32" else "spawn")
-if sys.platform != "win32":
-    CONTEXT.set_forkserver_preload(["trainers.run", "tests.trainers.balls"])
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import nibabel as nib
 import numpy as np
@@ -16,6 +17,7 @@ import pytest
 from benchmarks.demo.phantoms import LABELS, write_phantoms
 from configs.files import read_json
 from configs.plan import NETWORKS
+from tests.faults.server import run_command
 
 pytestmark = pytest.mark.slow
 
@@ -34,9 +36,11 @@ def start(name: str, *arguments: str | Path) -> subprocess.Popen[str]:
 
 def run(name: str, *arguments: str | Path, code: int = 0) -> str:
     """Run one of the commands to its end, which must have the given exit code. Returns what it printed."""
-    process = start(name, *arguments)
-    printed, _ = process.communicate(timeout=240)
-    assert process.returncode == code, printed
+    with TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        ended_with = run_command([name, *map(str, arguments)], log, 240)
+        printed = log.read_text()
+    assert ended_with == code, printed
     assert "Traceback" not in printed
     return printed
 

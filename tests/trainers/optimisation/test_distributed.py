@@ -1,7 +1,5 @@
 """Two processes that share a batch have the gradients that one process has."""
 
-import multiprocessing
-import sys
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -14,6 +12,7 @@ from torch import Tensor, distributed, nn
 from configs.errors import InputError
 from configs.training import TrainingConfig
 from se_unet import build_network
+from tests.faults.server import CONTEXT
 from tests.trainers.balls import tiny_plan, write_work
 from trainers import train
 from trainers.monitoring.history import History
@@ -78,13 +77,10 @@ def process(rank: int, size: int, rendezvous: str, target: Any, arguments: tuple
 
 def run_two(folder: Path, target: Any, *arguments: Any) -> None:
     """Run the target in two processes; each must end well."""
-    context = multiprocessing.get_context("forkserver" if sys.platform != "win32" else "spawn")
-    if sys.platform != "win32":
-        context.set_forkserver_preload(["trainers.run"])
     folder.mkdir(exist_ok=True)
     rendezvous = f"file://{folder}/rendezvous"
     (folder / "rendezvous").unlink(missing_ok=True)
-    started = [context.Process(target=process, args=(rank, 2, rendezvous, target, arguments)) for rank in range(2)]
+    started = [CONTEXT.Process(target=process, args=(rank, 2, rendezvous, target, arguments)) for rank in range(2)]  # type: ignore[attr-defined]
     for one in started:
         one.start()
     for one in started:
