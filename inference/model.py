@@ -1,7 +1,7 @@
 """Load trained models: folders with a plan and the weights of one or more folds."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from configs.files import Value
 from configs.folders import ALL, CHECKPOINTS, EVERY, FoldFolder, ModelFolder
 from configs.named_parts import import_part
 from configs.plan import ModelPlan, NetworkPlan
+from configs.run_log import digest
 from se_unet.builder import build_network
 from se_unet.weights import load_weights
 
@@ -25,6 +26,7 @@ class ScaleEnsemble(Value):
     scales: tuple[float, ...] = Field(min_length=1)  # factors of the image's size
     weights: tuple[float, ...]  # nonnegative weight of each scale
     cases: int = Field(default=0, ge=0)  # number of validation cases on which the weights were learned
+    networks: dict[str, str] = Field(default_factory=dict)  # SHA-256 of the network's weights by fold, where they are recorded
 
     @model_validator(mode="after")
     def _weights_fit(self) -> "ScaleEnsemble":
@@ -68,6 +70,8 @@ def load_model(
     with collecting(faults):
         ensemble = ScaleEnsemble.read(model.scales) if model.scales.is_file() else None
     raise_faults(faults)
+    if ensemble is not None and not has_weights_of(model, ensemble.networks):
+        logger.warning("%s was learned with other weights than the folds have now; learn it again with se_evaluate", model.scales)
     return Model(plan, _load_networks(plan.network, weights, network_class), ensemble)
 
 
@@ -123,6 +127,19 @@ def chosen_folds(words: Sequence[str] | None, folders: Sequence[Path]) -> tuple[
         logger.warning("--folds %s: fold %s is not trained, so every trained fold is taken; write --folds %s", ALL, ALL, EVERY)
         return None
     return tuple(words)
+
+
+def weights_digests(folder: Path, folds: Sequence[int | str], checkpoint: str) -> dict[str, str]:
+    """Return the SHA-256 of each fold's weights. Errors are as for `load_model`."""
+    return {fold: digest(path) for fold, path in find_weights(folder, folds, checkpoint).items()}
+
+
+def has_weights_of(model: ModelFolder, digests: Mapping[str, str]) -> bool:
+    """Return whether every fold that has weights still has, at either checkpoint, those with the recorded SHA-256."""
+    trained = {fold: known for fold, known in digests.items() if has_weights(model.fold(fold))}
+    return all(
+        known in [digest(model.fold(fold).weights(checkpoint)) for checkpoint in CHECKPOINTS] for fold, known in trained.items()
+    )
 
 
 def has_weights(fold: FoldFolder) -> bool:

@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 
 from configs.dataset import DatasetDescription
 from configs.errors import Fault, InputError, collecting, raise_faults
@@ -23,7 +24,7 @@ from configs.plan import ModelPlan
 from configs.progress import Progress, Silent
 from inference.engine.scaling import scale_image, scaled_shape
 from inference.evaluation.scores import score_case
-from inference.model import Model, load_model
+from inference.model import Model, load_model, weights_digests
 from inference.options import CONFIDENCE, PredictionOptions
 from inference.predictor import Predictor
 from preprocessing.dataset.fold_record import held_out_cases
@@ -54,6 +55,7 @@ class RobustnessResult(Value):
 
     model: str
     points: tuple[RobustnessPoint, ...]
+    networks: dict[str, str] = Field(default_factory=dict)  # SHA-256 of the network's weights by fold, where they are recorded
 
     def write_csv(self, path: Path) -> None:
         """Write a row for each point atomically; undefined scores are empty."""
@@ -141,7 +143,8 @@ def scale_robustness(
         scores = score_case(answer, stored_values(indices, description), description, geometry.spacing)
         found.setdefault((factor, way), []).append({label: one.dice for label, one in scores.items()})
     points = [_point(factor, ensembles[way], dice) for (factor, way), dice in sorted(found.items())]
-    return RobustnessResult(model=str(held_out.model_folder), points=tuple(points))
+    networks = weights_digests(held_out.model_folder, list(names), held_out.checkpoint)
+    return RobustnessResult(model=str(held_out.model_folder), points=tuple(points), networks=networks)
 
 
 def rescale(case: ValidationCase, factor: float) -> tuple[NDArray[np.float32], NDArray[np.int16], Geometry]:

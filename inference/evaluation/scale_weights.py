@@ -17,7 +17,7 @@ from configs.outputs import file_faults
 from configs.progress import Progress, Silent
 from inference.engine.assemble import Wanted
 from inference.evaluation.robustness import HeldOut, load_validation_case
-from inference.model import ScaleEnsemble
+from inference.model import ScaleEnsemble, weights_digests
 
 VOXELS = 2000  # per class and case
 ROUNDS = 200
@@ -46,7 +46,12 @@ def learn_scale_weights(held_out: HeldOut, scales: Sequence[float], progress: Pr
                 raise RuntimeError("the predictor returned no probabilities")
             columns.append(found[(case.indices[chosen], *chosen)])
         rows.append(np.stack(columns, 1))
-    ensemble = ScaleEnsemble(scales=tuple(scales), weights=mixture_weights(np.concatenate(rows)), cases=len(cases))
+    ensemble = ScaleEnsemble(
+        scales=tuple(scales),
+        weights=mixture_weights(np.concatenate(rows)),
+        cases=len(cases),
+        networks=weights_digests(held_out.model_folder, list(whole.networks), held_out.checkpoint),
+    )
     ensemble.write(scales_file)
     return ensemble
 

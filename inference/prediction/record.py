@@ -12,7 +12,7 @@ from configs.errors import Fault, InputError
 from configs.files import Value, list_folder
 from configs.run_log import digest
 from inference.cascade import find_first_stage
-from inference.model import Model, find_weights
+from inference.model import Model, weights_digests
 from inference.options import Average, PredictionOptions, choose_variants
 from inference.prediction.outputs import Extras
 from inference.prediction.postprocessing import Postprocessing
@@ -138,7 +138,7 @@ def _record_model(model: Model, folder: Path, checkpoint: str, options: Predicti
         scales=variants.scales,
         scale_weights=None if variants.by_confidence else variants.shares,
         mirror_axes=model.plan.network.mirror_axes if variants.mirror else (),
-        weights={fold: digest(path) for fold, path in find_weights(folder, folds, checkpoint).items()},
+        weights=weights_digests(folder, folds, checkpoint),
         plan=hashlib.sha256(stated.encode()).hexdigest(),
     )
 

@@ -16,7 +16,7 @@ from configs.training import TrainingConfig
 from inference.evaluation.robustness import RobustnessResult
 from inference.evaluation.scores import EvaluationResult, LabelScores
 from inference.evaluation.validated import raise_if_seen, read_scores
-from inference.model import has_weights
+from inference.model import has_weights, has_weights_of
 
 T = TypeVar("T")
 
@@ -91,7 +91,7 @@ def read_trained(folder: Path) -> TrainedModel:
         plan=ModelPlan.read(model.plan),
         training=_read(model.settings, TrainingConfig.read, notes),
         folds=tuple(fold for fold in folds if fold is not None),
-        robustness=_read(model.robustness, RobustnessResult.read, notes),
+        robustness=_read(model.robustness, lambda _: _read_robustness(model), notes),
         notes=tuple(notes),
     )
 
@@ -104,6 +104,14 @@ def _read_fold(folder: FoldFolder, notes: list[str]) -> Fold | None:
     if log is None and result is None and not has_weights(folder):
         return None
     return Fold(folder.name, pd.DataFrame() if log is None else log, result)
+
+
+def _read_robustness(model: ModelFolder) -> RobustnessResult:
+    result = RobustnessResult.read(model.robustness)
+    if not has_weights_of(model, result.networks):
+        problem = "it was measured with other weights than the folds have now"
+        raise InputError(Fault(str(model.robustness), problem, "Measure it again with se_evaluate -m"))
+    return result
 
 
 def _read_log(path: Path) -> pd.DataFrame:

@@ -20,6 +20,7 @@ from configs.training import TrainingConfig
 from inference.bundle.export import export_bundle
 from inference.evaluation.robustness import HeldOut, scale_robustness, validation_cases
 from inference.evaluation.scale_weights import learn_scale_weights
+from inference.model import load_model
 from inference.report.run import ReportOptions, write_report
 from inference.selection.run import SelectionOptions, select
 from preprocessing.dataset.splits import read_splits
@@ -189,6 +190,22 @@ def test_segmentations_of_other_weights_are_not_taken(work: Path, model: Path) -
     run(work, SHORT, validate_only=True)
     for use in ("cascade", "select"):
         USES[use](work, model)
+
+
+def test_what_was_learned_and_measured_with_other_weights_is_told(
+    work: Path, model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    scale_robustness(HeldOut(model, device="cpu", mirror=False), (1.0,)).write(model / "scale_robustness.json")
+    learn_scale_weights(HeldOut(model, device="cpu", mirror=False), (1.0, 0.8))
+    load_model(model)
+    without = ReportOptions(worst=0, equivariance=False)
+    assert "other weights" not in write_report(model, options=without).read_text() + caplog.text
+    run(work, SHORT.model_copy(update={"seed": 5}), tag="other")
+    shutil.copy(model.with_name(f"{model.name}_other") / "fold_0/weights_final.safetensors", model / "fold_0")
+    (model / "fold_0/weights_best.safetensors").unlink()
+    load_model(model)
+    assert "scales.json was learned with other weights" in caplog.text
+    assert "scale_robustness.json: it was measured with other weights" in write_report(model, options=without).read_text()
 
 
 def test_segmentations_of_cases_that_are_validated_no_more_are_not_taken(work: Path, model: Path) -> None:
