@@ -56,23 +56,23 @@ def test_a_cascade(dataset: Path, work: Path) -> None:
     lower, full = (plan.configuration(name).median_shape for name in ("3d_lowres", "3d_fullres"))
     assert all(small < large for small, large in zip(lower, full, strict=True))
 
-    first, _ = train(work, "3d_lowres", "se")
-    _, told = train(work, "3d_cascade_fullres", "se", code=2)
-    assert "no fold of" in told and "Train every fold of 3d_lowres_se first" in told
-    train(work, "3d_lowres", "se", fold=1)
-    model, _ = train(work, "3d_cascade_fullres", "se")
+    first, _ = train(work, "3d_lowres", "baseline")
+    _, told = train(work, "3d_cascade_fullres", "baseline", code=2)
+    assert "no fold of" in told and "Train every fold of 3d_lowres_baseline first" in told
+    train(work, "3d_lowres", "baseline", fold=1)
+    model, _ = train(work, "3d_cascade_fullres", "baseline")
     inputs = [Plan.read(one / "plan.json") for one in (first, model)]
-    channels = [next(iter(plan.configurations.values())).networks["se"].network.input_channels for plan in inputs]
+    channels = [next(iter(plan.configurations.values())).networks["baseline"].network.input_channels for plan in inputs]
     assert channels == [1, 3]  # the image; then also organ and lesion, as the first network saw them
-    previous = model.parents[1] / "preprocessed" / "3d_cascade_fullres_se_previous"
-    assert sorted(path.name for path in previous.iterdir()) == ["phantom_000.b2nd", "phantom_001.b2nd"]
+    previous = model.parents[1] / "preprocessed" / "3d_cascade_fullres_baseline_previous"
+    assert sorted(path.name for path in previous.glob("[!.]*")) == ["phantom_000.b2nd", "phantom_001.b2nd"]
     assert len(read_json(model / "fold_0" / "validation" / "metrics.json")["cases"]) == 1
 
     output, _ = predict(model, dataset)
     assert_predicted(output, dataset)
     shutil.rmtree(first)
     _, told = predict(model, dataset, code=2)
-    assert "3d_lowres_se" in told
+    assert "3d_lowres_baseline" in told
 
 
 def test_slices(dataset: Path, work: Path) -> None:

@@ -38,7 +38,7 @@ def run(name: str, *arguments: str | Path, code: int = 0) -> str:
     """Run one of the commands to its end, which must have the given exit code. Returns what it printed."""
     with TemporaryDirectory() as folder:
         log = Path(folder) / "log"
-        ended_with = run_command([name, *map(str, arguments)], log, 240)
+        ended_with = run_command([name, *map(str, arguments)], log, 600)
         printed = log.read_text()
     assert ended_with == code, printed
     assert "Traceback" not in printed
