@@ -43,5 +43,5 @@ def load_case(identifier: str, files: CaseFiles, description: DatasetDescription
     if files.labels is None:
         return Case(identifier, image, None, geometry)
     labels, grid = read_labels(files.labels)
-    require_same_grid(f"case `{identifier}`", f"the label file {files.labels}", grid, geometry)
+    require_same_grid(str(files.labels), "the label file", grid, geometry)
     return Case(identifier, image, to_class_indices(labels, description), geometry)

@@ -95,7 +95,9 @@ def test_failing_cases_are_named_and_the_others_finish(tmp_path, dataset):
         preprocess_dataset(dataset, plan_for(dataset), "3d_fullres", tmp_path / "store")
     assert CaseStore(tmp_path / "store").identifiers() == ["case_0", "case_2"]
     save(dataset.cases["case_1"].images[0], image(1, (5, 5, 5)))
-    with pytest.raises(RuntimeError, match=r"1 of 3 cases failed: case `case_1`: ValueError.*All others are done"):
+    with pytest.raises(
+        InputError, match=r"case `case_1`, .*case_1.nii.gz: the label file has the shape \(14, 12, 10\) and the image \(5, 5, 5\)"
+    ):
         preprocess_dataset(dataset, plan_for(dataset), "3d_fullres", tmp_path / "store")
     save(dataset.cases["case_1"].images[0], image(1))
     store = preprocess_dataset(dataset, plan_for(dataset), "3d_fullres", tmp_path / "store")

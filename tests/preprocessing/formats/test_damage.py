@@ -282,7 +282,7 @@ def test_any_byte_of_a_header_may_be_wrong(tmp_path, ending):
 JSON = {
     "empty": ("", "not valid JSON"),
     "truncated": ('{"labels": {', "not valid JSON"),
-    "binary": (b"\xff\xfe\x00", "not valid JSON"),
+    "binary": (b"\xff\xfe\x00", "encoded as UTF-16"),
     "deep": ("[" * 100_000, "not valid JSON"),
     "list": ("[]", "not a JSON object"),
     "number": ("3", "not a JSON object"),
