@@ -153,21 +153,18 @@ class DatasetFolder(Folder):
         """Models that have a plan, sorted by name."""
         return [ModelFolder(path) for path in list_folder(self.models_folder, "*") if (path / PLAN).is_file()]
 
-    def prepared(self, configuration: str) -> Path:
-        """Return the folder of the preprocessed cases of a configuration that has cases of its own."""
-        return self.preprocessed / configuration
-
-    def prepared_for(self, plan: ModelPlan) -> Path:
-        """Return the folder of the preprocessed cases that a model uses, which configurations may share."""
-        return self.prepared(plan.configuration.cases_of or plan.configuration_name)
+    def prepared(self, of: str | ModelPlan) -> Path:
+        """Return the folder of the preprocessed cases of a configuration, or of those that a model uses, which configurations may share."""
+        name = of if isinstance(of, str) else of.configuration.cases_of or of.configuration_name
+        return self.preprocessed / name
 
     def model(self, configuration: str, network: str, tag: str | None = None) -> ModelFolder:
         """Return the folder of a model; a tag tells trainings with other settings apart.
 
         Raises:
-            InputError: the tag is empty, or would lead to another folder.
+            InputError: the tag would lead to another folder.
         """
-        raise_faults(name_faults("tag", [] if tag is None else [tag]))
+        raise_faults(name_faults("tag", [tag] if tag else []))
         name = f"{configuration}_{network}" + (f"_{tag}" if tag else "")
         return ModelFolder(self.models_folder / name)
 

@@ -124,7 +124,7 @@ class Job:
     @property
     def store(self) -> CaseStore:
         """Store of the prepared cases."""
-        return CaseStore(self.fold.model.dataset.prepared_for(self.plan))
+        return CaseStore(self.fold.model.dataset.prepared(self.plan))
 
 
 def split_of(folder: FoldFolder, fold: int | str, plan: ModelPlan, group_by: Path | None, goes_on: bool) -> Split:
@@ -135,7 +135,7 @@ def split_of(folder: FoldFolder, fold: int | str, plan: ModelPlan, group_by: Pat
     Raises:
         InputError: as `choose_split`, or the present splits or cases are not those with which the fold was trained.
     """
-    splits, prepared = folder.model.dataset.splits, CaseStore(folder.model.dataset.prepared_for(plan)).identifiers()
+    splits, prepared = folder.model.dataset.splits, CaseStore(folder.model.dataset.prepared(plan)).identifiers()
     goes_on = goes_on and folder.is_started
     recorded = recorded_split(folder) if goes_on else None
     if recorded is None:

@@ -54,7 +54,7 @@ def make(arguments: argparse.Namespace) -> Parts:
     folder = find_dataset(arguments.dataset, arguments.work)
     plan = Plan.read(folder.plan)
     adapted = plan.only("3d_fullres", arguments.network, adapt_plan(plan.network("3d_fullres", arguments.network), config))
-    split = choose_split(folder.splits, 0, CaseStore(folder.prepared_for(adapted)).identifiers())
+    split = choose_split(folder.splits, 0, CaseStore(folder.prepared(adapted)).identifiers())
     model = folder.model("3d_fullres", arguments.network, "benchmark")
     job = Job(model.fold(0), split, adapted, config, choose_device(arguments.device), "")
     return make_parts(job, make_learner(job), TrainingState(), StopRequest(), Silent())

@@ -233,7 +233,7 @@ def validation_images(folder: Path, plan: ModelPlan, fold: str) -> dict[str, tup
     """Return some prepared validation cases, each with the centre voxel of its labels; none if they are no longer available."""
     if fold == ALL:
         return {}
-    store = CaseStore(ModelFolder(folder).dataset.prepared_for(plan))
+    store = CaseStore(ModelFolder(folder).dataset.prepared(plan))
     try:
         chosen = validation_cases(folder, fold)[:CASES]
         return {case: _around_labels(store.read(case)) for case in chosen}

@@ -177,7 +177,7 @@ def load_validation_case(model_folder: Path, plan: ModelPlan, fold: str, identif
     Raises:
         InputError: files are missing or cannot be used.
     """
-    store = CaseStore(ModelFolder(model_folder).dataset.prepared_for(plan))
+    store = CaseStore(ModelFolder(model_folder).dataset.prepared(plan))
     properties = store.read(identifier).properties
     if properties.labels is None:
         raise InputError(Fault(f"case `{identifier}`", "no label file", "Add one and run se_plan_and_preprocess again"))
