@@ -5,6 +5,7 @@ from collections.abc import Collection
 from configs.errors import Fault, InputError, collecting, raise_faults
 from configs.files import Value, list_folder
 from configs.folders import ALL, FoldFolder
+from configs.plan import ModelPlan
 from configs.run_log import digest
 from inference.evaluation.scores import EvaluationResult
 from preprocessing.dataset.fold_record import present_split, recorded_split, warn_without_record
@@ -35,14 +36,20 @@ def is_outdated(fold: FoldFolder) -> bool:
 
 
 def read_scores(fold: FoldFolder) -> EvaluationResult:
-    """Return the scores of a fold's validation.
+    """Read the scores of the fold's validation cases.
 
     Raises:
-        InputError: they cannot be read, or are of other weights than the fold has now.
+        InputError: the file cannot be read, or has scores of other weights than the fold has now, or of labels that the model does not
+            predict.
     """
     if is_outdated(fold):
         raise InputError(outdated(fold))
-    return EvaluationResult.read(fold.validation.metrics)
+    result, labels = EvaluationResult.read(fold.validation.metrics), ModelPlan.read(fold.model.plan).dataset.foreground
+    stated = dict.fromkeys([*result.means, *(label for scores in result.cases.values() for label in scores)])
+    others = [label for label in stated if label not in labels]
+    problem = f"it has scores of labels that the model does not predict: {', '.join(others)}"
+    raise_faults([Fault(str(fold.validation.metrics), problem, _VALIDATE)] if others else [])
+    return result
 
 
 def validated_cases(fold: FoldFolder) -> list[str]:

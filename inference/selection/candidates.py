@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from configs.errors import Fault, InputError, collecting, raise_faults
-from configs.files import list_folder, read_json
+from configs.files import list_folder
 from configs.folders import ALL, CHECKPOINTS, DatasetFolder, ModelFolder
 from inference.evaluation.scores import EvaluationResult, LabelScores, summarise
-from inference.evaluation.validated import is_outdated, raise_if_seen
+from inference.evaluation.validated import is_outdated, raise_if_seen, read_scores
+from preprocessing.dataset.splits import read_splits
 from preprocessing.store import CaseStore
 
 
@@ -104,7 +105,7 @@ def wanted_folds(dataset: Path, folds: Sequence[int | str] | None) -> list[str]:
         return [str(fold) for fold in folds]
     planned = DatasetFolder(dataset)
     if planned.splits.is_file():
-        return [str(fold) for fold in range(len(read_json(planned.splits)))]
+        return [str(fold) for fold in range(len(read_splits(planned.splits)))]
     folders = [fold for model in planned.models for fold in model.folds()]
     return sorted({fold.name for fold in folders if fold.validation.metrics.is_file()} - {ALL})
 
@@ -151,7 +152,7 @@ def on_common_cases(candidates: Sequence[Candidate]) -> tuple[list[Candidate], i
 
 
 def _pool(model: ModelFolder, folds: Sequence[str]) -> Candidate:
-    results = {fold: EvaluationResult.read(model.fold(fold).validation.metrics) for fold in folds}
+    results = {fold: read_scores(model.fold(fold)) for fold in folds}
     faults: list[Fault] = []
     for fold, result in results.items():
         with collecting(faults):

@@ -305,6 +305,36 @@ def _read_list(path: Path) -> None:
         read_groups(path)
 
 
+def _listed_json(folder: Path) -> list[bytes]:
+    return [json.dumps({"a": ["a_0000.nii.gz"], "b": ["b.nii.gz"]}).encode(), json.dumps({"c0": "A", "c1": 2}).encode()]
+
+
+def _groups(folder: Path) -> list[bytes]:
+    """Of an editor and of a spreadsheet."""
+    return [b"case,group\nc0,A\nc1,A\nc2,B\n", '\ufeffc0,A\r\n"c1","B, C"\r\n'.encode(), "c0,A\n".encode("utf-16")]
+
+
+def _spacing_json(folder: Path) -> list[bytes]:
+    return [b'{"spacing": [3, 1.5, 1.25]}', b'\xef\xbb\xbf{"spacing": [1, 1, 1], "by": {"hand": true}}']
+
+
+def _read_spacing(path: Path) -> None:
+    import tifffile
+
+    tifffile.imwrite(path.with_suffix(".tif"), np.zeros((4, 5, 6), np.uint8), photometric="minisblack")
+    _read_image(path.with_suffix(".tif"))
+
+
+def _training_log(folder: Path) -> list[bytes]:
+    return [b"epoch,learning_rate,training_loss\n1,0.01,-0.5\n2,0.009,\n"]
+
+
+def _read_log(path: Path) -> None:
+    from inference.report.trained import _read_log
+
+    _read_log(path)
+
+
 def _stored(folder: Path) -> list[bytes]:
     from preprocessing.store import CaseProperties
     from tests.trainers.balls import write_work
@@ -352,4 +382,8 @@ TARGETS = (
     Target("bundle", "model.zip", _bundles, _damaged_bundle, _read_bundle, 0.5),
     Target("checkpoint", "checkpoint_latest.pt", _checkpoints, _damaged_checkpoint, _read_checkpoint),
     Target("lists of cases", "cases.txt", _lists, damaged, _read_list, 0.5),
+    Target("lists as JSON", "cases.json", _listed_json, damaged_json, _read_list, 0.5),
+    Target("groups", "groups.csv", _groups, damaged, _read_list, 0.5),
+    Target("spacing of a TIFF stack", "case.json", _spacing_json, damaged_json, _read_spacing, 0.5),
+    Target("training log", "log.csv", _training_log, damaged, _read_log, 0.5),
 )

@@ -9,6 +9,7 @@ from inference.prediction.postprocessing import Postprocessing, Rule
 from inference.prediction.selection import Selection
 from inference.predictor import Predictor
 from inference.selection import predicted
+from inference.selection.candidates import find_candidates
 from inference.selection.cli import main
 from inference.selection.run import SelectionOptions, select
 from preprocessing.formats.images import read_image, read_labels
@@ -183,3 +184,10 @@ def test_command(work, monkeypatch, capsys):
     assert "over 4 validation cases of fold 0, 1" in printed and "Of outer keep pieces of at least" in printed
     assert printed.endswith(f"--selection {work / 'chosen.json'}\n")
     assert command(work, "--jobs", 0) == 2 and command(work / "nowhere") == 2
+
+
+def test_scores_of_labels_that_a_model_does_not_predict_are_refused(work):
+    metrics = add_model(work, "wrong", lambda labels, case: labels) / "fold_0/validation/metrics.json"
+    metrics.write_text(metrics.read_text().replace('"inner"', '"kidney"'))
+    with pytest.raises(InputError, match=r"metrics\.json: it has scores of labels that the model does not predict: kidney"):
+        find_candidates(work, ["0", "1"])
