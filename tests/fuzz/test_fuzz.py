@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 if sys.platform != "linux":
@@ -135,14 +136,15 @@ def test_damage_is_mostly_new_and_of_json_mostly_json(damage: Callable[[Sequence
     drawn = []
 
     @seed(0)
-    @settings(max_examples=200, deadline=None, database=None)
+    @settings(max_examples=400, deadline=None, database=None)  # what is drawn depends on the constants of all loaded modules too
     @given(damage(sound))
     def collect(content: bytes) -> None:
         drawn.append(content)
 
     collect()
-    assert len(set(drawn) - set(sound)) > 100
-    assert damage is damaged or 120 < sum(map(is_json, drawn)) < 200
+    assert sum(content not in sound for content in drawn) > len(drawn) / 2
+    assert len(set(drawn) - set(sound)) > len(drawn) / 4
+    assert damage is damaged or 0.6 < np.mean([is_json(content) for content in drawn]) < 1
 
 
 def is_json(content: bytes) -> bool:
