@@ -122,7 +122,7 @@ def test_evaluation_refuses_regions_out_of_order(
     assert "value 3 (whole) becomes 1 (whole, core, enh)" in capsys.readouterr().err
 
 
-def test_two_channels_of_a_name_are_planned_and_predicted(tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_channels_of_a_name_are_planned(tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     """CT in two phases. The former remedy, to rename one, would have changed its normalisation."""
     names = {"0": "CT", "1": "CT"}
     labels = ball(6).astype(np.uint8)
