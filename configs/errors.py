@@ -46,6 +46,10 @@ class Fault:
     def __str__(self) -> str:
         return f"{self.where}: {self.problem}. {self.remedy}."
 
+    def within(self, where: str) -> "Fault":
+        """Return the fault with what it belongs to named first, such as the case of a file."""
+        return Fault(f"{where}, {self.where}", self.problem, self.remedy)
+
 
 class SystemFault(Fault):
     """A file that the system cannot read (failing disk, no permission, too many open files), although its content may be correct."""

@@ -37,9 +37,7 @@ class SliceFrame(Value):
     """
 
     reference: Directions  # directions of the axes x, y and z that images are turned towards
-    thick: float = Field(
-        default=1.5, ge=1
-    )  # ratio of an image's coarsest spacing to the next one from which its slices are thick
+    thick: float = Field(default=1.5, ge=1)  # ratio of the coarsest spacing to the next one from which slices are thick
 
 
 Orientation = Literal["canonical", "as-stored"] | SliceFrame

@@ -17,11 +17,11 @@ from planners.options import PlanningOptions
 from planners.plan import make_plan
 from planners.report.findings import find_early
 from planners.report.page import write_planning_report
+from planners.rules.grid import prepared_shape
 from planners.rules.normalisation import resembling_names
 from planners.rules.orientation import turn_cases
 from preprocessing.dataset.raw import scan_dataset
 from preprocessing.dataset.validation import largest_case_bytes
-from preprocessing.geometry.resampled_grid import resampled_shape
 from preprocessing.parallel.memory import case_bytes, choose_jobs
 from preprocessing.run import preprocess_dataset
 
@@ -101,9 +101,5 @@ def _warn(fingerprint: Fingerprint, plan: Plan, options: PlanningOptions) -> Non
 def _largest_prepared_bytes(fingerprint: Fingerprint, plan: Plan, configuration: str) -> int:
     """Estimate the memory in bytes that the preprocessing of the largest case needs."""
     planned = plan.configuration(configuration)
-    voxels = (
-        math.prod(case.shape)
-        + math.prod(resampled_shape(case.shape_after_crop, case.spacing, planned.grid_spacing(case.spacing)))
-        for case in fingerprint.cases.values()
-    )
+    voxels = (math.prod(case.shape) + math.prod(prepared_shape(case, planned)) for case in fingerprint.cases.values())
     return case_bytes(max(voxels), len(plan.dataset.channels))

@@ -59,7 +59,7 @@ def staleness_key(files: CaseFiles, plan: Plan, configuration: str) -> str:
     named = [*files.images, *([files.labels] if files.labels else [])]
     paths = [path for one in named for path in (one, *companions(one))]
     settings = plan.configuration(configuration).model_dump(mode="json", include=_KEY_SETTINGS)
-    orientation = plan.model_dump(mode="json")["orientation"]
+    orientation = plan.model_dump(mode="json", include={"orientation"})["orientation"]
     labels = [plan.dataset.values, plan.dataset.ignore_value]
     content = json.dumps([CODE_VERSION, [_digest(path) for path in paths], settings, labels, orientation], sort_keys=True)
     return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()

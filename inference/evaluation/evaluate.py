@@ -102,7 +102,7 @@ def _score_files(
         predicted, geometry = read_labels(pair.predicted)
         reference, grid = read_labels(pair.reference)
     except InputError as error:
-        return _Outcome({}, tuple(Fault(f"{where}, {fault.where}", fault.problem, fault.remedy) for fault in error.faults))
+        return _Outcome({}, tuple(fault.within(where) for fault in error.faults))
     faults = geometry_faults(where, f"the prediction {pair.predicted}", geometry, grid)
     for path, labels in ((pair.predicted, predicted), (pair.reference, reference)):
         unknown = unknown_values(labels, description)

@@ -10,22 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.dataset import DatasetDescription
-from configs.fingerprint import (
-    CaseFingerprint,
-    Directions,
-    Fingerprint,
-    IntensityHistogram,
-    IntensityQuantiles,
-    IntensityStatistics,
-)
+from configs.fingerprint import CaseFingerprint, Fingerprint, IntensityHistogram, IntensityQuantiles, IntensityStatistics
 from configs.progress import Progress
 from planners.fingerprint.sizes import label_sizes, size_spreads
 from preprocessing.dataset.case import Case
 from preprocessing.dataset.raw import RawDataset
 from preprocessing.dataset.validation import examine
-from preprocessing.geometry.affine import Geometry
 from preprocessing.geometry.cropping import nonzero_box
-from preprocessing.geometry.orientation import find_turn
+from preprocessing.geometry.orientation import as_directions, find_turn
 
 _SAMPLES = 10_000_000  # foreground intensities drawn from the whole dataset, the same number from each case
 _LOW, _HIGH = 0.5, 99.5  # percentiles
@@ -85,7 +77,7 @@ def measure_case(case: Case, description: DatasetDescription, samples: int) -> C
         relative_size_after_crop=float(np.prod(box.shape) / np.prod(case.geometry.shape)),
         labels=label_sizes(case, description),
         intensities=_quantiles(drawn) if present else (),
-        directions=_directions(case.geometry),
+        directions=as_directions(case.geometry.direction.T),
     )
     if not present:
         return CaseMeasurement(fingerprint, foreground, foreground)
@@ -98,11 +90,6 @@ def _turned(case: Case) -> Case:
     turn = find_turn(case.geometry, "canonical")
     labels = None if case.labels is None else turn.apply(case.labels)
     return replace(case, image=turn.apply(case.image), labels=labels, geometry=turn.apply_geometry(case.geometry))
-
-
-def _directions(geometry: Geometry) -> Directions:
-    x, y, z = (tuple(map(float, axis)) for axis in geometry.direction.T)
-    return x, y, z  # type: ignore[return-value]
 
 
 def intensity_statistics(measurements: Sequence[CaseMeasurement], channels: int) -> tuple[IntensityStatistics, ...]:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from configs.errors import Fault, counted, times
 from configs.fingerprint import Fingerprint
 from configs.plan import ConfigurationPlan, Plan
+from planners.rules.grid import prepared_shape
 from planners.rules.mirroring import side_pairs
 from planners.rules.orientation import left_right_axis
 from preprocessing.dataset.splits import Split
-from preprocessing.geometry.resampled_grid import resampled_shape
 
 _FEWEST_VOXELS = 27  # a cube of three voxels, the size of one kernel
 _UNLIKE = 2.0  # ratio of a case's spacing to the median above which it is unusual
@@ -177,10 +177,7 @@ def _unusual_spacing(fingerprint: Fingerprint) -> list[Finding]:
 
 def _unusual_size(fingerprint: Fingerprint, plan: Plan) -> list[Finding]:
     planned = max(plan.configurations.values(), key=lambda each: (each.slice_axis is None, math.prod(each.median_shape)))
-    shapes = {
-        case: resampled_shape(found.shape_after_crop, found.spacing, planned.grid_spacing(found.spacing))
-        for case, found in fingerprint.cases.items()
-    }
+    shapes = {case: prepared_shape(found, planned) for case, found in fingerprint.cases.items()}
     median = statistics.median(math.prod(shape) for shape in shapes.values())
     large = [f"{case} ({times(shape)} voxels)" for case, shape in shapes.items() if math.prod(shape) > _LARGE * median]
     if not large:

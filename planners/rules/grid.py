@@ -7,6 +7,7 @@ import numpy as np
 
 from configs.errors import Fault, InputError, counted, times
 from configs.fingerprint import CaseFingerprint, Shape, Spacing
+from configs.plan import ConfigurationPlan
 from planners.decision import Decision
 from preprocessing.geometry.resampled_grid import resampled_shape
 
@@ -61,6 +62,11 @@ def median_shape(cases: Mapping[str, CaseFingerprint], spacing: Spacing) -> tupl
     shapes = [resampled_shape(case.shape_after_crop, case.spacing, spacing) for case in cases.values()]
     z, y, x = (float(size) for size in np.median(shapes, axis=0))
     return z, y, x
+
+
+def prepared_shape(case: CaseFingerprint, configuration: ConfigurationPlan) -> Shape:
+    """Return the voxels (Z, Y, X) of a case that is cropped and resampled as planned; it is measured in the plan's orientation."""
+    return resampled_shape(case.shape_after_crop, case.spacing, configuration.grid_spacing(case.spacing))
 
 
 def median_relative_size(cases: Mapping[str, CaseFingerprint]) -> float:

@@ -3,14 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from configs.errors import counted
 from configs.fingerprint import CaseFingerprint, Directions, Fingerprint
 from configs.plan import Orientation, SliceFrame
 from planners.decision import Decision
 from preprocessing.geometry.affine import Geometry
-from preprocessing.geometry.orientation import allowed_turns, find_turn, thick_axis, turned_directions
+from preprocessing.geometry.orientation import allowed_turns, as_directions, find_turn, thick_axis, turned_directions
 
 _PATIENT = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))  # right, anterior, superior
 _MOST_CANDIDATES = 100  # cases among which the reference is sought
@@ -65,7 +64,7 @@ def _turn(case: CaseFingerprint, frame: SliceFrame) -> CaseFingerprint:
     geometry = _geometry(case)
     turn = find_turn(geometry, frame)
     permuted = {name: tuple(getattr(case, name)[axis] for axis in turn.axes) for name in ("spacing", "shape", "shape_after_crop")}
-    return case.model_copy(update=permuted | {"directions": _rows(turned_directions(geometry, turn))})
+    return case.model_copy(update=permuted | {"directions": as_directions(turned_directions(geometry, turn))})
 
 
 def _geometry(case: CaseFingerprint) -> Geometry:
@@ -82,9 +81,4 @@ def _most_central(cases: Sequence[CaseFingerprint]) -> Directions:
     candidates = [turned_directions(one, find_turn(one, upright)) for one in geometries[::step]]
     turned = np.array([[turned_directions(one, turn).ravel() for turn in allowed_turns(one, _THICK)] for one in geometries])
     cosines = (turned @ np.array([one.ravel() for one in candidates]).T).max(axis=1).sum(axis=0)  # one for each candidate
-    return _rows(candidates[int(cosines.round(6).argmax())])
-
-
-def _rows(matrix: NDArray[np.float64]) -> Directions:
-    x, y, z = ((float(row[0]), float(row[1]), float(row[2])) for row in matrix)
-    return x, y, z
+    return as_directions(candidates[int(cosines.round(6).argmax())])

@@ -122,9 +122,9 @@ def _read_channels(where: str, paths: tuple[Path, ...], report: CaseReport) -> t
     try:
         image, geometry = read_image(paths)
     except InputError as error:
-        report.faults += [Fault(f"{where}, {fault.where}", fault.problem, fault.remedy) for fault in error.faults]
+        report.faults += [fault.within(where) for fault in error.faults]
         return None, _first_geometry(paths)
-    report.warnings += [Fault(f"{where}, {doubt.where}", doubt.problem, doubt.remedy) for doubt in doubts(paths)]
+    report.warnings += [doubt.within(where) for doubt in doubts(paths)]
     return image, geometry
 
 
@@ -142,7 +142,7 @@ def _read_labels(
     try:
         labels, geometry = read_labels(path)
     except InputError as error:
-        report.faults += [Fault(f"{where}, {fault.where}", fault.problem, fault.remedy) for fault in error.faults]
+        report.faults += [fault.within(where) for fault in error.faults]
         return None
     if image is not None:
         report.faults += geometry_faults(where, f"the label file {path}", geometry, image)

@@ -14,7 +14,7 @@ from nibabel.quaternions import quat2mat
 from numpy.typing import ArrayLike, NDArray
 
 from configs.errors import Fault, InputError, raise_faults
-from preprocessing.geometry.affine import Geometry
+from preprocessing.geometry.affine import Geometry, column_lengths
 from preprocessing.geometry.same_grid import (
     DIRECTION_TOLERANCE,
     SPACING_TOLERANCE,
@@ -98,7 +98,7 @@ def two_places(header: Header) -> str | None:
 def _is_usable(affine: NDArray[np.float64]) -> bool:
     """Whether an affine has axes at right angles of some length; the gate refuses others and says why."""
     with np.errstate(all="ignore"):
-        unit = affine / np.append(np.sqrt((affine[:3, :3] ** 2).sum(axis=0)), 1)
+        unit = affine / np.append(column_lengths(affine), 1)
     try:
         Geometry.from_affine((1, 1, 1), unit)
     except ValueError:
@@ -111,7 +111,7 @@ def _contradictions(where: str, header: Header) -> list[Fault]:
         return []
     faults = []
     sform, pixdim = np.asarray(header.get_sform(), dtype=np.float64), header["pixdim"][1:4].astype(np.float64)
-    spacing = np.sqrt((sform[:3, :3] ** 2).sum(axis=0))
+    spacing = column_lengths(sform)
     if not _is_rounding(np.abs(spacing / pixdim - 1), SPACING_TOLERANCE, header):
         problem = f"its sform states the spacing {in_words(spacing)} and its pixdim {in_words(pixdim)} (x, y, z)"
         faults.append(Fault(where, problem, _REMEDY))
@@ -152,7 +152,7 @@ def _qform_direction(header: Header) -> NDArray[np.float64]:
 
 def _nearest_rotation(affine: NDArray[np.float64]) -> NDArray[np.float64]:
     """The orthonormal matrix nearest to an affine's directions, since a qform cannot hold the slight shear that an sform may have."""
-    left, _, right = np.linalg.svd(affine[:3, :3] / np.sqrt((affine[:3, :3] ** 2).sum(axis=0)))
+    left, _, right = np.linalg.svd(affine[:3, :3] / column_lengths(affine))
     nearest: NDArray[np.float64] = left @ right
     return nearest
 

@@ -46,9 +46,9 @@ class Geometry:
             )
         if self.matrix.shape != (4, 4) or not np.isfinite(self.matrix).all():
             raise ValueError(f"the affine must be four rows of four finite numbers, not {self.affine}")
-        if not np.allclose(_column_lengths(self.matrix), self.spacing[::-1], rtol=1e-4):
+        if not np.allclose(column_lengths(self.matrix), self.spacing[::-1], rtol=1e-4):
             raise ValueError(
-                f"the affine's voxel sizes {_column_lengths(self.matrix)} (x, y, z) contradict the spacing {self.spacing}"
+                f"the affine's voxel sizes {column_lengths(self.matrix)} (x, y, z) contradict the spacing {self.spacing}"
             )
         deviation = np.abs(self.direction.T @ self.direction - np.eye(3)).max()
         if deviation > _NOT_ORTHONORMAL:
@@ -64,7 +64,7 @@ class Geometry:
         matrix = np.asarray(affine, dtype=np.float64)
         if matrix.shape != (4, 4):
             raise ValueError(f"the affine must be 4 x 4, not {matrix.shape}")
-        x, y, z = (float(length) for length in _column_lengths(matrix))
+        x, y, z = (float(length) for length in column_lengths(matrix))
         rows = tuple(tuple(float(value) for value in row) for row in matrix)
         return cls(_shape(shape), (z, y, x), rows)
 
@@ -90,7 +90,7 @@ class Geometry:
     @property
     def direction(self) -> NDArray[np.float64]:
         """Unit vectors of the voxel axes x, y, z as the columns of a (3, 3) array."""
-        return self.matrix[:3, :3] / _column_lengths(self.matrix)
+        return self.matrix[:3, :3] / column_lengths(self.matrix)
 
     @property
     def origin(self) -> tuple[float, float, float]:
@@ -104,7 +104,8 @@ class Geometry:
         return math.prod(self.spacing)
 
 
-def _column_lengths(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+def column_lengths(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the voxel sizes along x, y and z that an affine (4, 4) states."""
     return np.sqrt((matrix[:3, :3] ** 2).sum(axis=0))
 
 

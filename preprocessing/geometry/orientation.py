@@ -5,14 +5,15 @@ flipping axes allows; oblique images stay oblique. In a slice frame, Z runs acro
 exact. How a file stores its axes makes no difference: the turned array and its geometry are the same.
 """
 
+from collections.abc import Sequence
 from itertools import permutations, product
 
 import nibabel as nib
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from configs.files import Value
-from configs.fingerprint import Spacing
+from configs.fingerprint import Directions, Spacing
 from configs.plan import Orientation, SliceFrame
 from preprocessing.geometry.affine import Geometry
 
@@ -49,7 +50,7 @@ class Turn(Value):
         return Geometry.from_affine(shape, geometry.matrix @ turn)
 
 
-_TURNS = [
+TURNS = [
     Turn(axes=(z, y, x), flips=flips)
     for z, y, x in permutations((0, 1, 2))
     for flips in product((False, True), (False, True), (False, True))
@@ -61,7 +62,7 @@ def find_turn(geometry: Geometry, policy: Orientation) -> Turn:
     if policy == "as-stored":
         return Turn()
     if isinstance(policy, SliceFrame):
-        return _nearest_turn(geometry, policy)
+        return nearest_turn(geometry, policy.reference, allowed_turns(geometry, policy.thick))
     first = _independent_of_storage(geometry)
     towards = nib.orientations.io_orientation(first.apply_geometry(geometry).matrix)  # for x, y, z: canonical axis, and 1 or -1
     axes, flips = [0, 0, 0], [False, False, False]
@@ -87,18 +88,24 @@ def turned_directions(geometry: Geometry, turn: Turn) -> NDArray[np.float64]:
 def allowed_turns(geometry: Geometry, thick: float) -> list[Turn]:
     """Return the turns that do not mirror the anatomy and, for thick slices, bring the axis across them to Z."""
     across = thick_axis(geometry.spacing, thick)
-    return [turn for turn in _TURNS if across in (None, turn.axes[0]) and np.linalg.det(turned_directions(geometry, turn)) > 0]
+    return [turn for turn in TURNS if across in (None, turn.axes[0]) and np.linalg.det(turned_directions(geometry, turn)) > 0]
 
 
-def _nearest_turn(geometry: Geometry, frame: SliceFrame) -> Turn:
-    """Return the allowed turn to the smallest angle from the reference."""
+def nearest_turn(geometry: Geometry, directions: ArrayLike, turns: Sequence[Turn]) -> Turn:
+    """Return the turn to the smallest angle from the directions (3, 3) of axes x, y and z, one row each."""
 
     def rank(turn: Turn) -> tuple[float, list[float]]:
-        directions = turned_directions(geometry, turn)
-        cosine = float((directions * frame.reference).sum())
-        return round(cosine, _TIE), directions.round(_TIE).ravel().tolist()
+        turned = turned_directions(geometry, turn)
+        cosine = float(np.multiply(turned, directions).sum())
+        return round(cosine, _TIE), turned.round(_TIE).ravel().tolist()
 
-    return max(allowed_turns(geometry, frame.thick), key=rank)
+    return max(turns, key=rank)
+
+
+def as_directions(rows: NDArray[np.float64]) -> Directions:
+    """Return an array (3, 3) of directions, one row each, as plain numbers."""
+    x, y, z = ((float(row[0]), float(row[1]), float(row[2])) for row in rows)
+    return x, y, z
 
 
 def _independent_of_storage(geometry: Geometry) -> Turn:
@@ -107,4 +114,4 @@ def _independent_of_storage(geometry: Geometry) -> Turn:
     def rank(turn: Turn) -> list[float]:
         return turned_directions(geometry, turn).ravel().tolist()
 
-    return max(_TURNS, key=rank)
+    return max(TURNS, key=rank)

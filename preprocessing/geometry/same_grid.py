@@ -5,7 +5,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from configs.errors import Fault, raise_faults
 from preprocessing.geometry.affine import Geometry
-from preprocessing.geometry.orientation import Turn
+from preprocessing.geometry.orientation import TURNS, Turn, nearest_turn
 
 SPACING_TOLERANCE = 1e-3  # relative difference
 ORIGIN_TOLERANCE = 0.1  # voxels
@@ -41,15 +41,7 @@ def require_same_grid(where: str, what: str, geometry: Geometry, reference: Geom
 
 def turn_onto(geometry: Geometry, reference: Geometry) -> Turn | None:
     """Return the permutation and flips of axes that bring an image onto the reference's grid, or None where no turn does."""
-    alike = np.rint(reference.direction.T @ geometry.direction).astype(
-        int
-    )  # rows: axes x, y, z of the reference; columns: of the image
-    if (np.abs(alike).sum(0) != 1).any() or (np.abs(alike).sum(1) != 1).any():
-        return None
-    sources = np.abs(alike).argmax(1)
-    axes = [2 - int(source) for source in sources[::-1]]
-    flips = [bool(alike[row, sources[row]] < 0) for row in (2, 1, 0)]
-    turn = Turn(axes=(axes[0], axes[1], axes[2]), flips=(flips[0], flips[1], flips[2]))
+    turn = nearest_turn(geometry, reference.direction.T, TURNS)
     return None if geometry_faults("", "", turn.apply_geometry(geometry), reference) else turn
 
 

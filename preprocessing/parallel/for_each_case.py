@@ -215,11 +215,7 @@ def _raise_failures(failures: Mapping[str, _Failed], done: int, total: int) -> N
         return
     if all(failure.faults for failure in failures.values()):
         raise InputError(
-            *(
-                Fault(f"case `{identifier}`, {fault.where}", fault.problem, fault.remedy)
-                for identifier, failure in failures.items()
-                for fault in failure.faults
-            )
+            *(fault.within(f"case `{identifier}`") for identifier, failure in failures.items() for fault in failure.faults)
         )
     full = next(
         (f"case `{identifier}`: {failure.reason}" for identifier, failure in failures.items() if failure.is_disk_full), None

@@ -7,6 +7,7 @@ not extend beyond an image that is larger than the patch.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import SupportsInt
 
 import numpy as np
@@ -46,10 +47,13 @@ class PatchSampler:
     weights: Sequence[float] | None = None  # relative frequency of each group; None draws all equally often
     probabilistic: bool = False  # whether the centre of each patch is drawn, instead of decided by its position in the batch
 
+    @cached_property
+    def _names(self) -> list[str]:
+        return sorted(self.cases)
+
     def draw_cases(self, random: Generator) -> list[str]:
         """Draw the cases of a batch. This comes first, so that repeating it is cheap when the cases of a failed batch are named."""
-        names = sorted(self.cases)
-        return [names[index] for index in random.integers(len(names), size=self.batch_size)]
+        return [self._names[index] for index in random.integers(len(self._names), size=self.batch_size)]
 
     def draw_place(self, random: Generator, case: str, position: int) -> Place:
         """Draw the position of a patch in its case, given its position in the batch."""
