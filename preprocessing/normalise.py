@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from configs.plan import ChannelNormalisation
 from preprocessing.geometry.cropping import PART, nonzero_mask, parts
 
-_SMALLEST_STD = 1e-8
+# A smaller deviation than this share of the largest value is rounding of float32: such a channel counts as constant.
+_RESOLUTION = 1e-7
+_SMALLEST = 1e-30
 _Mask = NDArray[np.bool_] | None
 
 
@@ -37,7 +39,7 @@ def _ct(channel: NDArray, scheme: ChannelNormalisation, mask: _Mask, target: NDA
         raise ValueError(f"channel `{scheme.channel}`: scheme `ct` needs foreground statistics")
     np.clip(channel, np.float32(statistics.percentile_00_5), np.float32(statistics.percentile_99_5), out=target)
     target -= np.float32(statistics.mean)
-    target /= np.float32(max(statistics.std, _SMALLEST_STD))
+    target /= _divisor(statistics.std, statistics.mean)
 
 
 def _zscore(channel: NDArray, scheme: ChannelNormalisation, mask: _Mask, target: NDArray[np.float32]) -> None:
@@ -56,7 +58,7 @@ def _zscore_in_mask(channel: NDArray, scheme: ChannelNormalisation, mask: _Mask,
 def _rescale(channel: NDArray, scheme: ChannelNormalisation, mask: _Mask, target: NDArray[np.float32]) -> None:
     low, high = channel.min(), channel.max()
     np.subtract(channel, low, out=target)
-    target /= max(high - low, np.float32(_SMALLEST_STD))
+    target /= _divisor(float(high - low), 0.0)
 
 
 def _none(channel: NDArray, scheme: ChannelNormalisation, mask: _Mask, target: NDArray[np.float32]) -> None:
@@ -66,9 +68,14 @@ def _none(channel: NDArray, scheme: ChannelNormalisation, mask: _Mask, target: N
 def _standardise(channel: NDArray, values: NDArray, target: NDArray[np.float32]) -> None:
     """Write (channel - mean) / std into `target`, with mean and std of `values`. All three may be one array."""
     mean = float(values.mean(dtype=np.float64))
-    deviation = max(_standard_deviation(values, mean, PART), _SMALLEST_STD)
+    deviation = _standard_deviation(values, mean, PART)
     np.subtract(channel, np.float32(mean), out=target)
-    target /= np.float32(deviation)
+    target /= _divisor(deviation, mean)
+
+
+def _divisor(deviation: float, mean: float) -> np.float32:
+    """Return the deviation, or the smallest one that is not rounding: units are free, and an image in m^2/s has values near 1e-9."""
+    return np.float32(max(deviation, _RESOLUTION * abs(mean), _SMALLEST))
 
 
 def _standard_deviation(values: NDArray, mean: float, part: int) -> float:

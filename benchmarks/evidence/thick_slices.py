@@ -62,7 +62,7 @@ def make_stacks(folder: Path, first_seed: int = 0, cases: int = CASES, contrast:
     description = {"background": 0, "ring": 1, "pool": 2}
     write_json(folder / "dataset.json", {"channel_names": {"0": "cine-MRI"}, "labels": description, "file_ending": ".nii.gz"})
     for name in ("imagesTr", "labelsTr"):
-        (folder / name).mkdir(exist_ok=True)
+        (folder / name).mkdir(exist_ok=True, parents=True)
     for seed in range(first_seed, first_seed + cases):
         image, labels, affine = _stack(seed, size, contrast)
         nib.save(nib.Nifti1Image(image, affine), folder / f"imagesTr/stack_{seed:03d}_0000.nii.gz")

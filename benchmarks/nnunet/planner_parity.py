@@ -1,6 +1,6 @@
-"""Compare our planner with nnU-Net's on datasets and on synthetic fingerprints, from the spacing to the batch of every configuration.
+"""Compare our planner with nnU-Net's on datasets, oblique stacks and synthetic fingerprints, for every configuration.
 
-    python -m benchmarks.nnunet.planner_parity PEER_PYTHON [--data FOLDER] [--json FILE]
+    python -m benchmarks.nnunet.planner_parity PEER_PYTHON [--data FOLDER] [--record FILE]
 
 PEER_PYTHON is the Python of an environment with nnunetv2; nnU-Net plans there, from fingerprints that it measured itself where there are
 images. Axes are compared up to a permutation: nnU-Net puts the coarsest axis first, and never reorients.
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common.tables import text_table
+from benchmarks.evidence.thick_slices import make_stacks
 from configs.dataset import DatasetDescription
 from configs.files import write_json, write_text
 from configs.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics, Shape, Spacing
@@ -30,6 +31,8 @@ from planners.plan import make_plan
 from planners.rules.skeleton import Size
 from preprocessing.dataset.raw import open_dataset
 
+# The folder that `make_stacks` writes; nnU-Net asks for a number.
+STACKS = "Dataset900_ObliqueStacks"
 CONFIGURATIONS = ("2d", "3d_lowres", "3d_fullres")
 PLANNERS: dict[Size, str] = {"medium": "ExperimentPlanner", "large": "nnUNetPlannerResEncL"}
 COLUMNS = dict.fromkeys(
@@ -169,9 +172,11 @@ def main() -> int:
     parser.add_argument("--record", type=Path, help="file for nnU-Net's plans, in the form that the tests read")
     arguments = parser.parse_args()
     folders = sorted(path for path in arguments.data.iterdir() if (path / "dataset.json").is_file()) if arguments.data else []
-    theirs = run_peer(arguments.peer, folders)
-    ours = {made.name: summaries(plan_synthetic(made)) for made in SYNTHETIC}
-    ours |= {folder.name: summaries(plan_folder(folder)) for folder in folders}
+    with tempfile.TemporaryDirectory() as work:
+        folders.append(make_stacks(Path(work) / STACKS))
+        theirs = run_peer(arguments.peer, folders)
+        ours = {made.name: summaries(plan_synthetic(made)) for made in SYNTHETIC}
+        ours |= {folder.name: summaries(plan_folder(folder)) for folder in folders}
     rows = [row for name in ours for row in compare(name, ours[name], theirs[name])]
     print(text_table(rows, COLUMNS))
     differing = {row["data"] for row in rows if row["planner"] != "both"}

@@ -60,7 +60,7 @@ def prepare_job(command: PredictCommand) -> PredictionJob:
     with collecting(faults):
         found = list_cases(command.input, predictor.description)
     raise_faults(faults)
-    outputs = plan_outputs(found, command.output)
+    outputs = plan_outputs(found, command.output, command.extras)
     record = record_of(predictor, command.models.folders, command.models.checkpoint, command.extras)
     record = in_folder(record, folder_of(outputs), command.skip_existing)
     names = list(found)[command.part :: command.parts]

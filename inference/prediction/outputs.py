@@ -43,14 +43,14 @@ class Extras:
     postprocessing: Postprocessing = Postprocessing()  # noqa: RUF009 - frozen
 
 
-def plan_outputs(cases: Mapping[str, tuple[Path, ...]], output: Path) -> dict[str, Path]:
+def plan_outputs(cases: Mapping[str, tuple[Path, ...]], output: Path, extras: Extras | None = None) -> dict[str, Path]:
     """Return the path of each case's segmentation: the case's name with its image's ending, in the folder `output`.
 
     If `output` has the ending of an image file, it is the path of the only case's segmentation.
 
     Raises:
-        InputError: several cases would share one file, a segmentation would replace an image or cannot be written, or the name of a
-            case would lead out of the folder.
+        InputError: several cases would share one file, a segmentation would replace an image, another case's extra output, or cannot be
+            written, or the name of a case would lead out of the folder.
     """
     if ending_of(output):
         if len(cases) > 1:
@@ -59,7 +59,7 @@ def plan_outputs(cases: Mapping[str, tuple[Path, ...]], output: Path) -> dict[st
         outputs = dict.fromkeys(cases, output)
     else:
         outputs = {case: output / f"{case}{_output_ending(files[0])}" for case, files in cases.items()}
-    raise_faults([*name_faults("case", cases), *file_faults(*outputs.values())])
+    raise_faults([*name_faults("case", cases), *file_faults(*outputs.values()), *_clashing_extras(cases, extras or Extras())])
     sources = {file.resolve() for files in cases.values() for file in files}
     raise_faults(
         Fault(f"case `{case}`", f"the segmentation would replace the image {target}", "Choose another output folder")
@@ -67,6 +67,21 @@ def plan_outputs(cases: Mapping[str, tuple[Path, ...]], output: Path) -> dict[st
         if target.resolve() in sources
     )
     return outputs
+
+
+def _clashing_extras(cases: Mapping[str, tuple[Path, ...]], extras: Extras) -> list[Fault]:
+    """Return a fault for each case whose segmentation has the name of an image that another case writes beside its own."""
+    endings = (ENTROPY, DISAGREEMENT) if extras.uncertainty else ()
+    return [
+        Fault(
+            f"case `{case}{ending}`",
+            f"case `{case}` writes its extra output `{case}{ending}` to the same file",
+            "Rename one of them",
+        )
+        for case in cases
+        for ending in endings
+        if f"{case}{ending}" in cases
+    ]
 
 
 def write_case(

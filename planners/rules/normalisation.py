@@ -12,7 +12,6 @@ from planners.decision import Decision
 _BY_NAME = {name: NORMALISATIONS[name] for name in ("ct", "nonorm", "rescale_to_0_1", "rescale_0_1", "zscore")}
 _MASK_BELOW = 0.75  # share of the image that remains after cropping; below, much of the rest is empty as well
 _NARROWEST = 1e-3  # width of a window, and 1e-3 of it the smallest deviation, as shares of the largest intensity in it
-_SMALLEST_STD = 1e-8  # smallest divisor of `preprocessing.normalise`
 _OF_CT = ("ct", "cta", "ctp", "cect", "ncct", "cbct", "dect", "ldct", "hrct", "petct", "hu", "hounsfield")
 _LOOKS_LIKE: tuple[tuple[str, Normalisation], ...] = (  # patterns of names without signs, and what they resemble
     ("nonorm|^none$", "none"),
@@ -122,6 +121,6 @@ def _degenerate(statistics: IntensityStatistics) -> str | None:
             f"the foreground of all cases lies within {low:.6g} .. {high:.6g} (0.5th and 99.5th percentile), and clipping to this window "
             "would make images constant"
         )
-    if statistics.std <= max(_SMALLEST_STD, _NARROWEST * smallest):
+    if statistics.std <= _NARROWEST * smallest:
         return f"the foreground of all cases has the deviation {statistics.std:.3g}, by which images cannot be divided"
     return None

@@ -156,6 +156,9 @@ def read_splits(path: Path, known: set[str] | None = None) -> list[Split]:
         raise InputError(Fault(str(path), 'not a list of {"train": [cases], "val": [cases]}', _REMEDY))
     splits = [Split(tuple(sorted(entry["train"])), tuple(sorted(entry["val"]))) for entry in data]
     raise_faults(fault for index, split in enumerate(splits) for fault in _faults(f"{path}: fold {index}", split, known))
+    for index, split in enumerate(splits):
+        if split in splits[:index]:
+            logger.warning("%s: folds %d and %d have the same cases", path, splits.index(split), index)
     return splits
 
 

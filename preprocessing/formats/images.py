@@ -4,6 +4,7 @@ Arrays are as stored, with the axes reversed to (Z, Y, X): nothing is reoriented
 """
 
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,8 +92,15 @@ def read_header(path: Path) -> tuple[int, Geometry]:
 
 
 def doubts(paths: Sequence[Path]) -> list[Fault]:
-    """Return a warning for each thing that the headers of an image's readable files leave open, though the files are used."""
-    return [Fault(str(path), doubt, DOUBT_REMEDY) for path in paths for doubt in format_of(path).doubts(path)]
+    """Return a warning for each thing that an image's readable files leave open, though they are used: headers, a file given twice."""
+    repeated = [
+        Fault(
+            str(path), "the same file is given for several channels", "Give each channel its own file, if that was not intended"
+        )
+        for path, times in Counter(path.resolve() for path in paths).items()
+        if times > 1
+    ]
+    return repeated + [Fault(str(path), doubt, DOUBT_REMEDY) for path in paths for doubt in format_of(path).doubts(path)]
 
 
 def companions(path: Path) -> tuple[Path, ...]:

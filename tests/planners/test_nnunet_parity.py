@@ -10,7 +10,18 @@ from typing import Any
 
 import pytest
 
-from benchmarks.nnunet.planner_parity import SYNTHETIC, Synthetic, agree, expand, plan_folder, plan_synthetic, recorded, summaries
+from benchmarks.evidence.thick_slices import make_stacks
+from benchmarks.nnunet.planner_parity import (
+    STACKS,
+    SYNTHETIC,
+    Synthetic,
+    agree,
+    expand,
+    plan_folder,
+    plan_synthetic,
+    recorded,
+    summaries,
+)
 
 DATA = Path(__file__).parents[2] / ".." / "shared" / "data"
 # nnU-Net counts all entries of `labels` as outputs, `background` beside regions and `ignore` included.
@@ -38,11 +49,15 @@ def test_synthetic_fingerprints(made: Synthetic) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in THEIRS if name.startswith("Dataset")])
+@pytest.mark.parametrize("name", [name for name in THEIRS if name.startswith("Dataset") and name != STACKS])
 def test_real_datasets(name: str) -> None:
     if not (DATA / name).is_dir():
         pytest.skip(f"the dataset {name} is not there")
     assert_alike(name, summaries(plan_folder(DATA / name)))
+
+
+def test_oblique_stacks(tmp_path: Path) -> None:
+    assert_alike(STACKS, summaries(plan_folder(make_stacks(tmp_path / STACKS))))
 
 
 def test_agreement_notices_each_difference() -> None:

@@ -124,7 +124,7 @@ def test_normalisation_that_the_user_states():
         ),
         ({"percentile_00_5": 3070, "percentile_99_5": 3071, "mean": 3071, "std": 0.2}, "lies within 3070 .. 3071"),
         ({"percentile_00_5": 0, "percentile_99_5": 0, "mean": 0.1, "std": 9.0}, "lies within 0 .. 0"),
-        ({"percentile_00_5": 0, "percentile_99_5": 1e-9, "mean": 0, "std": 1e-10}, "has the deviation 1e-10, by which"),
+        ({"percentile_00_5": 0, "percentile_99_5": 1e-9, "mean": 0, "std": 1e-16}, "has the deviation 1e-16, by which"),
     ],
 )
 def test_a_window_without_width_is_not_used(change, reason):

@@ -46,6 +46,15 @@ def test_constant_images_stay_finite(scheme, value):
     assert (normalised(np.full((3, 3, 3), value, np.float32), scheme) == 0).all()
 
 
+@pytest.mark.parametrize("scheme", ["zscore", "zscore_in_mask", "rescale", "ct"])
+@pytest.mark.parametrize("unit", [1e-12, 1e-9, 1e9])
+def test_units_do_not_matter(image, scheme, unit):
+    """Diffusion in m^2/s has values near 1e-9."""
+    in_unit = STATISTICS.model_copy(update={name: value * unit for name, value in STATISTICS})
+    scaled = normalised((image * unit).astype(np.float32), scheme, in_unit)
+    assert np.allclose(scaled, normalised(image, scheme, STATISTICS), atol=1e-5)
+
+
 def test_each_channel_has_its_scheme(image):
     schemes = [ChannelNormalisation(channel="a", scheme="none"), ChannelNormalisation(channel="b", scheme="rescale")]
     both = normalise(np.stack([image, image]), schemes)

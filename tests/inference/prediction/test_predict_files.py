@@ -142,3 +142,11 @@ def test_montage(tmp_path: Path) -> None:
         montage(values, labels[1:], path)
     with pytest.raises(ValueError, match="1 titles for 2"):
         montage(values, [labels, labels], path, ["one"])
+
+
+@pytest.mark.parametrize("ending", ["_entropy", "_disagreement"])
+def test_extra_outputs_do_not_replace_the_segmentation_of_another_case(ending: str) -> None:
+    cases = {name: (Path(f"in/{name}_0000.nii.gz"),) for name in ("a", f"a{ending}")}
+    with pytest.raises(InputError, match=f"case `a{ending}`: case `a` writes its extra output"):
+        plan_outputs(cases, Path("out"), Extras(uncertainty=True))
+    assert len(set(plan_outputs(cases, Path("out"), Extras(probabilities=True)).values())) == 2

@@ -7,7 +7,7 @@ import pytest
 
 from configs.errors import InputError
 from configs.files import read_json, write_json
-from preprocessing.dataset.splits import choose_split, make_splits, read_groups
+from preprocessing.dataset.splits import choose_split, make_splits, read_groups, read_splits
 
 STORED = json.loads((Path(__file__).parent / "folds.json").read_text())
 CASES = [f"case_{index:02d}" for index in range(12)]
@@ -62,6 +62,15 @@ def test_case_in_no_part_of_the_fold_is_told(tmp_path: Path, caplog: pytest.LogC
     write_json(tmp_path / "splits.json", [{"train": CASES[:9], "val": CASES[10:]}])
     choose_split(tmp_path / "splits.json", 0, CASES)
     assert "case_09" in caplog.text
+
+
+def test_folds_that_are_the_same_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fold, other = {"train": ["a", "b"], "val": ["c"]}, {"train": ["a", "c"], "val": ["b"]}
+    for folds, told in (([fold, other], 0), ([fold, other, {"train": ["b", "a"], "val": ["c"]}], 1)):
+        (tmp_path / "splits.json").write_text(json.dumps(folds))
+        assert len(read_splits(tmp_path / "splits.json")) == len(folds)
+        assert len(caplog.messages) == told
+    assert "folds 0 and 2 have the same cases" in caplog.text
 
 
 def test_all_faults_of_a_file_are_listed(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import gzip
 import json
+import shutil
 
 import nibabel as nib
 import numpy as np
@@ -8,7 +9,7 @@ import SimpleITK
 import tifffile
 
 from configs.errors import InputError
-from preprocessing.formats.images import read_image, read_labels, write_labels, write_scalar
+from preprocessing.formats.images import doubts, read_image, read_labels, write_labels, write_scalar
 from preprocessing.geometry.affine import Geometry
 from tests.preprocessing.datasets import affine, image, labels, save
 
@@ -241,3 +242,13 @@ def test_tiff_stacks(tmp_path, compression, dtype):
     write_labels(tmp_path / "out/case_1.tif", labels().T, geometry, like=tmp_path / "case_1_0000.tif")
     assert read_labels(tmp_path / "out/case_1.tif")[1] == geometry
     assert json.loads((tmp_path / "out/case_1.json").read_text()) == {"spacing": [2.7, 0.1, 0.3]}
+
+
+def test_a_file_given_for_two_channels_is_told(tmp_path):
+    nib.save(nib.Nifti1Image(np.zeros((3, 3, 3), np.float32), np.eye(4)), tmp_path / "a.nii")
+    (tmp_path / "link.nii").symlink_to(tmp_path / "a.nii")
+    shutil.copy(tmp_path / "a.nii", tmp_path / "b.nii")
+    assert doubts([tmp_path / "a.nii", tmp_path / "b.nii"]) == []
+    for twice in ("a.nii", "link.nii"):
+        (doubt,) = doubts([tmp_path / "a.nii", tmp_path / twice])
+        assert "the same file is given for several channels" in str(doubt)
