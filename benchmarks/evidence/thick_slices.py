@@ -59,8 +59,8 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def make_stacks(folder: Path, first_seed: int = 0, cases: int = CASES, contrast: float = 0.5, size: int = 96) -> Path:
     """Write a dataset in nnU-Net's raw layout with images of `size` x `size` x 10 voxels."""
-    description = {"background": 0, "ring": 1, "pool": 2}
-    write_json(folder / "dataset.json", {"channel_names": {"0": "cine-MRI"}, "labels": description, "file_ending": ".nii.gz"})
+    described = {"channel_names": {"0": "cine-MRI"}, "labels": {"background": 0, "ring": 1, "pool": 2}, "numTraining": cases}
+    write_json(folder / "dataset.json", described | {"file_ending": ".nii.gz"})
     for name in ("imagesTr", "labelsTr"):
         (folder / name).mkdir(exist_ok=True, parents=True)
     for seed in range(first_seed, first_seed + cases):
