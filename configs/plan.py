@@ -43,6 +43,14 @@ class SliceFrame(Value):
 Orientation = Literal["canonical", "as-stored"] | SliceFrame
 
 
+class SizeRange(Value):
+    """Sizes of the anatomy to expect in new cases, as factors of the median size in training."""
+
+    low: float = Field(gt=0, le=1)
+    high: float = Field(ge=1)
+    label: str | None = None  # label whose sizes vary most, or None where no label occurs in two cases
+
+
 class ChannelNormalisation(Value):
     """How one channel is brought to a common range.
 
@@ -74,8 +82,8 @@ class NetworkPlan(Value):
         batch_size: patches per training step.
         batch_dice: Dice over the batch as one volume, rather than per sample.
         mirror_axes: axes of (Z, Y, X) = (0, 1, 2) that may be mirrored in training and prediction.
-        scaling_range: factors of scale augmentation in training.
-        test_scales: factors of test-time scale ensembling; (1.0,) is none.
+        scaling_range: factors of random scaling in training, below 1 the anatomy grows.
+        scaling_probability: share of the patches that are scaled.
         network_class: a user's own network, `package.module:Class`, made from `network`; None is `se_unet.build_network`.
         reasons: decision -> a sentence with its numbers.
     """
@@ -86,17 +94,25 @@ class NetworkPlan(Value):
     batch_dice: bool = False
     mirror_axes: tuple[int, ...] = (0, 1, 2)
     scaling_range: tuple[float, float] = (0.7, 1.4)
-    test_scales: tuple[float, ...] = Field(default=(1.0,), min_length=1)
+    scaling_probability: float = Field(default=0.2, ge=0, le=1)
     network_class: str | None = Field(default=None, pattern=PATTERN)
     reasons: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_test_scales(cls, data: Any) -> Any:
+        """Plans of earlier versions name scales of prediction, (1.0,) unless someone changed them."""
+        if not isinstance(data, dict) or "test_scales" not in data:
+            return data
+        if list(data["test_scales"]) != [1]:
+            raise ValueError("test_scales is no longer part of a plan; give the scales to se_predict with --scales")
+        return {name: value for name, value in data.items() if name != "test_scales"}
 
     @model_validator(mode="after")
     def _strides_divide_the_patch(self) -> "NetworkPlan":
         total = self.network.total_stride
         if any(size % stride for size, stride in zip(self.patch_size, total, strict=True)):
             raise ValueError(f"the patch {self.patch_size} is not divisible by the total stride {total}")
-        if any(not factor > 0 for factor in self.test_scales):
-            raise ValueError(f"test scales must be positive, not {self.test_scales}")
         return self
 
 
@@ -155,12 +171,14 @@ class Plan(Value):
         dataset: channels and labels.
         orientation: `canonical` brings every image to the orientation RAS inside and back on output; `as-stored` never
             reorients; a `SliceFrame` brings thick slices into one plane.
+        sizes: sizes of the anatomy to expect in new cases; None in plans of earlier versions.
         configurations: for example `3d_fullres`.
     """
 
     version: Literal[1] = 1
     dataset: DatasetDescription
     orientation: Orientation = "canonical"
+    sizes: SizeRange | None = None
     configurations: dict[str, ConfigurationPlan] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -243,6 +261,11 @@ class ModelPlan:
     def orientation(self) -> Orientation:
         """Orientation of images inside the software; see `Plan`."""
         return self.whole.orientation
+
+    @property
+    def sizes(self) -> SizeRange | None:
+        """Sizes of the anatomy to expect in new cases."""
+        return self.whole.sizes
 
     @property
     def configuration_name(self) -> str:

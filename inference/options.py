@@ -92,7 +92,7 @@ def choose_variants(model: Model, options: PredictionOptions) -> Variants:
     1. `options.scales`: `--scales` of se_predict, else 1 with `--fast`;
     2. `SEARCHED`, if the weights are found by confidence;
     3. `scales.json` in the model folder: scales and weights that se_evaluate learned;
-    4. `test_scales` of the plan.
+    4. 1.
 
     The weights are `options.scale_weights`, else those of `scales.json` if they belong to these scales, else equal.
     A file of se_select gives models and no scales.
@@ -102,4 +102,4 @@ def choose_variants(model: Model, options: PredictionOptions) -> Variants:
         return Variants(options.mirror, asked or SEARCHED, by_confidence=True)
     if kept is not None and asked in (None, kept.scales) and options.scale_weights is None:
         return Variants(options.mirror, kept.scales, kept.weights)
-    return Variants(options.mirror, asked or model.plan.network.test_scales, options.scale_weights)
+    return Variants(options.mirror, asked or (1.0,), options.scale_weights)

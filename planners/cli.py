@@ -63,6 +63,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--spacing", nargs=3, type=float, metavar=("Z", "Y", "X"), help="voxel spacing in mm (default: planned)")
     add("--patch-size", nargs=3, type=int, metavar=("Z", "Y", "X"), help="patch size in voxels (default: planned)")
     add(
+        "--scale-range",
+        nargs=2,
+        type=float,
+        metavar=("LOW", "HIGH"),
+        help="sizes of the anatomy to expect in new cases, as factors of the sizes in training, such as 0.5 2 (default: planned)",
+    )
+    add(
         "--num-scales",
         type=_number_or_word,
         metavar="N|spread",

@@ -8,6 +8,7 @@ from configs.errors import Fault, raise_faults
 from configs.fingerprint import Shape, Spacing
 from configs.plan import NETWORKS, NORMALISATIONS
 from planners.rules.configurations import CONFIGURATIONS
+from planners.rules.size_range import LIMIT
 from planners.rules.skeleton import SIZES, Size
 
 
@@ -24,6 +25,7 @@ class PlanningOptions:
         normalisation: scheme of each channel, a name of `NORMALISATIONS`; None, for one channel or all, leaves it to the channel's name.
         spacing: spacing in mm (Z, Y, X) of the planned grid at full resolution.
         patch_size: patch in voxels (Z, Y, X) at full resolution; for `2d`, with one voxel across slices.
+        scale_range: sizes of the anatomy to expect in new cases, as factors of the sizes in training, at most 1 and at least 1.
         num_scales: number of scales of `se`; 1 (the default) is a network without a scale group, `spread` uses the spread of sizes.
         scale_step: ratio of neighbouring scales.
 
@@ -39,6 +41,7 @@ class PlanningOptions:
     normalisation: tuple[str | None, ...] | None = None
     spacing: Spacing | None = None
     patch_size: Shape | None = None
+    scale_range: tuple[float, float] | None = None
     num_scales: int | Literal["spread"] | None = None
     scale_step: float | None = None
 
@@ -70,6 +73,10 @@ class PlanningOptions:
             faults.append(Fault(f"--spacing {self.spacing}", "lengths must be positive", "Give mm for Z, Y and X"))
         if self.patch_size and any(size < 1 for size in self.patch_size):
             faults.append(Fault(f"--patch-size {self.patch_size}", "sizes must be positive", "Give voxels for Z, Y and X"))
+        if self.scale_range is not None and not 1 / LIMIT <= self.scale_range[0] <= 1 <= self.scale_range[1] <= LIMIT:
+            problem = f"the range must begin between {1 / LIMIT:g} and 1 and end between 1 and {LIMIT:g}"
+            remedy = "Give factors of the sizes in training, such as 0.5 2, or leave the option out for the planned range"
+            faults.append(Fault(f"--scale-range {self.scale_range[0]:g} {self.scale_range[1]:g}", problem, remedy))
         if self.num_scales not in (None, "spread", *range(1, 17)):
             problem = "the number of scales must be 1 to 16, or `spread`"
             faults.append(Fault(f"--num-scales {self.num_scales}", problem, "Leave the option out for the default, 1"))

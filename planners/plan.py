@@ -7,19 +7,20 @@ from configs.dataset import DatasetDescription
 from configs.errors import times
 from configs.fingerprint import Fingerprint
 from configs.network import NetworkConfig, ScaleGroup
-from configs.plan import ChannelNormalisation, ConfigurationPlan, NetworkPlan, Orientation, Plan
+from configs.plan import ChannelNormalisation, ConfigurationPlan, NetworkPlan, Orientation, Plan, SizeRange
 from planners.decision import Decision
 from planners.options import PlanningOptions
 from planners.rules.budget import FeatureBudget
 from planners.rules.configurations import Resolution, choose_resolutions
 from planners.rules.grid import check_spacing, choose_spacing, median_relative_size, median_shape, whole_voxels
 from planners.rules.measured_budget import choose_measured_sampling
-from planners.rules.mirroring import choose_mirror_axes, choose_test_scales
+from planners.rules.mirroring import choose_mirror_axes
 from planners.rules.normalisation import choose_normalisation
 from planners.rules.orientation import choose_orientation, left_right_axis, turn_cases
 from planners.rules.patch import Grid, Sampling, choose_sampling
 from planners.rules.scale_group import check_width, choose_scale_group, widest_spread
 from planners.rules.se_network import features_reason, judge_depth, se_feature_values, se_features, se_network
+from planners.rules.size_range import choose_scaling, choose_size_range
 from planners.rules.skeleton import baseline_network
 from planners.rules.topology import Topology
 
@@ -33,6 +34,7 @@ class _Context:
     options: PlanningOptions
     normalisation: Decision[tuple[ChannelNormalisation, ...]]
     orientation: Decision[Orientation]
+    sizes: Decision[SizeRange]
 
 
 def make_plan(description: DatasetDescription, fingerprint: Fingerprint, options: PlanningOptions | None = None) -> Plan:
@@ -55,7 +57,8 @@ def make_plan(description: DatasetDescription, fingerprint: Fingerprint, options
     normalisation = choose_normalisation(
         description.channels, fingerprint.intensities, median_relative_size(cases), options.normalisation
     )
-    context = _Context(description, fingerprint, options, normalisation, orientation)
+    sizes = choose_size_range(cases, options.scale_range)
+    context = _Context(description, fingerprint, options, normalisation, orientation, sizes)
     spacing = choose_spacing(cases)
     if options.spacing is not None:
         spacing = Decision(options.spacing, f"Spacing {times(options.spacing)} mm, as requested.")
@@ -66,7 +69,7 @@ def make_plan(description: DatasetDescription, fingerprint: Fingerprint, options
     sample = partial(_sample_baseline, context)
     resolutions = choose_resolutions(full, options.size, options.patch_size, sample).select(options.configurations)
     configurations = {name: _plan_configuration(context, resolution, spacing.reason) for name, resolution in resolutions.items()}
-    return Plan(dataset=description, orientation=orientation.value, configurations=configurations)
+    return Plan(dataset=description, orientation=orientation.value, sizes=sizes.value, configurations=configurations)
 
 
 def _plan_configuration(context: _Context, resolution: Resolution, spacing_reason: str) -> ConfigurationPlan:
@@ -86,6 +89,7 @@ def _plan_configuration(context: _Context, resolution: Resolution, spacing_reaso
             "median_shape": f"The median case has {times(grid.median)} voxels at this spacing, after cropping to nonzero and with all "
             "cases in the same orientation.",
             "normalisation": context.normalisation.reason,
+            "sizes": context.sizes.reason,
             **resolution.reasons,
         },
     )
@@ -155,7 +159,7 @@ def _network_plan(
 ) -> NetworkPlan:
     sides = left_right_axis(context.orientation.value, context.fingerprint.cases)
     mirror = choose_mirror_axes(context.description.foreground, sides)
-    test_scales = choose_test_scales()
+    scaling, probability = choose_scaling(context.sizes.value)
     if resolution.previous:
         inputs = network.input_channels + context.description.cascade_channels
         network = network.model_copy(update={"input_channels": inputs})
@@ -165,12 +169,13 @@ def _network_plan(
         batch_size=sampling.batch_size,
         batch_dice=resolution.batch_dice.value,
         mirror_axes=mirror.value,
-        test_scales=test_scales.value,
+        scaling_range=scaling.value,
+        scaling_probability=probability,
         reasons={
             **sampling.reasons,
             **reasons,
             "batch_dice": resolution.batch_dice.reason,
             "mirror_axes": mirror.reason,
-            "test_scales": test_scales.reason,
+            "scaling_range": scaling.reason,
         },
     )

@@ -5,13 +5,6 @@ from collections.abc import Iterable
 
 from planners.decision import Decision
 
-
-def choose_test_scales() -> Decision[tuple[float, ...]]:
-    """Choose no test-time scale ensembling, which takes three times as long and scored lower (`docs/explanation/evidence.md`)."""
-    advice = "for images with structures of other sizes than in training, use `se_predict --scale-weights confidence`"
-    return Decision((1.0,), f"No test-time scale ensembling: it did not improve results at the sizes of training; {advice}.")
-
-
 _SIDES = {"left": "left", "l": "left", "lt": "left", "lh": "left", "right": "right", "r": "right", "rt": "right", "rh": "right"}
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 

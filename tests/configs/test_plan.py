@@ -33,7 +33,7 @@ def make_plan() -> Plan:
     equivariant = NetworkConfig(**NETWORK | {"family": "se", "scale_group": ScaleGroup(smallest_sigma=0.7, number=3)})
     networks = {
         "se": NetworkPlan(
-            network=equivariant, patch_size=(8, 16, 16), batch_size=2, test_scales=(0.8, 1, 1.25), reasons={"batch": "2 fit"}
+            network=equivariant, patch_size=(8, 16, 16), batch_size=2, scaling_probability=0.4, reasons={"batch": "2 fit"}
         ),
         "baseline": NetworkPlan(network=plain, patch_size=(16, 32, 32), batch_size=2),
     }
@@ -151,8 +151,8 @@ def test_published_networks_halve_at_every_level_but_the_last(describe: Callable
     ("change", "message"),
     [
         ({"patch_size": (8, 16, 18)}, r"the patch \(8, 16, 18\) is not divisible by the total stride \(2, 4, 4\)"),
-        ({"test_scales": (1.0, 0.0)}, "test scales must be positive"),
-        ({"test_scales": ()}, "at least 1 item"),
+        ({"test_scales": (0.8, 1.0)}, "give the scales to se_predict with --scales"),
+        ({"scaling_probability": 1.5}, "less than or equal to 1"),
         ({"batch_size": 0}, "greater than or equal to 1"),
     ],
 )

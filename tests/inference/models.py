@@ -46,9 +46,7 @@ def plan(
     normalisation = tuple(
         ChannelNormalisation.model_validate({"channel": name, "scheme": scheme}) for name in description.channels
     )
-    networks = {
-        "baseline": NetworkPlan(network=network, patch_size=(16, 16, 16), batch_size=2, mirror_axes=(2,), test_scales=(0.8, 1.0))
-    }
+    networks = {"baseline": NetworkPlan(network=network, patch_size=(16, 16, 16), batch_size=2, mirror_axes=(2,))}
     configuration = ConfigurationPlan(spacing=spacing, median_shape=(20, 20, 20), normalisation=normalisation, networks=networks)
     return Plan(dataset=description, configurations={"3d_fullres": configuration})
 

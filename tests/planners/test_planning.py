@@ -189,7 +189,6 @@ def test_se_has_the_stages_of_the_baseline_and_its_multiply_adds():
     assert se.model_dump(include=same) == baseline.model_dump(include=same)
     narrow = plans((1.0, 1.0, 1.0), (60, 60, 60)).networks["se"]
     assert narrow.network.scale_group.number == 1 and narrow.network.features == baseline.features
-    assert narrow.test_scales == networks["se"].test_scales == (1.0,)
     counts = [multiply_adds(build_network(network), (1, 1, 32, 32, 32)) for network in (baseline, se, narrow.network)]
     assert all(0.9 < count / counts[0] < 1.15 for count in counts[1:])
 
@@ -281,7 +280,7 @@ def test_every_decision_has_a_sentence_and_plans_are_reproducible():
         "depth",
         "memory",
         "mirror_axes",
-        "test_scales",
+        "scaling_range",
     }
 
 

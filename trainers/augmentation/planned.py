@@ -64,7 +64,7 @@ def make_augmentation(
         own: Augmentation = import_part(config.augmentation_class, "augmentation class")(planned, normalisation, config)
         return own
     scaling = planned.scaling_range if config.augment_scale and planned.scaling_range != (1.0, 1.0) else None
-    ranges = spatial_ranges(planned.patch_size, scaling, planned.mirror_axes)
+    ranges = spatial_ranges(planned.patch_size, scaling, planned.mirror_axes, planned.scaling_probability)
     if not config.augmentation:
         ranges = SpatialRanges(((0, 0), (0, 0), (0, 0)), None, mirror_axes=ranges.mirror_axes)
     masked = [index for index, channel in enumerate(normalisation) if channel.scheme == "zscore_in_mask"]

@@ -17,7 +17,6 @@ Range = tuple[float, float]
 Triple = tuple[int, int, int]
 
 P_ROTATION = 0.2
-P_SCALING = 0.2
 P_MIRROR = 0.5
 _QUARTER_TURNS = (-math.pi, math.pi)
 _FLAT = 3  # a patch this much wider than high is rotated only within its slices
@@ -30,6 +29,7 @@ class SpatialRanges:
 
     angles: tuple[Range, Range, Range]  # ranges of the rotation about Z, Y and X in radians; (0, 0) disables one
     scaling: Range | None  # range of the scale factor, below 1 the content grows; None disables scaling
+    scaling_probability: float = 0.2  # share of the patches that are scaled
     scaled_axes: tuple[int, ...] = (0, 1, 2)  # axes to scale, indices into (Z, Y, X)
     mirror_axes: tuple[int, ...] = (0, 1, 2)  # axes to mirror, indices into (Z, Y, X)
 
@@ -53,27 +53,29 @@ def flat_axis(patch_size: Triple) -> int | None:
     return axis if max(patch_size) / patch_size[axis] > _FLAT else None
 
 
-def spatial_ranges(patch_size: Triple, scaling: Range | None, mirror_axes: tuple[int, ...]) -> SpatialRanges:
+def spatial_ranges(
+    patch_size: Triple, scaling: Range | None, mirror_axes: tuple[int, ...], scaling_probability: float = 0.2
+) -> SpatialRanges:
     """Return the ranges for a patch: 30 degrees about each axis, or any angle within the slices of a flat patch."""
     across = flat_axis(patch_size)
     if across is None:
         tilt = (-math.pi / 6, math.pi / 6)
-        return SpatialRanges((tilt, tilt, tilt), scaling, mirror_axes=mirror_axes)
+        return SpatialRanges((tilt, tilt, tilt), scaling, scaling_probability, mirror_axes=mirror_axes)
     within = [axis for axis in range(3) if axis != across]
     sizes = [patch_size[axis] for axis in within]
     is_elongated_slice = patch_size[across] == 1 and max(sizes) / min(sizes) > _ELONGATED
     turn = (-math.pi / 12, math.pi / 12) if is_elongated_slice else _QUARTER_TURNS
     z, y, x = [turn if axis == across else (0.0, 0.0) for axis in range(3)]
-    return SpatialRanges((z, y, x), scaling, tuple(within), mirror_axes)
+    return SpatialRanges((z, y, x), scaling, scaling_probability, tuple(within), mirror_axes)
 
 
 def draw_spatial(random: Generator, ranges: SpatialRanges) -> SpatialDraw:
-    """Draw rotation, scaling (each with probability 0.2) and mirroring (each axis with probability 0.5)."""
+    """Draw rotation (with probability 0.2), scaling (0.2 unless planned otherwise) and mirroring (each axis with probability 0.5)."""
     matrix = np.eye(3)
     turned = random.random() < P_ROTATION
     if turned:
         matrix = rotation_matrix(*(random.uniform(*limits) for limits in ranges.angles))
-    scaled = ranges.scaling is not None and random.random() < P_SCALING
+    scaled = ranges.scaling is not None and random.random() < ranges.scaling_probability
     if ranges.scaling is not None and scaled:
         factors = np.ones(3)
         factors[list(ranges.scaled_axes)] = draw_factor(random, ranges.scaling)

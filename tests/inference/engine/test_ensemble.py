@@ -114,10 +114,10 @@ def test_weights_choose_among_scales() -> None:
     torch.testing.assert_close(ensemble((0.8, 1.25)), (ensemble((0.8,)) + ensemble((1.25,))) / 2)
 
 
-def test_the_plan_gives_scales_and_mirror_axes() -> None:
+def test_the_plan_gives_mirror_axes() -> None:
     image = torch.randn(1, 11, 12, 9)
-    plan = network_plan(test_scales=(0.8, 1.0), mirror_axes=(0,))
-    explicit = predict_ensemble([Mirrored(asymmetric(), (0,))], image, plan, Variants(False, (0.8, 1.0)))
+    plan = network_plan(mirror_axes=(0,))
+    explicit = predict_ensemble([Mirrored(asymmetric(), (0,))], image, plan, Variants(False))
     torch.testing.assert_close(predict_ensemble([asymmetric()], image, plan), explicit)
 
 

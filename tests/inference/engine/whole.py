@@ -63,7 +63,7 @@ def predict_ensemble(
     how: Blending | None = None,
 ) -> Tensor:
     """Class probabilities (K, Z, Y, X) on the grid of an image (C, Z, Y, X): all bricks put together."""
-    members = make_members(networks, image, network_plan, variants or Variants(scales=network_plan.test_scales))
+    members = make_members(networks, image, network_plan, variants or Variants())
     shape, classes = scaled_shape(image.shape[1:], 1.0), network_plan.network.output_channels
     mean = torch.empty((classes, *shape))
     with ExitStack() as stack:

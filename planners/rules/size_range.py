@@ -1,0 +1,109 @@
+"""Choose the range of sizes to expect in new cases, from the sizes of the structures in the training cases.
+
+A label's size in a case is the diameter of a ball of the volume of its structures, averaged over them by volume. With n cases whose log
+diameters have the standard deviation s, a new case of the same population lies with probability 0.99 within
+
+    +- t(0.995, n - 1) s sqrt(1 + 1 / n)
+
+of their mean (prediction interval of Student's t; Hahn and Meeker, Statistical Intervals, 1991, section 4.8).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import t as student
+
+from configs.errors import counted
+from configs.fingerprint import CaseFingerprint, LabelSizes
+from configs.plan import SizeRange
+from planners.decision import Decision
+
+CONFIDENCE = 0.99  # probability that a new case lies within the range
+NARROWEST = 1.25  # factor of size that every range holds, either way
+WIDEST = 2.0  # factor of size that no planned range exceeds, either way
+LIMIT = 4.0  # factor of size that no requested range exceeds, either way
+LEAST_SCALING = (0.7, 1.4)  # random scaling of nnU-Net, of one patch in five
+LEAST_PROBABILITY = 0.2
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """Sizes of one label: log2 of the diameter in mm in each case that has it."""
+
+    label: str
+    octaves: Sequence[float]
+
+    @property
+    def reach(self) -> float:
+        """Octaves from the mean to either end of the prediction interval; infinite with fewer than two cases."""
+        number = len(self.octaves)
+        if number < 2:
+            return math.inf
+        quantile = float(student.ppf((1 + CONFIDENCE) / 2, number - 1))
+        return quantile * self.deviation * math.sqrt(1 + 1 / number)
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation in octaves, estimated from at least two cases."""
+        return float(np.std(self.octaves, ddof=1))
+
+
+def choose_size_range(cases: Mapping[str, CaseFingerprint], requested: tuple[float, float] | None = None) -> Decision[SizeRange]:
+    """Choose the range by the label whose prediction interval is widest, at least 0.8 to 1.25 and at most 0.5 to 2 times the sizes of
+    training. With fewer than two cases of any label the range is the widest."""
+    sizes = [sizes for sizes in _sizes_of(cases) if len(sizes.octaves) > 1]
+    widest = max(sizes, key=lambda one: one.reach, default=None)
+    if requested is not None:
+        return Decision(_range(requested, widest), f"{_words(requested)}, as requested.")
+    if widest is None:
+        limits = (1 / WIDEST, WIDEST)
+        return Decision(_range(limits, None), f"{_words(limits)}, the widest range, because no label occurs in two cases.")
+    factor = min(max(2**widest.reach, NARROWEST), WIDEST)
+    limits = (1 / factor, factor)
+    median = 2 ** float(np.median(widest.octaves))
+    found = (
+        f"diameters vary most for {widest.label}: {median:.3g} mm in the median of {counted(len(widest.octaves), 'case')}, standard "
+        f"deviation {widest.deviation:.2f} octaves, so 99 % of new cases lie within {widest.reach:.2f} octaves of the mean"
+    )
+    bound = {1 / NARROWEST: "; the range is widened to its least", 1 / WIDEST: "; the range is limited to its most"}
+    return Decision(
+        _range(limits, widest), f"{_words(limits)}: {found}{bound.get(1 / factor, '') if factor != 2**widest.reach else ''}."
+    )
+
+
+def choose_scaling(sizes: SizeRange) -> tuple[Decision[tuple[float, float]], float]:
+    """Return the range of random scaling in training, which covers the expected sizes, and the share of patches that are scaled.
+
+    Factors are of the patch: below 1 the anatomy grows. The range is at least nnU-Net's, and a wider one scales more patches, so that
+    each octave of sizes is drawn as often as with nnU-Net's range.
+    """
+    low, high = min(LEAST_SCALING[0], 1 / sizes.high), max(LEAST_SCALING[1], 1 / sizes.low)
+    octaves, least = math.log2(high / low), math.log2(LEAST_SCALING[1] / LEAST_SCALING[0])
+    probability = round(LEAST_PROBABILITY * octaves / least, 3)
+    found = f"Random scaling of {probability:.0%} of the patches by {low:.3g} to {high:.3g}"
+    if (low, high) == LEAST_SCALING:
+        return Decision((low, high), f"{found}, as in nnU-Net, which covers the expected sizes."), probability
+    return Decision((low, high), f"{found}, to cover the expected sizes."), probability
+
+
+def _sizes_of(cases: Mapping[str, CaseFingerprint]) -> list[_Sizes]:
+    names = dict.fromkeys(name for case in cases.values() for name in case.labels)
+    present = {name: [case.labels[name] for case in cases.values() if name in case.labels] for name in names}
+    return [_Sizes(name, [_octaves(one) for one in found if one.voxels]) for name, found in present.items()]
+
+
+def _octaves(sizes: LabelSizes) -> float:
+    """Return log2 of the diameter in mm, averaged over the components by volume, so that specks do not decide."""
+    volumes = np.array(sizes.component_volumes)
+    return float(np.average(np.log2(np.cbrt(6 / math.pi * volumes)), weights=volumes))
+
+
+def _range(limits: tuple[float, float], widest: _Sizes | None) -> SizeRange:
+    low, high = (round(limit, 4) for limit in limits)
+    return SizeRange(low=low, high=high, label=widest.label if widest else None)
+
+
+def _words(limits: tuple[float, float]) -> str:
+    return f"New cases are expected at {limits[0]:.2f} to {limits[1]:.2f} times the sizes of training"
