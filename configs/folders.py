@@ -4,7 +4,7 @@ This module alone spells the names. It writes nothing, and reads only which fold
 
     WORK/DATASET/            dataset.json, fingerprint.json, fingerprint.csv, plan.json, splits.json, report.html
         preprocessed/        CONFIGURATION/: preprocessed cases
-        models/              CONFIGURATION_NETWORK[_TAG]/: plan.json, training.json, scales.json, ...
+        models/              CONFIGURATION_NETWORK[_TAG]/: plan.json, training.json, calibration.json, ...
             fold_FOLD/       split.json, weights_final.safetensors, weights_best.safetensors, checkpoint_latest.pt, log.csv, ...
                 validation/  CASE.nii.gz, metrics.json, weights.json
 """
@@ -18,7 +18,8 @@ from configs.files import list_folder
 from configs.outputs import name_faults
 from configs.plan import ModelPlan
 
-PLAN, DATASET, SETTINGS, SCALES, EQUIVARIANCE = "plan.json", "dataset.json", "training.json", "scales.json", "equivariance.json"
+PLAN, DATASET, SETTINGS, EQUIVARIANCE = "plan.json", "dataset.json", "training.json", "equivariance.json"
+CALIBRATION, FORMER_SCALES = "calibration.json", "scales.json"
 METRICS = "metrics.json"
 SPLITS = "splits.json"
 CHECKPOINTS = ("final", "best")  # weights at the end of a training, and at its best epoch
@@ -68,6 +69,7 @@ class ValidationFolder(Folder):
 class FoldFolder(Folder):
     """Files of one trained fold."""
 
+    looks = Entry("looks.json")  # what the network shows on validation cases of other sizes
     split = Entry("split.json")  # record of the cases that the fold trains on and validates
     checkpoint = Entry("checkpoint_latest.pt")  # state of the training after its last whole epoch, or where it was interrupted
 
@@ -114,7 +116,8 @@ class ModelFolder(Folder):
 
     plan = Entry(PLAN)  # plan of one configuration with one network
     settings = Entry(SETTINGS)  # training settings
-    scales = Entry(SCALES)  # learned weights of scale factors
+    calibration = Entry(CALIBRATION)  # what validation cases tell of the expected Dice
+    former_scales = Entry(FORMER_SCALES)  # weights of scales that earlier versions learned
     robustness = Entry("scale_robustness.json")  # scores at several sizes of the anatomy
     equivariance = Entry(EQUIVARIANCE)  # measured equivariance error
 

@@ -43,12 +43,20 @@ class SliceFrame(Value):
 Orientation = Literal["canonical", "as-stored"] | SliceFrame
 
 
+class LabelRange(Value):
+    """Sizes of one label as a whole to expect in new cases: diameters of a ball of its volume."""
+
+    diameter: float = Field(gt=0)  # mm, geometric mean of the training cases
+    octaves: float | None = Field(default=None, ge=0)  # largest distance of a new case from it; None where one case tells nothing
+
+
 class SizeRange(Value):
     """Sizes of the anatomy to expect in new cases, as factors of the median size in training."""
 
-    low: float = Field(gt=0, le=1)
-    high: float = Field(ge=1)
+    low: float = Field(ge=1 / 8, le=1)
+    high: float = Field(ge=1, le=8)
     label: str | None = None  # label whose sizes vary most, or None where no label occurs in two cases
+    labels: dict[str, LabelRange] = Field(default_factory=dict)  # labels that occur in training, each as a whole
 
 
 class ChannelNormalisation(Value):

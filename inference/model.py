@@ -5,36 +5,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import Field, model_validator
 from torch import nn
 
 from configs.errors import Fault, InputError, collecting, raise_faults
-from configs.files import Value
 from configs.folders import ALL, CHECKPOINTS, EVERY, FoldFolder, ModelFolder
 from configs.named_parts import import_part
 from configs.plan import ModelPlan, NetworkPlan
 from configs.run_log import digest
+from inference.sizes.calibration import Calibration
 from se_unet.builder import build_network
 from se_unet.weights import load_weights
 
 logger = logging.getLogger(__name__)
-
-
-class ScaleEnsemble(Value):
-    """Scale factors and their weights, learned on validation cases and saved with the model as `scales.json`."""
-
-    scales: tuple[float, ...] = Field(min_length=1)  # factors of the image's size
-    weights: tuple[float, ...]  # nonnegative weight of each scale
-    cases: int = Field(default=0, ge=0)  # number of validation cases on which the weights were learned
-    networks: dict[str, str] = Field(default_factory=dict)  # SHA-256 of the network's weights by fold, where they are recorded
-
-    @model_validator(mode="after")
-    def _weights_fit(self) -> "ScaleEnsemble":
-        if any(not factor > 0 for factor in self.scales):
-            raise ValueError(f"scales must be positive, not {self.scales}")
-        if len(self.weights) != len(self.scales) or any(weight < 0 for weight in self.weights) or not sum(self.weights) > 0:
-            raise ValueError(f"each of the scales {self.scales} needs a nonnegative weight, not all 0, not {self.weights}")
-        return self
 
 
 @dataclass(frozen=True)
@@ -43,13 +25,13 @@ class Model:
 
     plan: ModelPlan  # plan of the model
     networks: dict[str, nn.Module]  # network with its weights by fold name, in evaluation mode, on the CPU
-    ensemble: ScaleEnsemble | None = None  # scales with learned weights, or None
+    calibration: Calibration | None = None  # what validation cases tell of its expectations, or None
 
 
 def load_model(
     folder: Path, folds: Sequence[int | str] | None = None, checkpoint: str = "final", network_class: str | None = None
 ) -> Model:
-    """Load a model folder: `plan.json`, `fold_<name>/weights_<checkpoint>.safetensors`, and `scales.json` if present.
+    """Load a model folder: `plan.json`, `fold_<name>/weights_<checkpoint>.safetensors`, and `calibration.json` if present.
 
     Folds are names such as 0 or "all"; None takes every fold that has weights. For a custom network class see `make_network`.
 
@@ -66,13 +48,32 @@ def load_model(
         weights = find_weights(folder, folds, checkpoint)
     with collecting(faults):
         plan = ModelPlan.read(model.plan)
-    ensemble = None
+    calibration = None
     with collecting(faults):
-        ensemble = ScaleEnsemble.read(model.scales) if model.scales.is_file() else None
+        calibration = _read_calibration(model, plan)
     raise_faults(faults)
-    if ensemble is not None and not has_weights_of(model, ensemble.networks):
-        logger.warning("%s was learned with other weights than the folds have now; learn it again with se_evaluate", model.scales)
-    return Model(plan, _load_networks(plan.network, weights, network_class), ensemble)
+    return Model(plan, _load_networks(plan.network, weights, network_class), calibration)
+
+
+def _read_calibration(model: ModelFolder, plan: ModelPlan) -> Calibration | None:
+    """Return the calibration where there is one that was made with the weights that the folds have now."""
+    if model.former_scales.is_file():
+        logger.warning(
+            "%s is of an earlier version and not used; give its factors with --scales, if they are wanted", model.former_scales
+        )
+    if not model.calibration.is_file():
+        return None
+    calibration = Calibration.read(model.calibration)
+    if calibration.labels != plan.dataset.foreground:
+        problem = f"it is for the labels {', '.join(calibration.labels)}, but the plan has {', '.join(plan.dataset.foreground)}"
+        raise InputError(Fault(str(model.calibration), problem, "Make it again with se_evaluate --calibrate"))
+    if has_weights_of(model, calibration.networks):
+        return calibration
+    logger.warning(
+        "%s was made with other weights than the folds have now and is not used; make it again with se_evaluate --calibrate",
+        model.calibration,
+    )
+    return None
 
 
 def load_models(

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,14 @@ from inference.cascade import cascade_channels, find_first_stage
 from inference.device import choose_device
 from inference.engine.assemble import Segmentation, Wanted, collect
 from inference.engine.capacity import Capacity
-from inference.engine.confidence import confident_weights
 from inference.engine.ensemble import Blending, Member, make_members
+from inference.engine.sums import diameters_of, dice_of
 from inference.model import Model, load_models
-from inference.options import PredictionOptions, Variants, choose_variants
+from inference.options import PredictionOptions, Variants
+from inference.sizes.calibration import Evidence
+from inference.sizes.finder import SizeFinder
+from inference.sizes.quality import Quality, judge
+from inference.sizes.search import Found
 from inference.volumes import open_volume
 from preprocessing.dataset.labels import to_class_indices
 from preprocessing.dataset.validation import image_faults
@@ -170,13 +175,64 @@ class Predictor:
     ) -> Segmentation:
         """Segment a preprocessed image. Arguments are as for `segment`."""
         images = self._with_first_stage(prepared)
+        finders = [
+            SizeFinder.of(model, networks, self.options, self._blending, self._capacity)
+            for model, networks in zip(self.models, self.networks, strict=True)
+        ]
+        if len(images) == 1 and finders[0] is not None and not self._mirrors(0):
+            return self._segment_first(images[0], prepared, finders[0], wanted, progress)
+        found = [
+            None if finder is None else finder.find(image.to(self.device), trace.resampled_spacing)
+            for finder, image, trace in zip(finders, images, prepared.traces, strict=True)
+        ]
+        answer = self._answer(images, prepared, [1.0 if one is None else one.factor for one in found], wanted, progress)
+        return replace(answer, quality=self._quality(found))
+
+    def _segment_first(
+        self, image: Tensor, prepared: Prepared, finder: SizeFinder, wanted: Wanted | None, progress: Progress | None
+    ) -> Segmentation:
+        """Segment the image as it is, and again at another size only where that answer gives reason to search.
+
+        Without reflections the answer itself shows what a first look would, at no cost.
+        """
+        answer = self._answer([image], prepared, [1.0], replace(wanted or Wanted(), sums=True), progress)
+        if answer.sums is None:
+            raise RuntimeError("the answer has no sums")
+        trace = prepared.traces[0]
+        first = Evidence(dice_of(answer.sums), None, diameters_of(answer.sums, prod(trace.spacing), 1.0))
+        found = finder.find(image.to(self.device), trace.resampled_spacing, first)
+        if found.factor != 1:
+            answer = self._answer([image], prepared, [found.factor], wanted, progress)
+        return replace(answer, quality=self._quality([found]))
+
+    def _answer(
+        self,
+        images: Sequence[Tensor],
+        prepared: Prepared,
+        factors: Sequence[float],
+        wanted: Wanted | None,
+        progress: Progress | None,
+    ) -> Segmentation:
+        """Segment with each model at its factor of the image's size."""
         members = [
             member
-            for position, (image, trace) in enumerate(zip(images, prepared.traces, strict=True))
-            for member in self._members(position, image, trace)
+            for position, (image, trace, factor) in enumerate(zip(images, prepared.traces, factors, strict=True))
+            for member in self._members(position, image, trace, factor)
         ]
         trace, how = prepared.traces[0], self._blending
         return collect(members, trace, self.description, wanted or Wanted(), how, self._capacity, progress)
+
+    def _quality(self, found: Sequence[Found | None]) -> Quality | None:
+        """Return what the first calibrated model expects; None where none is calibrated."""
+        for model, one in zip(self.models, found, strict=True):
+            if model.calibration is not None and one is not None:
+                return judge(model.calibration, one.evidence, one.factor)
+        return None
+
+    def _mirrors(self, position: int) -> bool:
+        """Return whether predictions of a model are averaged over reflections."""
+        planned = self.models[position].plan.network
+        return self.options.mirror and any(planned.patch_size[axis] > 1 for axis in planned.mirror_axes)
 
     def _with_first_stage(self, prepared: Prepared) -> list[Tensor]:
         """Return the images, with the first stage's segmentation as additional channels for models of a second stage."""
@@ -193,22 +249,14 @@ class Predictor:
             images.append(torch.cat([image, torch.from_numpy(channels)]))
         return images
 
-    def _members(self, position: int, image: Tensor, trace: Trace) -> list[Member]:
+    def _members(self, position: int, image: Tensor, trace: Trace, factor: float) -> list[Member]:
         """Return the ensemble members of one model, which predict on the cropped grid of the stored image."""
         model = self.models[position]
         onwards = returning_matrices(trace.resampled_shape, trace.box.shape, trace.separate_axis)
-        image = image.to(self.device)
-        return make_members(self.networks[position], image, model.plan.network, self._variants(position, image), onwards)
-
-    def _variants(self, position: int, image: Tensor) -> Variants:
-        """Return the variants of an image for one model; the weights may depend on the image."""
-        model = self.models[position]
-        variants = choose_variants(model, self.options)
-        if not variants.by_confidence:
-            return variants
-        network = self.networks[position][0]
-        weights = confident_weights(network, image, model.plan.network, variants.scales, self._blending, self._capacity)
-        return replace(variants, weights=weights)
+        variants = Variants.of(self.options)
+        if factor != 1:
+            variants = replace(variants, scales=(factor,), weights=None)
+        return make_members(self.networks[position], image.to(self.device), model.plan.network, variants, onwards)
 
 
 def load_first_stage(

@@ -17,6 +17,7 @@ from configs.training import TrainingConfig
 from inference import Predictor
 from inference.device import choose_device
 from inference.evaluation.validated import begin_validation
+from inference.sizes.of_model import calibrate_model, look_at_fold
 from se_unet.weights import save_weights
 from trainers.building import make_batches, make_learner, make_parts, opening
 from trainers.interruption import Stoppable, StopRequest
@@ -187,3 +188,5 @@ def _validate(job: Job, stop: StopRequest, progress: Progress) -> None:
     cases, tiles = Stoppable(progress, stop, unfinished), Stoppable(Silent(), stop, unfinished)
     result = validate_fold(predictor, job.store, job.split.validation, job.fold.validation, cases, tiles, job.previous)
     logger.info("validation of fold %s on whole volumes:\n%s", fold, table_of(result, job.plan.dataset))
+    look_at_fold(job.fold, predictor.networks[0][0], job.plan, job.store, job.split.validation, predictor.device, cases)
+    calibrate_model(job.fold.model, job.plan)

@@ -102,7 +102,7 @@ def run_stage(stage: str, folder: Path, shape: Sequence[int], limit: float) -> d
             "-m",
             folder / "model",
         ]
-        words += ["--device", "cpu", "--scales", "none", "--no-mirror", "--step-size", "1"]
+        words += ["--device", "cpu", "--search", "never", "--no-mirror", "--step-size", "1"]
     watched = watch(command(*map(str, words)), round(limit * 2**30))
     ended = "more memory than the limit" if watched.code is None else watched.code
     return {"stage": stage, "seconds": watched.seconds, "peak_GiB": watched.peak / 2**30, "ended_with": ended}

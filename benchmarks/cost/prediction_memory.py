@@ -72,7 +72,7 @@ def main() -> int:
 def measure(classes: int, image: Path, model: Path, output: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """One row of the table."""
     command = [sys.executable, "-c", "import sys; from inference.prediction.cli import main; sys.exit(main())"]
-    command += ["-i", str(image), "-o", str(output), "-m", str(model), "--device", "cpu", "--scales", "none"]
+    command += ["-i", str(image), "-o", str(output), "-m", str(model), "--device", "cpu", "--search", "never"]
     start = time.monotonic()
     peak = peak_of([*command, *arguments.options.split()])
     seconds = time.monotonic() - start

@@ -23,8 +23,7 @@ from benchmarks.common.tables import text_table
 from benchmarks.evidence.learning_results import Result, columns_of, draw_losses, read_results, rows_of
 from configs.files import read_json, write_json
 from configs.network import NetworkConfig, ScaleGroup
-from inference.engine.confidence import expected_dice, weights_of
-from inference.options import SEARCHED
+from inference.engine.sums import dice_of, sums_of
 from se_unet import build_network
 from se_unet.cpu.allocator import keep_freed_memory
 from se_unet.layers.convolution import ScaleConvolution
@@ -173,10 +172,10 @@ def mean_of(network: nn.Module, image: Tensor) -> Tensor:
 
 
 def confident_of(network: nn.Module, image: Tensor) -> Tensor:
-    """Mean of the class probabilities over rescaled copies, weighed as `inference.engine.confidence` does."""
-    scores = torch.stack([scores_at(network, image, factor) for factor in SEARCHED])
-    weights = weights_of([expected_dice(each, regions=False) for each in scores])
-    return torch.tensordot(torch.tensor(weights), scores, 1)
+    """Mean of the class probabilities over rescaled copies, weighed by the Dice that the network expects of itself."""
+    scores = torch.stack([scores_at(network, image, factor) for factor in (0.64, 0.8, 1.0, 1.25, 1.5625)])
+    expected = torch.tensor([float(dice_of(sums_of(each, regions=False)).mean()) for each in scores])
+    return torch.tensordot(torch.softmax(expected / 0.05, 0), scores, 1)
 
 
 def dice(prediction: Tensor, labels: Tensor) -> float:

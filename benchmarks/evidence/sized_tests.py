@@ -13,7 +13,7 @@ from preprocessing.formats.images import read_image, read_labels
 WAYS = {  # of test-time scale ensembling; without reflections, to spare time, for all networks alike
     "none": PredictionOptions(mirror=False, scales=(1.0,)),
     "mean": PredictionOptions(mirror=False, scales=(0.8, 1.0, 1.25)),
-    "confidence": PredictionOptions(mirror=False, scale_weights="confidence"),
+    "search": PredictionOptions(mirror=False, search="always"),
 }
 
 

@@ -104,7 +104,7 @@ def compare(
         command = [str(arguments.peer), str(script), *command[1:]]
     run_quietly(command, peer.environment)
     words = ["-i", images, "-o", outputs[1], "-m", ours, "--device", "cpu", "--save-probabilities", "--average", "logits"]
-    words += ["--scales", "none", "--mirror" if mirror else "--no-mirror", "--quiet"]
+    words += ["--search", "never", "--mirror" if mirror else "--no-mirror", "--quiet"]
     call = "import sys; from inference.prediction.cli import main; sys.exit(main())"
     run_quietly([sys.executable, "-c", call, *map(str, words)], os.environ | threads_environment(arguments.threads))
     row = measure(*outputs)

@@ -75,7 +75,7 @@ def compare(name: str, work: Path, arguments: argparse.Namespace) -> dict[str, A
     images = make_ct(arguments.data, work / "ct") if name == "ct" else choose(arguments.data, work / "images", arguments.cases)
     their_output, our_output = work / f"their_{name}", work / f"our_{name}"
     call = "import sys; from inference.prediction.cli import main; sys.exit(main())"
-    words = ["-i", images, "-o", our_output, "-m", ours, "--device", "cpu", "--average", "logits", "--scales", "none"]
+    words = ["-i", images, "-o", our_output, "-m", ours, "--device", "cpu", "--average", "logits", "--search", "never"]
     words += ["--mirror" if arguments.mirror else "--no-mirror"]
     commands = {
         "peer": (peer.predict_command(theirs, images, their_output, arguments.mirror), peer.environment),

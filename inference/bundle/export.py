@@ -8,7 +8,7 @@ from pathlib import Path
 
 from configs.errors import Fault, InputError, raise_faults
 from configs.files import read_text, replacing
-from configs.folders import CHECKPOINTS, DATASET, EQUIVARIANCE, PLAN, SCALES, SETTINGS, weights_in_model
+from configs.folders import CALIBRATION, CHECKPOINTS, DATASET, EQUIVARIANCE, PLAN, SETTINGS, weights_in_model
 from configs.outputs import file_faults
 from configs.plan import ModelPlan
 from inference.bundle.card import model_card
@@ -59,7 +59,7 @@ def export_bundle(
         DATASET: _text(plan.dataset.model_dump_json(indent=2)),
         CARD: card,
     }
-    texts |= {name: (model / name).read_bytes() for name in (SETTINGS, SCALES, EQUIVARIANCE) if (model / name).is_file()}
+    texts |= {name: (model / name).read_bytes() for name in (SETTINGS, CALIBRATION, EQUIVARIANCE) if (model / name).is_file()}
     if EQUIVARIANCE in texts and read_curve(model / EQUIVARIANCE) is None:
         del texts[EQUIVARIANCE]
         _logger.warning(

@@ -14,13 +14,13 @@ from pydantic import ValidationError
 from configs.dataset import DatasetDescription
 from configs.errors import DAMAGE, Fault, InputError, raise_faults
 from configs.files import Value, parse_json
-from configs.folders import DATASET, EQUIVARIANCE, PLAN, SCALES, SETTINGS
+from configs.folders import CALIBRATION, DATASET, EQUIVARIANCE, FORMER_SCALES, PLAN, SETTINGS
 from configs.plan import ModelPlan, Plan
 from configs.training import TrainingConfig
 from inference.bundle.contents import CARD, MANIFEST, MOST_FILES, MOST_TEXT_BYTES, Manifest, is_allowed, is_weights
 from inference.bundle.tensors import implausible, tensor_shapes
 from inference.evaluation.equivariance import EquivarianceCurve, is_of_other_version
-from inference.model import ScaleEnsemble
+from inference.sizes.calibration import Calibration
 
 _logger = logging.getLogger(__name__)
 _CHUNK = 1024 * 1024
@@ -29,7 +29,7 @@ _ENCRYPTED = 0x1
 _KINDS: dict[str, type[Value]] = {
     PLAN: Plan,
     SETTINGS: TrainingConfig,
-    SCALES: ScaleEnsemble,
+    CALIBRATION: Calibration,
     DATASET: DatasetDescription,
     EQUIVARIANCE: EquivarianceCurve,
 }
@@ -147,17 +147,19 @@ def _checksum_faults(path: Path, archive: zipfile.ZipFile, manifest: Manifest) -
 
 
 def _without_other_versions(path: Path, archive: zipfile.ZipFile, manifest: Manifest) -> Manifest:
-    """Leave out an equivariance error that another version of this software measured. No command needs it, and it can be measured again."""
-    if EQUIVARIANCE not in manifest.files:
-        return manifest
+    """Leave out weights of scales, and an equivariance error, of other versions of this software. No command needs them."""
+    others = [FORMER_SCALES] if FORMER_SCALES in manifest.files else []
+    others += [EQUIVARIANCE] if EQUIVARIANCE in manifest.files and _is_of_other_version(archive) else []
+    for name in others:
+        _logger.warning("%s: %s was written by another version of this software and is left out", path, name)
+    return manifest.model_copy(update={"files": {name: file for name, file in manifest.files.items() if name not in others}})
+
+
+def _is_of_other_version(archive: zipfile.ZipFile) -> bool:
     try:
-        data = parse_json(archive.read(EQUIVARIANCE))
+        return is_of_other_version(parse_json(archive.read(EQUIVARIANCE)))
     except ValueError:  # damaged, which the check of the contents reports
-        return manifest
-    if not is_of_other_version(data):
-        return manifest
-    _logger.warning("%s: %s was written by another version of this software and is left out", path, EQUIVARIANCE)
-    return manifest.model_copy(update={"files": {name: file for name, file in manifest.files.items() if name != EQUIVARIANCE}})
+        return False
 
 
 def _content_faults(path: Path, archive: zipfile.ZipFile, manifest: Manifest) -> list[Fault]:

@@ -15,7 +15,9 @@ from configs.errors import Fault, raise_faults
 from configs.progress import Progress
 from inference.engine.capacity import Capacity
 from inference.engine.ensemble import Blending, Member, blend
+from inference.engine.sums import sums_of
 from inference.engine.uncertainty import disagreement, entropy
+from inference.sizes.quality import Quality
 from preprocessing.pipeline import Trace
 
 
@@ -67,11 +69,13 @@ class Wanted:
     Attributes:
         probabilities: probabilities of each class or region on the image's grid, which take K * Z * Y * X float32 values.
         uncertainty: entropy of the mean probabilities, and disagreement between the members.
+        sums: sums that tell how sure the networks are, see `inference.engine.sums`.
         roi: labels or regions to keep; the others become background. None keeps all.
     """
 
     probabilities: bool = False
     uncertainty: bool = False
+    sums: bool = False
     roi: tuple[str, ...] | None = None
 
 
@@ -84,12 +88,16 @@ class Segmentation:
         probabilities: probabilities (K, Z, Y, X) float32 of classes or regions, if requested.
         entropy: entropy (Z, Y, X) float32 of the mean probabilities in bits, if requested.
         disagreement: mutual information of the members (Z, Y, X) float32 in bits, if requested.
+        sums: sums of `inference.engine.sums` (3, labels), if requested.
+        quality: expected quality, where the model is calibrated; see `inference.sizes`.
     """
 
     labels: NDArray[np.integer]
     probabilities: NDArray[np.float32] | None = None
     entropy: NDArray[np.float32] | None = None
     disagreement: NDArray[np.float32] | None = None
+    sums: Tensor | None = None
+    quality: Quality | None = None
 
 
 _LABEL_TYPES = (torch.uint8, torch.int16, torch.int32)
@@ -116,17 +124,23 @@ def collect(
     kept = torch.empty((classes, *shape)) if wanted.probabilities else None
     maps = [torch.empty(shape, device=device) for _ in range(2)] if wanted.uncertainty else []
     how, decide = replace(how, entropies=wanted.uncertainty), decision_rule(description, wanted.roi)
+    sums = torch.zeros((3, len(description.foreground)), dtype=torch.float64, device=device) if wanted.sums else None
     for brick in blend(members, shape, classes, how, capacity, progress):
         labels[brick.place] = decide(brick.probabilities).to(kind)
+        if sums is not None:
+            sums += sums_of(brick.probabilities, how.regions)
         if kept is not None:
             kept[(slice(None), *brick.place)] = brick.probabilities.cpu()
         if brick.member_entropy is not None:
             maps[0][brick.place] = entropy(brick.probabilities, how.regions)
             maps[1][brick.place] = disagreement(maps[0][brick.place], brick.member_entropy)
+    uncertain, disagreeing = (restore(volume, trace) for volume in maps) if maps else (None, None)
     return Segmentation(
-        restore(labels, trace),
-        None if kept is None else _restore_probabilities(kept, trace, description),
-        *(restore(volume, trace) for volume in maps),
+        labels=restore(labels, trace),
+        probabilities=None if kept is None else _restore_probabilities(kept, trace, description),
+        entropy=uncertain,
+        disagreement=disagreeing,
+        sums=sums,
     )
 
 

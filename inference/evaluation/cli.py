@@ -47,11 +47,10 @@ class RobustnessCommand:
 
 
 @dataclass(frozen=True)
-class LearnWeightsCommand:
-    """What se_evaluate is asked to do with --learn-weights."""
+class CalibrateCommand:
+    """What se_evaluate is asked to do with --calibrate."""
 
     held_out: "HeldOut"  # the model and its validation cases
-    scales: tuple[float, ...]  # scale factors whose weights are learned
     quiet: bool = False  # show warnings and errors only
 
 
@@ -83,13 +82,11 @@ def _parser() -> argparse.ArgumentParser:
     model(
         "--ensemble", nargs="+", type=float, metavar="F", help="also predict with test-time ensembling over these scale factors"
     )
-    model("--confidence", action="store_true", help="also predict with --scale-weights confidence, see se_predict")
+    model("--search", action="store_true", help="also predict with --search always, see se_predict")
     model(
-        "--learn-weights",
-        nargs="+",
-        type=float,
-        metavar="F",
-        help="instead, learn weights of these scale factors; se_predict then uses them",
+        "--calibrate",
+        action="store_true",
+        help="instead, calibrate the expected Dice, and decide whether se_predict searches the size of the anatomy",
     )
     model("--folds", nargs="+", help="folds to evaluate, such as 0 1, or every; default: every trained fold")
     model("--checkpoint", choices=("final", "best"), default="final", help="kind of weights; default: %(default)s")
@@ -111,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _read(given: argparse.Namespace) -> EvaluateCommand | RobustnessCommand | LearnWeightsCommand:
+def _read(given: argparse.Namespace) -> EvaluateCommand | RobustnessCommand | CalibrateCommand:
     from preprocessing.formats.registry import use_format
 
     use_format(given.image_format)
@@ -148,14 +145,13 @@ def _output_faults(output: Path) -> "Iterator[Fault]":
     return file_faults(output, output.with_suffix(".csv")) if output.name else file_faults(output)
 
 
-def _read_model(given: argparse.Namespace) -> RobustnessCommand | LearnWeightsCommand:
+def _read_model(given: argparse.Namespace) -> RobustnessCommand | CalibrateCommand:
     from configs.errors import Fault, raise_faults
     from configs.folders import ModelFolder
-    from inference.evaluation.robustness import Ensemble, HeldOut
+    from inference.evaluation.robustness import SEARCH, Ensemble, HeldOut
     from inference.model import chosen_folds
-    from inference.options import CONFIDENCE
 
-    factors = {"--scales": given.scales, "--ensemble": given.ensemble, "--learn-weights": given.learn_weights}
+    factors = {"--scales": given.scales, "--ensemble": given.ensemble}
     faults = [
         Fault(option, f"factors must be above 0 and at most 8, not {values}", "Give factors such as 0.8 1 1.25")
         for option, values in factors.items()
@@ -168,23 +164,23 @@ def _read_model(given: argparse.Namespace) -> RobustnessCommand | LearnWeightsCo
     raise_faults(faults)
     folds = chosen_folds(given.folds, [given.model])
     held_out = HeldOut(given.model, folds, given.checkpoint, given.device, given.mirror, given.cases)
-    if given.learn_weights:
-        return LearnWeightsCommand(held_out, tuple(given.learn_weights), given.quiet)
+    if given.calibrate:
+        return CalibrateCommand(held_out, given.quiet)
     ensembles: list[Ensemble] = [(1.0,)]
     ensembles += [tuple(given.ensemble)] if given.ensemble else []
-    ensembles += [CONFIDENCE] if given.confidence else []
+    ensembles += [SEARCH] if given.search else []
     output = given.output or ModelFolder(given.model).robustness
     raise_faults(_output_faults(output))
     return RobustnessCommand(held_out, output, tuple(given.scales or SIZES), tuple(ensembles), given.quiet)
 
 
-def _work(command: EvaluateCommand | RobustnessCommand | LearnWeightsCommand) -> None:
+def _work(command: EvaluateCommand | RobustnessCommand | CalibrateCommand) -> None:
     if isinstance(command, EvaluateCommand):
         _evaluate(command)
     elif isinstance(command, RobustnessCommand):
         _measure_robustness(command)
     else:
-        _learn_weights(command)
+        _calibrate(command)
 
 
 def _evaluate(command: EvaluateCommand) -> None:
@@ -236,13 +232,13 @@ def _measure_robustness(command: RobustnessCommand) -> None:
     logger.info("written to %s and %s", command.output, command.output.with_suffix(".csv"))
 
 
-def _learn_weights(command: LearnWeightsCommand) -> None:
-    from inference.evaluation.scale_weights import learn_scale_weights
+def _calibrate(command: CalibrateCommand) -> None:
+    from configs.folders import ModelFolder
+    from inference.evaluation.robustness import calibrate_held_out
 
     _prepare_process(command.held_out)
-    learned = learn_scale_weights(command.held_out, command.scales, Bar(command.quiet))
-    weights = ", ".join(f"{scale:g}: {weight:.3f}" for scale, weight in zip(learned.scales, learned.weights, strict=True))
-    logger.info("weights of scales, kept in %s: %s", command.held_out.model_folder, weights)
+    if calibrate_held_out(command.held_out, Bar(command.quiet)) is not None:
+        logger.info("written to %s", ModelFolder(command.held_out.model_folder).calibration)
 
 
 def _prepare_process(held_out: "HeldOut") -> None:

@@ -22,11 +22,14 @@ from configs.files import Value
 from configs.folders import ALL, ModelFolder
 from configs.plan import ModelPlan
 from configs.progress import Progress, Silent
+from inference.device import choose_device
 from inference.engine.scaling import scale_image, scaled_shape
 from inference.evaluation.scores import score_case
 from inference.model import Model, load_model, weights_digests
-from inference.options import CONFIDENCE, PredictionOptions
+from inference.options import PredictionOptions
 from inference.predictor import Predictor
+from inference.sizes.calibration import Calibration
+from inference.sizes.of_model import calibrate_model, look_at_fold
 from preprocessing.dataset.fold_record import held_out_cases
 from preprocessing.dataset.labels import to_class_indices
 from preprocessing.formats.images import read_image, read_labels
@@ -37,14 +40,15 @@ from preprocessing.resample import resample_labels
 from preprocessing.store import CaseStore
 from preprocessing.tables import write_table
 
-Ensemble = tuple[float, ...] | Literal["confidence"]
+Ensemble = tuple[float, ...] | Literal["search", "confidence"]  # earlier versions weighed scales by confidence
+SEARCH: Literal["search"] = "search"
 
 
 class RobustnessPoint(Value):
     """Dice at one factor."""
 
     scale: float  # factor of the anatomy's size
-    ensemble: Ensemble  # scale factors that the prediction averaged over, or `confidence`
+    ensemble: Ensemble  # scale factors that the prediction averaged over, or `search`
     mean_foreground_dice: float | None  # mean over labels of each label's mean over cases; None if no label occurs
     dice: dict[str, float | None]  # mean over the cases in which it is defined, or None, by label
     cases: int  # number of cases
@@ -113,7 +117,11 @@ class HeldOut:
 
     def predictor(self, whole: Model, fold: str, ensemble: Ensemble) -> Predictor:
         """Return a predictor of one fold with this scale ensemble; predictors share weights."""
-        return Predictor(Model(whole.plan, {fold: whole.networks[fold]}), self.device, ensemble_options(ensemble, self.mirror))
+        return Predictor(
+            Model(whole.plan, {fold: whole.networks[fold]}, whole.calibration),
+            self.device,
+            ensemble_options(ensemble, self.mirror),
+        )
 
 
 def scale_robustness(
@@ -124,7 +132,7 @@ def scale_robustness(
 ) -> RobustnessResult:
     """Predict a model's validation cases at several sizes of the anatomy, each by the fold that did not train on it.
 
-    Every ensemble is a tuple of scale factors or `confidence`; (1.0,) is a single scale.
+    Every ensemble is a tuple of scale factors, (1.0,) being a single scale; or `search`, the search of the size in each image.
 
     Raises:
         InputError: the model, its splits or its cases are missing.
@@ -145,6 +153,27 @@ def scale_robustness(
     points = [_point(factor, ensembles[way], dice) for (factor, way), dice in sorted(found.items())]
     networks = weights_digests(held_out.model_folder, list(names), held_out.checkpoint)
     return RobustnessResult(model=str(held_out.model_folder), points=tuple(points), networks=networks)
+
+
+def calibrate_held_out(held_out: HeldOut, progress: Progress | None = None) -> Calibration | None:
+    """Calibrate the expected Dice of a model on the validation cases of its folds, and write `calibration.json`.
+
+    Returns None where they are too few.
+
+    Raises:
+        InputError: the model, its splits or its cases are missing, or the model cannot be calibrated.
+    """
+    whole, model = held_out.load(), ModelFolder(held_out.model_folder)
+    if whole.plan.configuration.previous is not None or held_out.checkpoint != "final":
+        problem = (
+            "the second network of a cascade is not calibrated" if held_out.checkpoint == "final" else "only final weights are"
+        )
+        raise InputError(Fault(str(model.path), problem, "Calibrate the final weights of a model that needs no other one"))
+    store = CaseStore(model.dataset.prepared(whole.plan))
+    for fold, cases in held_out.cases_of(whole).items():
+        network = held_out.predictor(whole, fold, (1.0,)).networks[0][0]
+        look_at_fold(model.fold(fold), network, whole.plan, store, cases, choose_device(held_out.device), progress)
+    return calibrate_model(model, whole.plan)
 
 
 def rescale(case: ValidationCase, factor: float) -> tuple[NDArray[np.float32], NDArray[np.int16], Geometry]:
@@ -195,14 +224,16 @@ def stored_values(indices: NDArray[np.int16], description: DatasetDescription) -
 
 def ensemble_options(ensemble: Ensemble, mirror: bool) -> PredictionOptions:
     """Return the options of a prediction with this scale ensemble."""
-    if ensemble == CONFIDENCE:
-        return PredictionOptions(mirror=mirror, scale_weights=CONFIDENCE)
+    if ensemble == "confidence":
+        raise ValueError("scales are no longer weighed by confidence; search the size instead")
+    if ensemble == SEARCH:
+        return PredictionOptions(mirror=mirror, search="always")
     return PredictionOptions(mirror=mirror, scales=ensemble)
 
 
 def words_of(ensemble: Ensemble) -> str:
     """Return a scale ensemble in words."""
-    return CONFIDENCE if ensemble == CONFIDENCE else " ".join(f"{factor:g}" for factor in ensemble)
+    return ensemble if isinstance(ensemble, str) else " ".join(f"{factor:g}" for factor in ensemble)
 
 
 def _work(

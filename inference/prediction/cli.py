@@ -44,18 +44,12 @@ def _parser() -> argparse.ArgumentParser:
 def _add_ensembling(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("test-time ensembling and speed").add_argument
     add(
-        "--scales",
-        nargs="+",
-        metavar="plan|none|F",
-        help="scale factors to average; `plan`, the default: those learned for the model, or else in its plan",
+        "--search",
+        choices=("auto", "always", "never"),
+        help="search the size of the anatomy in each image; auto, the default: where validation cases of the model show that it pays",
     )
-    add(
-        "--scale-weights",
-        nargs="+",
-        metavar="confidence|F",
-        help="one weight for each of --scales; or `confidence`: weights for each image, over a wide range of scales unless --scales "
-        "is given; default: weights learned for these scales, or else equal weights",
-    )
+    add("--scales", nargs="+", type=_factor, metavar="F", help="average over these factors of the image's size instead")
+    add("--scale-weights", nargs="+", type=float, metavar="F", help="one weight for each of --scales; default: equal weights")
     add("--mirror", action=argparse.BooleanOptionalAction, help="average over mirror images; default: yes")
     add(
         "--step-size",
@@ -64,13 +58,21 @@ def _add_ensembling(parser: argparse.ArgumentParser) -> None:
         help="largest distance of neighbouring tiles as a share of the patch; default: 0.5",
     )
     add("--tile-batch", type=int, help="tiles per forward pass; default: depends on the device")
-    add("--fast", action="store_true", help="no mirroring, one scale, step size 0.75, unless other options say otherwise")
+    add("--fast", action="store_true", help="no mirroring, no search, step size 0.75, unless other options say otherwise")
     add(
         "--average",
         choices=("probabilities", "logits"),
         default="probabilities",
         help="quantity averaged over folds, scales and models (nnU-Net averages logits); default: %(default)s",
     )
+
+
+def _factor(text: str) -> float:
+    """Read a factor. Earlier versions had words beside factors."""
+    former = {"none": "--search never", "plan": "--search auto"}
+    if text in former:
+        raise argparse.ArgumentTypeError(f"`{text}` is now {former[text]}")
+    return float(text)
 
 
 def _add_outputs(parser: argparse.ArgumentParser) -> None:

@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from configs.errors import Fault, InputError, collecting, raise_faults
 from configs.outputs import file_faults, folder_faults
 from inference.device import choose_device
 from inference.model import chosen_folds, load_models
-from inference.options import CONFIDENCE, FAST, Average, PredictionOptions
+from inference.options import FAST, Average, PredictionOptions, Search
 from inference.prediction.outputs import Extras
 from inference.prediction.postprocessing import Postprocessing
 from inference.prediction.selection import Selection
@@ -47,8 +46,9 @@ class GivenOptions:
 
     fast: bool = False  # take what is not given from `inference.options.FAST`
     mirror: bool | None = None  # average over mirror images
-    scales: tuple[str, ...] | None = None  # scale factors, or the single word `plan` or `none`
-    scale_weights: tuple[str, ...] | None = None  # weights of the scale factors, or the single word `confidence`
+    search: Search | None = None  # whether to search the size of the anatomy
+    scales: tuple[float, ...] | None = None  # scale factors to average over instead
+    scale_weights: tuple[float, ...] | None = None  # weights of the scale factors
     step: float | None = None  # largest distance of neighbouring tiles, as a share of the patch
     tile_batch: int | None = None  # tiles per forward pass
     average: Average = "probabilities"  # what is averaged
@@ -59,16 +59,13 @@ class GivenOptions:
         Raises:
             InputError: a value is out of range, or options contradict each other.
         """
-        if self.fast and self.scales is None and self.scale_weights == (CONFIDENCE,):
-            problem = "--fast uses one scale, and confidence chooses among several"
-            remedy = "Remove one of the two, or give several scales with --scales"
-            raise InputError(Fault("--fast and --scale-weights confidence", problem, remedy))
         default = FAST if self.fast else PredictionOptions()
         try:
             return PredictionOptions(
                 mirror=default.mirror if self.mirror is None else self.mirror,
-                scales=default.scales if self.scales is None else _parse_scales(self.scales),
-                scale_weights=None if self.scale_weights is None else _parse_weights(self.scale_weights),
+                search=self.search or default.search,
+                scales=self.scales,
+                scale_weights=self.scale_weights,
                 step=default.step if self.step is None else self.step,
                 tile_batch=self.tile_batch,
                 average=self.average,
@@ -121,13 +118,3 @@ def check_input(command: PredictCommand) -> None:
         problem = f"part {command.part} of {command.parts} does not exist"
         faults.append(Fault("--part-id", problem, "Parts are numbered from 0 to --num-parts less 1"))
     raise_faults(faults)
-
-
-def _parse_scales(words: tuple[str, ...]) -> tuple[float, ...] | None:
-    if words == ("plan",):
-        return None
-    return (1.0,) if words == ("none",) else tuple(float(word) for word in words)
-
-
-def _parse_weights(words: tuple[str, ...]) -> tuple[float, ...] | Literal["confidence"]:
-    return CONFIDENCE if words == (CONFIDENCE,) else tuple(float(word) for word in words)

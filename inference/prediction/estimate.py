@@ -16,7 +16,7 @@ from inference.engine.heads import split_network
 from inference.engine.scaling import scaled_shape
 from inference.engine.sliding_window import HALF_ABOVE, Shape, padding
 from inference.model import Model
-from inference.options import choose_variants
+from inference.options import Variants
 from inference.prediction.outputs import Extras
 from inference.predictor import Predictor
 from preprocessing.formats.images import read_header
@@ -48,11 +48,11 @@ def estimate_prediction(predictor: Predictor, cases: Mapping[str, tuple[Path, ..
     geometries = [geometry for geometry in _geometries(cases.values()) if _fits(geometry, predictor)]
     tiles, seconds = 0, 0.0
     for model, networks in zip(predictor.models, predictor.networks, strict=True):
-        variants = choose_variants(model, predictor.options)
+        variants = Variants.of(predictor.options)
         reflections = 2 ** len(model.plan.network.mirror_axes) if predictor.options.mirror else 1
         each = sum(_tiles(_planned_shape(one, model), variants.scales, model, predictor.options.step) for one in geometries)
         passes = len(networks) * reflections
-        passes += variants.by_confidence  # which needs one pass of the first network at each scale
+        passes += model.calibration is not None and reflections > 1  # the first look
         tiles += each * passes
         seconds += each * passes * _time_tile(model, networks[0], predictor.device)
     largest = max((_case_bytes(geometry, predictor, extras) for geometry in geometries), default=0)
@@ -109,14 +109,14 @@ def _case_bytes(geometry: Geometry, predictor: Predictor, extras: Extras) -> int
     total += 2 * 4 * stored  # labels, as computed and as written
     total += (4 * classes * stored * 2 if extras.probabilities else 0) + (4 * 4 * stored if extras.uncertainty else 0)
     members = sum(
-        len(choose_variants(model, predictor.options).scales) * len(networks)
+        len(Variants.of(predictor.options).scales) * len(networks)
         for model, networks in zip(predictor.models, predictor.networks, strict=True)
     )
     for model, networks in zip(predictor.models, predictor.networks, strict=True):
         shape = _planned_shape(geometry, model)
         total += 3 * 4 * channels * prod(shape)  # normalised, resampled, and the next case's
         if predictor.device.type == "cpu":
-            scales = choose_variants(model, predictor.options).scales
+            scales = Variants.of(predictor.options).scales
             total += len(networks) * sum(_sums_bytes(scaled_shape(shape, factor), model, members) for factor in scales)
     return total
 

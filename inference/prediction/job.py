@@ -15,7 +15,7 @@ from inference.prediction.command import PredictCommand, check_input
 from inference.prediction.estimate import estimate_prediction
 from inference.prediction.outputs import plan_outputs
 from inference.prediction.predict_files import predict_cases
-from inference.prediction.record import FILE, PredictionRecord, in_folder, record_of
+from inference.prediction.record import FILE, ModelRecord, PredictionRecord, in_folder, record_of
 from inference.prediction.statistics import gather_statistics
 from inference.predictor import Predictor
 from inference.trial import try_network
@@ -122,9 +122,13 @@ def _segment(job: PredictionJob, progress: Progress) -> dict[str, Exception]:
     return predict_cases(predictor, job.cases, job.outputs, extras, progress)
 
 
+def _sizes(model: ModelRecord) -> str:
+    return "the size found in each image" if model.search else f"{len(model.scales)} scale(s)"
+
+
 def _describe(job: PredictionJob) -> str:
     record, parts = job.record, []
     for model, loaded in zip(record.models, job.predictor.models, strict=True):
-        members = f"{len(model.folds)} fold(s) x {len(model.scales)} scale(s) x {2 ** len(model.mirror_axes)} reflection(s)"
+        members = f"{len(model.folds)} fold(s) x {_sizes(model)} x {2 ** len(model.mirror_axes)} reflection(s)"
         parts.append(f"{members}, tiles of {' x '.join(map(str, loaded.plan.network.patch_size))}")
     return f"{len(job.cases)} case(s) on {job.predictor.device}: {'; '.join(parts)}; step {record.step:g}"

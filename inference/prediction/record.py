@@ -13,7 +13,7 @@ from configs.files import Value, list_folder
 from configs.run_log import digest
 from inference.cascade import find_first_stage
 from inference.model import Model, weights_digests
-from inference.options import Average, PredictionOptions, choose_variants
+from inference.options import Average, PredictionOptions, Variants, searches
 from inference.prediction.outputs import Extras
 from inference.prediction.postprocessing import Postprocessing
 from inference.predictor import Predictor
@@ -21,7 +21,7 @@ from preprocessing.formats.registry import ending_of
 
 logger = logging.getLogger(__name__)
 FILE = "prediction.json"
-_OPTIONS = ("folds", "scales", "scale_weights", "mirror_axes")
+_OPTIONS = ("folds", "search", "scales", "scale_weights", "mirror_axes")
 
 
 class ModelRecord(Value):
@@ -29,8 +29,9 @@ class ModelRecord(Value):
 
     model: str  # path to the model folder
     folds: tuple[str, ...]  # folds that were averaged
-    scales: tuple[float, ...]  # scale factors that were averaged
-    scale_weights: tuple[float, ...] | None  # weights of the scales, summing to 1; None if each image has its own
+    search: bool = False  # whether the size of the anatomy was searched in each image
+    scales: tuple[float, ...]  # scale factors that were averaged, where it was not
+    scale_weights: tuple[float, ...] | None  # weights of the scales, summing to 1; None in records of former searches
     mirror_axes: tuple[int, ...]  # axes over whose reflections predictions were averaged, indices into (Z, Y, X)
     weights: dict[str, str] | None = None  # SHA-256 of the weights of each fold; None in records of earlier versions
     plan: str | None = None  # SHA-256 of what the plan states; None in records of earlier versions
@@ -130,13 +131,14 @@ def _segmentations(folder: Path) -> list[Path]:
 
 
 def _record_model(model: Model, folder: Path, checkpoint: str, options: PredictionOptions) -> ModelRecord:
-    variants, folds = choose_variants(model, options), tuple(model.networks)
+    variants, folds = Variants.of(options), tuple(model.networks)
     stated = model.plan.whole.model_dump_json(exclude_defaults=True)
     return ModelRecord(
         model=str(folder.resolve()),
         folds=folds,
+        search=searches(model, options),
         scales=variants.scales,
-        scale_weights=None if variants.by_confidence else variants.shares,
+        scale_weights=variants.shares,
         mirror_axes=model.plan.network.mirror_axes if variants.mirror else (),
         weights=weights_digests(folder, folds, checkpoint),
         plan=hashlib.sha256(stated.encode()).hexdigest(),

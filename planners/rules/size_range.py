@@ -9,7 +9,7 @@ of their mean (prediction interval of Student's t; Hahn and Meeker, Statistical 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from scipy.stats import t as student
 
 from configs.errors import counted
 from configs.fingerprint import CaseFingerprint, LabelSizes
-from configs.plan import SizeRange
+from configs.plan import LabelRange, SizeRange
 from planners.decision import Decision
 
 CONFIDENCE = 0.99  # probability that a new case lies within the range
@@ -45,6 +45,12 @@ class _Sizes:
         return quantile * self.deviation * math.sqrt(1 + 1 / number)
 
     @property
+    def range(self) -> LabelRange:
+        """Mean in mm, and the reach where two cases tell it; rounded, so that the plan does not depend on the order of sums."""
+        reach = round(self.reach, 4) if math.isfinite(self.reach) else None
+        return LabelRange(diameter=float(f"{2 ** float(np.mean(self.octaves)):.6g}"), octaves=reach)
+
+    @property
     def deviation(self) -> float:
         """Standard deviation in octaves, estimated from at least two cases."""
         return float(np.std(self.octaves, ddof=1))
@@ -53,13 +59,16 @@ class _Sizes:
 def choose_size_range(cases: Mapping[str, CaseFingerprint], requested: tuple[float, float] | None = None) -> Decision[SizeRange]:
     """Choose the range by the label whose prediction interval is widest, at least 0.8 to 1.25 and at most 0.5 to 2 times the sizes of
     training. With fewer than two cases of any label the range is the widest."""
-    sizes = [sizes for sizes in _sizes_of(cases) if len(sizes.octaves) > 1]
+    sizes = [sizes for sizes in _sizes_of(cases, _octaves) if len(sizes.octaves) > 1]
     widest = max(sizes, key=lambda one: one.reach, default=None)
+    labels = {one.label: one.range for one in _sizes_of(cases, _octaves_of_all)}
     if requested is not None:
-        return Decision(_range(requested, widest), f"{_words(requested)}, as requested.")
+        return Decision(_range(requested, widest, labels), f"{_words(requested)}, as requested.")
     if widest is None:
         limits = (1 / WIDEST, WIDEST)
-        return Decision(_range(limits, None), f"{_words(limits)}, the widest range, because no label occurs in two cases.")
+        return Decision(
+            _range(limits, None, labels), f"{_words(limits)}, the widest range, because no label occurs in two cases."
+        )
     factor = min(max(2**widest.reach, NARROWEST), WIDEST)
     limits = (1 / factor, factor)
     median = 2 ** float(np.median(widest.octaves))
@@ -69,7 +78,8 @@ def choose_size_range(cases: Mapping[str, CaseFingerprint], requested: tuple[flo
     )
     bound = {1 / NARROWEST: "; the range is widened to its least", 1 / WIDEST: "; the range is limited to its most"}
     return Decision(
-        _range(limits, widest), f"{_words(limits)}: {found}{bound.get(1 / factor, '') if factor != 2**widest.reach else ''}."
+        _range(limits, widest, labels),
+        f"{_words(limits)}: {found}{bound.get(1 / factor, '') if factor != 2**widest.reach else ''}.",
     )
 
 
@@ -88,10 +98,12 @@ def choose_scaling(sizes: SizeRange) -> tuple[Decision[tuple[float, float]], flo
     return Decision((low, high), f"{found}, to cover the expected sizes."), probability
 
 
-def _sizes_of(cases: Mapping[str, CaseFingerprint]) -> list[_Sizes]:
+def _sizes_of(cases: Mapping[str, CaseFingerprint], octaves: Callable[[LabelSizes], float]) -> list[_Sizes]:
+    """Return the sizes of each label that occurs."""
     names = dict.fromkeys(name for case in cases.values() for name in case.labels)
     present = {name: [case.labels[name] for case in cases.values() if name in case.labels] for name in names}
-    return [_Sizes(name, [_octaves(one) for one in found if one.voxels]) for name, found in present.items()]
+    sizes = [_Sizes(name, [octaves(one) for one in found if one.voxels]) for name, found in present.items()]
+    return [one for one in sizes if one.octaves]
 
 
 def _octaves(sizes: LabelSizes) -> float:
@@ -100,9 +112,14 @@ def _octaves(sizes: LabelSizes) -> float:
     return float(np.average(np.log2(np.cbrt(6 / math.pi * volumes)), weights=volumes))
 
 
-def _range(limits: tuple[float, float], widest: _Sizes | None) -> SizeRange:
+def _octaves_of_all(sizes: LabelSizes) -> float:
+    """Return log2 of the diameter in mm of a ball of the label's whole volume, which is known of a segmentation too."""
+    return math.log2(6 / math.pi * sizes.volume) / 3
+
+
+def _range(limits: tuple[float, float], widest: _Sizes | None, labels: dict[str, LabelRange]) -> SizeRange:
     low, high = (round(limit, 4) for limit in limits)
-    return SizeRange(low=low, high=high, label=widest.label if widest else None)
+    return SizeRange(low=low, high=high, label=widest.label if widest else None, labels=labels)
 
 
 def _words(limits: tuple[float, float]) -> str:

@@ -203,9 +203,9 @@ def test_folds_of_a_model_folder(tmp_path: Path) -> None:
     assert np.abs(alone[0] - alone[1]).max() > 1e-3
 
 
-def test_the_plan_decides_what_options_leave_open(tmp_path: Path) -> None:
+def test_without_calibration_nothing_is_searched(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "model", folds=("0",))
-    explicit = probabilities(folder, options=PredictionOptions(scales=(0.8, 1.0)))
+    explicit = probabilities(folder, options=PredictionOptions(scales=(1.0,)))
     assert np.array_equal(probabilities(folder), explicit)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from configs.errors import InputError
 from configs.fingerprint import CaseFingerprint, LabelSizes
-from configs.plan import SizeRange
+from configs.plan import LabelRange, SizeRange
 from planners.options import PlanningOptions
 from planners.rules.size_range import LEAST_SCALING, choose_scaling, choose_size_range
 
@@ -58,7 +58,8 @@ def test_few_cases_and_tumours_give_wide_ranges_and_many_alike_narrow_ones() -> 
 def test_the_widest_label_decides() -> None:
     alike = [case(organ=30, tumour=size) for size in (8.0, 16.0, 20.0, 12.0)]
     assert chosen(*alike).label == "tumour"
-    assert chosen(*alike) == chosen(*[case(tumour=size) for size in (8.0, 16.0, 20.0, 12.0)])
+    alone = chosen(*[case(tumour=size) for size in (8.0, 16.0, 20.0, 12.0)])
+    assert (chosen(*alike).low, chosen(*alike).high) == (alone.low, alone.high)
 
 
 def test_specks_do_not_decide() -> None:
@@ -69,7 +70,9 @@ def test_specks_do_not_decide() -> None:
 
 def test_without_two_cases_of_a_label_the_range_is_the_widest() -> None:
     decision = choose_size_range({"a": case(organ=30), "b": case(other=10), "c": case(organ=())})
-    assert decision.value == SizeRange(low=0.5, high=2.0) and "no label occurs in two cases" in decision.reason
+    assert (decision.value.low, decision.value.high, decision.value.label) == (0.5, 2.0, None)
+    assert decision.value.labels == {"organ": LabelRange(diameter=30), "other": LabelRange(diameter=10)}
+    assert "no label occurs in two cases" in decision.reason
 
 
 def test_equal_sizes_give_the_least_range_and_its_reason() -> None:

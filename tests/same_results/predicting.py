@@ -46,7 +46,7 @@ PREDICTIONS = {
     "no mirror": Prediction(_SE, ("--no-mirror", "--folds", "1", "--checkpoint", "best"), IMAGES),
     "scales": Prediction(_SE, ("--scales", "0.8", "1", "1.25", "--no-mirror", "--save-probabilities"), 2),
     "weights": Prediction(_SE, ("--scales", "0.8", "1", "--scale-weights", "1", "2", "--fast")),
-    "confidence": Prediction(_SE, ("--scales", "0.8", "1", "1.25", "--scale-weights", "confidence", "--no-mirror")),
+    "search": Prediction(_SE, ("--search", "always", "--no-mirror")),
     "fast": Prediction(_SE, ("--fast", "--tile-batch", "2", "--roi", "Anterior")),
     "two models": Prediction((*_SE, "3d_fullres_baseline"), ("--average", "logits", "--no-mirror", "--save-probabilities")),
     "slices": Prediction(("2d_se",), ("--save-probabilities",)),
@@ -82,7 +82,7 @@ def record_other_predictions(commands: Commands, data: Path, scales: Path, casca
 
 
 def record_choices(commands: Commands, work: Path) -> dict[str, Json]:
-    """Choose among models, measure one at several sizes, learn weights of scales, and share it."""
+    """Choose among models, measure one at several sizes, calibrate it, and share it."""
     planned, few = work / "Few", ("--cases", "1", "--folds", "0", "--no-mirror")
     commands.run("se_select", planned, "--folds", "0", "--ensembles", "--checkpoints")
     followed = work / "predictions" / "selection"
@@ -90,9 +90,9 @@ def record_choices(commands: Commands, work: Path) -> dict[str, Json]:
     commands.run(*line)
     shared = _share(commands, planned / "models" / "3d_fullres_se", work)
     model = planned / "models" / "3d_fullres_baseline"
-    commands.run("se_evaluate", "-m", model, "--scales", "0.8", "1.25", "--ensemble", "0.8", "1", "1.25", "--confidence", *few)
+    commands.run("se_evaluate", "-m", model, "--scales", "0.8", "1.25", "--ensemble", "0.8", "1", "1.25", "--search", *few)
     robustness = {"file": read_values(model / "scale_robustness.json"), "table": read_table(model / "scale_robustness.csv")}
-    commands.run("se_evaluate", "-m", model, "--learn-weights", "0.8", "1", "1.25", *few)
+    commands.run("se_evaluate", "-m", model, "--calibrate", *few)
     learned = _predict(commands, work / "images_1", work / "predictions" / "learned", [model], ("--no-mirror",))
     selection = read_values(planned / "selection.json", PATHS)
     return {"selection": selection, "followed": _segmentations(followed), "robustness": robustness, "learned": learned} | shared

@@ -15,14 +15,15 @@ import pytest
 from configs.errors import InputError
 from configs.files import read_json
 from configs.folders import FoldFolder
+from configs.plan import SizeRange
 from configs.progress import Silent
 from configs.training import TrainingConfig
 from inference.bundle.export import export_bundle
-from inference.evaluation.robustness import HeldOut, scale_robustness, validation_cases
-from inference.evaluation.scale_weights import learn_scale_weights
-from inference.model import load_model
+from inference.evaluation.robustness import HeldOut, calibrate_held_out, scale_robustness, validation_cases
+from inference.model import load_model, weights_digests
 from inference.report.run import ReportOptions, write_report
 from inference.selection.run import SelectionOptions, select
+from inference.sizes.search import uncalibrated
 from preprocessing.dataset.splits import read_splits
 from preprocessing.formats.images import read_labels, write_labels
 from preprocessing.store import CaseStore
@@ -86,7 +87,7 @@ USES: dict[str, Callable[[Path, Path], object]] = {
     "resume": lambda work, model: resume(work),
     "validate": lambda work, model: run(work, validate_only=True),
     "sizes": lambda work, model: scale_robustness(HeldOut(model, device="cpu", mirror=False), (1.0,)),
-    "scale weights": lambda work, model: learn_scale_weights(HeldOut(model, device="cpu", mirror=False), (1.0, 0.8)),
+    "calibration": lambda work, model: calibrate_held_out(HeldOut(model, device="cpu", mirror=False)),
     "select": lambda work, model: select(work / "Balls", options=SelectionOptions(postprocessing=False)),
     "report": lambda work, model: write_report(model, options=ReportOptions(worst=0, equivariance=False)),
     "reports": lambda work, model: write_report(work, options=ReportOptions(worst=0, equivariance=False)),
@@ -196,15 +197,17 @@ def test_what_was_learned_and_measured_with_other_weights_is_told(
     work: Path, model: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     scale_robustness(HeldOut(model, device="cpu", mirror=False), (1.0,)).write(model / "scale_robustness.json")
-    learn_scale_weights(HeldOut(model, device="cpu", mirror=False), (1.0, 0.8))
-    load_model(model)
+    digests = weights_digests(model, None, "final")
+    made = uncalibrated(load_model(model).plan.dataset.foreground, SizeRange(low=0.8, high=1.25))
+    made.model_copy(update={"networks": digests}).write(model / "calibration.json")
+    assert load_model(model).calibration is not None
     without = ReportOptions(worst=0, equivariance=False)
     assert "other weights" not in write_report(model, options=without).read_text() + caplog.text
     run(work, SHORT.model_copy(update={"seed": 5}), tag="other")
     shutil.copy(model.with_name(f"{model.name}_other") / "fold_0/weights_final.safetensors", model / "fold_0")
     (model / "fold_0/weights_best.safetensors").unlink()
     load_model(model)
-    assert "scales.json was learned with other weights" in caplog.text
+    assert "calibration.json was made with other weights" in caplog.text and load_model(model).calibration is None
     assert "scale_robustness.json: it was measured with other weights" in write_report(model, options=without).read_text()
 
 

@@ -262,7 +262,7 @@ def planned(**changes):
 TEXTS = {
     "plan.json": [(b"\x80\x04N.", "cannot be used"), (b"{}", "'plan.json' cannot be used: dataset"), (b"[" * 100_000, "nested")],
     "training.json": [(b'{"epochs": -1}', "'training.json' cannot be used: epochs")],
-    "scales.json": [(b'{"scales": [1], "weights": []}', "'scales.json' cannot be used")],
+    "calibration.json": [(b'{"labels": [], "always": [true]}', "'calibration.json' cannot be used")],
     "equivariance.json": [(b"[]", "'equivariance.json' cannot be used")],
     "dataset.json": [(b"{}", "'dataset.json' cannot be used")],
     "model_card.md": [(b"\xff\xfe", "is not a text file")],

@@ -1,4 +1,4 @@
-"""Scale-robustness curves and learned scale weights, on a tiny planned dataset with untrained networks."""
+"""Scale-robustness curves and calibration, on a tiny planned dataset with untrained networks."""
 
 import sys
 from pathlib import Path
@@ -21,8 +21,7 @@ from inference.evaluation.robustness import (
     stored_values,
     validation_cases,
 )
-from inference.evaluation.scale_weights import mixture_weights
-from inference.model import ScaleEnsemble, load_model
+from inference.model import load_model
 from preprocessing.dataset.raw import open_dataset
 from preprocessing.formats.images import write_labels, write_scalar
 from preprocessing.geometry.affine import Geometry
@@ -97,7 +96,7 @@ def test_each_case_is_predicted_by_the_fold_that_has_not_seen_it(model: Path) ->
     assert one.points[0].cases == 1
 
 
-def test_the_command_writes_a_curve_and_weights(
+def test_the_command_writes_a_curve_and_looks(
     model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     def run(*words: object) -> int:
@@ -105,24 +104,14 @@ def test_the_command_writes_a_curve_and_weights(
         return evaluate_main()
 
     common = ("-m", model, "--device", "cpu", "--no-mirror", "--quiet")
-    assert run(*common, "--scales", 0.8, 1, "--ensemble", 0.8, 1, "--confidence", "--cases", 1) == 0
+    assert run(*common, "--scales", 0.8, 1, "--ensemble", 0.8, 1, "--search", "--cases", 1) == 0
     printed = capsys.readouterr().out
-    assert "ensemble 0.8 1" in printed and "confidence" in printed
+    assert "ensemble 0.8 1" in printed and "search" in printed
     assert len(RobustnessResult.read(model / "scale_robustness.json").points) == 6
     assert (model / "scale_robustness.csv").read_text().startswith("scale,ensemble,mean_foreground_dice,grey,bright,cases\n")
-    assert run(*common, "--learn-weights", 0.8, 1, 1.25, "--cases", 1) == 0
-    learned = ScaleEnsemble.read(model / "scales.json")
-    assert learned.scales == (0.8, 1.0, 1.25) and sum(learned.weights) == pytest.approx(1) and learned.cases == 2
-    (model / "scales.json").unlink()
+    assert run(*common, "--calibrate") == 0
+    assert {path.parent.name for path in model.glob("fold_*/looks.json")} == {"fold_0", "fold_1"}
+    assert not (model / "calibration.json").exists(), "three cases are too few"
     assert run(*common, model, model, "--scales", 0, "--cases", 0) == 2
     assert "3 faults" in capsys.readouterr().err
     assert run("--quiet") == 2
-
-
-def test_weights_find_the_member_that_is_right() -> None:
-    random = np.random.default_rng(0)
-    good, bad = random.uniform(0.6, 1.0, 5000), random.uniform(0.0, 0.5, 5000)
-    assert mixture_weights(np.stack([bad, good], 1))[1] > 0.99
-    assert mixture_weights(np.stack([good, good], 1)) == pytest.approx((0.5, 0.5))
-    half = np.concatenate([good[:2500], bad[:2500]]), np.concatenate([bad[:2500], good[:2500]])
-    assert mixture_weights(np.stack(half, 1)) == pytest.approx((0.5, 0.5), abs=0.03)

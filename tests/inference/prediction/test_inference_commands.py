@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from inference.evaluation.cli import main as evaluate_main
-from inference.model import ScaleEnsemble
 from inference.prediction.cli import main as predict_main
 from inference.prediction.record import PredictionRecord
 from tests.inference.models import LABELS, write_model
@@ -86,7 +85,7 @@ def test_a_table_that_is_missing_is_made_when_work_is_continued(run: Run, tmp_pa
 
 def test_one_file_to_one_file(run: Run, tmp_path: Path, model: Path, images: Path) -> None:
     target = tmp_path / "new" / "mine.nii.gz"
-    options = ("--folds", 1, "--scales", "none", "--no-mirror", "--step-size", 1, "--preview", "--save-probabilities")
+    options = ("--folds", 1, "--search", "never", "--no-mirror", "--step-size", 1, "--preview", "--save-probabilities")
     assert run(predict_main, "-i", images / "case0_0000.nii.gz", "-o", target, "-m", model, *options) == 0
     names = sorted(path.name for path in target.parent.iterdir())
     assert names == ["logs", "mine.nii.gz", "mine_preview.png", "mine_probabilities.npz", "prediction.json"]
@@ -121,14 +120,10 @@ def test_all_faults_of_the_command_line_at_once(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--scales", "small"), "could not convert"),
+        (("--scales", "none"), "`none` is now --search never"),
+        (("--scales", 0.8, "--search", "always"), "either the size is searched or scales are given"),
         (("--step-size", 2), "the step must be"),
         (("--folds", 9), "fold_9"),
-        (
-            ("--fast", "--scale-weights", "confidence"),
-            "--fast uses one scale, and confidence chooses among several. Remove one",
-        ),
-        (("--scales", "none", "--scale-weights", "confidence"), "needs several scales, not only 1"),
     ],
 )
 def test_wrong_options(run: Run, tmp_path: Path, model: Path, images: Path, capsys, arguments, message: str) -> None:  # type: ignore[no-untyped-def]
@@ -183,7 +178,7 @@ def test_a_list_of_cases(run: Run, tmp_path: Path, model: Path, images: Path, ca
 def test_time_and_memory_are_told_before(
     run: Run, tmp_path: Path, model: Path, images: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert run(predict_main, "-i", images, "-o", tmp_path / "out", "-m", model, "--scales", "none", "--device", "cpu") == 0
+    assert run(predict_main, "-i", images, "-o", tmp_path / "out", "-m", model, "--search", "never", "--device", "cpu") == 0
     # two folds, two reflections; 10 x 12 x 14 voxels fit one patch of 16
     assert "for 12 tiles and" in caplog.text and "GiB available" in caplog.text
 
@@ -197,21 +192,28 @@ def test_labels_that_the_model_does_not_give(
     assert "label `liver`: the model does not predict this label. Choose among grey, bright" in printed and "spleen" in printed
 
 
-def test_learned_scale_weights_are_kept_with_the_model(run: Run, tmp_path: Path, model: Path, images: Path) -> None:
-    ScaleEnsemble(scales=(0.8, 1.0), weights=(1.0, 3.0), cases=2).write(model / "scales.json")
+def test_the_record_says_how_the_size_was_chosen(run: Run, tmp_path: Path, model: Path, images: Path) -> None:
     common = ("-i", images, "-m", model, "--device", "cpu", "--quiet")
-    weights = {}
+    found = {}
     for name, options in {
-        "kept": (),
-        "given": ("--scales", 0.8, 1, "--scale-weights", 1, 1),
-        "none": ("--scales", "none"),
-        "confidence": ("--scale-weights", "confidence"),
-        "fast": ("--fast", "--scales", 0.8, 1, "--scale-weights", "confidence"),
+        "auto": (),
+        "always": ("--search", "always"),
+        "given": ("--scales", 0.8, 1, "--scale-weights", 1, 3),
+        "fast": ("--fast",),
     }.items():
         assert run(predict_main, *common, "-o", tmp_path / name, *options) == 0
-        weights[name] = PredictionRecord.read(tmp_path / name / "prediction.json").models[0].scale_weights
-    assert weights == {"kept": (0.25, 0.75), "given": (0.5, 0.5), "none": (1.0,), "confidence": None, "fast": None}
-    assert run(predict_main, *common, "-o", tmp_path / "wrong", "--scale-weights", "confident") == 2
+        record = PredictionRecord.read(tmp_path / name / "prediction.json").models[0]
+        found[name] = (record.search, record.scales, record.scale_weights)
+    plain = (False, (1.0,), (1.0,))
+    assert found == {"auto": plain, "always": (True, *plain[1:]), "given": (False, (0.8, 1.0), (0.25, 0.75)), "fast": plain}
+
+
+def test_weights_of_scales_of_an_earlier_version_are_told(
+    run: Run, tmp_path: Path, model: Path, images: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (model / "scales.json").write_text("{}")
+    assert run(predict_main, "-i", images, "-m", model, "--device", "cpu", "-o", tmp_path / "out") == 0
+    assert "scales.json is of an earlier version and not used" in caplog.text
 
 
 @pytest.mark.slow

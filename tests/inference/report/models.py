@@ -54,7 +54,7 @@ def write_trained(
     points = [
         RobustnessPoint(scale=scale, ensemble=way, mean_foreground_dice=0.8 - abs(scale - 1), dice={}, cases=4)
         for scale in (0.6, 1.0, 1.6)
-        for way in ((1.0,), (0.8, 1.0, 1.25), "confidence")
+        for way in ((1.0,), (0.8, 1.0, 1.25), "search")
     ]
     RobustnessResult(model="toy", points=tuple(points)).write(folder / "scale_robustness.json")
     return folder

@@ -53,7 +53,7 @@ def test_everything_is_on_the_page(folder) -> None:
         "60 s",
         "0.300",
         "sizes 0.8 1 1.25",
-        "sizes confidence",
+        "sizes search",
     ):
         assert needed in text, needed
     assert "seed" in text and "Stages, finest first" in text

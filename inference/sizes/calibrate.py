@@ -1,0 +1,153 @@
+"""Make the calibration of a model from the looks of its folds, and decide on validation cases whether the search of the size pays.
+
+Every fold adds the looks at its own validation cases. What the search would do with a case is computed from these looks, with a map that
+is fitted without that case.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from configs.plan import SizeRange
+from inference.sizes.calibration import Calibration, Evidence, Sample, expect, fit, mean_of
+from inference.sizes.measure import Looks
+from inference.sizes.search import find_factor
+
+logger = logging.getLogger(__name__)
+FEWEST_CASES = 4  # with fewer, nothing is calibrated
+LOSS = 0.002  # largest loss of mean Dice at natural size
+LOSS_OF_A_CASE = 0.05  # largest loss of one case at natural size
+GAIN = 0.005  # least gain over the other sizes
+FALSE_ALARMS = 0.05  # share of the looks at factors that are not better which the search may take all the same
+LEAST_MARGIN = 0.01  # of the expected gain
+USUAL = 0.05  # share of validation cases at natural size that are searched all the same
+
+
+def calibrate(folds: Sequence[Looks], sizes: SizeRange) -> Calibration | None:
+    """Return the calibration of a model, or None where its folds have fewer than four validation cases or found nothing.
+
+    Args:
+        folds: looks of the trained folds.
+        sizes: planned range of sizes.
+    """
+    samples, present = list[Sample](), list[tuple[bool, ...]]()
+    for looks in folds:
+        samples += looks.samples(len(present))
+        present += looks.present
+    if len(present) < FEWEST_CASES or not any(sample.evidence.found.any() for sample in samples):
+        return None
+    labels = folds[0].labels
+    whole = _fitted(samples, labels, sizes, np.all(present, axis=0).tolist())
+    trials = [trial for case in range(len(present)) for trial in _without(case, whole, samples)]
+    natural = [trial for trial in trials if trial.size == 1]
+    searches, reason = decide(trials)
+    return whole.model_copy(
+        update={
+            "error": _mean([abs(trial.expected - trial.dice) for trial in trials]),
+            "error_as_it_is": _mean([abs(trial.expected - trial.dice) for trial in natural]),
+            "searches": searches,
+            "reason": reason,
+            "cases": len(present),
+            "points": tuple((trial.size, round(trial.expected, 4), round(trial.dice, 4)) for trial in trials),
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What would happen to a validation case at one size of its anatomy."""
+
+    size: float
+    expected: float  # mean Dice that is expected of the image as it is
+    dice: float  # true mean Dice of the image as it is
+    found: float  # true mean Dice with the search
+
+
+def _fitted(samples: Sequence[Sample], labels: Sequence[str], sizes: SizeRange, always: Sequence[bool]) -> Calibration:
+    """Return a calibration whose errors at whole cases are not known yet."""
+    as_they_are = [sample for sample in samples if sample.factor == 1]
+    first = fit(as_they_are, labels, sizes.labels, agreement=False)
+    second = fit(samples, labels, sizes.labels, agreement=True)
+    made = Calibration(
+        labels=tuple(labels),
+        always=tuple(always),
+        sizes=sizes,
+        first=first,
+        second=second,
+        usual=1.0,
+        error=0.0,
+        error_as_it_is=0.0,
+        margin=0.0,
+        searches=False,
+        reason="",
+        cases=0,
+    )
+    natural = [mean_of(expect(made, _alone(sample.evidence))) for sample in as_they_are if sample.size == 1]
+    return made.model_copy(update={"usual": float(np.quantile(natural, USUAL)), "margin": _margin(made, samples)})
+
+
+def _margin(known: Calibration, samples: Sequence[Sample]) -> float:
+    """Return the expected gain over factor 1 that 95 % of the looks at other factors stay below which are not better in truth."""
+    usable = [sample for sample in samples if not np.isnan(sample.dice).all()]
+    expected = {(one.case, one.size, one.factor): mean_of(expect(known, one.evidence)) for one in usable}
+    dice = {(one.case, one.size, one.factor): float(np.nanmean(one.dice)) for one in usable}
+    pairs = [(moved, (moved[0], moved[1], 1.0)) for moved in dice if moved[2] != 1]
+    not_better = [expected[moved] - expected[still] for moved, still in pairs if still in dice and dice[moved] <= dice[still]]
+    return max(LEAST_MARGIN, float(np.quantile(not_better, 1 - FALSE_ALARMS))) if not_better else LEAST_MARGIN
+
+
+def _without(case: int, whole: Calibration, samples: Sequence[Sample]) -> list[Trial]:
+    """Return what would happen to a case with a calibration that does not know it."""
+    others = [sample for sample in samples if sample.case != case]
+    if not any(sample.evidence.found.any() for sample in others):
+        return []
+    known = _fitted(others, whole.labels, whole.sizes, whole.always)
+    own = [sample for sample in samples if sample.case == case]
+    trials = []
+    for size in sorted({sample.size for sample in own}):
+        looks = {sample.factor: sample for sample in own if sample.size == size}
+        trial = _tried(known, looks, size)
+        if trial is not None:
+            trials.append(trial)
+    return trials
+
+
+def _tried(known: Calibration, looks: Mapping[float, Sample], size: float) -> Trial | None:
+    first = _alone(looks[1.0].evidence)
+    found = find_factor(known, first, lambda factor: looks[factor].evidence if factor in looks else _nothing(first))
+    dice, moved = (
+        float(np.nanmean(looks[factor].dice)) if not np.isnan(looks[factor].dice).all() else None
+        for factor in (1.0, found.factor)
+    )
+    if dice is None or moved is None:
+        return None
+    return Trial(size, mean_of(expect(known, first)), dice, moved)
+
+
+def _nothing(like: Evidence) -> Evidence:
+    """Return the evidence of a look that was not made, at a size far from all that are planned."""
+    return Evidence(np.zeros_like(like.expected), np.zeros_like(like.expected), np.zeros_like(like.expected))
+
+
+def decide(trials: Sequence[Trial]) -> tuple[bool, str]:
+    """Return whether the search pays, and why."""
+    natural = [trial.found - trial.dice for trial in trials if trial.size == 1]
+    changed = [trial.found - trial.dice for trial in trials if trial.size != 1]
+    if not natural or not changed:
+        return False, "no label occurs in the validation cases"
+    measured = (
+        f"on validation cases the search of the size changes the mean Dice by {_mean(natural):+.4f} at natural size (worst case "
+        f"{min(natural):+.4f}) and by {_mean(changed):+.4f} at other sizes"
+    )
+    pays = _mean(natural) >= -LOSS and min(natural) >= -LOSS_OF_A_CASE and _mean(changed) >= GAIN
+    return pays, measured
+
+
+def _alone(evidence: Evidence) -> Evidence:
+    return replace(evidence, agreement=None)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if len(values) else 0.0

@@ -1,0 +1,73 @@
+"""Find the size of the anatomy in one image with one network of a model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+from torch import Tensor, nn
+
+from configs.fingerprint import Spacing
+from configs.plan import ModelPlan, SizeRange
+from inference.engine.capacity import Capacity
+from inference.engine.ensemble import Blending
+from inference.model import Model
+from inference.options import PredictionOptions, searches
+from inference.sizes.calibration import STEP, Calibration, Evidence
+from inference.sizes.looks import Look, agreement, look
+from inference.sizes.search import Found, find_factor, uncalibrated
+
+WIDEST = SizeRange(low=0.5, high=2.0)  # where the plan is of an earlier version, which has no range
+
+
+@dataclass(frozen=True)
+class SizeFinder:
+    """Looks at images with one network and searches the size of the anatomy where that is wanted."""
+
+    network: nn.Module
+    plan: ModelPlan
+    calibration: Calibration
+    search: bool  # whether sizes are searched at all
+    forced: bool  # whether they are searched although an image looks as usual
+    how: Blending
+    capacity: Capacity
+
+    @classmethod
+    def of(
+        cls, model: Model, networks: Sequence[nn.Module], options: PredictionOptions, how: Blending, capacity: Capacity
+    ) -> "SizeFinder | None":
+        """Return the finder of a model, with its first network; None where nothing is calibrated and no search is asked for."""
+        wanted = searches(model, options)
+        if options.scales is not None or (model.calibration is None and not wanted):
+            return None
+        calibration = model.calibration or uncalibrated(model.plan.dataset.foreground, model.plan.sizes or WIDEST)
+        return cls(
+            networks[0], model.plan, calibration, wanted, options.search == "always", replace(how, entropies=False), capacity
+        )
+
+    def find(self, image: Tensor, spacing: Spacing, first: Evidence | None = None) -> Found:
+        """Return the factor of the image's size at which to segment it.
+
+        Args:
+            image: normalised image (C, Z, Y, X) float32 at the planned spacing, on the device.
+            spacing: of its grid, mm (Z, Y, X).
+            first: what the image as it is shows, if that is known; None looks at it.
+        """
+        volume = prod(spacing)
+        looks: dict[float, Look] = {}
+
+        def see(factor: float) -> Look:
+            key = round(factor, 6)
+            if key not in looks:
+                looks[key] = look(self.network, image, self.plan.network, factor, self.how, self.capacity)
+            return looks[key]
+
+        def show(factor: float) -> Evidence:
+            here, smaller = see(factor), see(factor / STEP)
+            return Evidence(here.expected, agreement(here, smaller), here.diameters(volume))
+
+        if first is None:
+            here = see(1.0)
+            first = Evidence(here.expected, None, here.diameters(volume))
+        if not self.search:
+            return Found(1.0, first, searched=False)
+        return find_factor(self.calibration, first, show, self.forced)

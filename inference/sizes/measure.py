@@ -1,0 +1,151 @@
+"""Look at validation cases whose anatomy was made smaller and larger, and keep what the network shows there beside the truth."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor, nn
+
+from configs.dataset import DatasetDescription
+from configs.files import Value
+from configs.plan import ModelPlan, SizeRange
+from configs.progress import Progress, Silent
+from inference.engine.capacity import Capacity
+from inference.engine.ensemble import Blending
+from inference.engine.scaling import scale_image, scaled_shape
+from inference.engine.sums import label_masks, overlap_of
+from inference.sizes.calibration import STEP, Evidence, Sample, factors_of
+from inference.sizes.looks import Look, agreement, look
+from preprocessing.resample import resample_labels
+from preprocessing.store import CaseStore, StoredCase
+
+MOST_CASES = 12  # of one fold
+_NEARLY = 1.001  # tolerance of factors
+WIDEST = SizeRange(low=0.5, high=2.0)  # for plans of earlier versions, which have no range
+
+
+class LookedAt(Value):
+    """One look at one case of one size, label by label."""
+
+    size: float  # factor by which the anatomy was made larger
+    factor: float  # factor of the image's size at which the network looked
+    expected: tuple[float, ...]  # Dice that the network expects
+    agreement: tuple[float, ...]  # with its answer at the next smaller factor
+    diameters: tuple[float, ...]  # mm, as the network saw them
+    dice: tuple[float | None, ...]  # true Dice; None where the label is in neither
+
+
+class Looks(Value):
+    """Content of `looks.json` in the folder of a fold: the looks at each of its validation cases, without their names."""
+
+    labels: tuple[str, ...]  # labels or regions, in the network's order
+    weights: str  # SHA-256 of the network's weights
+    cases: tuple[tuple[LookedAt, ...], ...] = Field(default=())
+    present: tuple[tuple[bool, ...], ...] = Field(default=())  # whether each case has each label
+
+    def samples(self, first_case: int = 0) -> list[Sample]:
+        """Return the looks with cases numbered from `first_case`."""
+        return [_sample(first_case + number, one) for number, looks in enumerate(self.cases) for one in looks]
+
+
+@dataclass(frozen=True)
+class Observer:
+    """A network whose looks are measured."""
+
+    network: nn.Module
+    plan: ModelPlan
+    device: torch.device
+
+    @property
+    def sizes(self) -> SizeRange:
+        """The planned range of sizes."""
+        return self.plan.sizes or WIDEST
+
+
+def measure_looks(
+    observer: Observer, store: CaseStore, cases: Sequence[str], weights: str, progress: Progress | None = None
+) -> Looks:
+    """Look at up to 12 of the cases, spread evenly, at all sizes of the planned range and one step beyond, without reflections.
+
+    Factors that would show the network anatomy of sizes beyond these are left out.
+    """
+    chosen = [cases[index * len(cases) // min(MOST_CASES, len(cases))] for index in range(min(MOST_CASES, len(cases)))]
+    found, present = [], []
+    for identifier in (progress or Silent()).track(chosen, "Calibrating", len(chosen)):
+        case = store.read(identifier)
+        found.append(tuple(_looks_at(observer, case)))
+        labels = _truth(torch.from_numpy(case.labels[:]), observer.plan.dataset)
+        present.append(tuple(bool(mask.any()) for mask in label_masks(labels, len(observer.plan.dataset.foreground))))
+    return Looks(labels=observer.plan.dataset.foreground, weights=weights, cases=tuple(found), present=tuple(present))
+
+
+def sizes_to_try(sizes: SizeRange) -> list[float]:
+    """Return the factors of the anatomy's size: the range in steps of 1.25, and one step beyond it either way."""
+    return factors_of(SizeRange(low=1 / (sizes.high * STEP), high=STEP / sizes.low))
+
+
+def _looks_at(observer: Observer, case: StoredCase) -> Iterator[LookedAt]:
+    dataset, planned = observer.plan.dataset, observer.plan.network
+    image, classes = torch.from_numpy(case.image[:]), case.labels[:]
+    axes = [axis for axis, length in enumerate(planned.patch_size) if length > 1]
+    voxel = float(np.prod(case.properties.trace.resampled_spacing))
+    factors = factors_of(observer.sizes)
+    how, capacity = Blending(regions=dataset.has_regions), Capacity.of(observer.device)
+    sizes = sizes_to_try(observer.sizes)
+    for size in sizes:
+        shape = scaled_shape(classes.shape, size, axes)
+        scaled, labels = _rescale(image, classes, shape)
+        plausible = [factor for factor in factors if sizes[0] / _NEARLY <= size * factor <= sizes[-1] * _NEARLY]
+        looks = [
+            look(observer.network, scaled.to(observer.device), planned, factor, how, capacity)
+            for factor in (plausible[0] / STEP, *plausible)
+        ]
+        truth, ignored = _truth(labels, dataset), labels == (-1 if dataset.ignore_index is None else dataset.ignore_index)
+        for smaller, one in pairwise(looks):
+            dice = true_dice(one, truth, ignored, len(dataset.foreground))
+            yield LookedAt(
+                size=size,
+                factor=one.factor,
+                expected=tuple(one.expected.tolist()),
+                agreement=tuple(agreement(one, smaller).tolist()),
+                diameters=tuple(one.diameters(voxel).tolist()),
+                dice=tuple(None if np.isnan(value) else float(value) for value in dice),
+            )
+
+
+def _rescale(image: Tensor, classes: NDArray[np.int16], shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+    """Return image (C, *shape) and class indices with the anatomy at another size; what is exactly 0 in all channels stays 0."""
+    if shape == classes.shape:
+        return image, torch.from_numpy(classes)
+    kept = resample_labels((image != 0).any(0).numpy().astype(np.int16), shape)
+    return scale_image(image, shape) * torch.from_numpy(kept), torch.from_numpy(resample_labels(classes, shape))
+
+
+def _truth(classes: Tensor, dataset: DatasetDescription) -> Tensor:
+    """Return class indices (Z, Y, X) int16, with ignored voxels as background; or regions (R, Z, Y, X) bool."""
+    if dataset.has_regions:
+        members = [torch.tensor(dataset.class_indices(name)) for name in dataset.foreground]
+        return torch.stack([torch.isin(classes, indices) for indices in members])
+    return classes if dataset.ignore_index is None else torch.where(classes == dataset.ignore_index, 0, classes)
+
+
+def true_dice(one: Look, truth: Tensor, ignored: Tensor, labels: int) -> NDArray[np.float64]:
+    """Return the Dice of each label outside of ignored voxels; NaN where it is in neither."""
+    decision = one.decision.cpu().clone()
+    decision[..., ignored] = 0
+    dice = overlap_of(decision, truth, labels)
+    absent = [
+        not (first.any() or second.any())
+        for first, second in zip(label_masks(decision, labels), label_masks(truth, labels), strict=True)
+    ]
+    dice[np.array(absent)] = np.nan
+    return dice
+
+
+def _sample(case: int, one: LookedAt) -> Sample:
+    evidence = Evidence(np.array(one.expected), np.array(one.agreement), np.array(one.diameters))
+    return Sample(case, one.size, one.factor, evidence, np.array([np.nan if value is None else value for value in one.dice]))

@@ -1,0 +1,63 @@
+"""Calibrate a trained model on the validation cases of its folds."""
+
+import logging
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from configs.folders import ALL, FoldFolder, ModelFolder
+from configs.plan import ModelPlan
+from configs.progress import Progress
+from configs.run_log import digest
+from inference.sizes.calibrate import FEWEST_CASES, calibrate
+from inference.sizes.calibration import Calibration
+from inference.sizes.measure import WIDEST, Looks, Observer, measure_looks
+from preprocessing.store import CaseStore
+
+logger = logging.getLogger(__name__)
+
+
+def look_at_fold(
+    fold: FoldFolder,
+    network: nn.Module,
+    plan: ModelPlan,
+    store: CaseStore,
+    cases: Sequence[str],
+    device: torch.device,
+    progress: Progress | None = None,
+) -> None:
+    """Look at validation cases of a fold with its final network, and write `looks.json`. Fold `all`, which knows them, is left out."""
+    if fold.name == ALL or plan.configuration.previous is not None or not cases:
+        return
+    looks = measure_looks(Observer(network, plan, device), store, cases, digest(fold.final_weights), progress)
+    looks.write(fold.looks)
+
+
+def calibrate_model(model: ModelFolder, plan: ModelPlan) -> Calibration | None:
+    """Write `calibration.json` from the looks of all folds that have the weights of now; None where they are too few.
+
+    A calibration that was made before is removed where it cannot be made again.
+    """
+    known = {fold.name: looks for fold in model.folds() if (looks := _looks_of(fold)) is not None}
+    made = calibrate(list(known.values()), plan.sizes or WIDEST) if known else None
+    if made is None:
+        model.calibration.unlink(missing_ok=True)
+        number = sum(len(looks.cases) for looks in known.values())
+        logger.info("expected Dice: not calibrated, since there are %d of at least %d validation cases", number, FEWEST_CASES)
+        return None
+    made = made.model_copy(update={"networks": {fold: looks.weights for fold, looks in known.items()}})
+    made.write(model.calibration)
+    state = "is on" if made.searches else "is off"
+    logger.info(
+        "expected Dice: calibrated on %d validation cases, mean error %.3f; %s: %s", made.cases, made.error, state, made.reason
+    )
+    return made
+
+
+def _looks_of(fold: FoldFolder) -> Looks | None:
+    """Return the looks of a fold, or None where there are none of its present weights."""
+    if not (fold.looks.is_file() and fold.final_weights.is_file()):
+        return None
+    looks = Looks.read(fold.looks)
+    return looks if looks.weights == digest(fold.final_weights) else None

@@ -1,0 +1,50 @@
+"""What is expected of one segmentation, and what speaks against it."""
+
+import math
+from dataclasses import dataclass
+
+from configs.plan import SizeRange
+from inference.sizes.calibration import Calibration, Evidence, Expected, expect, mean_of
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Expected quality of the segmentation of one image, from the validation cases of its model."""
+
+    expected: dict[str, Expected | None]  # of each label; None for one that was not found and may be absent
+    size: float  # size of the anatomy relative to training, at which it was segmented
+    doubts: tuple[str, ...]  # what lies outside of what validation cases showed
+
+    @property
+    def mean(self) -> float:
+        """Expected mean Dice."""
+        return mean_of(self.expected)
+
+
+def judge(calibration: Calibration, evidence: Evidence, factor: float) -> Quality:
+    """Return the expected quality, given a look at the image at this factor of its size."""
+    expected = expect(calibration, evidence)
+    doubts = [
+        f"{label} was not found, but every validation case has it"
+        for label, is_found, always in zip(calibration.labels, evidence.found, calibration.always, strict=True)
+        if always and not is_found
+    ]
+    mean = mean_of(expected)
+    if mean < calibration.usual:
+        doubts.append(
+            f"the expected mean Dice {mean:.2f} is below {calibration.usual:.2f}, which 95 % of the validation cases reach"
+        )
+    for label, diameter in zip(calibration.labels, evidence.diameters, strict=True):
+        doubts += _size_doubts(calibration.sizes, label, float(diameter) / factor)
+    return Quality(expected, 1 / factor, tuple(doubts))
+
+
+def _size_doubts(sizes: SizeRange, label: str, diameter: float) -> list[str]:
+    known = sizes.labels.get(label)
+    if known is None or known.octaves is None or not diameter > 0:
+        return []
+    low, high = (known.diameter * 2**reach for reach in (-known.octaves, known.octaves))
+    low, high = min(low, known.diameter * sizes.low), max(high, known.diameter * sizes.high)
+    if math.nextafter(low, 0) <= diameter <= math.nextafter(high, math.inf):
+        return []
+    return [f"{label} has a diameter of {diameter:.3g} mm, where {low:.3g} to {high:.3g} mm are expected"]

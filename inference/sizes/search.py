@@ -1,0 +1,80 @@
+"""Find the factor of an image's size at which a network segments it best. An image that looks like validation cases is not searched.
+
+The search begins at natural size and steps towards smaller and towards larger factors as long as the expected Dice rises; smaller ones
+come first, since they cost less. It leaves natural size only where the expected gain exceeds what factors that are no better show on
+validation cases.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from configs.plan import SizeRange
+from inference.sizes.calibration import Calibration, Evidence, Map, expect, factors_of, mean_of
+
+Show = Callable[[float], Evidence]  # factor of the image's size -> what a look there shows, with the agreement
+
+
+@dataclass(frozen=True)
+class Found:
+    """The factor at which to segment an image."""
+
+    factor: float
+    evidence: Evidence  # at this factor
+    searched: bool  # whether more than the first look was needed
+
+
+def find_factor(calibration: Calibration, first: Evidence, show: Show, forced: bool = False) -> Found:
+    """Return the factor with the highest expected Dice.
+
+    Args:
+        calibration: what validation cases tell.
+        first: a look at the image as it is, without agreement.
+        show: looks at the image at other factors; it is called once for each.
+        forced: search although the image looks as usual.
+    """
+    if not forced and mean_of(expect(calibration, first)) >= calibration.usual:
+        return Found(1.0, first, searched=False)
+    seen: dict[float, Evidence] = {}
+
+    def score(factor: float) -> float:
+        seen[factor] = show(factor)
+        return mean_of(expect(calibration, seen[factor]))
+
+    scores = _climb(score, factors_of(calibration.sizes))
+    best = max(scores, key=lambda factor: (scores[factor], -abs(math.log(factor))))
+    if scores[best] - scores[1.0] <= calibration.margin:
+        best = 1.0
+    return Found(best, seen[best], searched=True)
+
+
+def _climb(score: Callable[[float], float], factors: Sequence[float]) -> dict[float, float]:
+    """Return the scores of factor 1 and of the factors on either side of it, up to the first that is not better than the one before."""
+    scores = {1.0: score(1.0)}
+    for side in (sorted((one for one in factors if one < 1), reverse=True), sorted(one for one in factors if one > 1)):
+        before = scores[1.0]
+        for factor in side:
+            scores[factor] = score(factor)
+            if scores[factor] <= before:
+                break
+            before = scores[factor]
+    return scores
+
+
+def uncalibrated(labels: Sequence[str], sizes: SizeRange) -> Calibration:
+    """Return the calibration that believes the network: for a search that is forced without validation cases."""
+    plain = Map(constants=(0.0,) * len(labels), slopes=(1.0, 0.0, 0.0), below=0.0, above=0.0)
+    return Calibration(
+        labels=tuple(labels),
+        always=(False,) * len(labels),
+        sizes=sizes,
+        first=plain,
+        second=plain,
+        usual=1.0,
+        error=1.0,
+        error_as_it_is=1.0,
+        margin=0.02,
+        searches=False,
+        reason="no validation cases",
+        cases=0,
+    )
