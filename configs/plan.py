@@ -271,11 +271,6 @@ class ModelPlan:
         return self.whole.orientation
 
     @property
-    def sizes(self) -> SizeRange | None:
-        """Sizes of the anatomy to expect in new cases."""
-        return self.whole.sizes
-
-    @property
     def configuration_name(self) -> str:
         """Name of the configuration, such as `3d_fullres`."""
         return next(iter(self.whole.configurations))

@@ -48,10 +48,8 @@ def load_model(
         weights = find_weights(folder, folds, checkpoint)
     with collecting(faults):
         plan = ModelPlan.read(model.plan)
-    calibration = None
-    with collecting(faults):
-        calibration = _read_calibration(model, plan)
     raise_faults(faults)
+    calibration = _read_calibration(model, plan)
     return Model(plan, _load_networks(plan.network, weights, network_class), calibration)
 
 

@@ -12,8 +12,21 @@ from planners.rules.size_range import LIMIT
 from planners.rules.skeleton import SIZES, Size
 
 
+@dataclass(frozen=True, kw_only=True)
+class GridOptions:
+    """Overrides of the grid of patches at full resolution; None leaves a decision to the rules.
+
+    Attributes:
+        spacing: spacing in mm (Z, Y, X) of the planned grid.
+        patch_size: patch in voxels (Z, Y, X); for `2d`, with one voxel across slices.
+    """
+
+    spacing: Spacing | None = None
+    patch_size: Shape | None = None
+
+
 @dataclass(frozen=True)
-class PlanningOptions:
+class PlanningOptions(GridOptions):
     """Overrides of the planning rules; None leaves a decision to the rules.
 
     Attributes:
@@ -23,8 +36,6 @@ class PlanningOptions:
         gpu_memory: GPU memory in GB available for training; None means 4, 8 or 24 for the sizes small, medium and large.
         orientation: `canonical` turns every image to RAS; None lets the rules choose a slice frame where it suits the data.
         normalisation: scheme of each channel, a name of `NORMALISATIONS`; None, for one channel or all, leaves it to the channel's name.
-        spacing: spacing in mm (Z, Y, X) of the planned grid at full resolution.
-        patch_size: patch in voxels (Z, Y, X) at full resolution; for `2d`, with one voxel across slices.
         scale_range: sizes of the anatomy to expect in new cases, as factors of the sizes in training, at most 1 and at least 1.
         num_scales: number of scales of `se`; 1 (the default) is a network without a scale group, `spread` uses the spread of sizes.
         scale_step: ratio of neighbouring scales.
@@ -39,8 +50,6 @@ class PlanningOptions:
     gpu_memory: float | None = None
     orientation: Literal["canonical"] | None = None
     normalisation: tuple[str | None, ...] | None = None
-    spacing: Spacing | None = None
-    patch_size: Shape | None = None
     scale_range: tuple[float, float] | None = None
     num_scales: int | Literal["spread"] | None = None
     scale_step: float | None = None

@@ -15,6 +15,7 @@ from inference.prediction.command import PredictCommand, check_input
 from inference.prediction.estimate import estimate_prediction
 from inference.prediction.outputs import plan_outputs
 from inference.prediction.predict_files import predict_cases
+from inference.prediction.quality_table import gather_quality
 from inference.prediction.record import FILE, ModelRecord, PredictionRecord, in_folder, record_of
 from inference.prediction.statistics import gather_statistics
 from inference.predictor import Predictor
@@ -101,8 +102,11 @@ def run_job(job: PredictionJob, progress: Progress) -> dict[str, Exception]:
         The cases that failed, each with its error.
     """
     failures = _segment(job, progress) if job.cases else {}
+    cases = {stem_of(output) for output in job.outputs.values()}
     if job.command.extras.statistics:
-        gather_statistics(job.folder, {stem_of(output) for output in job.outputs.values()})
+        gather_statistics(job.folder, cases)
+    if gather_quality(job.folder, cases) is None:
+        logger.info("expected Dice: not calibrated; se_evaluate -m MODEL --calibrate makes it known")
     return failures
 
 

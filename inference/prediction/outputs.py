@@ -13,8 +13,9 @@ from configs.files import replacing
 from configs.outputs import file_faults, name_faults
 from inference.engine.assemble import Segmentation
 from inference.prediction.postprocessing import Postprocessing, postprocess
+from inference.prediction.quality_table import caption, write_quality
 from inference.prediction.statistics import measure_labels, write_statistics
-from preprocessing.dataset.by_products import DISAGREEMENT, ENTROPY, PREVIEW, PROBABILITIES, STATISTICS
+from preprocessing.dataset.by_products import DISAGREEMENT, ENTROPY, PREVIEW, PROBABILITIES, QUALITY, STATISTICS
 from preprocessing.formats.images import write_labels, write_scalar
 from preprocessing.formats.registry import ending_of, stem_of
 from preprocessing.geometry.affine import Geometry
@@ -110,10 +111,15 @@ def write_case(
         if volume is not None:
             write_scalar(target.with_name(f"{name}{by_product}{ending}"), volume, geometry, like)
     if extras.preview and image is not None:
-        _write_preview(target.with_name(f"{name}{PREVIEW}.png"), image, geometry, segmentation.labels, description)
+        _write_preview(target.with_name(f"{name}{PREVIEW}.png"), image, geometry, segmentation, description)
     if extras.statistics and image is not None:
-        measured = measure_labels(segmentation.labels, image, geometry, description, extras.roi)
+        measured = measure_labels(segmentation.labels, image, geometry, description, extras.roi, segmentation.quality)
         write_statistics(target.with_name(f"{name}{STATISTICS}.csv"), {name: measured})
+    quality = target.with_name(f"{name}{QUALITY}.csv")
+    if segmentation.quality is None:
+        quality.unlink(missing_ok=True)  # of an earlier prediction
+    else:
+        write_quality(quality, name, segmentation.quality)
     write_labels(target, segmentation.labels, geometry, like)
 
 
@@ -126,12 +132,15 @@ def _write_probabilities(
         np.savez_compressed(file, probabilities=probabilities[kept] if roi is not None else probabilities, names=names[kept])
 
 
-def _write_preview(path: Path, image: NDArray, geometry: Geometry, labels: NDArray, description: DatasetDescription) -> None:
+def _write_preview(
+    path: Path, image: NDArray, geometry: Geometry, segmentation: Segmentation, description: DatasetDescription
+) -> None:
     from inference.prediction.preview import montage  # matplotlib is slow to import and seldom needed
 
     turn = find_turn(geometry, "canonical")
     names = {value: name for name, value in description.labels.items() if isinstance(value, int)}
-    montage(turn.apply(image[0]), turn.apply(labels), path, spacing=turn.apply_geometry(geometry).spacing, names=names)
+    spacing, labels = turn.apply_geometry(geometry).spacing, turn.apply(segmentation.labels)
+    montage(turn.apply(image[0]), labels, path, spacing=spacing, names=names, caption=caption(segmentation.quality))
 
 
 def _output_ending(image: Path) -> str:

@@ -25,12 +25,13 @@ def montage(
     *,
     spacing: Sequence[float] = (1.0, 1.0, 1.0),
     names: dict[int, str] | None = None,
+    caption: str = "",
 ) -> None:
     """Draw evenly spaced slices of an image (Z, Y, X) across Z, one row for each segmentation (Z, Y, X), and save them atomically as PNG.
 
     Slices span the part of Z where any segmentation has a label, or all of Z if there is none. Grey values run from the image's 1st to its
     99th percentile; X increases to the right and Y upwards. The spacing (Z, Y, X) in mm gives the proportions. Rows may have `titles`, and
-    label values may have `names` for the legend.
+    label values may have `names` for the legend. The `caption` stands above.
 
     Raises:
         ValueError: a segmentation's shape differs from the image's, or the number of titles is wrong.
@@ -57,6 +58,8 @@ def montage(
         panel.set_xlabel(f"Z = {index}", fontsize=8)
     for title, panels in zip(titles, grid, strict=False):
         panels[0].set_ylabel(title, fontsize=9)
+    if caption:
+        figure.suptitle(caption, fontsize=8)
     _legend(figure, colours, names or {})
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)

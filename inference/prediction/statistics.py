@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from configs.dataset import DatasetDescription
-from configs.files import Value, read_text, write_text
+from configs.files import Value
+from inference.prediction.gathering import gather
+from inference.sizes.calibration import Expected
+from inference.sizes.quality import Quality
 from preprocessing.dataset.by_products import STATISTICS
 from preprocessing.geometry.affine import Geometry
 from preprocessing.tables import write_table
@@ -33,6 +36,9 @@ class LabelStatistics(Value):
     last_y: int | None = None
     last_z: int | None = None
     mean_intensity: float | None = None  # mean of the image's first channel
+    expected_dice: float | None = None  # expected Dice, where the model is calibrated
+    expected_low: float | None = None  # ends of the interval that holds the Dice with 90 % probability
+    expected_high: float | None = None
 
 
 def measure_labels(
@@ -41,6 +47,7 @@ def measure_labels(
     geometry: Geometry,
     description: DatasetDescription,
     roi: Sequence[str] | None = None,
+    quality: Quality | None = None,
 ) -> dict[str, LabelStatistics]:
     """Measure each foreground label or region of stored label values (Z, Y, X), or only those in `roi`.
 
@@ -48,7 +55,16 @@ def measure_labels(
     """
     boxes = ndimage.find_objects(labels)
     names = [name for name in description.foreground if roi is None or name in roi]
-    return {name: _measure(name, labels, image[0], geometry, description, boxes) for name in names}
+    measured = {name: _measure(name, labels, image[0], geometry, description, boxes) for name in names}
+    expected = {} if quality is None else quality.expected
+    return {name: _with_expected(one, expected.get(name)) for name, one in measured.items()}
+
+
+def _with_expected(measured: LabelStatistics, expected: Expected | None) -> LabelStatistics:
+    if expected is None:
+        return measured
+    ends = {"expected_dice": expected.dice, "expected_low": expected.low, "expected_high": expected.high}
+    return measured.model_copy(update=ends)
 
 
 def _measure(
@@ -98,9 +114,4 @@ def write_statistics(path: Path, cases: Mapping[str, Mapping[str, LabelStatistic
 
 def gather_statistics(folder: Path, cases: Iterable[str]) -> Path | None:
     """Combine the files of single cases as `statistics.csv`, and return its path; None if there are no files."""
-    texts = [read_text(path) for case in sorted(cases) if (path := folder / f"{case}{STATISTICS}.csv").is_file()]
-    if not texts:
-        return None
-    heading = texts[0].splitlines()[:1]
-    write_text(folder / GATHERED, "\n".join([*heading, *(line for text in texts for line in text.splitlines()[1:])]) + "\n")
-    return folder / GATHERED
+    return gather(folder, cases, STATISTICS, GATHERED)

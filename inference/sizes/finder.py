@@ -39,7 +39,7 @@ class SizeFinder:
         wanted = searches(model, options)
         if options.scales is not None or (model.calibration is None and not wanted):
             return None
-        calibration = model.calibration or uncalibrated(model.plan.dataset.foreground, model.plan.sizes or WIDEST)
+        calibration = model.calibration or uncalibrated(model.plan.dataset.foreground, model.plan.whole.sizes or WIDEST)
         return cls(
             networks[0], model.plan, calibration, wanted, options.search == "always", replace(how, entropies=False), capacity
         )

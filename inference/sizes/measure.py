@@ -63,7 +63,7 @@ class Observer:
     @property
     def sizes(self) -> SizeRange:
         """The planned range of sizes."""
-        return self.plan.sizes or WIDEST
+        return self.plan.whole.sizes or WIDEST
 
 
 def measure_looks(

@@ -40,7 +40,7 @@ def calibrate_model(model: ModelFolder, plan: ModelPlan) -> Calibration | None:
     A calibration that was made before is removed where it cannot be made again.
     """
     known = {fold.name: looks for fold in model.folds() if (looks := _looks_of(fold)) is not None}
-    made = calibrate(list(known.values()), plan.sizes or WIDEST) if known else None
+    made = calibrate(list(known.values()), plan.whole.sizes or WIDEST) if known else None
     if made is None:
         model.calibration.unlink(missing_ok=True)
         number = sum(len(looks.cases) for looks in known.values())

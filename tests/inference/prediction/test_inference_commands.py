@@ -120,7 +120,6 @@ def test_all_faults_of_the_command_line_at_once(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--scales", "none"), "`none` is now --search never"),
         (("--scales", 0.8, "--search", "always"), "either the size is searched or scales are given"),
         (("--step-size", 2), "the step must be"),
         (("--folds", 9), "fold_9"),
@@ -155,7 +154,7 @@ def test_everything_that_can_be_written(run: Run, tmp_path: Path, model: Path, i
     assert set(np.unique(np.asanyarray(nib.load(out / "case0.nii.gz").dataobj))) <= {0, 7}
     assert np.load(out / "case0_probabilities.npz")["names"].tolist() == ["bright"]
     record = PredictionRecord.read(out / "prediction.json")
-    assert record.roi == ("bright",) and len(record.models) == 2 and record.models[0].scale_weights == (0.5, 0.5)
+    assert record.roi == ("bright",) and len(record.models) == 2 and record.models[0].scale_weights == (1.0,)
     assert (out / "statistics.csv").read_text().count("\n") == 1 + 3
 
 
@@ -206,6 +205,14 @@ def test_the_record_says_how_the_size_was_chosen(run: Run, tmp_path: Path, model
         found[name] = (record.search, record.scales, record.scale_weights)
     plain = (False, (1.0,), (1.0,))
     assert found == {"auto": plain, "always": (True, *plain[1:]), "given": (False, (0.8, 1.0), (0.25, 0.75)), "fast": plain}
+
+
+def test_words_of_an_earlier_version_are_explained(
+    run: Run, tmp_path: Path, model: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        run(predict_main, "-i", images, "-m", model, "-o", tmp_path / "out", "--scales", "none")
+    assert "`none` is now --search never" in capsys.readouterr().err
 
 
 def test_weights_of_scales_of_an_earlier_version_are_told(
