@@ -17,7 +17,8 @@ from configs.training import TrainingConfig
 from inference import Predictor
 from inference.device import choose_device
 from inference.evaluation.validated import begin_validation
-from inference.sizes.of_model import calibrate_model, look_at_fold
+from inference.options import PredictionOptions
+from inference.sizes.of_model import calibrate_model, has_looks, look_at_fold
 from se_unet.weights import save_weights
 from trainers.building import make_batches, make_learner, make_parts, opening
 from trainers.interruption import Stoppable, StopRequest
@@ -105,8 +106,12 @@ def train(
             require_weights(job.fold)
         else:
             _fit(job, stop, progress, resume, restart, preview)
-        if rank() == 0 and (validate_only or not (resume and job.fold.validation.metrics.is_file())):
-            _validate(job, stop, progress)
+        if rank() == 0 and job.split.validation:
+            if validate_only or not (resume and job.fold.validation.metrics.is_file()):
+                _validate(job, stop, progress)
+            _calibrate(job, stop, progress)
+        elif rank() == 0:
+            logger.info("fold %s has no validation cases", job.fold.name)
     return job.fold.path
 
 
@@ -177,16 +182,28 @@ def _preview(job: Job, progress: Progress) -> None:
 
 
 def _validate(job: Job, stop: StopRequest, progress: Progress) -> None:
-    fold = job.fold.name
-    if not job.split.validation:
-        logger.info("fold %s has no validation cases", fold)
-        return
     begin_validation(job.fold)
-    predictor = Predictor.load(job.fold.model.path, job.device, folds=[fold], network_class=job.config.network_class)
+    predictor = _predictor_of(job)
     progress.note("")
     unfinished = f"the training is complete, but its validation is not. {job.resume_hint}"
     cases, tiles = Stoppable(progress, stop, unfinished), Stoppable(Silent(), stop, unfinished)
     result = validate_fold(predictor, job.store, job.split.validation, job.fold.validation, cases, tiles, job.previous)
-    logger.info("validation of fold %s on whole volumes:\n%s", fold, table_of(result, job.plan.dataset))
+    logger.info("validation of fold %s on whole volumes:\n%s", job.fold.name, table_of(result, job.plan.dataset))
+
+
+def _calibrate(job: Job, stop: StopRequest, progress: Progress) -> None:
+    """Calibrate the expected Dice, where the looks of this fold are missing or of other weights."""
+    if has_looks(job.fold):
+        return
+    predictor, unfinished = _predictor_of(job), f"the fold is validated, but not calibrated. {job.resume_hint}"
+    cases = Stoppable(progress, stop, unfinished)
     look_at_fold(job.fold, predictor.networks[0][0], job.plan, job.store, job.split.validation, predictor.device, cases)
     calibrate_model(job.fold.model, job.plan)
+
+
+def _predictor_of(job: Job) -> Predictor:
+    """Return a predictor of the trained fold that segments images as they are, whatever other folds have calibrated."""
+    options = PredictionOptions(search="never")
+    return Predictor.load(
+        job.fold.model.path, job.device, [job.fold.name], options=options, network_class=job.config.network_class
+    )

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from configs.dataset import DatasetDescription
@@ -31,12 +31,17 @@ WIDEST = SizeRange(low=0.5, high=2.0)  # for plans of earlier versions, which ha
 class LookedAt(Value):
     """One look at one case of one size, label by label."""
 
-    size: float  # factor by which the anatomy was made larger
-    factor: float  # factor of the image's size at which the network looked
+    size: float = Field(gt=0)  # factor by which the anatomy was made larger
+    factor: float = Field(gt=0)  # factor of the image's size at which the network looked
     expected: tuple[float, ...]  # Dice that the network expects
     agreement: tuple[float, ...]  # with its answer at the next smaller factor
     diameters: tuple[float, ...]  # mm, as the network saw them
     dice: tuple[float | None, ...]  # true Dice; None where the label is in neither
+
+    @property
+    def by_label(self) -> tuple[tuple[float | None, ...], ...]:
+        """The numbers of each kind, which have one entry for each label."""
+        return self.expected, self.agreement, self.diameters, self.dice
 
 
 class Looks(Value):
@@ -46,6 +51,19 @@ class Looks(Value):
     weights: str  # SHA-256 of the network's weights
     cases: tuple[tuple[LookedAt, ...], ...] = Field(default=())
     present: tuple[tuple[bool, ...], ...] = Field(default=())  # whether each case has each label
+
+    @model_validator(mode="after")
+    def _counts_agree(self) -> "Looks":
+        counts = {len(values) for case in self.cases for one in case for values in one.by_label} | set(map(len, self.present))
+        if not counts <= {len(self.labels)} or len(self.present) != len(self.cases):
+            raise ValueError(f"each look needs its numbers of all {len(self.labels)} labels, and each case its labels")
+        if any(
+            sum(one.factor == 1 for one in case if one.size == size) != 1
+            for case in self.cases
+            for size in {one.size for one in case}
+        ):
+            raise ValueError("each size of a case needs one look at factor 1")
+        return self
 
     def samples(self, first_case: int = 0) -> list[Sample]:
         """Return the looks with cases numbered from `first_case`."""

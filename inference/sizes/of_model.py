@@ -34,6 +34,11 @@ def look_at_fold(
     looks.write(fold.looks)
 
 
+def has_looks(fold: FoldFolder) -> bool:
+    """Return whether a fold has looks of its present weights."""
+    return _looks_of(fold) is not None
+
+
 def calibrate_model(model: ModelFolder, plan: ModelPlan) -> Calibration | None:
     """Write `calibration.json` from the looks of all folds that have the weights of now; None where they are too few.
 

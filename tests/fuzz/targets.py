@@ -176,6 +176,43 @@ def _read_plan(path: Path) -> None:
     ModelPlan.read(path)
 
 
+def _calibrations(folder: Path) -> list[bytes]:
+    from inference.sizes.calibrate import calibrate
+    from tests.inference.sizes.test_calibration import RANGE, looks
+
+    made = calibrate([looks(4, 1.0)], RANGE)
+    return [] if made is None else [made.model_copy(update={"points": made.points[:3]}).model_dump_json().encode()]
+
+
+def _read_calibration(path: Path) -> None:
+    """Read the file and use it for images that look as usual, small, and empty."""
+    from inference.sizes.calibration import Calibration, Evidence
+    from inference.sizes.quality import judge
+    from inference.sizes.search import find_factor
+
+    calibration = Calibration.read(path)
+    number = len(calibration.labels)
+    for value in (0.9, 0.3, 0.0):
+        evidence = Evidence(np.full(number, value), np.full(number, value), np.full(number, 10 * value))
+        find_factor(calibration, evidence, lambda factor, evidence=evidence: evidence, forced=True)
+        judge(calibration, evidence, 1.0)
+
+
+def _looks_json(folder: Path) -> list[bytes]:
+    from tests.inference.sizes.test_calibration import looks
+
+    return [looks(2, 1.0).model_dump_json().encode()]
+
+
+def _read_looks(path: Path) -> None:
+    from inference.sizes.calibrate import calibrate
+    from inference.sizes.measure import Looks
+    from tests.inference.sizes.test_calibration import RANGE
+
+    found = Looks.read(path)
+    calibrate([found, found], RANGE)
+
+
 def _splits_json(folder: Path) -> list[bytes]:
     return [json.dumps([{"train": ["a", "b"], "val": ["c"]}, {"train": ["c", "b"], "val": ["a"]}]).encode()]
 
@@ -375,6 +412,8 @@ TARGETS = (
     Target("dataset.json", "dataset.json", _dataset_json, damaged_json, _read_dataset),
     Target("plan.json", "plan.json", _plan_json, damaged_json, _read_plan),
     Target("splits.json", "splits.json", _splits_json, damaged_json, _read_splits),
+    Target("calibration", "calibration.json", _calibrations, damaged_json, _read_calibration, 0.5),
+    Target("looks", "looks.json", _looks_json, damaged_json, _read_looks, 0.5),
     Target("training.json", "training.json", _training_json, damaged_json, _read_training),
     Target("labels of metrics", "prediction.json", _predictions, damaged_json, _read_description),
     Target("prepared case", "case_0.json", _stored, damaged_json, _read_stored),
