@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.common.tables import text_table
 from benchmarks.cost import cost
-from benchmarks.evidence import equivariance, few_cases, scale_robustness, slices_back
+from benchmarks.evidence import equivariance, few_cases, scale_robustness, slices_back, thick_slices
 from benchmarks.evidence.learning_results import columns_of, in_order, rows_of
 from benchmarks.pages.measurement_tables import read_table
 from configs.files import write_text
@@ -156,6 +156,11 @@ def slices() -> str:
     return markdown([row for row in rows if row["softness"] <= 1], slices_back.COLUMNS)
 
 
+def thick() -> str:
+    """Dice in both frames for oblique stacks."""
+    return markdown(read_table(MEASURED / "evidence" / "thick_slices.csv"), thick_slices.COLUMNS)
+
+
 def contradictions() -> str:
     """What each path that reads images does with each kind of contradictory input, from the table that the tests go through."""
     from tests.preprocessing.gate.kinds import KINDS  # not in a wheel
@@ -190,6 +195,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "contradictions": contradictions,
     "equivariance": equivariance_of_trained,
     "slices_back": slices,
+    "thick_slices": thick,
 }
 
 

@@ -14,7 +14,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from inference.evaluation.equivariance import EquivarianceCurve
 from inference.report.scoring import Summary
 from inference.report.trained import Fold
-from preprocessing.pages.figures import BLUE, GREEN, INK, ORANGE, draw, only_vertical_grid, shortened
+from inference.sizes.calibration import Calibration
+from preprocessing.pages.figures import BLUE, GREEN, INK, ORANGE, draw, only_horizontal_grid, only_vertical_grid, shortened
 
 _STYLES = tuple((colour, dash) for dash, colour in product(("-", (0, (5, 2)), (0, (1.5, 1.5))), (BLUE, ORANGE, GREEN)))
 MOST_LINES = len(_STYLES)
@@ -75,6 +76,34 @@ def training_figure(folds: Sequence[Fold]) -> Markup | None:
             axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
 
     return draw("training", 2.5, paint)
+
+
+def calibration_figure(calibration: Calibration, name: str = "calibration") -> Markup:
+    """Draw the true over the expected mean Dice of each validation case at each size of its anatomy, expected without knowing the case."""
+    kinds = {"smaller": BLUE, "larger": GREEN, "natural size": ORANGE}
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        for kind, colour in kinds.items():
+            points = [(expected, dice) for size, expected, dice in calibration.points if _kind(size) == kind]
+            if points:
+                expected, dice = np.array(points).T
+                axes.scatter(expected, dice, s=14, color=colour, alpha=0.6, linewidths=0, label=kind)
+        axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8)
+        axes.axvline(calibration.usual, color=INK, linewidth=0.8, linestyle=":")
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1)
+        axes.set_xlabel("expected mean Dice")
+        axes.set_ylabel("true mean Dice")
+        only_horizontal_grid(axes)
+        if calibration.points:
+            figure.legend(loc="outside upper left", ncols=3, handlelength=1.5)
+
+    return draw(name, 3.2, paint)
+
+
+def _kind(size: float) -> str:
+    return "natural size" if size == 1 else "smaller" if size < 1 else "larger"
 
 
 def robustness_figure(

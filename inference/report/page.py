@@ -8,7 +8,7 @@ from markupsafe import Markup
 from configs.training import TrainingConfig
 from inference.evaluation.equivariance import COMPARED, EquivarianceCurve
 from inference.report.case_slices import show_cases
-from inference.report.figures import dice_figure, equivariance_figure, robustness_figure, training_figure
+from inference.report.figures import calibration_figure, dice_figure, equivariance_figure, robustness_figure, training_figure
 from inference.report.numbers import report_environment, size_of, timings_of
 from inference.report.scoring import TITLES, by_label, dice_over_sizes, dice_table, overall, ranked
 from inference.report.trained import TrainedModel
@@ -61,6 +61,7 @@ def model_page(model: TrainedModel, measured: Measured, worst: int = 3) -> str:
     figures = {
         "training": training_figure(model.folds),
         "dice": dice_figure([everything, *summaries] if len(summaries) > 1 else summaries, first_is_all=len(summaries) > 1),
+        "calibration": calibration_figure(model.calibration) if model.calibration else None,
         "robustness": robustness_figure({model.name: sizes}) if sizes else None,
         "equivariance": equivariance_figure({"this model": curve}) if curve and curve.shown else None,
     }

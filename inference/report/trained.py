@@ -17,6 +17,7 @@ from inference.evaluation.robustness import RobustnessResult
 from inference.evaluation.scores import EvaluationResult, LabelScores
 from inference.evaluation.validated import raise_if_seen, read_scores
 from inference.model import has_weights, has_weights_of
+from inference.sizes.calibration import Calibration
 
 T = TypeVar("T")
 
@@ -53,6 +54,7 @@ class TrainedModel:
     training: TrainingConfig | None  # training settings, or None
     folds: tuple[Fold, ...]  # folds with a log, scores or weights
     robustness: RobustnessResult | None  # result of `se_evaluate -m MODEL --scales`, or None
+    calibration: Calibration | None  # what validation cases tell of the expected Dice, or None
     notes: tuple[str, ...]  # messages about files that cannot be read
 
     @property
@@ -92,8 +94,17 @@ def read_trained(folder: Path) -> TrainedModel:
         training=_read(model.settings, TrainingConfig.read, notes),
         folds=tuple(fold for fold in folds if fold is not None),
         robustness=_read(model.robustness, lambda _: _read_robustness(model), notes),
+        calibration=_read(model.calibration, lambda _: _read_calibration(model), notes),
         notes=tuple(notes),
     )
+
+
+def _read_calibration(model: ModelFolder) -> Calibration:
+    calibration = Calibration.read(model.calibration)
+    if not has_weights_of(model, calibration.networks):
+        problem = "it was made with other weights than the folds have now"
+        raise InputError(Fault(str(model.calibration), problem, "Make it again with se_evaluate -m MODEL --calibrate"))
+    return calibration
 
 
 def _read_fold(folder: FoldFolder, notes: list[str]) -> Fold | None:

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
-from scipy.optimize import lsq_linear
 
 from configs.files import Value
 from configs.plan import LabelRange, SizeRange
@@ -93,8 +92,13 @@ class Expected:
 
 def factors_of(sizes: SizeRange) -> list[float]:
     """Return the factors of an image's size to search, in steps of 1.25 about 1: anatomy of 0.5 times its size needs 2."""
-    smallest, largest = (math.log(1 / size, STEP) for size in (sizes.high, sizes.low))
-    return [STEP**step for step in range(math.ceil(smallest - 1e-3), math.floor(largest + 1e-3) + 1)]
+    return steps_between(1 / sizes.high, 1 / sizes.low)
+
+
+def steps_between(low: float, high: float) -> list[float]:
+    """Return the powers of 1.25 from `low` to `high`, which hold 1."""
+    first, last = (math.log(limit, STEP) for limit in (low, high))
+    return [STEP**step for step in range(math.ceil(first - 1e-3), math.floor(last + 1e-3) + 1)]
 
 
 def expect(calibration: Calibration, evidence: Evidence) -> dict[str, Expected | None]:
@@ -175,6 +179,8 @@ class _Table:
 
     def solve(self, chosen: NDArray[np.bool_]) -> tuple[Numbers, Numbers]:
         """Return the constants and the slopes of the chosen rows, by least squares with slopes of at least 0."""
+        from scipy.optimize import lsq_linear  # slow to import, and only needed here
+
         rows = int(chosen.sum())
         weight = math.sqrt(_PRIOR_WEIGHT * rows / max(1, len(np.unique(self.cases[chosen]))))
         matrix = np.zeros((rows + 3 + self.labels, self.labels + 3))

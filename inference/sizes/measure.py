@@ -18,12 +18,13 @@ from inference.engine.capacity import Capacity
 from inference.engine.ensemble import Blending
 from inference.engine.scaling import scale_image, scaled_shape
 from inference.engine.sums import label_masks, overlap_of
-from inference.sizes.calibration import STEP, Evidence, Sample, factors_of
+from inference.sizes.calibration import STEP, Evidence, Sample, factors_of, steps_between
 from inference.sizes.looks import Look, agreement, look
 from preprocessing.resample import resample_labels
 from preprocessing.store import CaseStore, StoredCase
 
-MOST_CASES = 12  # of one fold
+MOST_CASES, FEWEST_CASES = 12, 4  # of one fold
+MOST_PASSES = 300  # over the natural size of a case, above which fewer cases are looked at
 _NEARLY = 1.001  # tolerance of factors
 WIDEST = SizeRange(low=0.5, high=2.0)  # for plans of earlier versions, which have no range
 
@@ -87,11 +88,14 @@ class Observer:
 def measure_looks(
     observer: Observer, store: CaseStore, cases: Sequence[str], weights: str, progress: Progress | None = None
 ) -> Looks:
-    """Look at up to 12 of the cases, spread evenly, at all sizes of the planned range and one step beyond, without reflections.
+    """Look at up to 12 of the cases, spread evenly, or as few as 4 where the range is wide, without reflections.
+
+    Each is looked at in all sizes of the planned range and one step beyond.
 
     Factors that would show the network anatomy of sizes beyond these are left out.
     """
-    chosen = [cases[index * len(cases) // min(MOST_CASES, len(cases))] for index in range(min(MOST_CASES, len(cases)))]
+    number = min(affordable_cases(observer.sizes), len(cases))
+    chosen = [cases[index * len(cases) // number] for index in range(number)]
     found, present = [], []
     for identifier in (progress or Silent()).track(chosen, "Calibrating", len(chosen)):
         case = store.read(identifier)
@@ -101,9 +105,15 @@ def measure_looks(
     return Looks(labels=observer.plan.dataset.foreground, weights=weights, cases=tuple(found), present=tuple(present))
 
 
+def affordable_cases(sizes: SizeRange) -> int:
+    """Return the number of cases to look at: looks at enlarged images cost the cube of their size."""
+    each = sum((size * factor) ** 3 for size in sizes_to_try(sizes) for factor in _plausible(size, sizes))
+    return max(FEWEST_CASES, min(MOST_CASES, int(MOST_PASSES / each)))
+
+
 def sizes_to_try(sizes: SizeRange) -> list[float]:
     """Return the factors of the anatomy's size: the range in steps of 1.25, and one step beyond it either way."""
-    return factors_of(SizeRange(low=1 / (sizes.high * STEP), high=STEP / sizes.low))
+    return steps_between(sizes.low / STEP, sizes.high * STEP)
 
 
 def _looks_at(observer: Observer, case: StoredCase) -> Iterator[LookedAt]:
@@ -111,13 +121,11 @@ def _looks_at(observer: Observer, case: StoredCase) -> Iterator[LookedAt]:
     image, classes = torch.from_numpy(case.image[:]), case.labels[:]
     axes = [axis for axis, length in enumerate(planned.patch_size) if length > 1]
     voxel = float(np.prod(case.properties.trace.resampled_spacing))
-    factors = factors_of(observer.sizes)
     how, capacity = Blending(regions=dataset.has_regions), Capacity.of(observer.device)
-    sizes = sizes_to_try(observer.sizes)
-    for size in sizes:
+    for size in sizes_to_try(observer.sizes):
         shape = scaled_shape(classes.shape, size, axes)
         scaled, labels = _rescale(image, classes, shape)
-        plausible = [factor for factor in factors if sizes[0] / _NEARLY <= size * factor <= sizes[-1] * _NEARLY]
+        plausible = _plausible(size, observer.sizes)
         looks = [
             look(observer.network, scaled.to(observer.device), planned, factor, how, capacity)
             for factor in (plausible[0] / STEP, *plausible)
@@ -133,6 +141,12 @@ def _looks_at(observer: Observer, case: StoredCase) -> Iterator[LookedAt]:
                 diameters=tuple(one.diameters(voxel).tolist()),
                 dice=tuple(None if np.isnan(value) else float(value) for value in dice),
             )
+
+
+def _plausible(size: float, sizes: SizeRange) -> list[float]:
+    """Return the factors that show the network anatomy of the sizes to try."""
+    tried = sizes_to_try(sizes)
+    return [factor for factor in factors_of(sizes) if tried[0] / _NEARLY <= size * factor <= tried[-1] * _NEARLY]
 
 
 def _rescale(image: Tensor, classes: NDArray[np.int16], shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:

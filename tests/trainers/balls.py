@@ -6,7 +6,7 @@ import numpy as np
 
 from configs.dataset import DatasetDescription
 from configs.network import NetworkConfig
-from configs.plan import ChannelNormalisation, ConfigurationPlan, NetworkPlan, Plan
+from configs.plan import ChannelNormalisation, ConfigurationPlan, NetworkPlan, Plan, SizeRange
 from preprocessing.formats.images import write_labels, write_scalar
 from preprocessing.geometry.affine import Geometry
 from preprocessing.locations import find_class_locations
@@ -35,7 +35,7 @@ def tiny_plan() -> Plan:
     configuration = ConfigurationPlan(
         spacing=(1.0, 1.0, 1.0), median_shape=(16, 14, 12), normalisation=normalisation, networks=networks
     )
-    return Plan(dataset=DESCRIPTION, configurations={"3d_fullres": configuration})
+    return Plan(dataset=DESCRIPTION, sizes=SizeRange(low=1, high=1), configurations={"3d_fullres": configuration})
 
 
 def write_work(folder: Path) -> Path:

@@ -13,6 +13,7 @@ from inference.engine.assemble import Segmentation
 from inference.evaluation.label_files import find_description
 from inference.evaluation.label_meanings import contradictions
 from inference.prediction.outputs import Extras, write_case
+from inference.sizes.quality import Quality
 from preprocessing.dataset.by_products import BY_PRODUCTS, without_by_products
 from preprocessing.dataset.raw import scan_dataset
 from preprocessing.formats.images import write_labels, write_scalar
@@ -32,7 +33,7 @@ def labels() -> np.ndarray:
 def predict_with_everything(folder: Path, case: str, like: Path) -> None:
     """Write a segmentation and all that may stand beside it."""
     volume = np.random.default_rng(0).random(SHAPE, np.float32)
-    everything = Segmentation(labels(), np.stack([volume, 1 - volume]), volume, volume)
+    everything = Segmentation(labels(), np.stack([volume, 1 - volume]), volume, volume, quality=Quality({}, 1.0, ()))
     extras = Extras(probabilities=True, uncertainty=True, preview=True, statistics=True)
     write_case(folder / f"{case}.nii.gz", everything, volume[None], GEOMETRY, like, ORGAN, extras)
 

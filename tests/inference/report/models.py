@@ -11,11 +11,14 @@ from configs.plan import Plan
 from configs.training import TrainingConfig
 from inference.evaluation.robustness import RobustnessPoint, RobustnessResult
 from inference.evaluation.scores import score_case, summarise
+from inference.model import weights_digests
+from inference.sizes.calibrate import calibrate
 from preprocessing.dataset.raw import open_dataset
 from preprocessing.formats.images import write_labels, write_scalar
 from preprocessing.geometry.affine import Geometry
 from preprocessing.run import preprocess_dataset
 from tests.inference.models import LABELS, plan, write_model
+from tests.inference.sizes.test_calibration import RANGE, looks
 
 SPACING = (2.0, 1.0, 1.0)
 SHAPE = (12, 18, 20)
@@ -57,6 +60,11 @@ def write_trained(
         for way in ((1.0,), (0.8, 1.0, 1.25), "search")
     ]
     RobustnessResult(model="toy", points=tuple(points)).write(folder / "scale_robustness.json")
+    made = calibrate([looks(4, 1.0)], RANGE)
+    if made is not None and len(description.foreground) == len(made.labels):
+        made.model_copy(update={"labels": description.foreground, "networks": weights_digests(folder, None, "final")}).write(
+            folder / "calibration.json"
+        )
     return folder
 
 

@@ -54,6 +54,8 @@ def test_everything_is_on_the_page(folder) -> None:
         "0.300",
         "sizes 0.8 1 1.25",
         "sizes search",
+        "Calibrated on 4 validation cases",
+        "The search of the size is on",
     ):
         assert needed in text, needed
     assert "seed" in text and "Stages, finest first" in text
