@@ -26,7 +26,8 @@ NORMALISATIONS: dict[str, Normalisation] = {  # name in lower case, as people an
     "none": "none",
     "nonorm": "none",
 }
-NETWORKS = ("se", "baseline")
+NETWORKS = ("se", "baseline")  # planned where none are named
+PUBLISHED = ("wimmer2023", "wimmer2023_baseline")  # of Wimmer et al. 2023, planned on request
 
 
 class SliceFrame(Value):

@@ -41,7 +41,13 @@ def _parser() -> argparse.ArgumentParser:
     add("dataset", type=Path, metavar="DATASET", help="folder in nnU-Net's raw layout, or a Decathlon task folder")
     add("--work", type=Path, default=Path("se_work"), help="output folder (default: se_work)")
     add("--gpu-memory", type=float, metavar="GB", help="GPU memory available for training, in GB (default: 8; small 4, large 24)")
-    add("--network", dest="networks", nargs="+", metavar="NAME", help="networks to plan: se, baseline (default: both)")
+    add(
+        "--network",
+        dest="networks",
+        nargs="+",
+        metavar="NAME",
+        help="networks to plan: se, baseline (default: both), wimmer2023, wimmer2023_baseline",
+    )
     add(
         "--configurations",
         nargs="+",

@@ -6,7 +6,7 @@ from typing import Literal
 
 from configs.errors import Fault, raise_faults
 from configs.fingerprint import Shape, Spacing
-from configs.plan import NETWORKS, NORMALISATIONS
+from configs.plan import NETWORKS, NORMALISATIONS, PUBLISHED
 from planners.rules.configurations import CONFIGURATIONS
 from planners.rules.size_range import LIMIT
 from planners.rules.skeleton import SIZES, Size
@@ -30,7 +30,7 @@ class PlanningOptions(GridOptions):
     """Overrides of the planning rules; None leaves a decision to the rules.
 
     Attributes:
-        networks: networks to plan, `se`, `baseline` or both.
+        networks: networks to plan, names of `NETWORKS` or `PUBLISHED`.
         configurations: names of the configurations to plan, from `CONFIGURATIONS`; None plans all that the rules select.
         size: size of the networks.
         gpu_memory: GPU memory in GB available for training; None means 4, 8 or 24 for the sizes small, medium and large.
@@ -56,9 +56,9 @@ class PlanningOptions(GridOptions):
 
     def __post_init__(self) -> None:
         faults = [
-            Fault(f"--network {name}", "unknown network", f"Choose from {', '.join(NETWORKS)}")
+            Fault(f"--network {name}", "unknown network", f"Choose from {', '.join((*NETWORKS, *PUBLISHED))}")
             for name in self.networks
-            if name not in NETWORKS
+            if name not in (*NETWORKS, *PUBLISHED)
         ]
         faults += [
             Fault(f"--configurations {name}", "unknown configuration", f"Choose from {', '.join(CONFIGURATIONS)}")

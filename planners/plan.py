@@ -1,13 +1,14 @@
 """Make a plan from a fingerprint. The same fingerprint and options give the same plan, with a reason for every decision."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 from configs.dataset import DatasetDescription
 from configs.errors import times
 from configs.fingerprint import Fingerprint
 from configs.network import NetworkConfig, ScaleGroup
-from configs.plan import ChannelNormalisation, ConfigurationPlan, NetworkPlan, Orientation, Plan, SizeRange
+from configs.plan import PUBLISHED, ChannelNormalisation, ConfigurationPlan, NetworkPlan, Orientation, Plan, SizeRange
 from planners.decision import Decision
 from planners.options import PlanningOptions
 from planners.rules.budget import FeatureBudget
@@ -18,6 +19,7 @@ from planners.rules.mirroring import choose_mirror_axes
 from planners.rules.normalisation import choose_normalisation
 from planners.rules.orientation import choose_orientation, left_right_axis, turn_cases
 from planners.rules.patch import Grid, Sampling, choose_sampling
+from planners.rules.published import fitting_patch, networks_for, published_network
 from planners.rules.scale_group import check_width, choose_scale_group, widest_spread
 from planners.rules.se_network import features_reason, judge_depth, se_feature_values, se_features, se_network
 from planners.rules.size_range import choose_scaling, choose_size_range
@@ -68,13 +70,23 @@ def make_plan(description: DatasetDescription, fingerprint: Fingerprint, options
     full = Grid(spacing.value, median, len(cases))
     sample = partial(_sample_baseline, context)
     resolutions = choose_resolutions(full, options.size, options.patch_size, sample).select(options.configurations)
-    configurations = {name: _plan_configuration(context, resolution, spacing.reason) for name, resolution in resolutions.items()}
+    networks = {
+        name: networks_for(options.networks, one.grid.slice_axis, name, options.configurations is not None)
+        for name, one in resolutions.items()
+    }
+    configurations = {
+        name: _plan_configuration(context, resolution, spacing.reason, networks[name])
+        for name, resolution in resolutions.items()
+        if networks[name]
+    }
     return Plan(dataset=description, orientation=orientation.value, sizes=sizes.value, configurations=configurations)
 
 
-def _plan_configuration(context: _Context, resolution: Resolution, spacing_reason: str) -> ConfigurationPlan:
+def _plan_configuration(
+    context: _Context, resolution: Resolution, spacing_reason: str, networks: Sequence[str]
+) -> ConfigurationPlan:
     grid = resolution.grid
-    planners = {"se": _plan_se, "baseline": _plan_baseline}
+    planners = {"se": _plan_se, "baseline": _plan_baseline} | {name: partial(_plan_published, name=name) for name in PUBLISHED}
     return ConfigurationPlan(
         spacing=grid.spacing,
         median_shape=whole_voxels(grid.median),
@@ -82,7 +94,7 @@ def _plan_configuration(context: _Context, resolution: Resolution, spacing_reaso
         slice_axis=grid.slice_axis,
         previous=resolution.previous,
         cases_of=resolution.cases_of,
-        networks={name: planners[name](context, resolution) for name in context.options.networks},
+        networks={name: planners[name](context, resolution) for name in networks},
         reasons={
             "orientation": context.orientation.reason,
             "spacing": spacing_reason,
@@ -100,6 +112,18 @@ def _plan_baseline(context: _Context, resolution: Resolution) -> NetworkPlan:
     network = baseline_network(context.description, resolution.grid.spacing, sampling.topology, resolution.skeleton)
     reasons = {"features": resolution.skeleton.features_reason(network.features), **_outputs_reason(context.description)}
     return _network_plan(context, resolution, sampling, network, reasons)
+
+
+def _plan_published(context: _Context, resolution: Resolution, name: str) -> NetworkPlan:
+    sampling = _sample_baseline(context, resolution)
+    network = published_network(name, context.description, resolution.grid.spacing)
+    patch = fitting_patch(sampling.patch_size, network, resolution.patch_size is not None)
+    stages = f"{len(network.features)} stages, each axis halved from one to the next, as published."
+    sampling = replace(
+        sampling, patch_size=patch.value, reasons={**sampling.reasons, "patch_size": patch.reason, "stages": stages}
+    )
+    features = f"Features {times(network.features)}, as published (Wimmer et al. 2023)"
+    return _network_plan(context, resolution, sampling, network, {"features": f"{features}; nothing of it is planned."})
 
 
 def _outputs_reason(description: DatasetDescription) -> dict[str, str]:
