@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 _LOOK = 0.005  # seconds between two checks of the child
-_ORPHANS = 20.0  # seconds that a process may outlive the command that started it
+_ORPHANS = 60.0  # seconds that a process may outlive the command that started it; a busy machine needs many
 
 
 @dataclass(frozen=True)

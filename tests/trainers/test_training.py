@@ -89,6 +89,7 @@ def test_a_trained_fold_is_whole(work: Path, config: TrainingConfig) -> None:
         "log.csv",
         "progress.png",
         "split.json",
+        "looks.json",
         "validation",
     }
     assert {path.name for path in fold.iterdir()} == files
