@@ -183,7 +183,7 @@ def _network_plan(
 ) -> NetworkPlan:
     sides = left_right_axis(context.orientation.value, context.fingerprint.cases)
     mirror = choose_mirror_axes(context.description.foreground, sides)
-    scaling, probability = choose_scaling(context.sizes.value)
+    scaling, probability = choose_scaling(context.sizes.value, context.options.scale_range is not None)
     if resolution.previous:
         inputs = network.input_channels + context.description.cascade_channels
         network = network.model_copy(update={"input_channels": inputs})

@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.common.tables import text_table
 from benchmarks.cost import cost
-from benchmarks.evidence import equivariance, few_cases, scale_robustness, slices_back, thick_slices
+from benchmarks.evidence import equivariance, few_cases, scale_robustness, size_search, slices_back, thick_slices
 from benchmarks.evidence.learning_results import columns_of, in_order, rows_of
 from benchmarks.pages.measurement_tables import read_table
 from configs.files import write_text
@@ -161,6 +161,11 @@ def thick() -> str:
     return markdown(read_table(MEASURED / "evidence" / "thick_slices.csv"), thick_slices.COLUMNS)
 
 
+def searched() -> str:
+    """Dice over sizes as they are and with the search."""
+    return markdown(read_table(MEASURED / "evidence" / "size_search.csv"), size_search.COLUMNS)
+
+
 def contradictions() -> str:
     """What each path that reads images does with each kind of contradictory input, from the table that the tests go through."""
     from tests.preprocessing.gate.kinds import KINDS  # not in a wheel
@@ -194,6 +199,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "cost": costs,
     "contradictions": contradictions,
     "equivariance": equivariance_of_trained,
+    "size_search": searched,
     "slices_back": slices,
     "thick_slices": thick,
 }

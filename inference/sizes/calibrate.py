@@ -63,6 +63,8 @@ class Trial:
     expected: float  # mean Dice that is expected of the image as it is
     dice: float  # true mean Dice of the image as it is
     found: float  # true mean Dice with the search
+    expected_found: float = 0.0  # mean Dice that is expected with the search
+    searched: bool = False  # whether more than the first look was needed
 
 
 def _fitted(samples: Sequence[Sample], labels: Sequence[str], sizes: SizeRange, always: Sequence[bool]) -> Calibration:
@@ -105,13 +107,13 @@ def _without(case: int, whole: Calibration, samples: Sequence[Sample]) -> list[T
         return []
     known = _fitted(others, whole.labels, whole.sizes, whole.always)
     own = [sample for sample in samples if sample.case == case]
-    trials = []
-    for size in sorted({sample.size for sample in own}):
-        looks = {sample.factor: sample for sample in own if sample.size == size}
-        trial = _tried(known, looks, size)
-        if trial is not None:
-            trials.append(trial)
-    return trials
+    return try_case(known, own)
+
+
+def try_case(known: Calibration, samples: Sequence[Sample]) -> list[Trial]:
+    """Return what would happen to a case at each size of its anatomy, given the looks at it; sizes without any label are left out."""
+    by_size = {size: {one.factor: one for one in samples if one.size == size} for size in sorted({one.size for one in samples})}
+    return [trial for size, looks in by_size.items() if (trial := _tried(known, looks, size)) is not None]
 
 
 def _tried(known: Calibration, looks: Mapping[float, Sample], size: float) -> Trial | None:
@@ -123,7 +125,7 @@ def _tried(known: Calibration, looks: Mapping[float, Sample], size: float) -> Tr
     )
     if dice is None or moved is None:
         return None
-    return Trial(size, mean_of(expect(known, first)), dice, moved)
+    return Trial(size, mean_of(expect(known, first)), dice, moved, mean_of(expect(known, found.evidence)), found.searched)
 
 
 def _nothing(like: Evidence) -> Evidence:

@@ -83,19 +83,22 @@ def choose_size_range(cases: Mapping[str, CaseFingerprint], requested: tuple[flo
     )
 
 
-def choose_scaling(sizes: SizeRange) -> tuple[Decision[tuple[float, float]], float]:
-    """Return the range of random scaling in training, which covers the expected sizes, and the share of patches that are scaled.
+def choose_scaling(sizes: SizeRange, requested: bool) -> tuple[Decision[tuple[float, float]], float]:
+    """Return the range of random scaling in training, and the share of patches that are scaled.
 
-    Factors are of the patch: below 1 the anatomy grows. The range is at least nnU-Net's, and a wider one scales more patches, so that
-    each octave of sizes is drawn as often as with nnU-Net's range.
+    Factors are of the patch: below 1 the anatomy grows. The range is nnU-Net's, since prediction finds the size of the anatomy; a network
+    that was trained so is segmented as well at 0.4 and 2.4 times the size (`docs/explanation/evidence.md`). A `requested` range is covered
+    by training too. It scales more patches, so that each octave of sizes is drawn as often as with nnU-Net's range.
     """
-    low, high = min(LEAST_SCALING[0], 1 / sizes.high), max(LEAST_SCALING[1], 1 / sizes.low)
+    low, high = LEAST_SCALING
+    if requested:
+        low, high = min(low, 1 / sizes.high), max(high, 1 / sizes.low)
     octaves, least = math.log2(high / low), math.log2(LEAST_SCALING[1] / LEAST_SCALING[0])
     probability = round(LEAST_PROBABILITY * octaves / least, 3)
     found = f"Random scaling of {probability:.0%} of the patches by {low:.3g} to {high:.3g}"
     if (low, high) == LEAST_SCALING:
-        return Decision((low, high), f"{found}, as in nnU-Net, which covers the expected sizes."), probability
-    return Decision((low, high), f"{found}, to cover the expected sizes."), probability
+        return Decision((low, high), f"{found}, as in nnU-Net; prediction finds sizes beyond it."), probability
+    return Decision((low, high), f"{found}, to cover the requested sizes."), probability
 
 
 def _sizes_of(cases: Mapping[str, CaseFingerprint], octaves: Callable[[LabelSizes], float]) -> list[_Sizes]:

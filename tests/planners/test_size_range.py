@@ -89,10 +89,12 @@ def test_a_request_is_followed_or_refused() -> None:
             PlanningOptions(scale_range=wrong)
 
 
-def test_random_scaling_covers_the_range_as_densely_as_nnunet() -> None:
-    usual, share = choose_scaling(SizeRange(low=0.8, high=1.25))
+def test_random_scaling_is_that_of_nnunet_and_covers_a_requested_range_as_densely() -> None:
+    wide = SizeRange(low=0.5, high=2.0)
+    usual, share = choose_scaling(wide, requested=False)
     assert (usual.value, share) == (LEAST_SCALING, 0.2) and "as in nnU-Net" in usual.reason
-    wide, more = choose_scaling(SizeRange(low=0.5, high=2.0))
-    assert wide.value == (0.5, 2.0) and more == pytest.approx(0.4)
-    larger, _ = choose_scaling(SizeRange(low=1, high=4))
+    covered, more = choose_scaling(wide, requested=True)
+    assert covered.value == (0.5, 2.0) and more == pytest.approx(0.4)
+    larger, _ = choose_scaling(SizeRange(low=1, high=4), requested=True)
     assert larger.value == (0.25, 1.4), "a patch of a quarter of the size is enlarged to four times"
+    assert choose_scaling(SizeRange(low=0.9, high=1.1), requested=True)[0].value == LEAST_SCALING
