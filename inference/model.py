@@ -1,13 +1,13 @@
 """Load trained models: folders with a plan and the weights of one or more folds."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
 
-from configs.errors import Fault, InputError, collecting, raise_faults
+from configs.errors import Fault, InputError, collecting, is_of_system, raise_faults
 from configs.folders import ALL, CHECKPOINTS, EVERY, FoldFolder, ModelFolder
 from configs.named_parts import import_part
 from configs.plan import ModelPlan, NetworkPlan
@@ -49,29 +49,34 @@ def load_model(
     with collecting(faults):
         plan = ModelPlan.read(model.plan)
     raise_faults(faults)
-    calibration = _read_calibration(model, plan)
+    calibration = _read_calibration(model, plan, weights)
     return Model(plan, _load_networks(plan.network, weights, network_class), calibration)
 
 
-def _read_calibration(model: ModelFolder, plan: ModelPlan) -> Calibration | None:
-    """Return the calibration where there is one that was made with the weights that the folds have now."""
+def _read_calibration(model: ModelFolder, plan: ModelPlan, folds: Collection[str]) -> Calibration | None:
+    """Return the calibration where there is one that was made with the weights that the folds have now, one of `folds` among them."""
     if model.former_scales.is_file():
         logger.warning(
             "%s is of an earlier version and not used; give its factors with --scales, if they are wanted", model.former_scales
         )
     if not model.calibration.is_file():
         return None
-    calibration = Calibration.read(model.calibration)
-    if calibration.labels != plan.dataset.foreground:
-        problem = f"it is for the labels {', '.join(calibration.labels)}, but the plan has {', '.join(plan.dataset.foreground)}"
-        raise InputError(Fault(str(model.calibration), problem, "Make it again with se_evaluate --calibrate"))
-    if has_weights_of(model, calibration.networks):
-        return calibration
-    logger.warning(
-        "%s was made with other weights than the folds have now and is not used; make it again with se_evaluate --calibrate",
-        model.calibration,
-    )
-    return None
+    why = None
+    try:
+        calibration = Calibration.read(model.calibration)
+    except InputError as error:
+        if is_of_system(error):
+            raise
+        calibration, why = None, "it cannot be read"
+    if calibration is not None and calibration.labels != plan.dataset.foreground:
+        why = f"it is for the labels {', '.join(calibration.labels)}"
+    elif calibration is not None and not has_weights_of(model, calibration.networks):
+        why = "it was made with other weights than the folds have now"
+    if why is not None:
+        # The model works without it, and it can be made again.
+        logger.warning("%s is not used, because %s; make it again with se_evaluate -m MODEL --calibrate", model.calibration, why)
+    known = calibration is not None and any(fold in calibration.networks for fold in folds)
+    return calibration if known and why is None else None
 
 
 def load_models(

@@ -35,13 +35,20 @@ class SizeFinder:
     def of(
         cls, model: Model, networks: Sequence[nn.Module], options: PredictionOptions, how: Blending, capacity: Capacity
     ) -> "SizeFinder | None":
-        """Return the finder of a model, with its first network; None where nothing is calibrated and no search is asked for."""
+        """Return the finder of a model, with its first calibrated network; None where nothing is calibrated and no search is asked for."""
         wanted = searches(model, options)
         if options.scales is not None or (model.calibration is None and not wanted):
             return None
         calibration = model.calibration or uncalibrated(model.plan.dataset.foreground, model.plan.whole.sizes or WIDEST)
+        looking = next((position for position, fold in enumerate(model.networks) if fold in calibration.networks), 0)
         return cls(
-            networks[0], model.plan, calibration, wanted, options.search == "always", replace(how, entropies=False), capacity
+            networks[looking],
+            model.plan,
+            calibration,
+            wanted,
+            options.search == "always",
+            replace(how, entropies=False),
+            capacity,
         )
 
     def find(self, image: Tensor, spacing: Spacing, first: Evidence | None = None) -> Found:

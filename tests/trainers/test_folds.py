@@ -207,7 +207,7 @@ def test_what_was_learned_and_measured_with_other_weights_is_told(
     shutil.copy(model.with_name(f"{model.name}_other") / "fold_0/weights_final.safetensors", model / "fold_0")
     (model / "fold_0/weights_best.safetensors").unlink()
     load_model(model)
-    assert "calibration.json was made with other weights" in caplog.text and load_model(model).calibration is None
+    assert "it was made with other weights" in caplog.text and load_model(model).calibration is None
     assert "scale_robustness.json: it was measured with other weights" in write_report(model, options=without).read_text()
 
 
