@@ -18,7 +18,7 @@ from inference import Predictor
 from inference.device import choose_device
 from inference.evaluation.validated import begin_validation
 from inference.options import PredictionOptions
-from inference.sizes.of_model import calibrate_model, has_looks, look_at_fold
+from inference.sizes.of_model import calibrate_model, can_look, has_looks, look_at_fold
 from se_unet.weights import save_weights
 from trainers.building import make_batches, make_learner, make_parts, opening
 from trainers.interruption import Stoppable, StopRequest
@@ -193,7 +193,7 @@ def _validate(job: Job, stop: StopRequest, progress: Progress) -> None:
 
 def _calibrate(job: Job, stop: StopRequest, progress: Progress) -> None:
     """Calibrate the expected Dice, where the looks of this fold are missing or of other weights."""
-    if has_looks(job.fold):
+    if not can_look(job.fold, job.plan) or has_looks(job.fold):
         return
     predictor, unfinished = _predictor_of(job), f"the fold is validated, but not calibrated. {job.resume_hint}"
     cases = Stoppable(progress, stop, unfinished)

@@ -29,7 +29,7 @@ from inference.model import Model, load_model, weights_digests
 from inference.options import PredictionOptions
 from inference.predictor import Predictor
 from inference.sizes.calibration import Calibration
-from inference.sizes.of_model import calibrate_model, look_at_fold
+from inference.sizes.of_model import calibrate_model, can_look, look_at_fold
 from preprocessing.dataset.fold_record import held_out_cases
 from preprocessing.dataset.labels import to_class_indices
 from preprocessing.formats.images import read_image, read_labels
@@ -171,6 +171,8 @@ def calibrate_held_out(held_out: HeldOut, progress: Progress | None = None) -> C
         raise InputError(Fault(str(model.path), problem, "Calibrate the final weights of a model that needs no other one"))
     store = CaseStore(model.dataset.prepared(whole.plan))
     for fold, cases in held_out.cases_of(whole).items():
+        if not can_look(model.fold(fold), whole.plan):
+            continue
         network = held_out.predictor(whole, fold, (1.0,)).networks[0][0]
         look_at_fold(model.fold(fold), network, whole.plan, store, cases, choose_device(held_out.device), progress)
     return calibrate_model(model, whole.plan)

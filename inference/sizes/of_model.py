@@ -28,11 +28,14 @@ def look_at_fold(
     device: torch.device,
     progress: Progress | None = None,
 ) -> None:
-    """Look at validation cases of a fold with its final network, and write `looks.json`. Fold `all`, which knows them, is left out."""
-    if fold.name == ALL or plan.configuration.previous is not None or not cases:
-        return
+    """Look at validation cases of a fold with its final network, and write `looks.json`."""
     looks = measure_looks(Observer(network, plan, device), store, cases, digest(fold.final_weights), progress)
     looks.write(fold.looks)
+
+
+def can_look(fold: FoldFolder, plan: ModelPlan) -> bool:
+    """Return whether a fold can be calibrated: not fold `all`, which knows its cases, nor the second network of a cascade."""
+    return fold.name != ALL and plan.configuration.previous is None
 
 
 def has_looks(fold: FoldFolder) -> bool:
