@@ -35,7 +35,7 @@ def gather_quality(folder: Path, cases: Iterable[str]) -> Path | None:
     whole = [row for _, row in read_rows(table)[1:] if row[1] == WHOLE]
     doubtful = sorted((row for row in whole if row[6]), key=lambda row: float(row[2]))
     for row in doubtful:
-        logger.warning("case `%s`: expected Dice %s; %s", row[0], row[2], row[6])
+        logger.warning("case `%s`: expected Dice %.2f; %s", row[0], float(row[2]), row[6])
     if doubtful:
         logger.warning("%d of %d cases should be looked at first; see %s", len(doubtful), len(whole), table)
     return table

@@ -57,10 +57,11 @@ def calibrate_model(model: ModelFolder, plan: ModelPlan) -> Calibration | None:
         return None
     made = made.model_copy(update={"networks": {fold: looks.weights for fold, looks in known.items()}})
     made.write(model.calibration)
-    state = "is on" if made.searches else "is off"
+    state = "on" if made.searches else "off"
     logger.info(
-        "expected Dice: calibrated on %d validation cases, mean error %.3f; %s: %s", made.cases, made.error, state, made.reason
+        "expected Dice: calibrated on %d validation cases, with a mean error of %.3f over all sizes", made.cases, made.error
     )
+    logger.info("the search of the size is %s: %s", state, made.reason)
     return made
 
 

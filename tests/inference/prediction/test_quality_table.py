@@ -26,7 +26,7 @@ def test_tables_are_gathered_and_doubtful_cases_named(tmp_path: Path, caplog: py
     table = pd.read_csv(tmp_path / "quality.csv", keep_default_na=False)
     assert table.case.tolist() == ["NA"] * 3 + ["two"] * 3 and table.label.tolist() == ["(all)", "a", "b"] * 2
     assert table["size"].tolist()[3] == "0.8" and table.expected_dice.tolist()[5] == ""
-    assert "case `two`: expected Dice 0.4; a is small; the expected mean Dice is low" in caplog.text
+    assert "case `two`: expected Dice 0.40; a is small; the expected mean Dice is low" in caplog.text
     assert "1 of 2 cases should be looked at first" in caplog.text
     assert gather_quality(tmp_path / "empty", ["NA"]) is None
 
