@@ -68,7 +68,8 @@ def test_trying_changes_no_random_numbers(work: Path, config: TrainingConfig, mo
     own = {"network_class": "Network", "loss_class": "Loss", "augmentation_class": "Augmentation"}
     seen = []
     monkeypatch.setattr(run, "_fit", lambda *words: seen.append((torch.rand(1).item(), float(np.random.rand()))))
-    monkeypatch.setattr(run, "_validate", lambda *words: None)
+    for part in ("_validate", "_calibrate"):
+        monkeypatch.setattr(run, part, lambda *words: None)
     for parts in ({}, {name: f"{OWN}:{part}" for name, part in own.items()}):
         torch.manual_seed(3)
         np.random.seed(3)
