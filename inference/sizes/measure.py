@@ -112,8 +112,9 @@ def affordable_cases(sizes: SizeRange) -> int:
 
 
 def sizes_to_try(sizes: SizeRange) -> list[float]:
-    """Return the factors of the anatomy's size: the range in steps of 1.25, and one step beyond it either way."""
-    return steps_between(sizes.low / STEP, sizes.high * STEP)
+    """Return the factors of the anatomy's size: the range in steps of 1.25, and one step beyond it either way up to 0.5 and 2."""
+    low, high = max(sizes.low / STEP, WIDEST.low), min(sizes.high * STEP, WIDEST.high)
+    return steps_between(min(sizes.low, low), max(sizes.high, high))
 
 
 def _looks_at(observer: Observer, case: StoredCase) -> Iterator[LookedAt]:

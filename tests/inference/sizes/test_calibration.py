@@ -86,6 +86,8 @@ def test_factors_lie_within_the_range_and_about_one() -> None:
     assert 1.0 in wide and wide[0] >= 0.5 and wide[-1] <= 2.0 and len(wide) == 7
     assert factors_of(SizeRange(low=1, high=1)) == [1.0]
     assert sizes_to_try(RANGE) == pytest.approx([0.64, 0.8, 1.0, 1.25, 1.5625])
+    assert sizes_to_try(SizeRange(low=0.5, high=2.0)) == pytest.approx(wide)
+    assert max(sizes_to_try(SizeRange(low=0.25, high=4.0))) == pytest.approx(1.25**6)
 
 
 def looks(cases: int, best: float, indifferent: bool = False, seed: int = 0) -> Looks:
