@@ -19,7 +19,8 @@ from benchmarks.common.tables import text_table, write_csv
 from configs.folders import ModelFolder
 from configs.plan import ModelPlan
 from inference.sizes.calibrate import Trial, calibrate, try_case
-from inference.sizes.measure import WIDEST, Looks
+from inference.sizes.calibration import WIDEST
+from inference.sizes.measure import Looks
 
 Row = dict[str, Any]
 

@@ -20,6 +20,7 @@ from inference.model import has_weights, has_weights_of
 from inference.sizes.calibration import Calibration
 
 T = TypeVar("T")
+Measurement = TypeVar("Measurement", RobustnessResult, Calibration)
 
 
 @dataclass(frozen=True)
@@ -93,18 +94,10 @@ def read_trained(folder: Path) -> TrainedModel:
         plan=ModelPlan.read(model.plan),
         training=_read(model.settings, TrainingConfig.read, notes),
         folds=tuple(fold for fold in folds if fold is not None),
-        robustness=_read(model.robustness, lambda _: _read_robustness(model), notes),
-        calibration=_read(model.calibration, lambda _: _read_calibration(model), notes),
+        robustness=_read(model.robustness, lambda path: _read_measured(model, path, RobustnessResult, "--scales"), notes),
+        calibration=_read(model.calibration, lambda path: _read_measured(model, path, Calibration, "--calibrate"), notes),
         notes=tuple(notes),
     )
-
-
-def _read_calibration(model: ModelFolder) -> Calibration:
-    calibration = Calibration.read(model.calibration)
-    if not has_weights_of(model, calibration.networks):
-        problem = "it was made with other weights than the folds have now"
-        raise InputError(Fault(str(model.calibration), problem, "Make it again with se_evaluate -m MODEL --calibrate"))
-    return calibration
 
 
 def _read_fold(folder: FoldFolder, notes: list[str]) -> Fold | None:
@@ -117,11 +110,12 @@ def _read_fold(folder: FoldFolder, notes: list[str]) -> Fold | None:
     return Fold(folder.name, pd.DataFrame() if log is None else log, result)
 
 
-def _read_robustness(model: ModelFolder) -> RobustnessResult:
-    result = RobustnessResult.read(model.robustness)
+def _read_measured(model: ModelFolder, path: Path, kind: type[Measurement], option: str) -> Measurement:
+    """Read what se_evaluate measured; raises `InputError` where that was with other weights."""
+    result = kind.read(path)
     if not has_weights_of(model, result.networks):
         problem = "it was measured with other weights than the folds have now"
-        raise InputError(Fault(str(model.robustness), problem, "Measure it again with se_evaluate -m"))
+        raise InputError(Fault(str(path), problem, f"Measure it again with se_evaluate -m MODEL {option}"))
     return result
 
 

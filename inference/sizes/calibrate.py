@@ -13,7 +13,7 @@ import numpy as np
 from configs.plan import SizeRange
 from inference.sizes.calibration import Calibration, Evidence, Sample, expect, fit, mean_of
 from inference.sizes.measure import Looks
-from inference.sizes.search import find_factor
+from inference.sizes.search import find_factor, uncalibrated
 
 logger = logging.getLogger(__name__)
 FEWEST_CASES = 4  # with fewer, nothing is calibrated
@@ -72,20 +72,7 @@ def _fitted(samples: Sequence[Sample], labels: Sequence[str], sizes: SizeRange, 
     as_they_are = [sample for sample in samples if sample.factor == 1]
     first = fit(as_they_are, labels, sizes.labels, agreement=False)
     second = fit(samples, labels, sizes.labels, agreement=True)
-    made = Calibration(
-        labels=tuple(labels),
-        always=tuple(always),
-        sizes=sizes,
-        first=first,
-        second=second,
-        usual=1.0,
-        error=0.0,
-        error_as_it_is=0.0,
-        margin=0.0,
-        searches=False,
-        reason="",
-        cases=0,
-    )
+    made = uncalibrated(labels, sizes).model_copy(update={"always": tuple(always), "first": first, "second": second})
     natural = [mean_of(expect(made, _alone(sample.evidence))) for sample in as_they_are if sample.size == 1]
     return made.model_copy(update={"usual": float(np.quantile(natural, USUAL)), "margin": _margin(made, samples)})
 

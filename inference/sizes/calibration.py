@@ -22,6 +22,7 @@ from configs.plan import LabelRange, SizeRange
 from inference.engine.sums import Numbers
 
 STEP = 1.25  # ratio of the sizes that are looked at
+WIDEST = SizeRange(low=0.5, high=2.0)  # for plans of earlier versions, which have no range
 LEVEL = 0.9  # probability that the interval holds the Dice
 _LEAST = 0.005  # smallest 1 - Dice, so that its logarithm stays finite
 _PRIOR = (0.5, 0.5, 1.0)  # slopes that few cases are drawn towards

@@ -7,16 +7,14 @@ from math import prod
 from torch import Tensor, nn
 
 from configs.fingerprint import Spacing
-from configs.plan import ModelPlan, SizeRange
+from configs.plan import ModelPlan
 from inference.engine.capacity import Capacity
 from inference.engine.ensemble import Blending
 from inference.model import Model
 from inference.options import PredictionOptions, searches
-from inference.sizes.calibration import STEP, Calibration, Evidence
+from inference.sizes.calibration import STEP, WIDEST, Calibration, Evidence
 from inference.sizes.looks import Look, agreement, look
 from inference.sizes.search import Found, find_factor, uncalibrated
-
-WIDEST = SizeRange(low=0.5, high=2.0)  # where the plan is of an earlier version, which has no range
 
 
 @dataclass(frozen=True)

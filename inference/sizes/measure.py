@@ -18,7 +18,7 @@ from inference.engine.capacity import Capacity
 from inference.engine.ensemble import Blending
 from inference.engine.scaling import scale_image, scaled_shape
 from inference.engine.sums import label_masks, overlap_of
-from inference.sizes.calibration import STEP, Evidence, Sample, factors_of, steps_between
+from inference.sizes.calibration import STEP, WIDEST, Evidence, Sample, factors_of, steps_between
 from inference.sizes.looks import Look, agreement, look
 from preprocessing.resample import resample_labels
 from preprocessing.store import CaseStore, StoredCase
@@ -26,7 +26,6 @@ from preprocessing.store import CaseStore, StoredCase
 MOST_CASES, FEWEST_CASES = 12, 4  # of one fold
 MOST_PASSES = 300  # over the natural size of a case, above which fewer cases are looked at
 _NEARLY = 1.001  # tolerance of factors
-WIDEST = SizeRange(low=0.5, high=2.0)  # for plans of earlier versions, which have no range
 
 
 class LookedAt(Value):

@@ -12,8 +12,8 @@ from configs.plan import ModelPlan
 from configs.progress import Progress
 from configs.run_log import digest
 from inference.sizes.calibrate import FEWEST_CASES, calibrate
-from inference.sizes.calibration import Calibration
-from inference.sizes.measure import WIDEST, Looks, Observer, measure_looks
+from inference.sizes.calibration import WIDEST, Calibration
+from inference.sizes.measure import Looks, Observer, measure_looks
 from preprocessing.store import CaseStore
 
 logger = logging.getLogger(__name__)
