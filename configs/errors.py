@@ -44,7 +44,10 @@ class Fault:
     remedy: str
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.problem}. {self.remedy}."
+        text = f"{self.where}: {self.problem}. {self.remedy}."
+        return "".join(
+            letter if letter.isprintable() else repr(letter)[1:-1] for letter in text
+        )  # one line, whatever a file holds
 
     def within(self, where: str) -> "Fault":
         """Return the fault with what it belongs to named first, such as the case of a file."""

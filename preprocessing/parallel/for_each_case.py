@@ -24,6 +24,7 @@ from configs.errors import Fault, InputError
 from configs.progress import Progress
 from preprocessing.formats.registry import in_workers
 from preprocessing.parallel.markers import InFlight, Watch, end_with, marking
+from preprocessing.parallel.messages import Message, collecting, log_again
 
 InputT = TypeVar("InputT")
 OutputT = TypeVar("OutputT")
@@ -116,8 +117,10 @@ def for_each_case(
 
 
 def _in_turn(work: _Work, cases: Mapping[str, Any]) -> _Results:
-    for call, arguments, _ in work.calls(cases, None):
-        yield call(*arguments)
+    for identifier, value in cases.items():
+        if work.stop.is_set():
+            return
+        yield identifier, _result(work.function, identifier, value)
 
 
 def _in_processes(work: _Work, cases: Mapping[str, Any]) -> _Results:
@@ -162,7 +165,9 @@ def _alone(work: _Work, identifier: str, value: Any, folder: Path, watch: Watch)
 def _side_by_side(work: _Work, cases: Mapping[str, Any], jobs: int, folder: Path) -> _Results:
     with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
         parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
-    yield from parallel(work.calls(cases, folder))
+    for identifier, result, messages in parallel(work.calls(cases, folder)):
+        log_again(messages)
+        yield identifier, result
 
 
 def _after_death(watch: Watch, cases: Mapping[str, object]) -> list[InFlight]:
@@ -184,7 +189,8 @@ def _on_cluster(work: _Work, cases: Mapping[str, Any], scheduler: str) -> _Resul
             client.wait_for_workers(1, timeout=SECONDS_FOR_WORKERS)
             futures = [client.submit(partial(call, *given), pure=False) for call, given, _ in work.calls(cases, None)]
             for future in as_completed(futures, loop=client.loop):
-                identifier, result = future.result()
+                identifier, result, messages = future.result()
+                log_again(messages)
                 del remaining[identifier]
                 yield identifier, result
                 if work.stop.is_set():
@@ -198,16 +204,21 @@ def _on_cluster(work: _Work, cases: Mapping[str, Any], scheduler: str) -> _Resul
 
 def _call(
     function: Callable[[str, Any], Any], identifier: str, value: Any, folder: Path | None, parent: _Parent | None
-) -> tuple[str, Any]:
+) -> tuple[str, Any, list[Message]]:
+    """Process a case in a worker. Returns the case, its result or `_Failed`, and the warnings that were logged."""
     if parent is not None:
         end_with(parent.process)
         os.chdir(parent.folder)
-    with marking(folder, identifier):
-        try:
-            return identifier, function(identifier, value)
-        except Exception as error:  # noqa: BLE001 - one case must not stop the others; all reasons are reported together
-            _logger.debug("case %s\n%s", identifier, traceback.format_exc())
-            return identifier, _Failed.by(error)
+    with marking(folder, identifier), collecting() as messages:
+        return identifier, _result(function, identifier, value), messages
+
+
+def _result(function: Callable[[str, Any], Any], identifier: str, value: Any) -> Any:
+    try:
+        return function(identifier, value)
+    except Exception as error:  # noqa: BLE001 - one case must not stop the others; all reasons are reported together
+        _logger.debug("case %s\n%s", identifier, traceback.format_exc())
+        return _Failed.by(error)
 
 
 def _raise_failures(failures: Mapping[str, _Failed], done: int, total: int) -> None:

@@ -20,6 +20,11 @@ def test_message_has_a_line_for_each_fault() -> None:
     ]
 
 
+def test_a_fault_is_one_line_whatever_a_file_holds() -> None:
+    fault = Fault("dataset.json, labels.a\nb", "the name holds \x1b[31m and a tab\t", "Rename the label äöü")
+    assert str(fault) == r"dataset.json, labels.a\nb: the name holds \x1b[31m and a tab\t. Rename the label äöü."
+
+
 def test_survives_pickling() -> None:
     error = pickle.loads(pickle.dumps(InputError(SPACING, LABELS)))
     assert isinstance(error, InputError)

@@ -74,6 +74,11 @@ def _evaluating(source: Path, target: Path) -> list[str]:
     return _text(["se_evaluate", source / "predictions", source / "references", "-o", target / "metrics.json", "--quiet"])
 
 
+def _calibrating(source: Path, target: Path) -> list[str]:
+    model = target / "work" / "toy" / "models" / "3d_fullres_baseline"
+    return _text(["se_evaluate", "-m", model, "--calibrate", "--device", "cpu", "--quiet"])
+
+
 def _selecting(source: Path, target: Path) -> list[str]:
     """The command also predicts with pairs of models."""
     return _text(["se_select", target / "work", "--ensembles", "2", "--device", "cpu", "--quiet"])
@@ -215,6 +220,7 @@ COMMANDS = (
     Command("bundle import", bundle_cli.main, _importing, _importing, _bundle, produces="model"),
     Command("bundle export", bundle_cli.main, _exporting, _exporting, _bundle),
     Command("evaluate", evaluate_cli.main, _evaluating, _evaluating, _segmentations),
+    Command("calibrate", evaluate_cli.main, _calibrating, _calibrating, _trained_models, share=0.4),
     Command("select", selection_cli.main, _selecting, _selecting, _validated_models),
     Command("report", report_cli.main, _reporting, _reporting, _trained_models, tells="left out of the report"),
     Command("bundle onnx", bundle_cli.main, _to_onnx, _to_onnx, _bundle, share=0.4),
@@ -232,7 +238,7 @@ def import_everything() -> None:
         "inference.bundle.export inference.bundle.install inference.evaluation.equivariance "
         "inference.prediction.command inference.prediction.job inference.evaluation.cli inference.prediction.cli "
         "inference.evaluation.evaluate inference.evaluation.label_files inference.prediction.predict_files inference.prediction.estimate "
-        "inference.evaluation.tables inference.prediction.statistics "
+        "inference.evaluation.robustness inference.evaluation.tables inference.prediction.statistics "
         "planners.run planners.options preprocessing.formats.nifti preprocessing.resample "
         "inference.selection.run inference.report.run inference.bundle.onnx onnx onnxscript onnxruntime torch.onnx "
         "trainers.run trainers.job trainers.optimisation.checkpoint se_unet.cpu.allocator "

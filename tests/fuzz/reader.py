@@ -116,8 +116,8 @@ def _judge_message(error: InputError) -> str | None:
         cause = cause.__cause__ or cause.__context__
     if not error.faults or any(not fault.where or not fault.problem for fault in error.faults):
         return "a refusal without a reason"
-    if any("\n" in fault.where for fault in error.faults) or len(str(error)) > 200_000:
-        return "a message of several lines, or a very long one"
+    if not all(str(fault).isprintable() for fault in error.faults) or len(str(error)) > 200_000:
+        return "a message with control characters, or a very long one"
     return None
 
 

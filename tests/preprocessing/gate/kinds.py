@@ -1,6 +1,6 @@
 """The kinds of contradictory or unusual input, each made as files and in memory, with what each path that reads images must do.
 
-The page docs/reference/contradictions.md is written from this table (`python -m tests.preprocessing.gate.page`).
+The page docs/reference/contradictions.md is written from this table (`python -m benchmarks.pages.docs_tables`).
 """
 
 import json

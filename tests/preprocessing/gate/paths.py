@@ -10,7 +10,6 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import SimpleITK
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -19,6 +18,9 @@ from configs.plan import ModelPlan
 from inference import PredictionOptions, Predictor
 from inference.evaluation.evaluate import evaluate
 from inference.model import Model
+from inference.prediction.cluster import predict_on_cluster
+from inference.prediction.command import ModelChoice
+from inference.prediction.outputs import Extras
 from inference.prediction.predict_files import predict_cases
 from preprocessing.dataset.case import Case
 from preprocessing.dataset.raw import scan_dataset
@@ -29,6 +31,7 @@ from tests.inference.models import Thresholds, plan
 from tests.preprocessing.gate.kinds import Kind, Made, labels_of, values
 
 FIELDS = ("pixdim", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "srow_x", "srow_y", "srow_z", "xyzt_units")
+OPTIONS = PredictionOptions(mirror=False, scales=(1.0,))
 
 
 @dataclass(frozen=True)
@@ -47,33 +50,55 @@ class LastChannel(nn.Module):
         return scores
 
 
-def describe(made: Made) -> DatasetDescription:
+def describe(channels: int) -> DatasetDescription:
     """One or two channels, and the labels that the thresholds give."""
-    names = ("MR", "T2")[: max(1, len(made.images))]
+    names = ("MR", "T2")[:channels]
     return DatasetDescription(name="toy", channels=names, labels={"background": 0, "grey": 3, "bright": 7})
 
 
+@dataclass(frozen=True)
+class Thresholding(ModelChoice):
+    """The model on images of one spacing, which are not resampled; workers of a cluster load it as they load any model."""
+
+    channels: int = 1
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def load(self, options: PredictionOptions) -> Predictor:
+        model = Model(ModelPlan(plan(describe(self.channels), self.spacing)), {"0": LastChannel()})
+        return Predictor(model, "cpu", options)
+
+
+def choice(made: Made, spacing: tuple[float, float, float]) -> Thresholding:
+    """The model for a case."""
+    return Thresholding((), channels=max(1, len(made.images)), spacing=spacing)
+
+
 def predictor(made: Made, spacing: tuple[float, float, float]) -> Predictor:
-    """The model on images of this spacing, which are not resampled."""
-    torch.manual_seed(0)
-    model = Model(ModelPlan(plan(describe(made), spacing)), {"0": LastChannel()})
-    return Predictor(model, "cpu", PredictionOptions(mirror=False, scales=(1.0,)))
+    """The model for a case, loaded."""
+    return choice(made, spacing).load(OPTIONS)
 
 
-def follow(path: str, kind: Kind, folder: Path) -> Seen:
-    """Make a case, send it along a path, and return what the path saw; raise `InputError` where it refuses the case."""
+def follow(path: str, kind: Kind, folder: Path, scheduler: str | None = None) -> Seen:
+    """Make a case, send it along a path, and return what the path saw; raise `InputError` where it refuses the case.
+
+    With the address of a Dask scheduler, its workers read the case; this holds for `planning` and `prediction`.
+    """
     made = kind.make(folder)
     model_spacing = (1.0, 1.0, 1.0) if "700" in kind.name else kind.spacing
+    if path == "planning":
+        return _planning(made, folder, scheduler)
+    if path == "prediction":
+        return _prediction(made, model_spacing, folder, scheduler)
     return _PATHS[path](made, model_spacing, folder)
 
 
-def _planning(made: Made, spacing: Any, folder: Path) -> Seen:
+def _planning(made: Made, folder: Path, scheduler: str | None) -> Seen:
     ending = ending_of(made.images[0]) or ""
     dataset = folder / "dataset"
     for part in ("imagesTr", "labelsTr"):
         (dataset / part).mkdir(parents=True)
-    names = dict(enumerate(describe(made).channels))
-    labels = dict(describe(made).labels)
+    description = describe(max(1, len(made.images)))
+    names, labels = dict(enumerate(description.channels)), dict(description.labels)
     (dataset / "dataset.json").write_text(json.dumps({"channel_names": names, "labels": labels, "file_ending": ending}))
     for image in made.images:
         shutil.copy(image, dataset / "imagesTr")
@@ -84,7 +109,7 @@ def _planning(made: Made, spacing: Any, folder: Path) -> Seen:
         shutil.copy(made.labels, dataset / "labelsTr")
     for part in ("imagesTr", "labelsTr"):
         (dataset / part / "case.json").write_text((folder / "case.json").read_text() if ending == ".tif" else "{}")
-    warnings, found = examine(scan_dataset(dataset), _case)
+    warnings, found = examine(scan_dataset(dataset), _case, scheduler=scheduler)
     _warn(str(warning) for warning in warnings)
     case = found["case"]
     return Seen(labels_of(case.image[-1]), case.geometry.spacing)
@@ -106,9 +131,14 @@ def _write_labels(path: Path, like: Made) -> None:
     nib.save(image, path)
 
 
-def _prediction(made: Made, spacing: Any, folder: Path) -> Seen:
+def _prediction(made: Made, spacing: Any, folder: Path, scheduler: str | None) -> Seen:
     target = folder / f"out/case{ending_of(made.images[0])}"
-    failures = predict_cases(predictor(made, spacing), {"case": made.images}, {"case": target})
+    cases, outputs = {"case": made.images}, {"case": target}
+    if scheduler is None:
+        failures = predict_cases(predictor(made, spacing), cases, outputs)
+    else:
+        target.parent.mkdir()
+        failures = predict_on_cluster(choice(made, spacing), OPTIONS, cases, outputs, Extras(), scheduler)
     if failures:
         raise failures["case"]
     if target.suffix == ".nii":
@@ -147,14 +177,12 @@ def _evaluation(made: Made, spacing: Any, folder: Path) -> Seen:
         raise ValueError("there is nothing to evaluate")
     references = folder / "truth"
     shutil.copytree((made.reference or made.labels).parent, references)
-    evaluate(made.labels.parent, references, describe(made))
+    evaluate(made.labels.parent, references, describe(1))
     labels, geometry = read_labels(made.labels)
     return Seen(labels, geometry.spacing)
 
 
 _PATHS = {
-    "planning": _planning,
-    "prediction": _prediction,
     "nibabel": _nibabel,
     "SimpleITK": _simpleitk,
     "array": _array,

@@ -18,6 +18,7 @@ from configs.progress import Silent
 from preprocessing.parallel.for_each_case import for_each_case
 from preprocessing.parallel.markers import Watch, marking
 from preprocessing.parallel.memory import available_bytes, choose_jobs
+from preprocessing.parallel.messages import collecting
 
 ROOT = Path(__file__).parents[3]
 CASES = dict(zip("abcdefgh", range(8), strict=True))
@@ -218,3 +219,22 @@ def test_without_the_package_the_remedy_is_to_install_it(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "distributed", None)
     with pytest.raises(InputError, match=r"`distributed` is not installed. Run pip install 'se-unet\[dask\]'"):
         list(for_each_case(double, CASES, 1, Silent(), "Testing", scheduler="tcp://127.0.0.1:1"))
+
+
+def warn(identifier, value):
+    logging.getLogger("a.logger").warning("case `%s` is odd", identifier)
+    return value
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_warnings_of_workers_reach_the_log_once(jobs, caplog):
+    assert collect(warn, jobs=jobs)[1] is None
+    said = [(record.name, record.getMessage()) for record in caplog.records]
+    assert sorted(said) == [("a.logger", f"case `{identifier}` is odd") for identifier in sorted(CASES)]
+
+
+def test_a_warning_is_collected_by_one_case_of_a_process():
+    """Workers of a cluster may have several threads with a case each."""
+    with collecting() as outer, collecting() as inner:
+        warn("a", 1)
+    assert [message.text for message in outer + inner] == ["case `a` is odd"]
