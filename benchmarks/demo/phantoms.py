@@ -39,7 +39,15 @@ class Phantom:
     spacing: tuple[float, float, float]
 
 
-def write_phantoms(folder: Path, training: int = 24, unseen: int = 8, side: float = 48.0, seed: int = 0) -> None:
+def write_phantoms(
+    folder: Path,
+    training: int = 24,
+    unseen: int = 8,
+    side: float = 48.0,
+    seed: int = 0,
+    spread: float = SIZE_RANGE,
+    unseen_size: float = 1.0,
+) -> None:
     """Write `imagesTr`, `labelsTr`, `imagesTs`, `labelsTs` and `dataset.json`. The same arguments give the same voxels.
 
     Args:
@@ -48,12 +56,15 @@ def write_phantoms(folder: Path, training: int = 24, unseen: int = 8, side: floa
             one are stored in another orientation.
         side: of each image's field of view in mm.
         seed: of all cases; a case depends on the seed and its number alone.
+        spread: largest to smallest diameter of organs, before their own variation of 10 %.
+        unseen_size: factor by which organ and lesion of unseen cases are larger, in images of the same extent.
     """
     for number in range(training + unseen):
         is_training = number < training
         spacing = THICK_SLICES if number % 4 == 3 else (1.0, 1.0, 1.0)
         position = (number + 0.5) * GOLDEN_RATIO % 1  # spreads the sizes evenly, in training and among the unseen
-        phantom = make_phantom(np.random.default_rng((seed, number)), side, spacing, position)
+        size = spread ** (position - 0.5) * (1.0 if is_training else unseen_size)
+        phantom = make_phantom(np.random.default_rng((seed, number)), side, spacing, size)
         orientation = "PSR" if number in (training - 1, training) else "RAS"
         name, suffix = f"phantom_{number:03d}", "Tr" if is_training else "Ts"
         _save(folder / f"images{suffix}" / f"{name}_0000.nii.gz", phantom.image, phantom.spacing, orientation)
@@ -64,18 +75,18 @@ def write_phantoms(folder: Path, training: int = 24, unseen: int = 8, side: floa
     )
 
 
-def make_phantom(random: np.random.Generator, side: float, spacing: tuple[float, float, float], position: float = 0.5) -> Phantom:
+def make_phantom(random: np.random.Generator, side: float, spacing: tuple[float, float, float], size: float = 1.0) -> Phantom:
     """Draw one case.
 
     Args:
         random: source of everything but the size.
         side: of the field of view in mm.
         spacing: mm (Z, Y, X).
-        position: of the size in the range of sizes, from 0 (smallest) to 1 (largest), logarithmic.
+        size: factor of the size of organ and lesion.
     """
     points = _voxel_centres(side, spacing)
     blur = float(np.mean(spacing))  # mm over which a surface goes from outside to inside
-    radius = side * 0.18 * SIZE_RANGE ** (position - 0.5)
+    radius = side * 0.18 * size
     centre = random.uniform(-1, 1, 3) * 0.8 * (side * 0.45 - radius)
     organ = _ellipsoid(points, centre, radius * random.uniform(0.9, 1.1, 3), random, lobes=0.12)
     direction = _unit(random)

@@ -45,12 +45,12 @@ def test_some_cases_have_thick_slices_or_another_orientation(folder: Path) -> No
 def test_orientation_moves_no_anatomy(folder: Path) -> None:
     stored = nib.load(folder / "labelsTr" / "phantom_003.nii.gz")
     canonical = nib.as_closest_canonical(stored)
-    drawn = make_phantom(np.random.default_rng((3, 3)), 24.0, THICK_SLICES, 3.5 * GOLDEN_RATIO % 1)
+    drawn = make_phantom(np.random.default_rng((3, 3)), 24.0, THICK_SLICES, SIZE_RANGE ** (3.5 * GOLDEN_RATIO % 1 - 0.5))
     assert np.array_equal(np.asarray(canonical.dataobj).T, drawn.labels)
 
 
 def test_sizes_differ_three_fold() -> None:
-    drawn = [make_phantom(np.random.default_rng(0), 48.0, (1.0, 1.0, 1.0), position).labels for position in (0, 1)]
+    drawn = [make_phantom(np.random.default_rng(0), 48.0, (1.0, 1.0, 1.0), size).labels for size in (3**-0.5, 3**0.5)]
     small, large = np.cbrt([np.count_nonzero(labels) for labels in drawn])
     assert 0.9 * SIZE_RANGE < large / small < 1.1 * SIZE_RANGE
 
