@@ -1,0 +1,225 @@
+"""Default prediction of unseen cases whose anatomy was made smaller and larger, against prediction without a search of the size.
+
+    python -m benchmarks.evidence.unseen_sizes measure MODEL DATASET RESULTS.json [--sizes 0.6 0.8 1 1.25 1.6] [--most 12] [--forced]
+    python -m benchmarks.evidence.unseen_sizes tables RESULTS.json ... [--sizes-csv FILE] [--quality-csv FILE]
+
+MODEL is a calibrated model; DATASET has `imagesTs` and `labelsTs`, or with `--images Tr` cases that the model did not train on. Each case
+is segmented as `se_predict` does by default, and without the search where this has changed the answer. With `--forced`, each case is
+also searched although nothing is doubtful. `--controls` adds images without the anatomy: blank ones, noise, and the cases' own voxels in
+random order. RESULTS keeps what is done, and a further call adds what is missing.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.common.tables import text_table, write_csv
+from configs.files import read_json, write_json
+from inference import PredictionOptions, Predictor
+from inference.engine.assemble import Segmentation
+from inference.evaluation.label_files import load_description
+from inference.evaluation.robustness import ValidationCase, rescale, stored_values
+from inference.evaluation.scores import score_case
+from inference.sizes.quality import Quality
+from preprocessing.dataset.labels import to_class_indices
+from preprocessing.dataset.raw import find_cases
+from preprocessing.formats.images import read_image, read_labels
+
+Row = dict[str, Any]
+SIZES = (0.5, 0.6, 0.7, 0.8, 1.0, 1.25, 1.6, 2.0)
+CONTROLS = ("blank", "noise", "shuffled")
+BY_SIZE = {
+    "results": "{}",
+    "size": "{:.2f}",
+    "cases": "{}",
+    "without_search": "{:.3f}",
+    "default": "{:.3f}",
+    "forced": "{:.3f}",
+    "worst_change": "{:+.3f}",
+    "moved": "{:.0%}",
+    "flagged": "{:.0%}",
+    "error_of_expected": "{:.3f}",
+}
+OF_QUALITY = {
+    "results": "{}",
+    "cases": "{}",
+    "correlation": "{:.2f}",
+    "error": "{:.3f}",
+    "error_at_natural_size": "{:.3f}",
+    "in_interval": "{:.0%}",
+    "worst_tenth_in_lowest_fifth": "{:.0%}",
+    "controls_flagged": "{}",
+}
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Measure, or print the tables of what was measured. Returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    measure = commands.add_parser("measure", help="segment cases")
+    measure.add_argument("model", type=Path, help="model folder")
+    measure.add_argument("dataset", type=Path, help="folder of the raw dataset")
+    measure.add_argument("results", type=Path, help="JSON file of the results")
+    measure.add_argument("--sizes", type=float, nargs="+", default=SIZES, help="factors of the anatomy's size")
+    measure.add_argument("--most", type=int, help="largest number of cases; default: all")
+    measure.add_argument("--images", default="Ts", choices=["Ts", "Tr"], help="part of the dataset")
+    measure.add_argument("--cases", nargs="+", help="names of the cases; default: all")
+    measure.add_argument("--no-mirror", action="store_true", help="do not average over reflections")
+    measure.add_argument("--forced", action="store_true", help="also search every case")
+    measure.add_argument("--controls", action="store_true", help="also segment images without the anatomy")
+    tables = commands.add_parser("tables", help="print tables")
+    tables.add_argument("results", type=Path, nargs="+", help="JSON files of results")
+    tables.add_argument("--sizes-csv", type=Path, help="CSV file of the table by size")
+    tables.add_argument("--quality-csv", type=Path, help="CSV file of the table of the expected Dice")
+    given = parser.parse_args(words)
+    if given.command == "measure":
+        torch.set_num_threads(1)
+        measure_cases(given)
+        return 0
+    for make, columns, path in ((rows_by_size, BY_SIZE, given.sizes_csv), (quality_rows, OF_QUALITY, given.quality_csv)):
+        rows = [row for results in given.results for row in make(results)]
+        print(text_table(rows, columns), end="\n\n")
+        if path:
+            write_csv(rows, path)
+    return 0
+
+
+def measure_cases(given: argparse.Namespace) -> None:
+    """Segment each case at each size that the results do not hold yet."""
+    found: list[Row] = read_json(given.results) if given.results.is_file() else []
+    done = {(row["case"], row["size"]) for row in found}
+    ways = [PredictionOptions(mirror=not given.no_mirror, search=search) for search in ("auto", "never", "always")]
+    default, without, forced = (Predictor.load(given.model, "cpu", options=way) for way in ways)
+    for case in _cases(given, default):
+        for size in given.sizes:
+            if (case.identifier, size) not in done:
+                image, truth, geometry = rescale(case, size)
+                answer = default.segment(image, geometry, where=f"case `{case.identifier}`")
+                row = {"case": case.identifier, "size": size, **_quality(answer.quality)}
+                dice = [_dice(answer, truth, default, geometry.spacing)]
+                is_moved = answer.quality is not None and answer.quality.size != 1
+                dice.append(_dice(without.segment(image, geometry), truth, default, geometry.spacing) if is_moved else dice[0])
+                row |= {"dice": dice[0], "without_search": dice[1]}
+                if given.forced:
+                    row["forced"] = _dice(forced.segment(image, geometry), truth, default, geometry.spacing)
+                found.append(row)
+        for control in CONTROLS if given.controls else ():
+            if (case.identifier, control) not in done:
+                image = _without_anatomy(control, case.image)
+                answer = default.segment(image, case.geometry)
+                found.append({"case": case.identifier, "size": control, **_quality(answer.quality)})
+        write_json(given.results, found)
+        print(f"{case.identifier}: done", flush=True)
+
+
+def _cases(given: argparse.Namespace, predictor: Predictor) -> Iterator[ValidationCase]:
+    description = load_description(given.dataset / "dataset.json")
+    files = find_cases(given.dataset / f"images{given.images}", description)
+    for identifier in [name for name in files if not given.cases or name in given.cases][: given.most]:
+        image, geometry = read_image(list(files[identifier]))
+        labels, _ = read_labels(given.dataset / f"labels{given.images}" / f"{identifier}{description.file_ending}")
+        yield ValidationCase(identifier, "0", image, to_class_indices(labels, predictor.description), geometry)
+
+
+def _without_anatomy(control: str, image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return an image (C, Z, Y, X) of the same kind in which there is nothing to find."""
+    chance = np.random.default_rng(0)
+    if control == "blank":
+        return np.full_like(image, image.mean())
+    if control == "noise":
+        return chance.normal(image.mean(), image.std(), image.shape).astype(np.float32)
+    return chance.permuted(image.reshape(len(image), -1), axis=1).reshape(image.shape)
+
+
+def _quality(quality: Quality | None) -> Row:
+    if quality is None:
+        return {}
+    labels = {name: None if one is None else [one.dice, one.low, one.high] for name, one in quality.expected.items()}
+    return {"expected": quality.mean, "labels": labels, "found_size": quality.size, "doubts": list(quality.doubts)}
+
+
+def _dice(
+    answer: Segmentation, truth: NDArray, predictor: Predictor, spacing: tuple[float, float, float]
+) -> dict[str, float | None]:
+    scores = score_case(answer.labels, stored_values(truth, predictor.description), predictor.description, spacing)
+    return {name: score.dice for name, score in scores.items()}
+
+
+def rows_by_size(results: Path) -> list[Row]:
+    """Return a row for each size of the anatomy."""
+    rows = _measured(results)
+    return [
+        _of_size(results.stem, size, [row for row in rows if row["size"] == size])
+        for size in sorted({row["size"] for row in rows})
+    ]
+
+
+def _measured(results: Path) -> list[Row]:
+    return [row for row in read_json(results) if "dice" in row]
+
+
+def _of_size(name: str, size: float, rows: Sequence[Row]) -> Row:
+    default, without = (np.array([_mean(row[way]) for row in rows]) for way in ("dice", "without_search"))
+    forced = [_mean(row["forced"]) for row in rows if "forced" in row]
+    expected = [row for row in rows if "expected" in row]
+    return {
+        "results": name,
+        "size": size,
+        "cases": len(rows),
+        "without_search": float(without.mean()),
+        "default": float(default.mean()),
+        "forced": float(np.mean(forced)) if forced else None,
+        "worst_change": float((default - without).min()),
+        "moved": float(np.mean([row["found_size"] != 1 for row in expected])) if expected else None,
+        "flagged": float(np.mean([bool(row["doubts"]) for row in expected])) if expected else None,
+        "error_of_expected": float(np.mean([abs(row["expected"] - _mean(row["dice"])) for row in expected]))
+        if expected
+        else None,
+    }
+
+
+def quality_rows(results: Path) -> list[Row]:
+    """Return the row of a model's expected Dice over all sizes; none for a model that is not calibrated."""
+    rows = [row for row in _measured(results) if "expected" in row]
+    if not rows:
+        return []
+    expected, dice = np.array([row["expected"] for row in rows]), np.array([_mean(row["dice"]) for row in rows])
+    natural = np.array([row["size"] == 1 for row in rows])
+    flagged, worst = _lowest(expected, 0.2), _lowest(dice, 0.1)
+    controls = [row for row in read_json(results) if row["size"] in CONTROLS]
+    return [
+        {
+            "results": results.stem,
+            "cases": len(rows),
+            "correlation": float(np.corrcoef(expected, dice)[0, 1]),
+            "error": float(np.abs(expected - dice).mean()),
+            "error_at_natural_size": float(np.abs(expected - dice)[natural].mean()) if natural.any() else None,
+            "in_interval": float(np.mean([inside for row in rows for inside in _inside(row)])),
+            "worst_tenth_in_lowest_fifth": len(flagged & worst) / len(worst),
+            "controls_flagged": f"{sum(bool(row['doubts']) for row in controls)} of {len(controls)}" if controls else None,
+        }
+    ]
+
+
+def _inside(row: Row) -> Iterator[bool]:
+    for name, interval in row["labels"].items():
+        if interval is not None and row["dice"][name] is not None:
+            yield interval[1] <= row["dice"][name] <= interval[2]
+
+
+def _lowest(values: NDArray[np.float64], share: float) -> set[int]:
+    return set(np.argsort(values, kind="stable")[: max(1, round(share * len(values)))].tolist())
+
+
+def _mean(dice: dict[str, float | None]) -> float:
+    return float(np.mean([value for value in dice.values() if value is not None] or [0.0]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
