@@ -8,8 +8,8 @@ from configs.errors import Fault, raise_faults
 from configs.fingerprint import Shape, Spacing
 from configs.plan import NETWORKS, NORMALISATIONS, PUBLISHED
 from planners.rules.configurations import CONFIGURATIONS
+from planners.rules.networks.skeleton import SIZES, Size
 from planners.rules.size_range import LIMIT
-from planners.rules.skeleton import SIZES, Size
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,14 +16,14 @@ from planners.rules.configurations import Resolution, choose_resolutions
 from planners.rules.grid import check_spacing, choose_spacing, median_relative_size, median_shape, whole_voxels
 from planners.rules.measured_budget import choose_measured_sampling
 from planners.rules.mirroring import choose_mirror_axes
+from planners.rules.networks.published import fitting_patch, networks_for, published_network
+from planners.rules.networks.scale_group import check_width, choose_scale_group, widest_spread
+from planners.rules.networks.se_network import features_reason, judge_depth, se_feature_values, se_features, se_network
+from planners.rules.networks.skeleton import baseline_network
 from planners.rules.normalisation import choose_normalisation
 from planners.rules.orientation import choose_orientation, left_right_axis, turn_cases
 from planners.rules.patch import Grid, Sampling, choose_sampling
-from planners.rules.published import fitting_patch, networks_for, published_network
-from planners.rules.scale_group import check_width, choose_scale_group, widest_spread
-from planners.rules.se_network import features_reason, judge_depth, se_feature_values, se_features, se_network
 from planners.rules.size_range import choose_scaling, choose_size_range
-from planners.rules.skeleton import baseline_network
 from planners.rules.topology import Topology
 
 

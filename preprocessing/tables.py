@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from configs.files import write_text
+from configs.files import read_text, write_text
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -13,3 +13,13 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]
 
     table = pd.DataFrame(list(rows), columns=list(columns), dtype=object)
     write_text(path, table.to_csv(index=False, lineterminator="\n"))
+
+
+def gather(folder: Path, cases: Iterable[str], ending: str, name: str) -> Path | None:
+    """Combine the tables `<case><ending>.csv` of a folder under this name, and return its path; None if there are none."""
+    texts = [read_text(path) for case in sorted(cases) if (path := folder / f"{case}{ending}.csv").is_file()]
+    if not texts:
+        return None
+    heading = texts[0].splitlines()[:1]
+    write_text(folder / name, "\n".join([*heading, *(line for text in texts for line in text.splitlines()[1:])]) + "\n")
+    return folder / name

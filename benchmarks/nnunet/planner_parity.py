@@ -28,7 +28,7 @@ from configs.plan import ConfigurationPlan, Plan
 from planners.fingerprint.measure import make_fingerprint
 from planners.options import PlanningOptions
 from planners.plan import make_plan
-from planners.rules.skeleton import Size
+from planners.rules.networks.skeleton import Size
 from preprocessing.dataset.raw import open_dataset
 
 # The folder that `make_stacks` writes; nnU-Net asks for a number.

@@ -5,10 +5,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from configs.files import read_rows
-from inference.prediction.gathering import gather
 from inference.sizes.quality import Quality
 from preprocessing.dataset.by_products import QUALITY
-from preprocessing.tables import write_table
+from preprocessing.tables import gather, write_table
 
 logger = logging.getLogger(__name__)
 GATHERED = "quality.csv"

@@ -10,12 +10,11 @@ from scipy import ndimage
 
 from configs.dataset import DatasetDescription
 from configs.files import Value
-from inference.prediction.gathering import gather
 from inference.sizes.calibration import Expected
 from inference.sizes.quality import Quality
 from preprocessing.dataset.by_products import STATISTICS
 from preprocessing.geometry.affine import Geometry
-from preprocessing.tables import write_table
+from preprocessing.tables import gather, write_table
 
 GATHERED = "statistics.csv"
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from configs.fingerprint import Shape
-from planners.rules.skeleton import Skeleton
+from planners.rules.networks.skeleton import Skeleton
 from planners.rules.topology import Topology
 
 SMALLEST_BATCH = 2

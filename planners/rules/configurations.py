@@ -11,8 +11,8 @@ from configs.errors import Fault, raise_faults, times
 from configs.fingerprint import Shape
 from planners.decision import Decision
 from planners.rules.lower_resolution import choose_lower_resolution
+from planners.rules.networks.skeleton import Size, Skeleton, choose_skeleton
 from planners.rules.patch import Grid, Sampling
-from planners.rules.skeleton import Size, Skeleton, choose_skeleton
 
 CONFIGURATIONS = ("2d", "3d_lowres", "3d_fullres", "3d_cascade_fullres")
 SLICES, LOWER, FULL, CASCADE = CONFIGURATIONS

@@ -10,8 +10,8 @@ from torch.profiler import ProfilerActivity, profile
 from configs.dataset import DatasetDescription
 from configs.network import NetworkConfig, ScaleGroup
 from planners.rules.memory import peak_bytes, training_bytes
-from planners.rules.se_network import se_network
-from planners.rules.skeleton import SIZES, Size, baseline_network, choose_skeleton
+from planners.rules.networks.se_network import se_network
+from planners.rules.networks.skeleton import SIZES, Size, baseline_network, choose_skeleton
 from planners.rules.topology import choose_topology
 from se_unet.builder import build_network
 from trainers.optimisation.loss import make_loss

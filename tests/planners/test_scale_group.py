@@ -14,9 +14,9 @@ from planners.fingerprint.sizes import size_spreads
 from planners.options import PlanningOptions
 from planners.plan import make_plan
 from planners.rules.memory import training_bytes
-from planners.rules.scale_group import choose_scale_group, widest_spread
-from planners.rules.se_network import se_network
-from planners.rules.skeleton import baseline_network, choose_skeleton
+from planners.rules.networks.scale_group import choose_scale_group, widest_spread
+from planners.rules.networks.se_network import se_network
+from planners.rules.networks.skeleton import baseline_network, choose_skeleton
 from planners.rules.topology import choose_topology
 from preprocessing.dataset.case import Case
 from preprocessing.geometry.affine import Geometry

@@ -12,11 +12,11 @@ from configs.training import TrainingConfig
 from inference.prediction.cli import main as predict
 from tests.inference.models import plan
 from tests.preprocessing.datasets import save
-from tests.trainers import wrong_parts
+from tests.trainers.own_parts import wrong
 from trainers import building, run, train
 
-WRONG = "tests.trainers.wrong_parts"
-OWN = "tests.trainers.own_parts"
+WRONG = "tests.trainers.own_parts.wrong"
+OWN = "tests.trainers.own_parts.sound"
 NETWORKS = {
     "MissingClass": r"returns scores \(2, 2, 8, 8, 8\) of torch.float32, expected .*\(2, 3, 8, 8, 8\) \(batch, classes, Z, Y, X\)",
     "HalfSize": r"returns scores \(2, 3, 8, 8, 4\).*expected .*\(2, 3, 8, 8, 8\)",
@@ -24,8 +24,8 @@ NETWORKS = {
     "InfiniteScores": "scores are not finite",
     "NoGradient": "does not depend on the network's parameters",
     "ListInPrediction": r"returns a list, expected a tensor \(1, 3, 8, 8, 8\)",
-    "WrongChannels": r"it fails in training on images \(2, 1, 8, 8, 8\) \(RuntimeError: .*own_parts.py|expected input",
-    "CannotBeMade": r"it fails to be made \(KeyError: 'width'; wrong_parts.py, line \d+: `raise KeyError",
+    "WrongChannels": r"it fails in training on images \(2, 1, 8, 8, 8\) \(RuntimeError: .*sound.py|expected input",
+    "CannotBeMade": r"it fails to be made \(KeyError: 'width'; wrong.py, line \d+: `raise KeyError",
 }
 LOSSES = {
     "VectorLoss": r"the loss is a tensor \(1,\), expected a scalar tensor",
@@ -96,7 +96,7 @@ def test_prediction_tries_a_network_before_the_first_case(
     only = planned.only("3d_fullres", "baseline", network.model_copy(update={"network_class": name}))
     only.write(tmp_path / "model" / "plan.json")
     (tmp_path / "model" / "fold_0").mkdir()
-    save_weights(wrong_parts.HalfSize(network.network), tmp_path / "model" / "fold_0" / "weights_final.safetensors")
+    save_weights(wrong.HalfSize(network.network), tmp_path / "model" / "fold_0" / "weights_final.safetensors")
     save(tmp_path / "images/a_0000.nii.gz", np.random.default_rng(0).random((18, 21, 13), np.float32))
     words = [
         "-i",

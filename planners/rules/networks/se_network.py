@@ -8,8 +8,8 @@ from configs.fingerprint import Shape, Spacing
 from configs.network import NetworkConfig, ScaleGroup
 from planners.decision import Decision
 from planners.rules.budget import feature_values
-from planners.rules.scale_group import BLUR_COST, FAMILY, KERNEL_REACH, MIXING, RELATIVE_COST
-from planners.rules.skeleton import Skeleton, baseline_network
+from planners.rules.networks.scale_group import BLUR_COST, FAMILY, KERNEL_REACH, MIXING, RELATIVE_COST
+from planners.rules.networks.skeleton import Skeleton, baseline_network
 from planners.rules.topology import Topology
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from configs.network import NetworkConfig
-from tests.trainers.own_parts import Augmentation, Loss, Network
+from tests.trainers.own_parts.sound import Augmentation, Loss, Network
 from trainers.augmentation.spatial import SpatialDraw
 from trainers.data.batches import Batch
 from trainers.loop import Trainer

@@ -15,7 +15,7 @@ from inference import Predictor
 from trainers import train
 from trainers.monitoring.history import History
 
-OWN = "tests.trainers.own_parts"
+OWN = "tests.trainers.own_parts.sound"
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +76,7 @@ def test_the_loss_is_the_one_that_is_named(work: Path, config: TrainingConfig) -
     [
         ("no_such_module_of_anyone:Part", "cannot be imported"),
         ("configs.errors:NoSuchPart", "configs.errors has no `NoSuchPart`"),
-        ("tests.trainers.broken_part:Part", "fails when it is imported"),
+        ("tests.trainers.own_parts.broken:Part", "fails when it is imported"),
     ],
 )
 def test_names_that_lead_nowhere(name: str, message: str) -> None:

@@ -1,0 +1,1 @@
+"""Rules for the networks: sizes and channels of each family."""
