@@ -20,8 +20,8 @@ class DatasetDescription(Value):
         labels: label name -> value, or -> values that make up a region. `background` is 0; `ignore` marks voxels that training and
             evaluation leave out.
         file_ending: ending of image and label files, with the leading dot.
-        regions_class_order: for regions, the value written for each region; later regions overwrite earlier ones. Each value must come
-            back in the same regions.
+        regions_class_order: value written for each region, where labels are regions; later regions overwrite earlier ones. Each
+            value must come back in the same regions.
     """
 
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")

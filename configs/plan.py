@@ -64,11 +64,11 @@ class ChannelNormalisation(Value):
     """How one channel is brought to a common range.
 
     Attributes:
-        channel: its name.
+        channel: name of the channel.
         scheme: `ct` clips to the dataset's 0.5 and 99.5 foreground percentiles and standardises with its foreground mean
             and standard deviation; `zscore` standardises each image; `zscore_in_mask` does so inside the nonzero mask and
             leaves 0 outside; `rescale` maps each image to 0..1; `none` leaves it.
-        statistics: of the dataset's foreground, needed by `ct`.
+        statistics: intensity statistics of the dataset's foreground, needed by `ct`.
     """
 
     channel: str
@@ -94,7 +94,7 @@ class NetworkPlan(Value):
         scaling_range: factors of random scaling in training, below 1 the anatomy grows.
         scaling_probability: share of the patches that are scaled.
         network_class: a user's own network, `package.module:Class`, made from `network`; None is `se_unet.build_network`.
-        reasons: decision -> a sentence with its numbers.
+        reasons: reason of each decision, a sentence with its numbers.
     """
 
     network: NetworkConfig
@@ -129,18 +129,18 @@ class ConfigurationPlan(Value):
     """One way to prepare the data (a resolution), and the networks planned for it.
 
     Attributes:
-        spacing: the grid that all cases are resampled to, in mm; see `grid_spacing` for slices.
-        median_shape: voxels of the median case on that grid.
-        normalisation: per channel.
+        spacing: spacing of the grid that all cases are resampled to, in mm; see `grid_spacing` for slices.
+        median_shape: number of voxels of the median case on that grid.
+        normalisation: normalisation of each channel.
         separate_axis_ratio: images whose coarsest spacing exceeds the finest by more than this are resampled slice by
             slice, with nearest neighbours across the coarse axis.
-        slice_axis: for networks that see single slices, the axis of (Z, Y, X) = (0, 1, 2) across them: patches have one voxel
+        slice_axis: axis of (Z, Y, X) = (0, 1, 2) across slices, for networks that see single slices: patches have one voxel
             along it, kernels and strides are 1, and cases keep their own spacing there. None for volumes.
-        previous: for the second network of a cascade, the configuration whose segmentation it also sees: one channel for each
+        previous: configuration whose segmentation the second network of a cascade also sees: one channel for each
             class but the background (`DatasetDescription.cascade_channels`), behind those of the image.
         cases_of: the configuration whose preprocessed cases are used, where this one has none of its own.
-        networks: `se`, `baseline`, or other names.
-        reasons: decision -> a sentence with its numbers.
+        networks: networks by name, such as `se` and `baseline`.
+        reasons: reason of each decision, a sentence with its numbers.
     """
 
     spacing: Spacing
@@ -176,12 +176,12 @@ class Plan(Value):
     """Everything that preprocessing and prediction need.
 
     Attributes:
-        version: of this format.
+        version: version of this format.
         dataset: channels and labels.
         orientation: `canonical` brings every image to the orientation RAS inside and back on output; `as-stored` never
             reorients; a `SliceFrame` brings thick slices into one plane.
         sizes: sizes of the anatomy to expect in new cases; None in plans of earlier versions.
-        configurations: for example `3d_fullres`.
+        configurations: configurations by name, such as `3d_fullres`.
     """
 
     version: Literal[1] = 1

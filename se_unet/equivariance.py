@@ -102,7 +102,7 @@ def assert_equivariant(module: Callable[[Tensor], Tensor], factor: float, limit:
     """Raise `AssertionError` with the measured error if it exceeds a limit; for tests of your own layers.
 
     Args:
-        module, factor: as in `equivariance_error`.
+        module, factor: module and factor, see `equivariance_error`.
         limit: largest equivariance error that passes.
         settings: further arguments of `equivariance_error`, such as `shift` and `scales`.
     """

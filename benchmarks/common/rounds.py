@@ -45,7 +45,7 @@ def forward_backward(module: nn.Module, x: Tensor, dtype: torch.dtype, input_gra
     Args:
         module: a layer or a network.
         x: its input.
-        dtype: of autocast; float32 is none.
+        dtype: type of autocast; float32 disables it.
         input_gradient: also of the input, as a layer inside a network has to pass it on.
     """
     x = x.detach().requires_grad_(input_gradient)

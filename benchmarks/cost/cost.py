@@ -81,10 +81,10 @@ class Contender:
     """A network as planned.
 
     Attributes:
-        plan: of this network alone.
+        plan: plan of this network alone.
         batch: patches of a training step.
         image: files of the image that is segmented.
-        device: where it runs.
+        device: device of the network.
     """
 
     plan: ModelPlan

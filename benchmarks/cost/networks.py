@@ -107,8 +107,8 @@ def activation_bytes_per_scale(config: NetworkConfig, shape: Sequence[int]) -> t
     The first entry holds what does not belong to a scale; a network without scales has it alone.
 
     Args:
-        config: of the network.
-        shape: of the image, (B, C, Z, Y, X).
+        config: configuration of the network.
+        shape: shape of the image, (B, C, Z, Y, X).
     """
     group = config.scale_group
     if group is None:

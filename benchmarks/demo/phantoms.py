@@ -51,11 +51,11 @@ def write_phantoms(
     """Write `imagesTr`, `labelsTr`, `imagesTs`, `labelsTs` and `dataset.json`. The same arguments give the same voxels.
 
     Args:
-        folder: of the dataset; its name is the dataset's name.
+        folder: dataset folder; its name is the dataset's name.
         training, unseen: numbers of cases. Every fourth case has thick slices; the last training case and the first unseen
             one are stored in another orientation.
-        side: of each image's field of view in mm.
-        seed: of all cases; a case depends on the seed and its number alone.
+        side: field of view of each image in mm.
+        seed: seed of all cases; a case depends on the seed and its number alone.
         spread: largest to smallest diameter of organs, before their own variation of 10 %.
         unseen_size: factor by which organ and lesion of unseen cases are larger, in images of the same extent.
     """
@@ -79,8 +79,8 @@ def make_phantom(random: np.random.Generator, side: float, spacing: tuple[float,
     """Draw one case.
 
     Args:
-        random: source of everything but the size.
-        side: of the field of view in mm.
+        random: source of all random choices but the size.
+        side: field of view in mm.
         spacing: mm (Z, Y, X).
         size: factor of the size of organ and lesion.
     """

@@ -35,11 +35,11 @@ class Recipe:
     Attributes:
         dataset: raw folder.
         work: everything is kept there.
-        steps: of training.
+        steps: number of training steps.
         batch: patches of a step.
         features: channels of the baseline's first stage; the others keep the proportion of their plans.
         preset: optimiser and everything else of our trainings.
-        threads: of nnU-Net's processes.
+        threads: number of threads of nnU-Net's processes.
         peer: Python of nnU-Net's environment, or None.
         spacing: mm (Z, Y, X) of our networks' grid, instead of the planned one.
     """
@@ -60,7 +60,7 @@ class Condition:
     """One training.
 
     Attributes:
-        network: of `NETWORKS`: `se` as planned, `se1` and `se4` with the number of scales forced.
+        network: one of `NETWORKS`: `se` as planned, `se1` and `se4` with the number of scales forced.
         scaling: whether training scales the anatomy at random, among its other augmentation.
         size: number of training cases.
         seed: draws the cases and the initial weights.

@@ -38,7 +38,7 @@ Cases = dict[str, tuple[Tensor, Tensor]]
 
 
 def build(name: str) -> nn.Module:
-    """Network of a design's name: `plain`, or family + scales (`se4`, `pyramid3`) with options, as in `se4:step=1.3,width=4,gain=2`."""
+    """Return the network of a design: `plain`, or family + scales (`se4`, `pyramid3`) with options: `se4:step=1.3,width=4,gain=2`."""
     options = command_options_of(name)
     network = build_network(design(name))
     gain = float(options.get("gain", 1))
@@ -81,7 +81,7 @@ def design(name: str) -> NetworkConfig:
 
 
 def load_cases(dataset: Path) -> Cases:
-    """Case -> image (Z, Y, X), standardised, and labels (Z, Y, X)."""
+    """Return the standardised image (Z, Y, X) and the labels (Z, Y, X) of each case."""
     cases = {}
     for path in sorted((dataset / "labelsTr").glob("*.nii.gz")):
         name = path.name.removesuffix(".nii.gz")
@@ -92,7 +92,7 @@ def load_cases(dataset: Path) -> Cases:
 
 
 def split(cases: list[str], seed: int) -> tuple[list[str], list[str]]:
-    """Training cases drawn by the seed from those that are not test cases, and the test cases, the same for every seed."""
+    """Return the training cases, drawn by the seed from those that are not test cases, and the test cases, equal for every seed."""
     order = np.random.default_rng(SPLIT_SEED).permutation(sorted(cases))
     test, pool = order[:TEST_CASES], order[TEST_CASES:]
     return list(np.random.default_rng(seed).choice(pool, TRAIN_CASES, replace=False)), list(test)
@@ -108,7 +108,7 @@ def to_shape(volume: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def rescale(image: Tensor, labels: Tensor, factor: float) -> tuple[Tensor, Tensor]:
-    """The anatomy `factor` times as large: image (Z, Y, X) by cubic spline with a low-pass when it shrinks, labels by linear one-hot."""
+    """Return the anatomy `factor` times as large: image (Z, Y, X) by cubic spline, low-passed if it shrinks, labels by linear one-hot."""
     if factor == 1:
         return image, labels
     sizes = [max(8, round(n * factor)) for n in image.shape]
@@ -151,7 +151,7 @@ def train(network: nn.Module, cases: list[tuple[Tensor, Tensor]], steps: int, se
 
 
 def scores_of(network: nn.Module, image: Tensor) -> Tensor:
-    """Class probabilities (K, Z, Y, X) of an image (Z, Y, X), padded by its border to what the strides divide."""
+    """Return the class probabilities (K, Z, Y, X) of an image (Z, Y, X), padded by its border to what the strides divide."""
     shape = tuple(-(-n // 4) * 4 for n in image.shape)
     probabilities = network(to_shape(image, shape)[None, None]).softmax(1)[0]
     for axis, (n, size) in enumerate(zip(image.shape, shape, strict=True)):
@@ -160,19 +160,19 @@ def scores_of(network: nn.Module, image: Tensor) -> Tensor:
 
 
 def scores_at(network: nn.Module, image: Tensor, factor: float) -> Tensor:
-    """Class probabilities (K, Z, Y, X) of the image when the network sees it `factor` times as large."""
+    """Return the class probabilities (K, Z, Y, X) of the image, shown to the network `factor` times as large."""
     resized, _ = rescale(image, torch.zeros(image.shape, dtype=torch.long), factor)
     back = [spline_matrix(m, n, 1).float() for n, m in zip(image.shape, resized.shape, strict=True)]
     return apply_separable(scores_of(network, resized), back)
 
 
 def mean_of(network: nn.Module, image: Tensor) -> Tensor:
-    """Sum of the class probabilities over rescaled copies of the image."""
+    """Return the sum of the class probabilities over rescaled copies of the image."""
     return torch.stack([scores_at(network, image, factor) for factor in (0.8, 1.0, 1.25)]).sum(0)
 
 
 def confident_of(network: nn.Module, image: Tensor) -> Tensor:
-    """Mean of the class probabilities over rescaled copies, weighed by the Dice that the network expects of itself."""
+    """Return the mean of the class probabilities over rescaled copies, weighted by the Dice that the network expects of itself."""
     scores = torch.stack([scores_at(network, image, factor) for factor in (0.64, 0.8, 1.0, 1.25, 1.5625)])
     expected = torch.tensor([float(dice_of(sums_of(each, regions=False)).mean()) for each in scores])
     return torch.tensordot(torch.softmax(expected / 0.05, 0), scores, 1)
@@ -189,7 +189,7 @@ WAYS = {"single": scores_of, "ensemble": mean_of, "confidence": confident_of}  #
 
 @torch.no_grad()
 def test(network: nn.Module, cases: list[tuple[Tensor, Tensor]], way: str) -> dict[str, float]:
-    """Mean foreground Dice at each scale, with one way of ensembling."""
+    """Return the mean foreground Dice at each scale with one way of ensembling."""
     network.eval()
     found = {}
     for factor in SCALES:
@@ -199,13 +199,13 @@ def test(network: nn.Module, cases: list[tuple[Tensor, Tensor]], way: str) -> di
 
 
 def run(cases: Cases, name: str, seed: int, steps: int, output: Path, ways: list[str], weights: Path | None) -> None:
-    """Train and test one design with one seed, once. Where the weights of a finished run were kept, ways that are missing are added.
+    """Train and test one design with one seed, once. If the weights of a finished run were kept, add missing ways of ensembling.
 
     Args:
         cases: see `load_cases`.
-        name, seed, steps: of the run.
+        name, seed, steps: name of the run, its seed and its number of steps.
         output: folder of the results.
-        ways: of ensembling, to test.
+        ways: ways of ensembling to test.
         weights: folder to keep trained weights in, or None.
     """
     path = output / f"{name.replace(':', '_').replace(',', '_')}_{steps}_{seed}.json"
@@ -234,7 +234,7 @@ def run(cases: Cases, name: str, seed: int, steps: int, output: Path, ways: list
 
 
 def main() -> None:
-    """Run the designs that are named, or print the table."""
+    """Run the named designs, or print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", type=Path)
     parser.add_argument("output", type=Path)

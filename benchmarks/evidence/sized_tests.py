@@ -23,10 +23,10 @@ def dice_at_sizes(
     """Return the mean foreground Dice: way of ensembling -> factor as text -> Dice.
 
     Args:
-        model: folder.
-        cases: with their truth.
-        factors: of the anatomy's size; the spacing is kept and nothing is painted around it.
-        ways: of `WAYS`.
+        model: model folder.
+        cases: cases with their references.
+        factors: factors of the anatomy's size; the spacing is kept and nothing is added around the image.
+        ways: names from `WAYS`.
     """
     predictors = {way: Predictor.load(model, "cpu", options=WAYS[way]) for way in ways}
     return {way: {f"{factor:g}": _dice(predictor, cases, factor) for factor in factors} for way, predictor in predictors.items()}

@@ -1,4 +1,4 @@
-"""Long comparisons of networks and recipes: a queue of trainings, two side by side, that goes on after any kill and on another machine.
+"""Long comparisons of networks and recipes: a queue of trainings, two at a time, which continues after a kill and on another machine.
 
     python -m benchmarks.length.comparison run      # all of the queue that is not finished; Ctrl-C stops it, and it goes on later
     python -m benchmarks.length.comparison status   # what is finished, what runs, how far
@@ -101,10 +101,10 @@ def _parser() -> argparse.ArgumentParser:
 
 @dataclass
 class Queue:
-    """Trainings in processes of their own, each the leader of a group. They outlive this program, and the next one finds them.
+    """Trainings in separate processes, each the leader of a process group. They outlive this program, and the next one finds them.
 
     Attributes:
-        place: where they happen.
+        place: folder of the runs.
         pause_file: while it exists, all stand still.
         attempts: run -> how often it was started here.
         children: run -> its last process, of those started here.
@@ -116,7 +116,7 @@ class Queue:
     children: dict[Run, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def run(self, queue: tuple[Run, ...], committed: list[dict[str, Any]]) -> None:
-        """Run all unfinished trainings. On SIGINT and SIGTERM they are asked to save and stop."""
+        """Run all unfinished trainings. On SIGINT and SIGTERM, ask them to save and stop."""
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         left = [run for run in queue if not is_finished(committed, run)]
         try:
@@ -130,7 +130,7 @@ class Queue:
             self.signal(signal.SIGCONT, signal.SIGTERM)
 
     def is_done(self, run: Run) -> bool:
-        """Return whether a run is finished, or was given up."""
+        """Return whether a run is finished or was given up."""
         if "finished" in Record.open(self.place.record(run)).content:
             return True
         return self.attempts.get(run, 0) >= ATTEMPTS and run not in self.running()
@@ -150,7 +150,7 @@ class Queue:
         file.write_text(f"{process.pid}", encoding="utf-8")
 
     def running(self) -> dict[Run, int]:
-        """Runs that are alive, with the number of their process and group."""
+        """Return the running trainings with the number of their process and group."""
         for child in self.children.values():
             child.poll()  # one that has ended would else keep its number
         files = {run: self._file(run) for run in QUEUE}
@@ -162,7 +162,7 @@ class Queue:
         self.signal(signal.SIGSTOP if self.pause_file.exists() else signal.SIGCONT)
 
     def signal(self, *signals: signal.Signals) -> None:
-        """Send signals to the groups of all that run."""
+        """Send signals to the process groups of all running trainings."""
         for process in self.running().values():
             for one in signals:
                 os.killpg(process, one)
@@ -193,7 +193,7 @@ def yield_to_others(process: int) -> None:
 
 
 def is_training(process: int) -> bool:
-    """Whether the process of this number is one of this program's and has not ended."""
+    """Return whether this process was started by this program and still runs."""
     try:
         return b"benchmarks.length" in Path(f"/proc/{process}/cmdline").read_bytes()
     except OSError:
@@ -201,7 +201,7 @@ def is_training(process: int) -> bool:
 
 
 def status(queue: Queue, committed: list[dict[str, Any]]) -> str:
-    """One line for each run of the queue."""
+    """Return one line for each run of the queue."""
     rows: list[dict[str, Any]] = []
     running = queue.running()
     for run in QUEUE:

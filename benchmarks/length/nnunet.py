@@ -1,4 +1,4 @@
-"""nnU-Net's own training in a process of its own, with its weights and their average after each epoch, read as networks of ours."""
+"""Train nnU-Net itself in a separate process, and read its weights and their average after each epoch as networks of ours."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -76,14 +76,14 @@ if __name__ == "__main__":
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of a training.
+    """Settings of a training.
 
     Attributes:
-        features: of the first stage.
+        features: channels of the first stage.
         batch: patches of a step.
-        seed: of weights and data.
+        seed: seed of weights and data.
         epochs, iterations: an epoch is this many steps.
-        decay: of the average over the weights of steps.
+        decay: decay of the average over the weights of all steps.
     """
 
     features: int
@@ -95,7 +95,7 @@ class Sizes:
 
 
 def train(peer: Peer, dataset: Path, sizes: Sizes, split: Mapping[str, Sequence[str]]) -> Path:
-    """Train to the end, from the last whole epoch where there is one. Returns nnU-Net's folder of the model."""
+    """Train to the end, from the last complete epoch if there is one. Returns nnU-Net's model folder."""
     peer_training.prepare(peer, dataset)
     cases = len(split["train"])
     results = peer.work / f"long_{sizes.features}_{sizes.batch}_{sizes.epochs}_{sizes.iterations}_{sizes.seed}_{cases}"
@@ -113,19 +113,19 @@ def train(peer: Peer, dataset: Path, sizes: Sizes, split: Mapping[str, Sequence[
 
 
 def write_plan(theirs: Path, folder: Path) -> None:
-    """The plan of a finished training as one of ours, with its final weights."""
+    """Return the plan of a finished training as one of ours, with its final weights."""
     if not (folder / "plan.json").is_file():
         our_model(theirs, folder)
 
 
 def facts_of(theirs: Path, epoch: int) -> dict[str, float]:
-    """Training loss and seconds of an epoch, counted from 1."""
+    """Return the training loss and the seconds of an epoch, counted from 1."""
     content = _epoch(theirs, epoch)
     return {name: float(content[name]) for name in ("training_loss", "seconds")}
 
 
 def read_network(theirs: Path, kind: str, epoch: int) -> nn.Module:
-    """The network after an epoch, as it was or averaged."""
+    """Return the network after an epoch, with its own or with averaged weights."""
     final = read_nnunet_checkpoint(theirs / "fold_0" / "checkpoint_final.pth")
     checkpoint = replace(final, weights=_epoch(theirs, epoch)[kind])
     network = build_network(checkpoint.network)

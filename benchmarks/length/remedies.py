@@ -29,7 +29,7 @@ class SmoothFirst(UNet):
 
 class _SmoothFirstFamily(ScaleFamily):
     def convolution(self, inputs: int, outputs: int, stage: int) -> nn.Module:
-        """Smooth where the grid is fine."""
+        """Build the network with smooth kernels where the grid is fine."""
         if stage < SMOOTH_STAGES:
             return super().convolution(inputs, outputs, stage)
         return MixedConvolution(inputs, outputs, (), self._config.kernels[stage], border=self._config.border)
@@ -39,7 +39,7 @@ class OftenTransformed:
     """The planned augmentation with transforms of space more often: the first of three draws that rotates or scales.
 
     Args:
-        planned, normalisation, config: as `make_augmentation` takes them.
+        planned, normalisation, config: arguments of `make_augmentation`.
     """
 
     def __init__(self, planned: NetworkPlan, normalisation: Sequence[ChannelNormalisation], config: TrainingConfig):
@@ -51,5 +51,5 @@ class OftenTransformed:
         return next((draw for draw in draws if draw.matrix is not None), draws[-1])
 
     def change_intensity(self, images: NDArray[np.float32], random: Generator) -> NDArray[np.float32]:
-        """As planned."""
+        """Change the intensities as the planned augmentation does."""
         return self._inner.change_intensity(images, random)

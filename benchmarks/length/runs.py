@@ -1,4 +1,4 @@
-"""One training of a long comparison: what is trained, how, on which cases, and what it leaves.
+"""One training of a long comparison: its network, recipe, cases and results.
 
 All trainings share the validation cases of fold 0; training cases are drawn from the others of that fold by a seed, alike for all networks.
 Widths are those of the plan, divided alike; steps and batch are the same for all.
@@ -72,14 +72,14 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Run:
-    """A training.
+    """One training of the comparison.
 
     Attributes:
-        network: of `NETWORKS`, or nnU-Net itself.
+        network: one of `NETWORKS`, or nnU-Net itself.
         size: number of training cases.
         seed: draws the cases, the initial weights and the batches.
-        recipe: of `RECIPES`; nnU-Net has its own.
-        steps: of training.
+        recipe: one of `RECIPES`; nnU-Net has its own.
+        steps: number of training steps.
     """
 
     network: str
@@ -96,7 +96,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Place:
-    """Where trainings happen.
+    """Folders in which trainings run.
 
     Attributes:
         dataset: raw folder.
@@ -114,11 +114,11 @@ class Place:
         return self.work / "prepared" / self.dataset.name
 
     def record(self, run: Run) -> Path:
-        """What a run has left so far."""
+        """Return the results of a run so far."""
         return self._fold(run) / RECORD
 
     def model(self, run: Run) -> Path:
-        """Folder of a run's model, as `se_train` leaves it."""
+        """Return the model folder of a run, as `se_train` leaves it."""
         return self._fold(run).parent
 
     def _fold(self, run: Run) -> Path:
@@ -127,7 +127,7 @@ class Place:
 
 
 def perform(run: Run, place: Place) -> None:
-    """Train to the end and score the last weights once on the test cases; what was done before is not repeated."""
+    """Train to the end and score the last weights once on the test cases. Completed parts are not repeated."""
     torch.set_num_threads(1)
     keep_freed_memory()
     _prepare(place)
@@ -140,19 +140,19 @@ def perform(run: Run, place: Place) -> None:
 
 
 def draw(cases: Sequence[str], size: int, seed: int) -> list[str]:
-    """Training cases of a seed: those of a smaller number are among those of a larger one."""
+    """Return the training cases of a seed; a larger number of cases includes those of a smaller number."""
     order = np.random.default_rng(seed).permutation(sorted(cases))
     return sorted(str(case) for case in order[:size])
 
 
 def split_of(dataset: Path, run: Run) -> dict[str, list[str]]:
-    """Cases that train, and all of those of fold 0 that validate."""
+    """Return the training cases, and all validation cases of fold 0."""
     fold = make_splits(list(open_dataset(dataset).cases))[0]
     return {"train": draw(fold.training, run.size, run.seed), "val": list(fold.validation)}
 
 
 def _train(run: Run, place: Place) -> dict[str, nn.Module]:
-    """Train to the end, from the checkpoint where there is one. Returns the last network and its average."""
+    """Train to the end, from the checkpoint if there is one. Returns the last network and its average."""
     folder = _folder_of(run, place)
     plan = Plan.read(folder / "plan.json")
     first, reference = (plan.network(CONFIGURATION, name).network.features[0] for name in (run.network, "baseline"))
@@ -172,7 +172,7 @@ def _train(run: Run, place: Place) -> dict[str, nn.Module]:
 
 
 def _train_peer(run: Run, place: Place) -> dict[str, nn.Module]:
-    """nnU-Net with its own planner, augmentation and optimiser; only steps, batch, features and cases are those of the others."""
+    """Train nnU-Net with its own planner, augmentation and optimiser; steps, batch, features and cases equal those of the others."""
     peer = Peer(place.peer.absolute(), (place.work / PEER).absolute(), threads=1)
     sizes = nnunet.Sizes(FEATURES, BATCH, run.seed, EPOCHS, run.steps // EPOCHS, DECAY)
     split = split_of(place.dataset, run)
@@ -193,7 +193,7 @@ def _train_peer(run: Run, place: Place) -> dict[str, nn.Module]:
 
 
 def _folder_of(run: Run, place: Place) -> Path:
-    """A folder for the drawn cases, with the plans of all networks and a link to the prepared cases."""
+    """Make a folder for the drawn cases, with the plans of all networks and a link to the prepared cases."""
     folder = place.model(run).parents[1]
     folder.mkdir(parents=True, exist_ok=True)
     _with_networks(Plan.read(place.prepared / "plan.json")).write(folder / "plan.json")
@@ -204,13 +204,13 @@ def _folder_of(run: Run, place: Place) -> Path:
 
 
 def _prepare(place: Place) -> None:
-    """Plan the dataset and prepare its cases, unless this is done."""
+    """Plan the dataset and prepare its cases, unless this was done before."""
     if not (place.prepared / "plan.json").is_file():
         plan_and_preprocess(place.dataset, place.prepared.parent, PlanningOptions(configurations=(CONFIGURATION,)), jobs=1)
 
 
 def _with_networks(plan: Plan) -> Plan:
-    """The plan with all of `NETWORKS`: those that are not planned take everything but the network itself from the planned `se`."""
+    """Return the plan with all of `NETWORKS`; those without a plan take everything but the network itself from the planned `se`."""
     configuration = plan.configuration(CONFIGURATION)
     planned = configuration.networks["se"]
     networks: Mapping[str, Any] = {

@@ -1,4 +1,4 @@
-"""Scores of weights on whole volumes, and the trainer that takes them while it trains: for the last weights and for their average."""
+"""Score weights on whole volumes during training: the last weights and their average."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -43,16 +43,16 @@ class Scores:
 
     @property
     def mean(self) -> float:
-        """Dice over the cases."""
+        """Mean Dice over the cases."""
         return float(np.mean(list(self.dice.values())))
 
 
 @dataclass
 class Record:
-    """What a run leaves, in a file that is written anew with each part.
+    """Results of a run, in a file that is rewritten with each part.
 
     Attributes:
-        path: of the file.
+        path: path to the file.
         content: facts, `curve` (one entry for each epoch), and Dice of cases.
     """
 
@@ -61,11 +61,11 @@ class Record:
 
     @classmethod
     def open(cls, path: Path) -> "Record":
-        """What is there already."""
+        """Return the present content of the file."""
         return cls(path, read_json(path) if path.is_file() else {})
 
     def put_point(self, step: int, values: Mapping[str, float]) -> None:
-        """Set values of the curve at a step, in place of former ones."""
+        """Set values of the curve at a step, and replace former ones."""
         curve = {point["step"]: point for point in self.content.get("curve", [])}
         curve[step] = curve.get(step, {"step": step}) | dict(values)
         self.put(curve=[curve[key] for key in sorted(curve)])
@@ -77,17 +77,17 @@ class Record:
 
 
 def scored(epoch: int, epochs: int) -> bool:
-    """Whether whole volumes are predicted after an epoch, counted from 1."""
+    """Return whether whole volumes are predicted after an epoch, counted from 1."""
     return epoch % SCORED_EVERY == 0 or epoch == epochs
 
 
 def score(plan: ModelPlan, network: nn.Module, cases: Mapping[str, CaseFiles]) -> Scores:
-    """Predict whole volumes without reflections and without other scales.
+    """Predict whole volumes at one scale, without reflections.
 
     Args:
-        plan: of the network.
-        network: with its weights.
-        cases: with their truth.
+        plan: plan of the network.
+        network: trained network.
+        cases: cases with their references.
     """
     was_training = network.training
     predictor = Predictor(Model(plan, {"0": network}), "cpu", OPTIONS)
@@ -107,7 +107,7 @@ def score(plan: ModelPlan, network: nn.Module, cases: Mapping[str, CaseFiles]) -
 
 
 def loss_of(probabilities: NDArray[np.float32], truth: NDArray[np.integer], description: DatasetDescription) -> float:
-    """Cross-entropy minus the mean soft Dice of the foreground classes: the training loss of the finest stage, on a whole volume."""
+    """Return the training loss of the finest stage on a whole volume: cross-entropy minus the mean soft Dice of the foreground."""
     classes = to_class_indices(truth, description)
     members = np.stack([classes == index for index in range(len(probabilities))])
     entropy = -np.log(np.clip((probabilities * members).sum(0), 1e-7, None)).mean()
@@ -116,7 +116,7 @@ def loss_of(probabilities: NDArray[np.float32], truth: NDArray[np.integer], desc
 
 
 def test_cases(dataset: Path) -> dict[str, CaseFiles]:
-    """`imagesTs` with `labelsTs`: for the last table alone."""
+    """Return the cases of `imagesTs` with `labelsTs`, which only the last table uses."""
     raw = open_dataset(dataset)
     images = find_cases(dataset / "imagesTs", raw.description)
     ending = raw.description.file_ending
@@ -134,7 +134,7 @@ def put_scores(record: Record, step: int, scores: Mapping[str, Scores], last: bo
 
 
 class CurveTrainer(Trainer):
-    """Keeps the weights of each epoch and their average, and scores both on all validation cases every second epoch."""
+    """Keep the weights of each epoch and their average, and score both on all validation cases every second epoch."""
 
     def _run_epoch(self) -> EpochRecord:
         result = super()._run_epoch()
@@ -155,6 +155,6 @@ class CurveTrainer(Trainer):
         return result
 
     def _files(self, identifier: str) -> CaseFiles:
-        """The files that a prepared case was made from."""
+        """Return the files from which a prepared case was made."""
         properties: Any = self._parts.job.store.read(identifier).properties
         return CaseFiles(tuple(map(Path, properties.images)), Path(properties.labels))

@@ -1,4 +1,4 @@
-"""What long trainings have left: the rows that are committed, a table with intervals, and figures of the curves."""
+"""Results of long trainings: the committed rows, a table with intervals, and figures of the curves."""
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,12 +33,12 @@ FINAL_COLUMNS = {
 
 
 def run_of(row: Mapping[str, Any]) -> Run:
-    """The run that a row is of."""
+    """Return the run to which a row belongs."""
     return Run(row["network"], row["size"], row["seed"], row["recipe"], row["steps"])
 
 
 def read_rows(path: Path, columns: Mapping[str, type]) -> list[Row]:
-    """Rows of a CSV; empty values are None."""
+    """Return the rows of a CSV file; empty values are None."""
     if not path.is_file():
         return []
     with path.open(encoding="utf-8", newline="") as file:
@@ -48,7 +48,7 @@ def read_rows(path: Path, columns: Mapping[str, type]) -> list[Row]:
 
 
 def collect(runs: Iterable[Run], place: Place, points: Path, cases: Path) -> None:
-    """Bring what lies in the work folder into the two files; rows of runs that are not there stay, those of others are replaced."""
+    """Write the results of the work folder into the two files. Rows of runs that are in the folder are replaced, other rows stay."""
     records = {run: Record.open(place.record(run)).content for run in runs if place.record(run).is_file()}
     for path, columns, rows_of in ((points, POINT, point_rows), (cases, CASE, case_rows)):
         kept = [row for row in read_rows(path, columns) if not records.get(run_of(row))]
@@ -58,7 +58,7 @@ def collect(runs: Iterable[Run], place: Place, points: Path, cases: Path) -> Non
 
 
 def point_rows(run: Run, content: Mapping[str, Any]) -> list[Row]:
-    """One row for each epoch; whole volumes were not scored after each."""
+    """Return one row for each epoch; whole volumes were scored after some of them."""
     commit = content.get("commit", "")
     return [
         _identity(run) | {"step": point["step"]} | {name: _rounded(point.get(name)) for name in VALUES} | {"commit": commit}
@@ -67,7 +67,7 @@ def point_rows(run: Run, content: Mapping[str, Any]) -> list[Row]:
 
 
 def case_rows(run: Run, content: Mapping[str, Any]) -> list[Row]:
-    """One row for each case and kind of weights."""
+    """Return one row for each case and kind of weights."""
     return [
         _identity(run) | {"part": part, "case": case, "weights": weights, "dice": _rounded(dice)}
         for part in ("validation", "test")
@@ -77,12 +77,12 @@ def case_rows(run: Run, content: Mapping[str, Any]) -> list[Row]:
 
 
 def is_finished(points: Sequence[Row], run: Run) -> bool:
-    """Whether the committed rows hold the end of a run."""
+    """Return whether the committed rows contain the end of a run."""
     return any(run_of(row) == run and row["step"] == run.steps and row["dice_raw"] is not None for row in points)
 
 
 def summary(points: Sequence[Row], cases: Sequence[Row], final: bool = False) -> list[Row]:
-    """One row for each network, recipe and number of cases, over the seeds: the last and the best point of the curves, and how far the
+    """Return one row for each network, recipe and number of cases over the seeds: last and best point of the curves, and how far the
     averaged weights are above those of the baseline, over pairs of seed and case, with an interval of 95 %.
 
     Args:
@@ -110,7 +110,7 @@ def summary(points: Sequence[Row], cases: Sequence[Row], final: bool = False) ->
 
 
 def draw(points: Sequence[Row], path: Path) -> None:
-    """Dice and loss over steps, one row of panels for each number of training cases: weights as they are dashed, averaged ones solid;
+    """Draw Dice and loss over steps, one row of panels for each number of training cases: weights as they are dashed, averaged ones solid,
     the training loss dotted. Curves are means over the seeds that have reached a step."""
     sizes = sorted({row["size"] for row in points})
     groups = list(dict.fromkeys(_group(row) for row in sorted(points, key=lambda row: (row["recipe"], row["network"]))))
@@ -153,7 +153,7 @@ def _tested(cases: Sequence[Row], group: tuple[Any, ...]) -> Row:
 
 
 def _difference(cases: Sequence[Row], group: tuple[Any, ...], part: str) -> Row:
-    """Mean over cases of the Dice above the baseline's, each case's first averaged over the seeds that both have."""
+    """Return the mean over cases of the difference in Dice to the baseline; each case is first averaged over the seeds that both have."""
     pairs: dict[str, list[float]] = {}
     mine, theirs = (_dice_of(cases, one, part) for one in (group, (REFERENCE, PLANNED, *group[2:])))
     for (seed, case), dice in mine.items():
@@ -167,7 +167,7 @@ def _difference(cases: Sequence[Row], group: tuple[Any, ...], part: str) -> Row:
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Of the mean, with 95 % confidence, by resampling; the same each time."""
+    """Return the 95 % confidence interval of the mean by resampling; equal values give an equal interval."""
     if len(set(values)) == 1:
         return values[0], values[0]
     found = bootstrap((np.asarray(values),), np.mean, n_resamples=9999, rng=np.random.default_rng(0)).confidence_interval

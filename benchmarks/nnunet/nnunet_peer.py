@@ -57,9 +57,9 @@ class Peer:
     """nnU-Net with a working folder.
 
     Attributes:
-        python: of its environment.
+        python: path to the Python of its environment.
         work: its three folders are made there.
-        threads: of each of its processes.
+        threads: number of threads of each of its processes.
     """
 
     python: Path

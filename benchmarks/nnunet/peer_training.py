@@ -106,9 +106,9 @@ def train(
     Args:
         peer: nnU-Net, with the dataset prepared.
         dataset: its name.
-        features: of the first stage; 0 takes the plan's.
+        features: channels of the first stage; 0 takes the plan's.
         batch: 0 takes the plan's.
-        seed: of weights and data.
+        seed: seed of weights and data.
         epochs, iterations: an epoch is this many steps.
         split: other cases than nnU-Net's own fold 0, under `train` and `val`.
     """
@@ -158,7 +158,7 @@ class Stepper:
 
     Args:
         command: its words.
-        environment: of it.
+        environment: environment variables of the process.
     """
 
     def __init__(self, command: Sequence[str], environment: dict[str, str]):

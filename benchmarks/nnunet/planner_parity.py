@@ -46,14 +46,14 @@ class Synthetic:
     """A synthetic dataset.
 
     Attributes:
-        name: of it.
+        name: name of the dataset.
         spacing: mm (Z, Y, X) of the typical case.
         shape: voxels of the typical case.
         cases: how many.
         labels: content of `labels` besides the background.
         channels: names.
         spread: relative variation of spacings and shapes over the cases; that of Z is twice as large.
-        size: of the networks.
+        size: size of the networks.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Synthetic:
 
     @property
     def dataset_json(self) -> dict[str, Any]:
-        """As nnU-Net reads it."""
+        """The dataset description as nnU-Net reads it."""
         found = {
             "channel_names": {str(index): name for index, name in enumerate(self.channels)},
             "labels": {"background": 0, **self.labels},
@@ -101,7 +101,7 @@ class Synthetic:
 
     @property
     def description(self) -> DatasetDescription:
-        """As we read it."""
+        """The dataset description as we read it."""
         labels = {name: tuple(value) if isinstance(value, list) else value for name, value in self.labels.items()}
         order = tuple(range(1, len(labels) + 1)) if self._has_regions else None
         return DatasetDescription(
@@ -110,7 +110,7 @@ class Synthetic:
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """As we measure it."""
+        """The fingerprint as we measure it."""
         cases = {
             f"case_{index:04d}": CaseFingerprint(
                 spacing=spacing, shape=shape, shape_after_crop=shape, relative_size_after_crop=1.0, labels={}
@@ -121,7 +121,7 @@ class Synthetic:
 
     @property
     def peer_fingerprint(self) -> dict[str, Any]:
-        """As nnU-Net measures it."""
+        """The fingerprint as nnU-Net measures it."""
         drawn = self.draw()
         statistics = {"mean": 10, "std": 4, "median": 9, "min": -50, "max": 90, "percentile_00_5": 0, "percentile_99_5": 30}
         return {

@@ -102,7 +102,7 @@ def our_command(network: str, arguments: argparse.Namespace) -> list[str]:
 
 
 def environment_of(peer: Peer) -> dict[str, str]:
-    """Of our processes."""
+    """Return the environment variables of our processes."""
     return os.environ | threads_environment(peer.threads)
 
 

@@ -21,7 +21,7 @@ PROJECT = ROOT / "pyproject.toml"
 
 @dataclass(frozen=True)
 class Library:
-    """What is installed of it, and which others need it; `""` is the software itself."""
+    """An installed library and the libraries that need it; `""` is the software itself."""
 
     installed: Distribution
     bringers: set[str] = field(default_factory=set)
@@ -38,7 +38,7 @@ def optional(path: Path = PROJECT) -> dict[str, list[Requirement]]:
 
 
 def pinned(path: Path) -> dict[str, str]:
-    """Name -> version, of the lines of a constraints file that hold for this Python."""
+    """Return the versions by name from the lines of a constraints file that apply to this Python."""
     lines = [line.split("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()]
     requirements = [Requirement(line) for line in lines if line]
     return {
@@ -49,7 +49,7 @@ def pinned(path: Path) -> dict[str, str]:
 
 
 def with_all_they_bring(requirements: Iterable[Requirement]) -> dict[str, Library]:
-    """Name -> library, of the requirements and of everything that they need in turn, as far as it is installed."""
+    """Return the installed libraries by name: the requirements and everything that they need in turn."""
     found: dict[str, Library] = {}
     waiting = [(requirement, "") for requirement in requirements]
     seen: set[tuple[str, frozenset[str]]] = set()

@@ -44,7 +44,7 @@ def main() -> int:
 
 
 def filled(page: str) -> str:
-    """A page with its tables as measured.
+    """Return a page with its tables as measured.
 
     Raises:
         KeyError: a table that nothing makes.
@@ -53,7 +53,7 @@ def filled(page: str) -> str:
 
 
 def markdown(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
-    """Rows as a table of Markdown; columns as in `text_table`."""
+    """Return rows as a Markdown table; columns are as in `text_table`."""
     lines = [list(columns), ["---"] * len(columns)]
     lines += [["" if row.get(name) is None else form.format(row[name]) for name, form in columns.items()] for row in rows]
     return "\n".join(
@@ -68,7 +68,7 @@ def learning() -> str:
 
 
 def training_parity() -> str:
-    """Dice after the same training here and in nnU-Net."""
+    """Return the table of the Dice after the same training here and in nnU-Net."""
     columns = {
         "network": "{}",
         "seeds": "{:d}",
@@ -81,7 +81,7 @@ def training_parity() -> str:
 
 
 def training_speed() -> str:
-    """Seconds of a training step here and in nnU-Net."""
+    """Return the table of the seconds of a training step here and in nnU-Net."""
     columns = {
         "network": "{}",
         "seconds_per_step": "{:.2f}",
@@ -93,7 +93,7 @@ def training_speed() -> str:
 
 
 def at_sizes(name: str) -> str:
-    """Both networks after one training: validation, and validation cases at other sizes, by way of scale ensembling."""
+    """Return the table of both networks after one training: validation cases at several sizes, by way of scale ensembling."""
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for point in read_table(MEASURED / "architecture" / f"{name}.csv"):
         ensemble = point["ensemble"]
@@ -121,7 +121,7 @@ def sizes(name: str) -> str:
 
 
 def learning_rates() -> str:
-    """Validation Dice of both networks by the learning rate of the preset `quick`."""
+    """Return the table of the validation Dice of both networks by the learning rate of the preset `quick`."""
     groups: dict[tuple[int, float, str], list[float]] = {}
     for row in read_table(MEASURED / "architecture" / "learning_rates.csv"):
         groups.setdefault((row["cases"], row["learning_rate"], row["network"]), []).append(row["dice"])
@@ -142,7 +142,7 @@ def costs() -> str:
 
 
 def equivariance_of_trained() -> str:
-    """Errors of trained networks, a row for each kind of training: mean over its models."""
+    """Return the table of equivariance errors of trained networks: a row for each kind of training, with the mean over its models."""
     measured = equivariance.pooled(read_table(MEASURED / "evidence" / "equivariance.csv"))
     rows = [row for row in measured if row["kind"] == equivariance.TRAINED]
     factors = list(rows[0]["errors"])
@@ -151,23 +151,23 @@ def equivariance_of_trained() -> str:
 
 
 def slices() -> str:
-    """Ways back across thick slices: means over cases, for labels that are certain and for labels blurred by one voxel."""
+    """Return the table of ways back across thick slices: means over cases, for sharp labels and for labels blurred by one voxel."""
     rows = slices_back.over_cases(read_table(MEASURED / "evidence" / "slices_back.csv"))
     return markdown([row for row in rows if row["softness"] <= 1], slices_back.COLUMNS)
 
 
 def thick() -> str:
-    """Dice in both frames for oblique stacks."""
+    """Return the table of the Dice in both frames for oblique stacks."""
     return markdown(read_table(MEASURED / "evidence" / "thick_slices.csv"), thick_slices.COLUMNS)
 
 
 def searched() -> str:
-    """Dice over sizes as they are and with the search."""
+    """Return the table of the Dice by size without and with the search."""
     return markdown(read_table(MEASURED / "evidence" / "size_search.csv"), size_search.COLUMNS)
 
 
 def contradictions() -> str:
-    """What each path that reads images does with each kind of contradictory input, from the table that the tests go through."""
+    """Return the table of what each path that reads images does with each kind of contradictory input, from the table of the tests."""
     from tests.preprocessing.gate.kinds import KINDS  # not in a wheel
 
     return markdown(

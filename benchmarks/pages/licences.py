@@ -1,4 +1,4 @@
-"""The licences of all libraries that come with the software, from what is installed.
+"""Write the licences of all installed libraries that come with the software.
 
 python -m benchmarks.pages.licences            # fill in the tables of docs/reference/licences.md
 python -m benchmarks.pages.licences --check    # only say what is not allowed, or not in the tables; exit code 1 where there is something
@@ -101,7 +101,7 @@ def not_allowed(libraries: Mapping[str, Library]) -> dict[str, str]:
 
 
 def parts_of(expression: str) -> list[str]:
-    """The licences that an SPDX expression names; all of them have to be allowed, alternatives too."""
+    """Return the licences that an SPDX expression names; all of them must be allowed, alternatives too."""
     return [word for word in re.findall(r"[\w.+-]+", expression) if word not in ("AND", "OR", "WITH")]
 
 

@@ -24,7 +24,7 @@ RESOURCES = {
 
 
 class Links(HTMLParser):
-    """The addresses in a page: `fetched` by the browser itself, `followed` by a reader's click, and the `anchors` they lead to."""
+    """Addresses in a page: `fetched` by the browser itself, `followed` by a reader's click, and the `anchors` to which they lead."""
 
     def __init__(self, text: str):
         super().__init__()

@@ -54,7 +54,7 @@ class SizeFinder:
 
         Args:
             image: normalised image (C, Z, Y, X) float32 at the planned spacing, on the device.
-            spacing: of its grid, mm (Z, Y, X).
+            spacing: spacing of its grid in mm, (Z, Y, X).
             first: what the image as it is shows, if that is known; None looks at it.
         """
         volume = prod(spacing)
