@@ -51,6 +51,7 @@ class CalibrateCommand:
     """What se_evaluate is asked to do with --calibrate."""
 
     held_out: "HeldOut"  # the model and its validation cases
+    dataset: Path | None = None  # raw dataset with cases to calibrate on; None takes the validation cases
     quiet: bool = False  # show warnings and errors only
 
 
@@ -85,8 +86,12 @@ def _parser() -> argparse.ArgumentParser:
     model("--search", action="store_true", help="also predict with --search always, see se_predict")
     model(
         "--calibrate",
-        action="store_true",
-        help="instead, calibrate the expected Dice, and decide whether se_predict searches the size of the anatomy",
+        nargs="?",
+        const=Path(),
+        type=Path,
+        metavar="DATASET",
+        help="instead, calibrate the expected Dice, and decide whether se_predict searches the size of the anatomy: on the validation "
+        "cases, or on the cases of a raw dataset that the model does not know",
     )
     model("--folds", nargs="+", help="folds to evaluate, such as 0 1, or every; default: every trained fold")
     model("--checkpoint", choices=("final", "best"), default="final", help="kind of weights; default: %(default)s")
@@ -164,8 +169,8 @@ def _read_model(given: argparse.Namespace) -> RobustnessCommand | CalibrateComma
     raise_faults(faults)
     folds = chosen_folds(given.folds, [given.model])
     held_out = HeldOut(given.model, folds, given.checkpoint, given.device, given.mirror, given.cases)
-    if given.calibrate:
-        return CalibrateCommand(held_out, given.quiet)
+    if given.calibrate is not None:
+        return CalibrateCommand(held_out, given.calibrate if given.calibrate.name else None, given.quiet)
     ensembles: list[Ensemble] = [(1.0,)]
     ensembles += [tuple(given.ensemble)] if given.ensemble else []
     ensembles += [SEARCH] if given.search else []
@@ -234,11 +239,13 @@ def _measure_robustness(command: RobustnessCommand) -> None:
 
 def _calibrate(command: CalibrateCommand) -> None:
     from configs.folders import ModelFolder
-    from inference.evaluation.robustness import calibrate_held_out
+    from inference.evaluation.calibration import calibrate_held_out, calibrate_on_dataset
 
     _prepare_process(command.held_out)
-    if calibrate_held_out(command.held_out, Bar(command.quiet)) is not None:
-        logger.info("written to %s", ModelFolder(command.held_out.model_folder).calibration)
+    given, dataset, bar = command.held_out, command.dataset, Bar(command.quiet)
+    made = calibrate_held_out(given, bar) if dataset is None else calibrate_on_dataset(given, dataset, bar)
+    if made is not None:
+        logger.info("written to %s", ModelFolder(given.model_folder).calibration)
 
 
 def _prepare_process(held_out: "HeldOut") -> None:

@@ -22,14 +22,11 @@ from configs.files import Value
 from configs.folders import ALL, ModelFolder
 from configs.plan import ModelPlan
 from configs.progress import Progress, Silent
-from inference.device import choose_device
 from inference.engine.scaling import scale_image, scaled_shape
 from inference.evaluation.scores import score_case
 from inference.model import Model, load_model, weights_digests
 from inference.options import PredictionOptions
 from inference.predictor import Predictor
-from inference.sizes.calibration import Calibration
-from inference.sizes.of_model import calibrate_model, can_look, look_at_fold
 from preprocessing.dataset.fold_record import held_out_cases
 from preprocessing.dataset.labels import to_class_indices
 from preprocessing.formats.images import read_image, read_labels
@@ -153,29 +150,6 @@ def scale_robustness(
     points = [_point(factor, ensembles[way], dice) for (factor, way), dice in sorted(found.items())]
     networks = weights_digests(held_out.model_folder, list(names), held_out.checkpoint)
     return RobustnessResult(model=str(held_out.model_folder), points=tuple(points), networks=networks)
-
-
-def calibrate_held_out(held_out: HeldOut, progress: Progress | None = None) -> Calibration | None:
-    """Calibrate the expected Dice of a model on the validation cases of its folds, and write `calibration.json`.
-
-    Returns None where they are too few.
-
-    Raises:
-        InputError: the model, its splits or its cases are missing, or the model cannot be calibrated.
-    """
-    whole, model = held_out.load(), ModelFolder(held_out.model_folder)
-    if whole.plan.configuration.previous is not None or held_out.checkpoint != "final":
-        problem = (
-            "the second network of a cascade is not calibrated" if held_out.checkpoint == "final" else "only final weights are"
-        )
-        raise InputError(Fault(str(model.path), problem, "Calibrate the final weights of a model that needs no other one"))
-    store = CaseStore(model.dataset.prepared(whole.plan))
-    for fold, cases in held_out.cases_of(whole).items():
-        if not can_look(model.fold(fold), whole.plan):
-            continue
-        network = held_out.predictor(whole, fold, (1.0,)).networks[0][0]
-        look_at_fold(model.fold(fold), network, whole.plan, store, cases, choose_device(held_out.device), progress)
-    return calibrate_model(model, whole.plan)
 
 
 def rescale(case: ValidationCase, factor: float) -> tuple[NDArray[np.float32], NDArray[np.int16], Geometry]:

@@ -19,7 +19,8 @@ from configs.plan import SizeRange
 from configs.progress import Silent
 from configs.training import TrainingConfig
 from inference.bundle.export import export_bundle
-from inference.evaluation.robustness import HeldOut, calibrate_held_out, scale_robustness, validation_cases
+from inference.evaluation.calibration import calibrate_held_out
+from inference.evaluation.robustness import HeldOut, scale_robustness, validation_cases
 from inference.model import load_model, weights_digests
 from inference.report.run import ReportOptions, write_report
 from inference.selection.run import SelectionOptions, select
