@@ -2,13 +2,13 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
 
-from configs.errors import raise_faults
-from configs.folders import find_dataset
+from configs.errors import InputError, raise_faults
+from configs.folders import FoldFolder, find_dataset
 from configs.named_parts import import_part
 from configs.outputs import folder_faults
 from configs.plan import Plan
@@ -18,7 +18,9 @@ from inference import Predictor
 from inference.device import choose_device
 from inference.evaluation.validated import begin_validation
 from inference.options import PredictionOptions
-from inference.sizes.of_model import calibrate_model, can_look, has_looks, look_at_fold
+from inference.sizes.calibrate import FEWEST_CASES
+from inference.sizes.of_model import calibrate_model, can_look, has_looks, look_at_fold, tell_too_few
+from preprocessing.dataset.fold_record import held_out_cases
 from se_unet.weights import save_weights
 from trainers.building import make_batches, make_learner, make_parts, opening
 from trainers.interruption import Stoppable, StopRequest
@@ -192,18 +194,40 @@ def _validate(job: Job, stop: StopRequest, progress: Progress) -> None:
 
 
 def _calibrate(job: Job, stop: StopRequest, progress: Progress) -> None:
-    """Calibrate the expected Dice, where the looks of this fold are missing or of other weights."""
+    """Calibrate the expected Dice, where the looks of this fold are missing or of other weights.
+
+    A fold with fewer validation cases than a calibration needs waits until the trained folds have enough of them together.
+    """
     if not can_look(job.fold, job.plan) or has_looks(job.fold):
         return
-    predictor, unfinished = _predictor_of(job), f"the fold is validated, but not calibrated. {job.resume_hint}"
-    cases = Stoppable(progress, stop, unfinished)
-    look_at_fold(job.fold, predictor.networks[0][0], job.plan, job.store, job.split.validation, predictor.device, cases)
+    cases = {job.fold: job.split.validation}
+    if len(job.split.validation) < FEWEST_CASES:
+        cases |= _validated_by_others(job)
+    number = sum(map(len, cases.values()))
+    if number < FEWEST_CASES:
+        tell_too_few(number)
+        return
+    stoppable = Stoppable(progress, stop, f"the fold is validated, but not calibrated. {job.resume_hint}")
+    for fold, validated in cases.items():
+        predictor = _predictor_of(job, fold)
+        look_at_fold(fold, predictor.networks[0][0], job.plan, job.store, validated, predictor.device, stoppable)
     calibrate_model(job.fold.model, job.plan)
 
 
-def _predictor_of(job: Job) -> Predictor:
-    """Return a predictor of the trained fold that segments images as they are, whatever other folds have calibrated."""
+def _validated_by_others(job: Job) -> dict[FoldFolder, tuple[str, ...]]:
+    """Return the validation cases of the other trained folds that have no looks yet; a fold whose cases are not known is left out."""
+    others = [fold for fold in job.fold.model.folds() if fold != job.fold and can_look(fold, job.plan)]
+    found = {}
+    for fold in others:
+        if fold.final_weights.is_file() and not has_looks(fold):
+            with suppress(InputError):
+                found[fold] = held_out_cases(fold)
+    return found
+
+
+def _predictor_of(job: Job, fold: FoldFolder | None = None) -> Predictor:
+    """Return a predictor of the trained fold, or of another one, that segments images as they are, whatever is calibrated."""
     options = PredictionOptions(search="never")
     return Predictor.load(
-        job.fold.model.path, job.device, [job.fold.name], options=options, network_class=job.config.network_class
+        job.fold.model.path, job.device, [(fold or job.fold).name], options=options, network_class=job.config.network_class
     )

@@ -53,7 +53,7 @@ def calibrate_model(model: ModelFolder, plan: ModelPlan) -> Calibration | None:
     if made is None:
         model.calibration.unlink(missing_ok=True)
         number = sum(len(looks.cases) for looks in known.values())
-        logger.info("expected Dice: not calibrated, since there are %d of at least %d validation cases", number, FEWEST_CASES)
+        tell_too_few(number)
         return None
     made = made.model_copy(update={"networks": {fold: looks.weights for fold, looks in known.items()}})
     made.write(model.calibration)
@@ -63,6 +63,11 @@ def calibrate_model(model: ModelFolder, plan: ModelPlan) -> Calibration | None:
     )
     logger.info("the search of the size is %s: %s", state, made.reason)
     return made
+
+
+def tell_too_few(number: int) -> None:
+    """Log that there are fewer validation cases than a calibration needs."""
+    logger.info("expected Dice: not calibrated, since there are %d of at least %d validation cases", number, FEWEST_CASES)
 
 
 def _looks_of(fold: FoldFolder) -> Looks | None:

@@ -16,6 +16,7 @@ from configs.errors import InputError
 from configs.files import read_json
 from configs.plan import Plan
 from configs.training import TrainingConfig
+from inference.sizes.measure import Looks
 from preprocessing.formats.images import read_labels
 from trainers import loop, train
 from trainers.data.loading import BatchStream
@@ -62,6 +63,19 @@ def without_times(fold: Path) -> pd.DataFrame:
     return pd.read_csv(fold / "log.csv").drop(columns=["seconds", "data_wait_share", "peak_memory"])
 
 
+def test_folds_with_few_validation_cases_are_calibrated_together(work: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Looks take long, and fewer than four cases calibrate nothing."""
+    caplog.set_level("INFO")
+    config = TrainingConfig(epochs=1, iterations=1, validation_iterations=1, workers=0)
+    folds = [run(work, config, fold=0), run(work, config, fold=1)]
+    assert "not calibrated, since there are 3 of at least 4 validation cases" in caplog.text
+    assert not any((fold / "looks.json").exists() for fold in folds)
+    folds.append(run(work, config, fold=2))
+    assert all((fold / "looks.json").is_file() for fold in folds)
+    looks = [len(Looks.read(fold / "looks.json").cases) for fold in folds]
+    assert looks == [2, 1, 1]
+
+
 def test_a_kill_behind_the_last_checkpoint_leaves_no_gap_in_the_table(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = TrainingConfig(epochs=2, iterations=1, validation_iterations=1, workers=0)
     show, calls = loop.Trainer._show, iter(range(10))
@@ -89,7 +103,6 @@ def test_a_trained_fold_is_whole(work: Path, config: TrainingConfig) -> None:
         "log.csv",
         "progress.png",
         "split.json",
-        "looks.json",
         "validation",
     }
     assert {path.name for path in fold.iterdir()} == files
