@@ -14,7 +14,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxpro
 help:
 	@echo "make demo    make phantoms, train on them, segment unseen ones and show the result (some minutes on two cores)"
 	@echo "make test    the tests, but for those of thorough, faults and fuzz"
-	@echo "make thorough   one in ten of the faults, 20,000 damaged files"
+	@echo "make thorough   tests that take long: one in ten of the faults, 20,000 damaged files, large networks"
 	@echo "make quick   the tests that are not marked slow"
 	@echo "make check   formatting, lint and types"
 	@echo "make bench   measure: $(MEASURING:%=benchmarks.cost.%)"

@@ -53,6 +53,7 @@ def test_resident_memory_grows_with_what_is_held() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_cost_of_planned_networks(tmp_path: Path) -> None:
     write_phantoms(tmp_path / "Tiny", training=2, unseen=0, side=24.0)
     words = ["--size", "small", "--gpu-memory", "0.05", "--batch", "1", "--rounds", "1", "--num-scales", "2", "--device", "cpu"]

@@ -67,7 +67,7 @@ def test_small_networks(family: str, one_thread: None) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", [pytest.param(size, marks=pytest.mark.thorough) if size == "large" else size for size in SIZES])
 @pytest.mark.parametrize("family", ["baseline", "se"])
 def test_all_sizes(family: str, size: Size, one_thread: None) -> None:
     config = described(family, size, 32)

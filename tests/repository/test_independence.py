@@ -49,6 +49,7 @@ def results(place: Path, **environment: str) -> dict[str, dict[str, str]]:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_time_zone_locale_and_hashes_change_no_file(tmp_path: Path) -> None:
     """Nor do two runs differ: weights of training with --deterministic are the same to the bit."""
     usual = results(tmp_path / "place", TZ="UTC", LC_ALL="C.UTF-8", PYTHONHASHSEED="1")

@@ -14,7 +14,14 @@ ORDINARY = {"Conv", "ConvTranspose", "MatMul", "Gemm"}
 
 
 @pytest.mark.filterwarnings("ignore")  # those of the exporter
-@pytest.mark.parametrize("family", ["plain", *(pytest.param(name, marks=pytest.mark.slow) for name in ("se", "pyramid"))])
+@pytest.mark.parametrize(
+    "family",
+    [
+        "plain",
+        pytest.param("se", marks=pytest.mark.slow),
+        pytest.param("pyramid", marks=[pytest.mark.slow, pytest.mark.thorough]),
+    ],
+)
 def test_onnxruntime_agrees_for_any_batch(family: str, tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
     runtime = pytest.importorskip("onnxruntime")
