@@ -24,7 +24,7 @@ from inference.engine.sums import diameters_of, dice_of
 from inference.model import Model, load_models
 from inference.options import PredictionOptions, Variants
 from inference.sizes.calibration import Evidence
-from inference.sizes.finder import SizeFinder
+from inference.sizes.finder import SizeFinder, with_affordable_reflections
 from inference.sizes.quality import Quality, judge
 from inference.sizes.search import Found
 from inference.volumes import open_volume
@@ -224,9 +224,9 @@ class Predictor:
 
     def _quality(self, found: Sequence[Found | None]) -> Quality | None:
         """Return what the first calibrated model expects; None where none is calibrated."""
-        for model, one in zip(self.models, found, strict=True):
+        for position, (model, one) in enumerate(zip(self.models, found, strict=True)):
             if model.calibration is not None and one is not None:
-                return judge(model.calibration, one.evidence, one.factor)
+                return judge(model.calibration, one.evidence, one.factor, self._mirrors(position))
         return None
 
     def _mirrors(self, position: int) -> bool:
@@ -253,10 +253,11 @@ class Predictor:
         """Return the ensemble members of one model, which predict on the cropped grid of the stored image."""
         model = self.models[position]
         onwards = returning_matrices(trace.resampled_shape, trace.box.shape, trace.separate_axis)
-        variants = Variants.of(self.options)
+        variants, planned = Variants.of(self.options), model.plan.network
         if factor != 1:
             variants = replace(variants, scales=(factor,), weights=None)
-        return make_members(self.networks[position], image.to(self.device), model.plan.network, variants, onwards)
+            planned = with_affordable_reflections(planned, factor)
+        return make_members(self.networks[position], image.to(self.device), planned, variants, onwards)
 
 
 def load_first_stage(

@@ -5,13 +5,14 @@ is fitted without that case.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from configs.plan import SizeRange
-from inference.sizes.calibration import Calibration, Evidence, Sample, expect, fit, mean_of
+from inference.sizes.calibration import LEAST, Calibration, Evidence, Sample, expect, fit, mean_of
 from inference.sizes.measure import Looks
 from inference.sizes.search import find_factor, uncalibrated
 
@@ -21,6 +22,7 @@ LOSS = 0.002  # largest loss of mean Dice at natural size
 LOSS_OF_A_CASE = 0.05  # largest loss of one case at natural size
 GAIN = 0.005  # least gain over the other sizes
 FALSE_ALARMS = 0.05  # share of the looks at factors that are not better which the search may take all the same
+CAUTION = 1.0  # cases without a gain by reflections that are added to those that were measured
 LEAST_MARGIN = 0.01  # of the expected gain
 USUAL = 0.05  # share of validation cases at natural size that are searched all the same
 
@@ -32,10 +34,11 @@ def calibrate(folds: Sequence[Looks], sizes: SizeRange) -> Calibration | None:
         folds: looks of the trained folds.
         sizes: planned range of sizes.
     """
-    samples, present = list[Sample](), list[tuple[bool, ...]]()
+    samples, present, gains = list[Sample](), list[tuple[bool, ...]](), list[float]()
     for looks in folds:
         samples += looks.samples(len(present))
         present += looks.present
+        gains += _gains_by_reflections(looks)
     if len(present) < FEWEST_CASES or not any(sample.evidence.found.any() for sample in samples):
         return None
     labels = folds[0].labels
@@ -47,12 +50,26 @@ def calibrate(folds: Sequence[Looks], sizes: SizeRange) -> Calibration | None:
         update={
             "error": _mean([abs(trial.expected - trial.dice) for trial in trials]),
             "error_as_it_is": _mean([abs(trial.expected - trial.dice) for trial in natural]),
+            "mirroring": math.fsum(gains) / (len(gains) + CAUTION),
             "searches": searches,
             "reason": reason,
             "cases": len(present),
             "points": tuple((trial.size, round(trial.expected, 4), round(trial.dice, 4)) for trial in trials),
         }
     )
+
+
+def _gains_by_reflections(looks: Looks) -> Iterator[float]:
+    """Yield for each case the mean change of log(1 - Dice) over its labels by averaging over reflections."""
+    for case, mirrored in zip(looks.cases, looks.mirrored, strict=False):
+        single = next(one.dice for one in case if one.size == 1 and one.factor == 1)
+        changes = [
+            math.log(max(1 - after, LEAST) / max(1 - before, LEAST))
+            for before, after in zip(single, mirrored, strict=True)
+            if before is not None and after is not None
+        ]
+        if changes:
+            yield math.fsum(changes) / len(changes)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from inference.engine.sums import Numbers
 STEP = 1.25  # ratio of the sizes that are looked at
 WIDEST = SizeRange(low=0.5, high=2.0)  # for plans of earlier versions, which have no range
 LEVEL = 0.9  # probability that the interval holds the Dice
-_LEAST = 0.005  # smallest 1 - Dice, so that its logarithm stays finite
+LEAST = 0.005  # smallest 1 - Dice, so that its logarithm stays finite
 _PRIOR = (0.5, 0.5, 1.0)  # slopes that few cases are drawn towards
 _PRIOR_WEIGHT = 1.0  # cases that this counts as
 
@@ -65,6 +65,7 @@ class Calibration(Value):
     usual: float  # expected mean Dice above which the answer at natural size is as good as in validation, and no size is searched
     error: float  # mean absolute error of the expected mean Dice of a case as it is over all sizes, cross-validated over cases
     error_as_it_is: float  # the same at natural size
+    mirroring: float = 0.0  # change of log(1 - Dice) by the reflections that a look does without
     margin: float  # expected gain above which the search leaves natural size
     searches: bool  # whether the search of the size is on by default
     reason: str  # what decided it
@@ -102,10 +103,14 @@ def steps_between(low: float, high: float) -> list[float]:
     return [STEP**step for step in range(math.ceil(first - 1e-3), math.floor(last + 1e-3) + 1)]
 
 
-def expect(calibration: Calibration, evidence: Evidence) -> dict[str, Expected | None]:
-    """Return the expected Dice of each label; None for one that was not found and that validation cases may lack too."""
+def expect(calibration: Calibration, evidence: Evidence, mirror: bool = False) -> dict[str, Expected | None]:
+    """Return the expected Dice of each label; None for one that was not found and that validation cases may lack too.
+
+    `mirror` tells that the answer is averaged over reflections, which the looks are not.
+    """
     chosen = calibration.first if evidence.agreement is None else calibration.second
     logs = np.array(chosen.constants) + _shown(evidence, calibration.labels, calibration.sizes.labels) @ np.array(chosen.slopes)
+    logs += calibration.mirroring * mirror
     found: dict[str, Expected | None] = {}
     for label, value, is_found, always in zip(calibration.labels, logs, evidence.found, calibration.always, strict=True):
         if is_found:
@@ -172,7 +177,7 @@ class _Table:
             for index in np.flatnonzero(sample.evidence.found & ~np.isnan(sample.dice)):
                 which.append(index)
                 shown.append(rows[index])
-                truth.append(math.log(max(1 - sample.dice[index], _LEAST)))
+                truth.append(math.log(max(1 - sample.dice[index], LEAST)))
                 cases.append(sample.case)
         if not which:
             raise ValueError("the network found no label in any validation case")
@@ -204,9 +209,9 @@ class _Table:
 
 def _shown(evidence: Evidence, labels: Sequence[str], ranges: Mapping[str, LabelRange]) -> Numbers:
     """Return log(1 - expected), log(1 - agreement) or 0, and the octaves outside of the sizes of training (labels, 3)."""
-    agreed = np.zeros(len(labels)) if evidence.agreement is None else np.log(np.maximum(1 - evidence.agreement, _LEAST))
+    agreed = np.zeros(len(labels)) if evidence.agreement is None else np.log(np.maximum(1 - evidence.agreement, LEAST))
     beyond = [_beyond(diameter, ranges.get(label)) for label, diameter in zip(labels, evidence.diameters, strict=True)]
-    return np.stack([np.log(np.maximum(1 - evidence.expected, _LEAST)), agreed, np.array(beyond)], 1)
+    return np.stack([np.log(np.maximum(1 - evidence.expected, LEAST)), agreed, np.array(beyond)], 1)
 
 
 def _beyond(diameter: float, known: LabelRange | None) -> float:

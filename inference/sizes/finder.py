@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import prod
+from math import ceil, log2, prod
 
 from torch import Tensor, nn
 
 from configs.fingerprint import Spacing
-from configs.plan import ModelPlan
+from configs.plan import ModelPlan, NetworkPlan
 from inference.engine.capacity import Capacity
 from inference.engine.ensemble import Blending
 from inference.model import Model
@@ -15,6 +15,16 @@ from inference.options import PredictionOptions, searches
 from inference.sizes.calibration import STEP, WIDEST, Calibration, Evidence
 from inference.sizes.looks import Look, agreement, look
 from inference.sizes.search import Found, find_factor, uncalibrated
+
+
+def with_affordable_reflections(planned: NetworkPlan, factor: float) -> NetworkPlan:
+    """Return the plan with so few mirror axes that an image of `factor` times its size takes no more passes over voxels than as it is.
+
+    Each mirror axis doubles the passes; enlarging multiplies the voxels by the factor for each axis that is scaled.
+    """
+    scaled = sum(size > 1 for size in planned.patch_size)
+    dropped = max(0, ceil(scaled * log2(factor) - 0.1))  # a step of 1.25 along three axes counts as a doubling
+    return planned.model_copy(update={"mirror_axes": planned.mirror_axes[: max(0, len(planned.mirror_axes) - dropped)]})
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from inference.options import Variants
 
 @dataclass(frozen=True)
 class Look:
-    """What one network decides on an image at one size, without reflections."""
+    """What one network decides on an image at one size."""
 
     factor: float  # factor of the image's size
     decision: Tensor  # class indices (Z, Y, X) int16, or regions (R, Z, Y, X) bool, on the image's own grid
@@ -40,10 +40,21 @@ class Look:
         return diameters_of(self.sums, voxel_volume, self.factor)
 
 
-def look(network: nn.Module, image: Tensor, network_plan: NetworkPlan, factor: float, how: Blending, capacity: Capacity) -> Look:
-    """Segment the image (C, Z, Y, X) float32, normalised, at the planned spacing and on the capacity's device, at one size."""
+def look(
+    network: nn.Module,
+    image: Tensor,
+    network_plan: NetworkPlan,
+    factor: float,
+    how: Blending,
+    capacity: Capacity,
+    mirror: bool = False,
+) -> Look:
+    """Segment the image (C, Z, Y, X) float32, normalised, at the planned spacing and on the capacity's device, at one size.
+
+    Looks are taken without reflections unless `mirror` asks for them, since a look shall be cheap.
+    """
     classes = network_plan.network.output_channels
-    (member,) = make_members([network], image, network_plan, Variants(mirror=False, scales=(factor,)))
+    (member,) = make_members([network], image, network_plan, Variants(mirror=mirror, scales=(factor,)))
     z, y, x = image.shape[1:]
     shape = (classes, z, y, x) if how.regions else (z, y, x)
     decision = torch.empty(shape, dtype=torch.bool if how.regions else torch.int16, device=image.device)

@@ -51,11 +51,19 @@ class Looks(Value):
     weights: str  # SHA-256 of the network's weights
     cases: tuple[tuple[LookedAt, ...], ...] = Field(default=())
     present: tuple[tuple[bool, ...], ...] = Field(default=())  # whether each case has each label
+    mirrored: tuple[tuple[float | None, ...], ...] = Field(
+        default=()
+    )  # true Dice of each case as it is with reflections; empty without mirror axes, and in files of earlier versions
 
     @model_validator(mode="after")
     def _counts_agree(self) -> "Looks":
-        counts = {len(values) for case in self.cases for one in case for values in one.by_label} | set(map(len, self.present))
-        if not counts <= {len(self.labels)} or len(self.present) != len(self.cases):
+        counts = {len(values) for case in self.cases for one in case for values in one.by_label}
+        counts |= {len(values) for values in (*self.present, *self.mirrored)}
+        if (
+            not counts <= {len(self.labels)}
+            or len(self.present) != len(self.cases)
+            or len(self.mirrored) not in (0, len(self.cases))
+        ):
             raise ValueError(f"each look needs its numbers of all {len(self.labels)} labels, and each case its labels")
         if any(
             sum(one.factor == 1 for one in case if one.size == size) != 1
@@ -95,13 +103,15 @@ def measure_looks(
     """
     number = min(affordable_cases(observer.sizes), len(cases))
     chosen = [cases[index * len(cases) // number] for index in range(number)]
-    found, present = [], []
+    found, present, mirrored = [], [], []
     for identifier in (progress or Silent()).track(chosen, "Calibrating", len(chosen)):
         case = store.read(identifier)
         found.append(tuple(_looks_at(observer, case)))
-        labels = _truth(torch.from_numpy(case.labels[:]), observer.plan.dataset)
-        present.append(tuple(bool(mask.any()) for mask in label_masks(labels, len(observer.plan.dataset.foreground))))
-    return Looks(labels=observer.plan.dataset.foreground, weights=weights, cases=tuple(found), present=tuple(present))
+        mirrored += [_dice_with_reflections(observer, case)] if observer.plan.network.mirror_axes else []
+        truth = _truth(torch.from_numpy(case.labels[:]), observer.plan.dataset)
+        present.append(tuple(bool(mask.any()) for mask in label_masks(truth, len(observer.plan.dataset.foreground))))
+    labels = observer.plan.dataset.foreground
+    return Looks(labels=labels, weights=weights, cases=tuple(found), present=tuple(present), mirrored=tuple(mirrored))
 
 
 def affordable_cases(sizes: SizeRange) -> int:
@@ -130,7 +140,7 @@ def _looks_at(observer: Observer, case: StoredCase) -> Iterator[LookedAt]:
             look(observer.network, scaled.to(observer.device), planned, factor, how, capacity)
             for factor in (plausible[0] / STEP, *plausible)
         ]
-        truth, ignored = _truth(labels, dataset), labels == (-1 if dataset.ignore_index is None else dataset.ignore_index)
+        truth, ignored = _truth(labels, dataset), _ignored(labels, dataset)
         for smaller, one in pairwise(looks):
             dice = true_dice(one, truth, ignored, len(dataset.foreground))
             yield LookedAt(
@@ -139,8 +149,25 @@ def _looks_at(observer: Observer, case: StoredCase) -> Iterator[LookedAt]:
                 expected=tuple(one.expected.tolist()),
                 agreement=tuple(agreement(one, smaller).tolist()),
                 diameters=tuple(one.diameters(voxel).tolist()),
-                dice=tuple(None if np.isnan(value) else float(value) for value in dice),
+                dice=_numbers(dice),
             )
+
+
+def _dice_with_reflections(observer: Observer, case: StoredCase) -> tuple[float | None, ...]:
+    """Return the true Dice of each label where the case is segmented as it is, averaged over reflections."""
+    dataset, image = observer.plan.dataset, torch.from_numpy(case.image[:]).to(observer.device)
+    how, capacity = Blending(regions=dataset.has_regions), Capacity.of(observer.device)
+    one = look(observer.network, image, observer.plan.network, 1.0, how, capacity, mirror=True)
+    labels = torch.from_numpy(case.labels[:])
+    return _numbers(true_dice(one, _truth(labels, dataset), _ignored(labels, dataset), len(dataset.foreground)))
+
+
+def _ignored(labels: Tensor, dataset: DatasetDescription) -> Tensor:
+    return labels == (-1 if dataset.ignore_index is None else dataset.ignore_index)
+
+
+def _numbers(dice: NDArray[np.float64]) -> tuple[float | None, ...]:
+    return tuple(None if np.isnan(value) else float(value) for value in dice)
 
 
 def _plausible(size: float, sizes: SizeRange) -> list[float]:

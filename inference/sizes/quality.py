@@ -21,18 +21,18 @@ class Quality:
         return mean_of(self.expected)
 
 
-def judge(calibration: Calibration, evidence: Evidence, factor: float) -> Quality:
-    """Return the expected quality, given a look at the image at this factor of its size."""
-    expected = expect(calibration, evidence)
+def judge(calibration: Calibration, evidence: Evidence, factor: float, mirror: bool = False) -> Quality:
+    """Return the expected quality, given a look at the image at this factor of its size, and whether reflections follow."""
+    expected = expect(calibration, evidence, mirror)
     doubts = [
         f"{label} was not found, but every validation case has it"
         for label, is_found, always in zip(calibration.labels, evidence.found, calibration.always, strict=True)
         if always and not is_found
     ]
-    mean = mean_of(expected)
-    if mean < calibration.usual:
+    if mean_of(expect(calibration, evidence)) < calibration.usual:
+        usual = 1 - (1 - calibration.usual) * math.exp(calibration.mirroring * mirror)
         doubts.append(
-            f"the expected mean Dice {mean:.2f} is below {calibration.usual:.2f}, which 95 % of the validation cases reach"
+            f"the expected mean Dice {mean_of(expected):.2f} is below {usual:.2f}, which 95 % of the validation cases reach"
         )
     for label, diameter in zip(calibration.labels, evidence.diameters, strict=True):
         doubts += _size_doubts(calibration.sizes, label, float(diameter) / factor)

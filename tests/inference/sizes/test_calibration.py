@@ -163,3 +163,18 @@ def test_the_file_comes_back_and_is_checked(tmp_path) -> None:  # type: ignore[n
         Calibration.model_validate(made.model_dump() | {"always": [True]})
     with pytest.raises(ValidationError):
         SizeRange(low=1e-9, high=1), "a search of thousands of sizes"
+
+
+def test_reflections_make_the_answer_better_than_the_looks() -> None:
+    """Looks are taken without reflections, for cheapness; what these gain on validation cases is expected of answers that have them."""
+    found = looks(9, 1.0)
+    singles = [next(one.dice for one in case if one.size == one.factor == 1) for case in found.cases]
+    mirrored = tuple(tuple(1 - 0.8 * (1 - value) for value in dice if value is not None) for dice in singles)
+    plain, better = calibrate([found], RANGE), calibrate([found.model_copy(update={"mirrored": mirrored})], RANGE)
+    assert plain is not None and better is not None
+    assert plain.mirroring == 0 and better.mirroring == pytest.approx(math.log(0.8) * 9 / 10)
+    (case, *_) = found.samples()
+    for mirror, change in ((False, 1.0), (True, math.exp(better.mirroring))):
+        one, other = judge(plain, case.evidence, 1.0, mirror), judge(better, case.evidence, 1.0, mirror)
+        assert 1 - other.mean == pytest.approx(change * (1 - one.mean))
+        assert len(other.doubts) == len(one.doubts), "what is doubtful does not depend on it"

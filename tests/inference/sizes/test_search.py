@@ -15,6 +15,7 @@ from inference.model import Model
 from inference.options import PredictionOptions
 from inference.predictor import Predictor
 from inference.sizes.calibration import Evidence, Map
+from inference.sizes.finder import with_affordable_reflections
 from inference.sizes.search import find_factor, uncalibrated
 from preprocessing.geometry.affine import Geometry
 from tests.inference.models import plan
@@ -156,3 +157,23 @@ def test_wanted_outputs_survive_the_search() -> None:
     answer = predictor.segment(ball(RADIUS * 0.64), geometry, Wanted(probabilities=True, uncertainty=True))
     assert answer.probabilities is not None and answer.entropy is not None
     assert (answer.probabilities.argmax(0) == answer.labels).all()
+
+
+@pytest.mark.parametrize(
+    ("patch", "factor", "left"),
+    [
+        ((16, 16, 16), 0.5, 3),
+        ((16, 16, 16), 1.25, 2),
+        ((16, 16, 16), 1.25**2, 1),
+        ((16, 16, 16), 1.25**3, 0),
+        ((1, 16, 16), 1.25, 1),
+    ],
+)
+def test_an_enlarged_image_has_so_few_reflections_that_it_costs_no_more(
+    patch: tuple[int, int, int], factor: float, left: int
+) -> None:
+    axes = tuple(axis for axis, size in enumerate(patch) if size > 1)
+    planned = plan().network("3d_fullres", "baseline").model_copy(update={"patch_size": patch, "mirror_axes": axes})
+    kept = with_affordable_reflections(planned, factor).mirror_axes
+    assert len(kept) == left
+    assert 2 ** len(kept) * factor ** len(axes) <= 1.05 * 2 ** len(axes)
