@@ -83,7 +83,7 @@ def rows_of(model: ModelFolder, known: int, draws: int) -> list[Row]:
     """
     sizes = ModelPlan.read(model.plan).whole.sizes or WIDEST
     looks = [Looks.read(fold.looks) for fold in model.folds() if fold.looks.is_file()]
-    cases = [(one, number) for one in looks for number in range(len(one.cases))]
+    cases = [(one, number) for one in looks for number in range(len(one.cases)) if len(one.cases[number]) > 1]
     if len(cases) <= known:
         raise ValueError(f"{model.path} has looks at {len(cases)} cases, which is not more than {known}")
     trials = list[Trial]()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from configs.plan import SizeRange
-from inference.sizes.calibration import LEAST, Calibration, Evidence, Sample, expect, fit, mean_of
+from inference.sizes.calibration import LEAST, Calibration, Evidence, Sample, expect, fit, mean_of, right_at_natural_size
 from inference.sizes.measure import Looks
 from inference.sizes.search import find_factor, uncalibrated
 
@@ -39,12 +39,14 @@ def calibrate(folds: Sequence[Looks], sizes: SizeRange) -> Calibration | None:
         samples += looks.samples(len(present))
         present += looks.present
         gains += _gains_by_reflections(looks)
-    if len(present) < FEWEST_CASES or not any(sample.evidence.found.any() for sample in samples):
+    every = _in_every_size(samples)
+    if len(present) < FEWEST_CASES or not any(sample.evidence.found.any() for sample in samples if sample.case in every):
         return None
     labels = folds[0].labels
     whole = _fitted(samples, labels, sizes, np.all(present, axis=0).tolist())
-    trials = [trial for case in range(len(present)) for trial in _without(case, whole, samples)]
-    natural = [trial for trial in trials if trial.size == 1]
+    trials = [trial for case in every for trial in _without(case, whole, samples)]
+    others = [trial for case in range(len(present)) if case not in every for trial in _without(case, whole, samples)]
+    natural = [trial for trial in (*trials, *others) if trial.size == 1]
     searches, reason = decide(trials)
     return whole.model_copy(
         update={
@@ -54,9 +56,17 @@ def calibrate(folds: Sequence[Looks], sizes: SizeRange) -> Calibration | None:
             "searches": searches,
             "reason": reason,
             "cases": len(present),
-            "points": tuple((trial.size, round(trial.expected, 4), round(trial.dice, 4)) for trial in trials),
+            "points": tuple((trial.size, round(trial.expected, 4), round(trial.dice, 4)) for trial in (*trials, *others)),
         }
     )
+
+
+def _in_every_size(samples: Sequence[Sample]) -> list[int]:
+    """Return the cases that were looked at in several sizes, which tell what the search would do; all cases where there are none."""
+    sizes: dict[int, set[float]] = {}
+    for sample in samples:
+        sizes.setdefault(sample.case, set()).add(sample.size)
+    return [case for case, seen in sizes.items() if len(seen) > 1] or list(sizes)
 
 
 def _gains_by_reflections(looks: Looks) -> Iterator[float]:
@@ -87,11 +97,14 @@ class Trial:
 def _fitted(samples: Sequence[Sample], labels: Sequence[str], sizes: SizeRange, always: Sequence[bool]) -> Calibration:
     """Return a calibration whose errors at whole cases are not known yet."""
     as_they_are = [sample for sample in samples if sample.factor == 1]
-    first = fit(as_they_are, labels, sizes.labels, agreement=False)
-    second = fit(samples, labels, sizes.labels, agreement=True)
+    every = set(_in_every_size(samples))
+    natural = [sample for sample in as_they_are if sample.size == 1]
+    first = fit([sample for sample in as_they_are if sample.case in every], labels, sizes.labels, agreement=False)
+    second = fit([sample for sample in samples if sample.case in every], labels, sizes.labels, agreement=True)
+    first, second = (right_at_natural_size(one, natural, labels, sizes.labels) for one in (first, second))
     made = uncalibrated(labels, sizes).model_copy(update={"always": tuple(always), "first": first, "second": second})
-    natural = [mean_of(expect(made, _alone(sample.evidence))) for sample in as_they_are if sample.size == 1]
-    return made.model_copy(update={"usual": float(np.quantile(natural, USUAL)), "margin": _margin(made, samples)})
+    usual = [mean_of(expect(made, _alone(sample.evidence))) for sample in natural]
+    return made.model_copy(update={"usual": float(np.quantile(usual, USUAL)), "margin": _margin(made, samples)})
 
 
 def _margin(known: Calibration, samples: Sequence[Sample]) -> float:
@@ -107,7 +120,8 @@ def _margin(known: Calibration, samples: Sequence[Sample]) -> float:
 def _without(case: int, whole: Calibration, samples: Sequence[Sample]) -> list[Trial]:
     """Return what would happen to a case with a calibration that does not know it."""
     others = [sample for sample in samples if sample.case != case]
-    if not any(sample.evidence.found.any() for sample in others):
+    every = set(_in_every_size(others))
+    if not any(sample.evidence.found.any() for sample in others if sample.case in every):
         return []
     known = _fitted(others, whole.labels, whole.sizes, whole.always)
     own = [sample for sample in samples if sample.case == case]

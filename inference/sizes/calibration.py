@@ -158,6 +158,34 @@ def fit(samples: Sequence[Sample], labels: Sequence[str], ranges: Mapping[str, L
     )
 
 
+def right_at_natural_size(known: Map, natural: Sequence[Sample], labels: Sequence[str], ranges: Mapping[str, LabelRange]) -> Map:
+    """Return the map with constants such that it has no mean residual at natural size, which most images have.
+
+    How hard a case is shows at natural size as at others, so that cases which are looked at as they are alone count here too.
+
+    Args:
+        known: the map, fitted at all sizes.
+        natural: samples of all cases at natural size.
+        labels: labels in the network's order.
+        ranges: sizes of training.
+    """
+    residuals = np.array([_residual(known, sample, labels, ranges) for sample in natural]).reshape(-1, len(labels))
+    shifts = [_mean(of_label) for of_label in residuals.T]
+    return known.model_copy(update={"constants": tuple(np.add(known.constants, shifts).tolist())})
+
+
+def _residual(known: Map, sample: Sample, labels: Sequence[str], ranges: Mapping[str, LabelRange]) -> Numbers:
+    """Return log(1 - Dice) less what the map expects, for each label; NaN where a label was not found or is in neither."""
+    fit = np.array(known.constants) + _shown(sample.evidence, labels, ranges) @ np.array(known.slopes)
+    truth = np.log(np.maximum(1 - sample.dice, LEAST))
+    return np.where(sample.evidence.found, truth - fit, np.nan)
+
+
+def _mean(values: Numbers) -> float:
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else 0.0
+
+
 @dataclass(frozen=True)
 class _Table:
     """One row for each label that was found in each look."""

@@ -24,6 +24,7 @@ from preprocessing.resample import resample_labels
 from preprocessing.store import CaseStore, StoredCase
 
 MOST_CASES, FEWEST_CASES = 12, 4  # of one fold
+MOST_AS_THEY_ARE = 60  # further cases of one fold, which are looked at as they are alone
 MOST_PASSES = 300  # over the natural size of a case, above which fewer cases are looked at
 _NEARLY = 1.001  # tolerance of factors
 
@@ -45,7 +46,10 @@ class LookedAt(Value):
 
 
 class Looks(Value):
-    """Content of `looks.json` in the folder of a fold: the looks at each of its validation cases, without their names."""
+    """Content of `looks.json` in the folder of a fold: the looks at each of its validation cases, without their names.
+
+    Some cases are looked at in all sizes, the others as they are alone.
+    """
 
     labels: tuple[str, ...]  # labels or regions, in the network's order
     weights: str  # SHA-256 of the network's weights
@@ -95,23 +99,29 @@ class Observer:
 def measure_looks(
     observer: Observer, store: CaseStore, cases: Sequence[str], weights: str, progress: Progress | None = None
 ) -> Looks:
-    """Look at up to 12 of the cases, spread evenly, or as few as 4 where the range is wide, without reflections.
+    """Look at the cases without reflections, and once with them as they are.
 
-    Each is looked at in all sizes of the planned range and one step beyond.
-
-    Factors that would show the network anatomy of sizes beyond these are left out.
+    Up to 12 cases, spread evenly, or as few as 4 where the range is wide, are looked at in all sizes of the planned range and one step
+    beyond, at each factor that shows the network anatomy of such a size. Up to 60 others are looked at as they are, which takes little
+    time: they tell how good answers at natural size are, and so how typical the first cases are.
     """
-    number = min(affordable_cases(observer.sizes), len(cases))
-    chosen = [cases[index * len(cases) // number] for index in range(number)]
+    chosen = _spread(cases, affordable_cases(observer.sizes))
+    others = _spread([case for case in cases if case not in chosen], MOST_AS_THEY_ARE)
     found, present, mirrored = [], [], []
-    for identifier in (progress or Silent()).track(chosen, "Calibrating", len(chosen)):
+    for identifier in (progress or Silent()).track([*chosen, *others], "Calibrating", len(chosen) + len(others)):
         case = store.read(identifier)
-        found.append(tuple(_looks_at(observer, case)))
+        found.append(tuple(_looks_at(observer, case) if identifier in chosen else _looks_as_it_is(observer, case)))
         mirrored += [_dice_with_reflections(observer, case)] if observer.plan.network.mirror_axes else []
         truth = _truth(torch.from_numpy(case.labels[:]), observer.plan.dataset)
         present.append(tuple(bool(mask.any()) for mask in label_masks(truth, len(observer.plan.dataset.foreground))))
     labels = observer.plan.dataset.foreground
     return Looks(labels=labels, weights=weights, cases=tuple(found), present=tuple(present), mirrored=tuple(mirrored))
+
+
+def _spread(cases: Sequence[str], most: int) -> list[str]:
+    """Return at most that many of the cases, spread evenly."""
+    number = min(most, len(cases))
+    return [cases[index * len(cases) // number] for index in range(number)]
 
 
 def affordable_cases(sizes: SizeRange) -> int:
@@ -127,30 +137,37 @@ def sizes_to_try(sizes: SizeRange) -> list[float]:
 
 
 def _looks_at(observer: Observer, case: StoredCase) -> Iterator[LookedAt]:
+    """Yield the looks at a case in all sizes."""
+    for size in sizes_to_try(observer.sizes):
+        yield from _looks_at_size(observer, case, size, _plausible(size, observer.sizes))
+
+
+def _looks_as_it_is(observer: Observer, case: StoredCase) -> Iterator[LookedAt]:
+    return _looks_at_size(observer, case, 1.0, [1.0])
+
+
+def _looks_at_size(observer: Observer, case: StoredCase, size: float, plausible: Sequence[float]) -> Iterator[LookedAt]:
+    """Yield the looks at these factors, and look once at the next smaller one for the agreement."""
     dataset, planned = observer.plan.dataset, observer.plan.network
     image, classes = torch.from_numpy(case.image[:]), case.labels[:]
     axes = [axis for axis, length in enumerate(planned.patch_size) if length > 1]
     voxel = float(np.prod(case.properties.trace.resampled_spacing))
     how, capacity = Blending(regions=dataset.has_regions), Capacity.of(observer.device)
-    for size in sizes_to_try(observer.sizes):
-        shape = scaled_shape(classes.shape, size, axes)
-        scaled, labels = _rescale(image, classes, shape)
-        plausible = _plausible(size, observer.sizes)
-        looks = [
-            look(observer.network, scaled.to(observer.device), planned, factor, how, capacity)
-            for factor in (plausible[0] / STEP, *plausible)
-        ]
-        truth, ignored = _truth(labels, dataset), _ignored(labels, dataset)
-        for smaller, one in pairwise(looks):
-            dice = true_dice(one, truth, ignored, len(dataset.foreground))
-            yield LookedAt(
-                size=size,
-                factor=one.factor,
-                expected=tuple(one.expected.tolist()),
-                agreement=tuple(agreement(one, smaller).tolist()),
-                diameters=tuple(one.diameters(voxel).tolist()),
-                dice=_numbers(dice),
-            )
+    scaled, labels = _rescale(image, classes, scaled_shape(classes.shape, size, axes))
+    looks = [
+        look(observer.network, scaled.to(observer.device), planned, factor, how, capacity)
+        for factor in (plausible[0] / STEP, *plausible)
+    ]
+    truth, ignored = _truth(labels, dataset), _ignored(labels, dataset)
+    for smaller, one in pairwise(looks):
+        yield LookedAt(
+            size=size,
+            factor=one.factor,
+            expected=tuple(one.expected.tolist()),
+            agreement=tuple(agreement(one, smaller).tolist()),
+            diameters=tuple(one.diameters(voxel).tolist()),
+            dice=_numbers(true_dice(one, truth, ignored, len(dataset.foreground))),
+        )
 
 
 def _dice_with_reflections(observer: Observer, case: StoredCase) -> tuple[float | None, ...]:

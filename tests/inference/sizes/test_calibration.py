@@ -178,3 +178,23 @@ def test_reflections_make_the_answer_better_than_the_looks() -> None:
         one, other = judge(plain, case.evidence, 1.0, mirror), judge(better, case.evidence, 1.0, mirror)
         assert 1 - other.mean == pytest.approx(change * (1 - one.mean))
         assert len(other.doubts) == len(one.doubts), "what is doubtful does not depend on it"
+
+
+def test_cases_that_are_looked_at_as_they_are_tell_how_hard_a_usual_case_is() -> None:
+    """The few cases in all sizes are easier here than the others; what is expected of a usual image follows all of them."""
+    few, many = looks(4, 1.0), looks(40, 1.0, seed=1)
+    harder = [
+        tuple(
+            one.model_copy(update={"dice": tuple(0.9 * dice for dice in one.dice)}) for one in case if one.size == one.factor == 1
+        )
+        for case in many.cases
+    ]
+    both = few.model_copy(update={"cases": (*few.cases, *harder), "present": ((True, True),) * 44})
+    alone, known = calibrate([few], RANGE), calibrate([both], RANGE)
+    assert alone is not None and known is not None and known.cases == 44 and known.searches == alone.searches
+    usual = next(sample.evidence for sample in few.samples() if sample.size == sample.factor == 1)
+    as_it_is = Evidence(usual.expected, None, usual.diameters)
+    truth = np.mean([one.dice for (one,) in harder])
+    errors = [abs(mean_of(expect(made, as_it_is)) - truth) for made in (known, alone)]
+    assert errors[0] < 0.02 < 0.05 < errors[1]
+    assert known.first.slopes == alone.first.slopes
