@@ -20,7 +20,7 @@ class Mirrored(nn.Module):
         if len(set(axes)) != len(axes) or any(axis not in (0, 1, 2) for axis in axes):
             raise ValueError(f"mirror axes must be distinct values among 0, 1, 2, not {tuple(axes)}")
         self.network = network
-        # Equal modes, so that `evaluating` this module does not switch the network.
+        # Equal modes, so that putting this module into evaluation mode and back does not switch the network.
         self.training = network.training if isinstance(network, nn.Module) else False
         self.reflections = [chosen for count in range(len(axes) + 1) for chosen in combinations(sorted(axes), count)]
 

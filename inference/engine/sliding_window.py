@@ -4,14 +4,14 @@ Only the planes from the first that is still needed to the last that a tile has 
 and however many volumes are swept together.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from itertools import product
 from math import ceil, prod
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from inference.engine.capacity import Capacity, release_cached_memory
@@ -238,16 +238,3 @@ def padding(shape: Shape, patch: Shape) -> tuple[Shape, Shape]:
     missing = [max(0, size - present) for size, present in zip(patch, shape, strict=True)]
     before = (missing[0] // 2, missing[1] // 2, missing[2] // 2)
     return before, (shape[0] + missing[0], shape[1] + missing[1], shape[2] + missing[2])
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode, and back into training mode afterwards if it was training."""
-    was_training = network.training
-    if was_training:
-        network.eval()
-    try:
-        yield
-    finally:
-        if was_training:
-            network.train()

@@ -1,7 +1,7 @@
 """Predictions with everything in memory at once: what the engine's bricks are compared with."""
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import product
 
 import torch
@@ -12,7 +12,7 @@ from configs.progress import Progress, Silent, ticking
 from inference.engine.capacity import Capacity
 from inference.engine.ensemble import Blending, blend, make_members
 from inference.engine.scaling import scaled_shape
-from inference.engine.sliding_window import Start, Sweep, axis_starts, evaluating, padding
+from inference.engine.sliding_window import Start, Sweep, axis_starts, padding
 from inference.options import Variants
 
 CPU = torch.device("cpu")
@@ -72,3 +72,16 @@ def predict_ensemble(
         for brick in blend(members, shape, classes, how or Blending(), Capacity.of(CPU)):
             mean[(slice(None), *brick.place)] = brick.probabilities
     return mean
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Put a network into evaluation mode, and back into training mode afterwards if it was training."""
+    was_training = network.training
+    if was_training:
+        network.eval()
+    try:
+        yield
+    finally:
+        if was_training:
+            network.train()
