@@ -1,7 +1,8 @@
 """Find the factor of an image's size at which a network segments it best. An image that looks like validation cases is not searched.
 
 The search begins at natural size and steps towards smaller and towards larger factors as long as the expected Dice rises; smaller ones
-come first, since they cost less. It leaves natural size only where the expected gain exceeds what factors that are no better show on
+come first, since they cost less. It also looks at the factor that brings what was found to its size of training, since the way there may
+lead through sizes that are no better. It leaves natural size only where the expected gain exceeds what factors that are no better show on
 validation cases.
 """
 
@@ -41,7 +42,11 @@ def find_factor(calibration: Calibration, first: Evidence, show: Show, forced: b
         seen[factor] = show(factor)
         return mean_of(expect(calibration, seen[factor]))
 
-    scores = _climb(score, factors_of(calibration.sizes))
+    factors = factors_of(calibration.sizes)
+    scores = _climb(score, factors)
+    suggested = _suggested(calibration, seen[1.0], factors)
+    if suggested not in scores:
+        scores[suggested] = score(suggested)
     best = max(scores, key=lambda factor: (scores[factor], -abs(math.log(factor))))
     if scores[best] - scores[1.0] <= calibration.margin:
         best = 1.0
@@ -59,6 +64,18 @@ def _climb(score: Callable[[float], float], factors: Sequence[float]) -> dict[fl
                 break
             before = scores[factor]
     return scores
+
+
+def _suggested(calibration: Calibration, evidence: Evidence, factors: Sequence[float]) -> float:
+    """Return the factor at which the found labels would have their sizes of training; 1 where no such label was found."""
+    known = [calibration.sizes.labels.get(label) for label in calibration.labels]
+    ratios = [
+        math.log(usual.diameter / diameter)
+        for usual, diameter in zip(known, evidence.diameters, strict=True)
+        if usual is not None and diameter > 0
+    ]
+    wanted = math.fsum(ratios) / len(ratios) if ratios else 0.0
+    return min(factors, key=lambda factor: abs(math.log(factor) - wanted))
 
 
 def uncalibrated(labels: Sequence[str], sizes: SizeRange) -> Calibration:

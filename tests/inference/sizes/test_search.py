@@ -36,8 +36,8 @@ def shows(expected: dict[float, float], agreement: bool = True):  # type: ignore
     return show, asked
 
 
-def one(value: float) -> Evidence:
-    return Evidence(np.array([value]), None, np.array([10.0]))
+def one(value: float, diameter: float = 10.0) -> Evidence:
+    return Evidence(np.array([value]), None, np.array([diameter]))
 
 
 def test_an_image_that_looks_as_usual_is_not_looked_at_again() -> None:
@@ -177,3 +177,21 @@ def test_an_enlarged_image_has_so_few_reflections_that_it_costs_no_more(
     kept = with_affordable_reflections(planned, factor).mirror_axes
     assert len(kept) == left
     assert 2 ** len(kept) * factor ** len(axes) <= 1.05 * 2 ** len(axes)
+
+
+def test_the_search_reaches_the_size_of_training_through_worse_ones() -> None:
+    """The anatomy has 0.64 of its size: at 1.25 nothing is better, at 1.5625 all is well."""
+    expected = {0.8: 0.6, 1.0: 0.7, 1.25: 0.65, 1.5625: 0.95, 1.953125: 0.6}
+    sizes = SizeRange(low=0.5, high=2, label="ball", labels={"ball": LabelRange(diameter=20, octaves=0.2)})
+    known = uncalibrated(("ball",), sizes)
+    seen = []
+
+    def show(factor: float) -> Evidence:
+        seen.append(factor)
+        nearest = min(expected, key=lambda known: abs(known - factor))
+        return one(expected[nearest], diameter=12.8 * factor)
+
+    found = find_factor(known, one(0.7, diameter=12.8), show)
+    assert found.factor == pytest.approx(1.5625) and sorted(seen) == pytest.approx([0.8, 1.0, 1.25, 1.5625])
+    unknown = known.model_copy(update={"sizes": SizeRange(low=0.5, high=2)})
+    assert find_factor(unknown, one(0.7), show).factor == 1, "without a size of training nothing leads there"
