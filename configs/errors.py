@@ -45,9 +45,8 @@ class Fault:
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.problem}. {self.remedy}."
-        return "".join(
-            letter if letter.isprintable() else repr(letter)[1:-1] for letter in text
-        )  # one line, whatever a file holds
+        # A fault is one line, whatever control characters a name in a file may have.
+        return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
     def within(self, where: str) -> "Fault":
         """Return the fault with what it belongs to named first, such as the case of a file."""

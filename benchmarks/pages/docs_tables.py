@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.common.tables import text_table
 from benchmarks.cost import cost
-from benchmarks.evidence import equivariance, few_cases, scale_robustness, size_search, slices_back, thick_slices
+from benchmarks.evidence import equivariance, few_cases, scale_robustness, size_search, slices_back, thick_slices, unseen_sizes
 from benchmarks.evidence.learning_results import columns_of, in_order, rows_of
 from benchmarks.pages.measurement_tables import read_table
 from configs.files import write_text
@@ -156,14 +156,9 @@ def slices() -> str:
     return markdown([row for row in rows if row["softness"] <= 1], slices_back.COLUMNS)
 
 
-def thick() -> str:
-    """Return the table of the Dice in both frames for oblique stacks."""
-    return markdown(read_table(MEASURED / "evidence" / "thick_slices.csv"), thick_slices.COLUMNS)
-
-
-def searched() -> str:
-    """Return the table of the Dice by size without and with the search."""
-    return markdown(read_table(MEASURED / "evidence" / "size_search.csv"), size_search.COLUMNS)
+def evidence(name: str, columns: Mapping[str, str]) -> str:
+    """Return a table of `docs/measurements/evidence` as it was measured."""
+    return markdown(read_table(MEASURED / "evidence" / f"{name}.csv"), columns)
 
 
 def contradictions() -> str:
@@ -199,9 +194,11 @@ TABLES: dict[str, Callable[[], str]] = {
     "cost": costs,
     "contradictions": contradictions,
     "equivariance": equivariance_of_trained,
-    "size_search": searched,
+    "size_search": partial(evidence, "size_search", size_search.COLUMNS),
     "slices_back": slices,
-    "thick_slices": thick,
+    "thick_slices": partial(evidence, "thick_slices", thick_slices.COLUMNS),
+    "unseen_sizes": partial(evidence, "unseen_sizes", unseen_sizes.BY_SIZE),
+    "unseen_quality": partial(evidence, "unseen_quality", unseen_sizes.OF_QUALITY),
 }
 
 

@@ -87,8 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     model(
         "--calibrate",
         nargs="?",
-        const=Path(),
-        type=Path,
+        const="",
         metavar="DATASET",
         help="instead, calibrate the expected Dice, and decide whether se_predict searches the size of the anatomy: on the validation "
         "cases, or on the cases of a raw dataset that the model does not know",
@@ -170,7 +169,7 @@ def _read_model(given: argparse.Namespace) -> RobustnessCommand | CalibrateComma
     folds = chosen_folds(given.folds, [given.model])
     held_out = HeldOut(given.model, folds, given.checkpoint, given.device, given.mirror, given.cases)
     if given.calibrate is not None:
-        return CalibrateCommand(held_out, given.calibrate if given.calibrate.name else None, given.quiet)
+        return CalibrateCommand(held_out, Path(given.calibrate) if given.calibrate else None, given.quiet)
     ensembles: list[Ensemble] = [(1.0,)]
     ensembles += [tuple(given.ensemble)] if given.ensemble else []
     ensembles += [SEARCH] if given.search else []

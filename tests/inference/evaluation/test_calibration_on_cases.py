@@ -45,12 +45,14 @@ def run(model: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     return call
 
 
-def test_fold_all_is_calibrated_on_given_cases(tmp_path: Path, model: Path, run: Run) -> None:
+def test_fold_all_is_calibrated_on_given_cases(tmp_path: Path, model: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("--calibrate") == 2, "it has no validation cases"
     assert run("--calibrate", write_raw(tmp_path / "new", dict(LABELS.labels))) == 0
     looks, made = Looks.read(model / "fold_all/looks.json"), Calibration.read(model / "calibration.json")
     assert len(looks.cases) == made.cases == 4 and set(made.networks) == {"all"}
-    assert run("--calibrate", write_raw(tmp_path / "few", dict(LABELS.labels), cases=3)) == 0
+    with monkeypatch.context() as inside:
+        inside.chdir(write_raw(tmp_path / "few", dict(LABELS.labels), cases=3))
+        assert run("--calibrate", ".") == 0
     assert not (model / "calibration.json").exists(), "three cases are too few, and the looks at the others are gone"
 
 
