@@ -1,17 +1,22 @@
 """Default prediction of unseen cases whose anatomy was made smaller and larger, against prediction without a search of the size.
 
     python -m benchmarks.evidence.unseen_sizes measure MODEL DATASET RESULTS.json [--sizes 0.6 0.8 1 1.25 1.6] [--most 12] [--forced]
+    python -m benchmarks.evidence.unseen_sizes cost MODEL DATASET [--sizes 1 1.6] [--most 8]
     python -m benchmarks.evidence.unseen_sizes tables RESULTS.json ... [--sizes-csv FILE] [--quality-csv FILE]
 
 MODEL is a calibrated model; DATASET has `imagesTs` and `labelsTs`, or with `--images Tr` cases that the model did not train on. Each case
 is segmented as `se_predict` does by default, and without the search where this has changed the answer. With `--forced`, each case is
 also searched although nothing is doubtful. `--controls` adds images without the anatomy: blank ones, noise, and the cases' own voxels in
-random order. RESULTS keeps what is done, and a further call adds what is missing.
+random order. RESULTS keeps what is done, and a further call adds what is missing. `cost` predicts the cases in turn by default and
+without the search, five times each, and prints the median ratio of the times.
 """
 
 import argparse
+import statistics
 import sys
+import time
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +51,7 @@ BY_SIZE = {
     "flagged": "{:.0%}",
     "error_of_expected": "{:.3f}",
 }
+OF_COST = {"size": "{:.2f}", "reflections": "{}", "cases": "{}", "moved": "{}", "ratio": "{:.2f}"}
 OF_QUALITY = {
     "results": "{}",
     "cases": "{}",
@@ -62,14 +68,16 @@ def main(words: Sequence[str] | None = None) -> int:
     """Measure, or print the tables of what was measured. Returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
+    cost = commands.add_parser("cost", help="compare times")
     measure = commands.add_parser("measure", help="segment cases")
-    measure.add_argument("model", type=Path, help="model folder")
-    measure.add_argument("dataset", type=Path, help="folder of the raw dataset")
+    for command, most in ((cost, 8), (measure, None)):
+        command.add_argument("model", type=Path, help="model folder")
+        command.add_argument("dataset", type=Path, help="folder of the raw dataset")
+        command.add_argument("--sizes", type=float, nargs="+", default=SIZES, help="factors of the anatomy's size")
+        command.add_argument("--most", type=int, default=most, help="largest number of cases; default: %(default)s")
+        command.add_argument("--images", default="Ts", choices=["Ts", "Tr"], help="part of the dataset")
+        command.add_argument("--cases", nargs="+", help="names of the cases; default: all")
     measure.add_argument("results", type=Path, help="JSON file of the results")
-    measure.add_argument("--sizes", type=float, nargs="+", default=SIZES, help="factors of the anatomy's size")
-    measure.add_argument("--most", type=int, help="largest number of cases; default: all")
-    measure.add_argument("--images", default="Ts", choices=["Ts", "Tr"], help="part of the dataset")
-    measure.add_argument("--cases", nargs="+", help="names of the cases; default: all")
     measure.add_argument("--no-mirror", action="store_true", help="do not average over reflections")
     measure.add_argument("--forced", action="store_true", help="also search every case")
     measure.add_argument("--controls", action="store_true", help="also segment images without the anatomy")
@@ -78,9 +86,12 @@ def main(words: Sequence[str] | None = None) -> int:
     tables.add_argument("--sizes-csv", type=Path, help="CSV file of the table by size")
     tables.add_argument("--quality-csv", type=Path, help="CSV file of the table of the expected Dice")
     given = parser.parse_args(words)
+    torch.set_num_threads(1)
     if given.command == "measure":
-        torch.set_num_threads(1)
         measure_cases(given)
+        return 0
+    if given.command == "cost":
+        print(text_table(cost_rows(given), OF_COST))
         return 0
     for make, columns, path in ((rows_by_size, BY_SIZE, given.sizes_csv), (quality_rows, OF_QUALITY, given.quality_csv)):
         rows = [row for results in given.results for row in make(results)]
@@ -116,6 +127,33 @@ def measure_cases(given: argparse.Namespace) -> None:
                 found.append({"case": case.identifier, "size": control, **_quality(answer.quality)})
         write_json(given.results, found)
         print(f"{case.identifier}: done", flush=True)
+
+
+def cost_rows(given: argparse.Namespace) -> list[Row]:
+    """Return for each size, with and without reflections, the median ratio of the time by default to that without the search."""
+    rows = []
+    for size, mirror in product(given.sizes, (True, False)):
+        default, without = (
+            Predictor.load(given.model, "cpu", options=PredictionOptions(mirror=mirror, search=search))
+            for search in ("auto", "never")
+        )
+        cases = [rescale(case, size) for case in _cases(given, default)]
+        ratios = [_seconds(default, cases) / _seconds(without, cases) for _ in range(5)]
+        moved = sum(
+            (quality := default.segment(image, geometry).quality) is not None and quality.size != 1
+            for image, _, geometry in cases
+        )
+        rows.append(
+            {"size": size, "reflections": mirror, "cases": len(cases), "moved": moved, "ratio": statistics.median(ratios)}
+        )
+    return rows
+
+
+def _seconds(predictor: Predictor, cases: Sequence[tuple[Any, Any, Any]]) -> float:
+    start = time.perf_counter()
+    for image, _, geometry in cases:
+        predictor.segment(image, geometry)
+    return time.perf_counter() - start
 
 
 def _cases(given: argparse.Namespace, predictor: Predictor) -> Iterator[ValidationCase]:
