@@ -202,24 +202,24 @@ def _calibrate(job: Job, stop: StopRequest, progress: Progress) -> None:
         return
     cases = {job.fold: job.split.validation}
     if len(job.split.validation) < FEWEST_CASES:
-        cases |= _validated_by_others(job)
+        cases |= _held_out_by_others(job)
     number = sum(map(len, cases.values()))
     if number < FEWEST_CASES:
         tell_too_few(number)
         return
     stoppable = Stoppable(progress, stop, f"the fold is validated, but not calibrated. {job.resume_hint}")
-    for fold, validated in cases.items():
-        predictor = _predictor_of(job, fold)
-        look_at_fold(fold, predictor.networks[0][0], job.plan, job.store, validated, predictor.device, stoppable)
+    for fold, held_out in cases.items():
+        if not has_looks(fold):
+            predictor = _predictor_of(job, fold)
+            look_at_fold(fold, predictor.networks[0][0], job.plan, job.store, held_out, predictor.device, stoppable)
     calibrate_model(job.fold.model, job.plan)
 
 
-def _validated_by_others(job: Job) -> dict[FoldFolder, tuple[str, ...]]:
-    """Return the validation cases of the other trained folds that have no looks yet; a fold whose cases are not known is left out."""
-    others = [fold for fold in job.fold.model.folds() if fold != job.fold and can_look(fold, job.plan)]
+def _held_out_by_others(job: Job) -> dict[FoldFolder, tuple[str, ...]]:
+    """Return the validation cases of the other trained folds; a fold whose cases are not known is left out."""
     found = {}
-    for fold in others:
-        if fold.final_weights.is_file() and not has_looks(fold):
+    for fold in job.fold.model.folds():
+        if fold != job.fold and can_look(fold, job.plan) and fold.final_weights.is_file():
             with suppress(InputError):
                 found[fold] = held_out_cases(fold)
     return found

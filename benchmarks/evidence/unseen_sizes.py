@@ -31,6 +31,7 @@ from inference.engine.assemble import Segmentation
 from inference.evaluation.label_files import load_description
 from inference.evaluation.robustness import ValidationCase, rescale, stored_values
 from inference.evaluation.scores import score_case
+from inference.model import load_model
 from inference.sizes.quality import Quality
 from preprocessing.dataset.labels import to_class_indices
 from preprocessing.dataset.raw import find_cases
@@ -106,7 +107,8 @@ def measure_cases(given: argparse.Namespace) -> None:
     found: list[Row] = read_json(given.results) if given.results.is_file() else []
     done = {(row["case"], row["size"]) for row in found}
     ways = [PredictionOptions(mirror=not given.no_mirror, search=search) for search in ("auto", "never", "always")]
-    default, without, forced = (Predictor.load(given.model, "cpu", options=way) for way in ways)
+    model = load_model(given.model)
+    default, without, forced = (Predictor(model, "cpu", way) for way in ways)
     for case in _cases(given, default):
         for size in given.sizes:
             if (case.identifier, size) not in done:
@@ -131,11 +133,10 @@ def measure_cases(given: argparse.Namespace) -> None:
 
 def cost_rows(given: argparse.Namespace) -> list[Row]:
     """Return for each size, with and without reflections, the median ratio of the time by default to that without the search."""
-    rows = []
+    rows, model = [], load_model(given.model)
     for size, mirror in product(given.sizes, (True, False)):
         default, without = (
-            Predictor.load(given.model, "cpu", options=PredictionOptions(mirror=mirror, search=search))
-            for search in ("auto", "never")
+            Predictor(model, "cpu", PredictionOptions(mirror=mirror, search=search)) for search in ("auto", "never")
         )
         cases = [rescale(case, size) for case in _cases(given, default)]
         ratios = [_seconds(default, cases) / _seconds(without, cases) for _ in range(5)]

@@ -95,6 +95,11 @@ class Observer:
         """The planned range of sizes."""
         return self.plan.whole.sizes or WIDEST
 
+    def look(self, image: Tensor, factor: float, mirror: bool = False) -> Look:
+        """Look at an image (C, Z, Y, X) at one factor of its size; see `inference.sizes.looks.look`."""
+        how, capacity = Blending(regions=self.plan.dataset.has_regions), Capacity.of(self.device)
+        return look(self.network, image.to(self.device), self.plan.network, factor, how, capacity, mirror)
+
 
 def measure_looks(
     observer: Observer, store: CaseStore, cases: Sequence[str], weights: str, progress: Progress | None = None
@@ -109,10 +114,12 @@ def measure_looks(
     others = _spread([case for case in cases if case not in chosen], MOST_AS_THEY_ARE)
     found, present, mirrored = [], [], []
     for identifier in (progress or Silent()).track([*chosen, *others], "Calibrating", len(chosen) + len(others)):
-        case = store.read(identifier)
-        found.append(tuple(_looks_at(observer, case) if identifier in chosen else _looks_as_it_is(observer, case)))
+        case = _Case.of(store.read(identifier))
+        sizes = sizes_to_try(observer.sizes) if identifier in chosen else [1.0]
+        factors = {size: _plausible(size, observer.sizes) if identifier in chosen else [1.0] for size in sizes}
+        found.append(tuple(one for size in sizes for one in _looks_at(observer, case, size, factors[size])))
         mirrored += [_dice_with_reflections(observer, case)] if observer.plan.network.mirror_axes else []
-        truth = _truth(torch.from_numpy(case.labels[:]), observer.plan.dataset)
+        truth = _truth(torch.from_numpy(case.classes), observer.plan.dataset)
         present.append(tuple(bool(mask.any()) for mask in label_masks(truth, len(observer.plan.dataset.foreground))))
     labels = observer.plan.dataset.foreground
     return Looks(labels=labels, weights=weights, cases=tuple(found), present=tuple(present), mirrored=tuple(mirrored))
@@ -136,54 +143,47 @@ def sizes_to_try(sizes: SizeRange) -> list[float]:
     return steps_between(min(sizes.low, low), max(sizes.high, high))
 
 
-def _looks_at(observer: Observer, case: StoredCase) -> Iterator[LookedAt]:
-    """Yield the looks at a case in all sizes."""
-    for size in sizes_to_try(observer.sizes):
-        yield from _looks_at_size(observer, case, size, _plausible(size, observer.sizes))
+@dataclass(frozen=True)
+class _Case:
+    """A prepared case in memory."""
+
+    image: Tensor  # (C, Z, Y, X) float32
+    classes: NDArray[np.int16]  # class indices (Z, Y, X)
+    voxel: float  # volume in mm^3
+
+    @classmethod
+    def of(cls, case: StoredCase) -> "_Case":
+        """Read the arrays of a stored case."""
+        voxel = float(np.prod(case.properties.trace.resampled_spacing))
+        return cls(torch.from_numpy(case.image[:]), case.labels[:], voxel)
 
 
-def _looks_as_it_is(observer: Observer, case: StoredCase) -> Iterator[LookedAt]:
-    return _looks_at_size(observer, case, 1.0, [1.0])
-
-
-def _looks_at_size(observer: Observer, case: StoredCase, size: float, plausible: Sequence[float]) -> Iterator[LookedAt]:
-    """Yield the looks at these factors, and look once at the next smaller one for the agreement."""
+def _looks_at(observer: Observer, case: _Case, size: float, factors: Sequence[float]) -> Iterator[LookedAt]:
+    """Yield the looks at these factors at a case of this size, and look once at the next smaller factor for the agreement."""
     dataset, planned = observer.plan.dataset, observer.plan.network
-    image, classes = torch.from_numpy(case.image[:]), case.labels[:]
     axes = [axis for axis, length in enumerate(planned.patch_size) if length > 1]
-    voxel = float(np.prod(case.properties.trace.resampled_spacing))
-    how, capacity = Blending(regions=dataset.has_regions), Capacity.of(observer.device)
-    scaled, labels = _rescale(image, classes, scaled_shape(classes.shape, size, axes))
-    looks = [
-        look(observer.network, scaled.to(observer.device), planned, factor, how, capacity)
-        for factor in (plausible[0] / STEP, *plausible)
-    ]
-    truth, ignored = _truth(labels, dataset), _ignored(labels, dataset)
+    scaled, labels = _rescale(case.image, case.classes, scaled_shape(case.classes.shape, size, axes))
+    looks = [observer.look(scaled, factor) for factor in (factors[0] / STEP, *factors)]
     for smaller, one in pairwise(looks):
         yield LookedAt(
             size=size,
             factor=one.factor,
             expected=tuple(one.expected.tolist()),
             agreement=tuple(agreement(one, smaller).tolist()),
-            diameters=tuple(one.diameters(voxel).tolist()),
-            dice=_numbers(true_dice(one, truth, ignored, len(dataset.foreground))),
+            diameters=tuple(one.diameters(case.voxel).tolist()),
+            dice=_dice(one, labels, dataset),
         )
 
 
-def _dice_with_reflections(observer: Observer, case: StoredCase) -> tuple[float | None, ...]:
+def _dice_with_reflections(observer: Observer, case: _Case) -> tuple[float | None, ...]:
     """Return the true Dice of each label where the case is segmented as it is, averaged over reflections."""
-    dataset, image = observer.plan.dataset, torch.from_numpy(case.image[:]).to(observer.device)
-    how, capacity = Blending(regions=dataset.has_regions), Capacity.of(observer.device)
-    one = look(observer.network, image, observer.plan.network, 1.0, how, capacity, mirror=True)
-    labels = torch.from_numpy(case.labels[:])
-    return _numbers(true_dice(one, _truth(labels, dataset), _ignored(labels, dataset), len(dataset.foreground)))
+    return _dice(observer.look(case.image, 1.0, mirror=True), torch.from_numpy(case.classes), observer.plan.dataset)
 
 
-def _ignored(labels: Tensor, dataset: DatasetDescription) -> Tensor:
-    return labels == (-1 if dataset.ignore_index is None else dataset.ignore_index)
-
-
-def _numbers(dice: NDArray[np.float64]) -> tuple[float | None, ...]:
+def _dice(one: Look, labels: Tensor, dataset: DatasetDescription) -> tuple[float | None, ...]:
+    """Return the true Dice of each label, given class indices (Z, Y, X); None where it is in neither."""
+    ignored = labels == (-1 if dataset.ignore_index is None else dataset.ignore_index)
+    dice = true_dice(one, _truth(labels, dataset), ignored, len(dataset.foreground))
     return tuple(None if np.isnan(value) else float(value) for value in dice)
 
 

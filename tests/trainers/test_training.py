@@ -74,6 +74,7 @@ def test_folds_with_few_validation_cases_are_calibrated_together(work: Path, cap
     assert all((fold / "looks.json").is_file() for fold in folds)
     looks = [len(Looks.read(fold / "looks.json").cases) for fold in folds]
     assert looks == [2, 1, 1]
+    assert (run(work, config, fold=3) / "looks.json").is_file(), "it joins those that are calibrated"
 
 
 def test_a_kill_behind_the_last_checkpoint_leaves_no_gap_in_the_table(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,6 @@
 """Odd channels and intensities through every command: planned, trained, predicted, evaluated, reported and shared."""
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,17 +23,6 @@ TRAINED = ("--network", "baseline", "--preset", "quick", "--workers", "0", "--de
 SHORT = ("--set", "base_features=8", "learning_rate=0.02", "validation_iterations=2")
 pytestmark = [pytest.mark.slow, pytest.mark.thorough]
 Scan = Callable[[np.random.Generator, np.ndarray, int], np.ndarray]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """A command line, as its exit code."""
-
-    def call(command: Callable[[], int], *words: object) -> int:
-        monkeypatch.setattr(sys, "argv", ["command", *map(str, words)])
-        return command()
-
-    return call
 
 
 def metal(chance: np.random.Generator, labels: np.ndarray, channel: int) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,17 +25,6 @@ SHAPE = (24, 24, 24)
 WRONG = {"background": 0, "whole": [1, 2, 3], "core": [1, 2], "enh": 1}
 RIGHT_ORDER, WRONG_ORDER = [3, 2, 1], [1, 2, 3]
 Run = Callable[..., int]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """A command line, as its exit code."""
-
-    def call(command: Callable[[], int], *words: object) -> int:
-        monkeypatch.setattr(sys, "argv", ["command", *map(str, words)])
-        return command()
-
-    return call
 
 
 def ball(radius: float) -> np.ndarray:

@@ -13,6 +13,7 @@ from inference.evaluation.cli import main as evaluate_main
 from inference.prediction.cli import main as predict_main
 from inference.prediction.record import PredictionRecord
 from tests.inference.models import LABELS, write_model
+from tests.preprocessing.clusters import local_cluster
 
 Run = Callable[..., int]
 
@@ -225,15 +226,11 @@ def test_weights_of_scales_of_an_earlier_version_are_told(
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the cluster's own making
-def test_a_cluster_does_the_same(
-    run: Run, tmp_path: Path, model: Path, images: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    distributed = pytest.importorskip("distributed")
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
+def test_a_cluster_does_the_same(run: Run, tmp_path: Path, model: Path, images: Path, caplog: pytest.LogCaptureFixture) -> None:
     (images / "case1_0000.nii.gz").write_bytes(b"junk")
     common = ("-i", images, "-m", model, "--fast", "--device", "cpu", "--quiet")
-    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
-        assert run(predict_main, *common, "-o", tmp_path / "there", "--scheduler", cluster.scheduler_address) == 1
+    with local_cluster(1) as scheduler:
+        assert run(predict_main, *common, "-o", tmp_path / "there", "--scheduler", scheduler) == 1
     assert "case `case1` failed" in caplog.text and "case1_0000.nii.gz: the file cannot be read" in caplog.text
     assert run(predict_main, *common, "-o", tmp_path / "here") == 1
     for case in ("case0", "case2"):

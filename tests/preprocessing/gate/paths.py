@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,14 +86,11 @@ def follow(path: str, kind: Kind, folder: Path, scheduler: str | None = None) ->
     """
     made = kind.make(folder)
     model_spacing = (1.0, 1.0, 1.0) if "700" in kind.name else kind.spacing
-    if path == "planning":
-        return _planning(made, folder, scheduler)
-    if path == "prediction":
-        return _prediction(made, model_spacing, folder, scheduler)
-    return _PATHS[path](made, model_spacing, folder)
+    on_cluster = {} if scheduler is None else {"scheduler": scheduler}
+    return _PATHS[path](made, model_spacing, folder, **on_cluster)
 
 
-def _planning(made: Made, folder: Path, scheduler: str | None) -> Seen:
+def _planning(made: Made, spacing: Any, folder: Path, scheduler: str | None = None) -> Seen:
     ending = ending_of(made.images[0]) or ""
     dataset = folder / "dataset"
     for part in ("imagesTr", "labelsTr"):
@@ -131,7 +129,7 @@ def _write_labels(path: Path, like: Made) -> None:
     nib.save(image, path)
 
 
-def _prediction(made: Made, spacing: Any, folder: Path, scheduler: str | None) -> Seen:
+def _prediction(made: Made, spacing: Any, folder: Path, scheduler: str | None = None) -> Seen:
     target = folder / f"out/case{ending_of(made.images[0])}"
     cases, outputs = {"case": made.images}, {"case": target}
     if scheduler is None:
@@ -182,7 +180,9 @@ def _evaluation(made: Made, spacing: Any, folder: Path) -> Seen:
     return Seen(labels, geometry.spacing)
 
 
-_PATHS = {
+_PATHS: dict[str, Callable[..., Seen]] = {
+    "planning": _planning,
+    "prediction": _prediction,
     "nibabel": _nibabel,
     "SimpleITK": _simpleitk,
     "array": _array,

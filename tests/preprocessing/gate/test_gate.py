@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from configs.errors import InputError
+from tests.preprocessing.clusters import local_cluster
 from tests.preprocessing.gate.kinds import KINDS, Kind, labels_of, values
 from tests.preprocessing.gate.paths import follow
 
@@ -25,11 +26,8 @@ def test_each_kind_on_each_path(kind: Kind, path: str, tmp_path: Path, caplog: p
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """The address of a Dask scheduler with a worker process."""
-    distributed = pytest.importorskip("distributed", reason="distributed is not installed")
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
-        with distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None) as made:
-            yield made.scheduler_address
+    with local_cluster(1) as address:
+        yield address
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from preprocessing.dataset.raw import open_dataset
 from preprocessing.parallel.for_each_case import for_each_case
 from preprocessing.run import preprocess_dataset
 from preprocessing.store import CaseStore
+from tests.preprocessing.clusters import local_cluster
 from tests.preprocessing.datasets import image, labels, make_dataset, save
 from tests.preprocessing.test_run import plan_for, written
 
@@ -126,9 +127,8 @@ def test_a_file_that_cannot_be_written_to_its_end_is_no_case(tmp_path):
 @pytest.fixture
 def cluster():
     """A Dask cluster of two processes on this machine."""
-    distributed = pytest.importorskip("distributed", reason="distributed is not installed")
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as made:
-        yield made.scheduler_address
+    with local_cluster(2) as address:
+        yield address
 
 
 @pytest.mark.slow
