@@ -15,6 +15,7 @@ A = TypeVar("A")
 B = TypeVar("B")
 WAIT = 0.5  # seconds between checks whether the other stage is alive
 LAST_WRITE = 60.0  # seconds for an interrupted run to finish writing its last file
+LAST_READ = 10.0  # seconds for it to finish reading: Python aborts if it ends while a thread is inside a library
 logger = logging.getLogger(__name__)
 
 
@@ -71,6 +72,7 @@ def run_stages(
     finally:
         stop.set()
         writer.join(LAST_WRITE)
+        reader.join(LAST_READ)
     return {case: failures[case] for case in names if case in failures}
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from inference import PredictionOptions, Predictor, predict_cases
 from inference.prediction.outputs import plan_outputs
-from inference.prediction.read_compute_write import StageEndedError, Stages, run_stages
+from inference.prediction.read_compute_write import WAIT, StageEndedError, Stages, run_stages
 from tests.inference.models import threshold_model, write_model
 
 ROOT = Path(__file__).parents[3]
@@ -99,6 +99,25 @@ def test_an_interrupt_finishes_what_is_being_written() -> None:
         return value
 
     outcome = within_time(lambda: run_stages("abcde", Stages(lambda case: case, compute, write)))
+    assert isinstance(outcome, KeyboardInterrupt) and ended.is_set()
+
+
+def test_an_interrupt_waits_for_the_case_that_is_being_read() -> None:
+    """Python aborts if it ends while a thread is inside a library, and the exit code would be another one."""
+    begun, ended = threading.Event(), threading.Event()
+
+    def read(case: str) -> str:
+        if case == "b":
+            begun.set()
+            time.sleep(3 * WAIT)  # longer than the writer takes to end
+            ended.set()
+        return case
+
+    def compute(case: str, value: str) -> str:
+        begun.wait(PATIENCE)
+        raise KeyboardInterrupt
+
+    outcome = within_time(lambda: run_stages("abcde", Stages(read, compute, lambda case, result: None)))
     assert isinstance(outcome, KeyboardInterrupt) and ended.is_set()
 
 
