@@ -1,10 +1,33 @@
-"""Choose the device, and measure its memory."""
+"""Choose the device, and tell what it can do and how much memory it has."""
 
+import re
 import sys
 
 import torch
 
 from configs.errors import Fault, InputError
+
+# PyTorch raises its own type for what it allocates itself, and plain errors for what libraries and the host allocate.
+_OUT_OF_MEMORY = re.compile(
+    r"CUDA out of memory|CUDA error: out of memory|CU(DNN|BLAS)_STATUS_ALLOC_FAILED|DefaultCPUAllocator: can't allocate memory"
+)
+
+
+class DeviceMemoryError(RuntimeError):
+    """The device has too little memory; the message says what to do."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory ran out, on the device or on the host."""
+    if isinstance(error, DeviceMemoryError):
+        return False
+    is_typed = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    return is_typed or (isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None)
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Return whether a GPU computes in bfloat16 itself, as those since NVIDIA's Ampere do."""
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def peak_memory(device: torch.device | None = None) -> int:

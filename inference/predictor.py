@@ -18,7 +18,7 @@ from configs.progress import Progress
 from inference.cascade import cascade_channels, find_first_stage
 from inference.device import choose_device
 from inference.engine.assemble import Segmentation, Wanted, collect
-from inference.engine.capacity import Capacity
+from inference.engine.capacity import Capacity, within
 from inference.engine.ensemble import Blending, Member, make_members
 from inference.engine.sums import diameters_of, dice_of
 from inference.model import Model, load_models
@@ -46,6 +46,18 @@ class Prepared:
     images: tuple[Tensor, ...]  # one tensor (C, Z, Y, X) float32 on the CPU for each model
     traces: tuple[Trace, ...]  # geometry traces of the images
     first_stage: "Prepared | None" = None  # the image preprocessed for the first network of a cascade, or None
+    where: str = "the image"  # name of the image in messages
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """One attempt to segment an image, with what the device may hold."""
+
+    images: tuple[Tensor, ...]  # one tensor (C, Z, Y, X) for each model, on the capacity's device of volumes
+    traces: tuple[Trace, ...]
+    capacity: Capacity
+    wanted: Wanted
+    progress: Progress | None
 
 
 class Predictor:
@@ -168,59 +180,65 @@ class Predictor:
         if doubt is not None:
             logger.warning("%s", Fault(where, doubt, "Check the unit of lengths in its header"))
         first = None if self.first_stage is None else self.first_stage.prepare(image, geometry, where)
-        return Prepared(tuple(torch.from_numpy(one.image) for one in made), tuple(one.trace for one in made), first)
+        return Prepared(tuple(torch.from_numpy(one.image) for one in made), tuple(one.trace for one in made), first, where)
 
     def segment_prepared(
         self, prepared: Prepared, wanted: Wanted | None = None, progress: Progress | None = None
     ) -> Segmentation:
-        """Segment a preprocessed image. Arguments are as for `segment`."""
+        """Segment a preprocessed image. Arguments are as for `segment`.
+
+        Raises:
+            DeviceMemoryError: memory runs out even for a single tile.
+            InputError: scores are not finite numbers.
+        """
         images = self._with_first_stage(prepared)
+
+        def attempt(capacity: Capacity) -> Segmentation:
+            volumes = tuple(image.to(capacity.volumes_device) for image in images)
+            return self._segment(_Attempt(volumes, prepared.traces, capacity, wanted or Wanted(), progress))
+
+        return within(self._capacity, attempt, prepared.where)
+
+    def _segment(self, attempt: _Attempt) -> Segmentation:
+        """Find the size of the anatomy where a model is calibrated, and segment the image at this size."""
         finders = [
-            SizeFinder.of(model, networks, self.options, self._blending, self._capacity)
+            SizeFinder.of(model, networks, self.options, self._blending, attempt.capacity)
             for model, networks in zip(self.models, self.networks, strict=True)
         ]
-        if len(images) == 1 and finders[0] is not None and not self._mirrors(0):
-            return self._segment_first(images[0], prepared, finders[0], wanted, progress)
+        if len(finders) == 1 and finders[0] is not None and not self._mirrors(0):
+            return self._segment_first(attempt, finders[0])
         found = [
-            None if finder is None else finder.find(image.to(self.device), trace.resampled_spacing)
-            for finder, image, trace in zip(finders, images, prepared.traces, strict=True)
+            None if finder is None else finder.find(image, trace.resampled_spacing)
+            for finder, image, trace in zip(finders, attempt.images, attempt.traces, strict=True)
         ]
-        answer = self._answer(images, prepared, [1.0 if one is None else one.factor for one in found], wanted, progress)
+        answer = self._answer(attempt, [1.0 if one is None else one.factor for one in found])
         return replace(answer, quality=self._quality(found))
 
-    def _segment_first(
-        self, image: Tensor, prepared: Prepared, finder: SizeFinder, wanted: Wanted | None, progress: Progress | None
-    ) -> Segmentation:
+    def _segment_first(self, attempt: _Attempt, finder: SizeFinder) -> Segmentation:
         """Segment the image as it is, and again at another size only where that answer gives reason to search.
 
         Without reflections the answer itself shows what a first look would, at no cost.
         """
-        answer = self._answer([image], prepared, [1.0], replace(wanted or Wanted(), sums=True), progress)
+        answer = self._answer(replace(attempt, wanted=replace(attempt.wanted, sums=True)), [1.0])
         if answer.sums is None:
             raise RuntimeError("the answer has no sums")
-        trace = prepared.traces[0]
+        trace = attempt.traces[0]
         first = Evidence(dice_of(answer.sums), None, diameters_of(answer.sums, prod(trace.spacing), 1.0))
-        found = finder.find(image.to(self.device), trace.resampled_spacing, first)
+        found = finder.find(attempt.images[0], trace.resampled_spacing, first)
         if found.factor != 1:
-            answer = self._answer([image], prepared, [found.factor], wanted, progress)
+            answer = self._answer(attempt, [found.factor])
         return replace(answer, quality=self._quality([found]))
 
-    def _answer(
-        self,
-        images: Sequence[Tensor],
-        prepared: Prepared,
-        factors: Sequence[float],
-        wanted: Wanted | None,
-        progress: Progress | None,
-    ) -> Segmentation:
+    def _answer(self, attempt: _Attempt, factors: Sequence[float]) -> Segmentation:
         """Segment with each model at its factor of the image's size."""
         members = [
             member
-            for position, (image, trace, factor) in enumerate(zip(images, prepared.traces, factors, strict=True))
+            for position, (image, trace, factor) in enumerate(zip(attempt.images, attempt.traces, factors, strict=True))
             for member in self._members(position, image, trace, factor)
         ]
-        trace, how = prepared.traces[0], self._blending
-        return collect(members, trace, self.description, wanted or Wanted(), how, self._capacity, progress)
+        return collect(
+            members, attempt.traces[0], self.description, attempt.wanted, self._blending, attempt.capacity, attempt.progress
+        )
 
     def _quality(self, found: Sequence[Found | None]) -> Quality | None:
         """Return what the first calibrated model expects; None where none is calibrated."""
@@ -257,7 +275,7 @@ class Predictor:
         if factor != 1:
             variants = replace(variants, scales=(factor,), weights=None)
             planned = with_affordable_reflections(planned, factor)
-        return make_members(self.networks[position], image.to(self.device), planned, variants, onwards)
+        return make_members(self.networks[position], image, planned, variants, onwards)
 
 
 def load_first_stage(

@@ -24,7 +24,7 @@ from trainers.monitoring.pseudo_dice import PseudoDice, mean_of_defined
 from trainers.optimisation.checkpoint import Learner, TrainingState
 from trainers.optimisation.distributed import any_has, mean_of, rank, wait_for_all
 from trainers.optimisation.optimiser import learning_rate, set_learning_rate
-from trainers.optimisation.step import TrainingStep, explained_memory
+from trainers.optimisation.step import TrainingStep
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,6 @@ class Trainer:
             TrainingInterruptedError: a signal was received; the checkpoint includes the current step.
             NotFiniteError: the loss was not finite in several consecutive steps.
             LoadingError: a batch cannot be made.
-            DeviceMemoryError: the device has too little memory.
         """
         epochs = self._parts.job.config.epochs
         if self._state.epoch >= epochs:
@@ -172,7 +171,7 @@ class Trainer:
         parts.learner.kept.eval()
         dice = PseudoDice(parts.job.plan.dataset, parts.job.device)
         losses = torch.zeros((), device=parts.job.device)
-        with torch.no_grad(), explained_memory():
+        with torch.no_grad():
             for _ in range(parts.schedule.validation_iterations):
                 self._stop_if_asked()
                 images, labels = self._to_device(self._next_batch())
@@ -180,7 +179,7 @@ class Trainer:
                     logits = parts.learner.kept(images)
                 losses += parts.loss(logits, labels)
                 dice.add(logits, labels)
-        return mean_of(losses) / parts.schedule.validation_iterations, dice.values()
+        return float(mean_of(losses)) / parts.schedule.validation_iterations, dice.values()
 
     def _average(self, dice: dict[str, float]) -> float:
         """Update the moving averages with the labels' Dice, and return its mean."""

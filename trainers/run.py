@@ -29,6 +29,7 @@ from trainers.loop import Trainer
 from trainers.monitoring.validation import table_of, validate_fold
 from trainers.optimisation.checkpoint import TrainingState
 from trainers.optimisation.distributed import rank, wait_for_all
+from trainers.optimisation.step import explained_memory
 from trainers.trial import try_parts
 
 logger = logging.getLogger(__name__)
@@ -107,7 +108,8 @@ def train(
         if validate_only:
             require_weights(job.fold)
         else:
-            _fit(job, stop, progress, resume, restart, preview)
+            with explained_memory():
+                _fit(job, stop, progress, resume, restart, preview)
         if rank() == 0 and job.split.validation:
             if validate_only or not (resume and job.fold.validation.metrics.is_file()):
                 _validate(job, stop, progress)

@@ -51,7 +51,7 @@ def check_roi(description: DatasetDescription, roi: Sequence[str] | None) -> Non
 
 def _most_probable(probabilities: Tensor, values: Tensor) -> Tensor:
     winner = probabilities.max(0).indices  # the first of a tie; argmax takes several times as long
-    return values.to(probabilities.device)[winner]
+    return values.to(probabilities.device, non_blocking=True)[winner]
 
 
 def _paint_regions(probabilities: Tensor, values: tuple[int | None, ...]) -> Tensor:
@@ -117,7 +117,7 @@ def collect(
     Raises:
         InputError: `wanted.roi` has a name that the dataset lacks.
     """
-    shape, classes, device = trace.box.shape, description.output_channels, capacity.device
+    shape, classes, device = trace.box.shape, description.output_channels, capacity.volumes_device
     highest = max(description.values)
     kind = next((kind for kind in _LABEL_TYPES if highest <= torch.iinfo(kind).max), torch.int64)
     labels = torch.empty(shape, dtype=kind, device=device)

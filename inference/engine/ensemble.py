@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from configs.plan import NetworkPlan
 from configs.progress import Progress, Silent, ticking
 from inference.engine.bricks import Extent, brick_shape, bricks, ranges
-from inference.engine.capacity import Capacity
+from inference.engine.capacity import Capacity, NotFiniteError
 from inference.engine.heads import Scorer, identity, split_network
 from inference.engine.mirroring import Mirrored
-from inference.engine.scaling import ScaledImage, rows_of, scaled_shape
+from inference.engine.scaling import Rows, ScaledImage, scaled_shape
 from inference.engine.sliding_window import HALF_ABOVE, Planes, Shape, Sweep, count_along, padding
 from inference.engine.uncertainty import entropy
 from inference.options import Average, Variants
@@ -65,25 +65,33 @@ def blend(
 ) -> Iterator[Brick]:
     """Yield the weighted mean of the members on the target grid `shape` (Z, Y, X), brick by brick, ordered by Z.
 
+    Images lie on the capacity's device of volumes.
+
     Raises:
         ValueError: a weight is negative, or none is positive.
+        NotFiniteError: after the last brick, if a probability was not a finite number.
+        torch.OutOfMemoryError: a single tile, or a volume, does not fit the device's memory.
     """
     total = sum(member.weight for member in members)
     if not total > 0 or any(member.weight < 0 for member in members):
         raise ValueError(f"members need nonnegative weights, at least one positive, not {[one.weight for one in members]}")
     members = [member for member in members if member.weight > 0]
     resampled = [any(member.matrices[axis] is not None for member in members) for axis in range(3)]
-    size = brick_shape(shape, classes, resampled, capacity.device.type, how.brick_values)
+    size = brick_shape(shape, classes, resampled, capacity.volumes_device.type, how.brick_values)
     tiles = sum(count_tiles(member.image.shape, member.patch_size, how.step) for member in members)
     with ExitStack() as stack:
         tick = stack.enter_context(ticking(progress or Silent(), "Tiles", tiles))
         depths = ranges(shape[0], size[0])
         half_above = how.half_above // len(members)
         readers = [_Reader(member, depths, how, capacity, half_above, tick) for member in members]
+        checked = torch.zeros((), device=capacity.volumes_device)
         for place in bricks(shape, size):
             with torch.no_grad():  # not around the loop, since a generator would leave it on for its caller
                 brick = _mean(readers, place, total, how)
+                checked += brick.probabilities.sum()
             yield brick
+        if not checked.isfinite():  # once, since a GPU has to be waited for
+            raise NotFiniteError
 
 
 def count_tiles(shape: Shape, patch_size: Shape, step: float) -> int:
@@ -109,9 +117,9 @@ class _Reader:
         tick: Callable[[], object],
     ) -> None:
         self.weight = member.weight
-        self._matrices = [None if matrix is None else matrix.to(capacity.device) for matrix in member.matrices]
+        self._device = capacity.volumes_device
+        self._rows = [None if matrix is None else Rows(matrix, self._device) for matrix in member.matrices]
         self._regions = how.regions if how.average == "probabilities" else None
-        self._device = capacity.device
         scorer: Scorer = split_network(member.network)
         self._head = scorer.head or identity
         axes = [axis for axis in member.mirror_axes if member.patch_size[axis] > 1]
@@ -137,11 +145,11 @@ class _Reader:
 
     def _needed(self, axis: int, part: Extent) -> tuple[Tensor | None, Extent]:
         """Return the part of the axis's matrix for a range of the target grid, and the range of the member's grid it needs."""
-        matrix = self._matrices[axis]
-        if matrix is None:
+        rows = self._rows[axis]
+        if rows is None:
             return None, part
-        rows, columns = rows_of(matrix, *part)
-        return rows, (columns.start, columns.stop)
+        some, columns = rows.of(*part)
+        return some, (columns.start, columns.stop)
 
 
 def _mean(readers: Sequence[_Reader], place: tuple[Extent, Extent, Extent], total: float, how: Blending) -> Brick:

@@ -47,9 +47,9 @@ def split_network(network: nn.Module) -> Scorer:
     weight, bias = head.weight.detach().float().flatten(1), head.bias
 
     def score(features: Tensor) -> Tensor:
-        scores = weight @ features.reshape(len(features), -1)
+        scores = weight.to(features.device) @ features.reshape(len(features), -1)  # features may lie in host memory
         if bias is not None:
-            scores += bias.detach().float()[:, None]
+            scores += bias.detach().to(features.device, torch.float32)[:, None]
         return scores.reshape(-1, *features.shape[1:])
 
     return Scorer(_LastFeatures(network), score)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from se_unet.separable import apply_separable, gaussian_matrix, spline_matrix
@@ -34,15 +35,16 @@ class ScaledImage:
         self.shape = shape
         self.channels = len(image)
         self._image = image
-        self._matrices = [_image_matrix(image, axis, size) for axis, size in enumerate(shape, start=1)]
+        z, y, x = (_image_matrix(image, axis, size) for axis, size in enumerate(shape, start=1))
+        self._along_z = None if z is None else Rows(z, image.device)
+        self._in_plane = [None if matrix is None else matrix.to(image.device) for matrix in (y, x)]
 
     def planes(self, first: int, last: int) -> Tensor:
         """Return planes (C, last - first, Y, X) with the image's dtype and device."""
-        along_z = self._matrices[0]
-        if along_z is None:
-            return apply_separable(self._image[:, first:last], [None, *self._matrices[1:]])
-        rows, needed = rows_of(along_z, first, last)
-        return apply_separable(self._image[:, needed], [rows, *self._matrices[1:]])
+        if self._along_z is None:
+            return apply_separable(self._image[:, first:last], [None, *self._in_plane])
+        rows, needed = self._along_z.of(first, last)
+        return apply_separable(self._image[:, needed], [rows, *self._in_plane])
 
 
 def scale_image(image: Tensor, shape: Shape) -> Tensor:
@@ -50,19 +52,33 @@ def scale_image(image: Tensor, shape: Shape) -> Tensor:
     return ScaledImage(image, shape).planes(0, shape[0])
 
 
-def rows_of(matrix: Tensor, first: int, last: int) -> tuple[Tensor, slice]:
-    """Return rows `first` to `last` of a matrix (outputs, inputs), restricted to the columns they need, and these columns."""
-    rows = matrix[first:last]
-    needed = (rows.abs() > NEGLIGIBLE).any(0).nonzero()
-    start, stop = int(needed[0]), int(needed[-1]) + 1
-    return rows[:, start:stop], slice(start, stop)
+class Rows:
+    """A matrix (outputs, inputs) on a device, of which a few rows are used at a time, with the columns that they need.
+
+    The columns are found once in host memory, since a device would have to be waited for each time.
+    """
+
+    def __init__(self, matrix: Tensor, device: torch.device):
+        """Args: matrix: matrix in host memory. device: device on which it is used."""
+        is_needed = matrix.abs() > NEGLIGIBLE
+        inputs = matrix.shape[1]
+        numbers = torch.arange(inputs)
+        self._first: list[int] = torch.where(is_needed, numbers, inputs).amin(1).tolist()
+        self._last: list[int] = torch.where(is_needed, numbers, -1).amax(1).tolist()
+        self._matrix = matrix.to(device)
+
+    def of(self, first: int, last: int) -> tuple[Tensor, slice]:
+        """Return rows `first` to `last`, restricted to the columns that they need, and these columns."""
+        columns = slice(min(self._first[first:last]), max(self._last[first:last]) + 1)
+        return self._matrix[first:last, columns], columns
 
 
 def _image_matrix(image: Tensor, axis: int, size: int) -> Tensor | None:
+    """Return the matrix of an axis in host memory, in the image's precision."""
     before = image.shape[axis]
     if before == size:
         return None
     matrix = spline_matrix(before, size, 3)
     if size < before:
         matrix = matrix @ gaussian_matrix(before, (before / size - 1) / 2)
-    return matrix.to(image)
+    return matrix.to(image.dtype)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from inference.device import is_out_of_memory
 from inference.engine.capacity import Capacity, release_cached_memory
 
 Start = tuple[int, int, int]
@@ -141,7 +142,7 @@ class Sweep:
 
         Raises:
             ValueError: planes were dropped already, or exceed the reach.
-            torch.OutOfMemoryError: a single tile does not fit the device's memory.
+            torch.OutOfMemoryError: a single tile, or the sums, do not fit the device's memory.
         """
         first, last = first + self._before[0], last + self._before[0]
         self._needed_from = max(self._needed_from, first)
@@ -174,24 +175,29 @@ class Sweep:
                     self._add((z, y, x), scores)
                     done += 1
                     self._tick()
-            except torch.cuda.OutOfMemoryError:  # other errors do not concern memory
-                if not self._capacity.shrink():
+            except RuntimeError as error:  # other errors do not concern memory
+                if not is_out_of_memory(error) or not self._capacity.halve_tiles():
                     raise
-                self._move_sums()
+                needs_room = True
+            else:
+                needs_room = False
+            if needs_room:  # only here the error, whose traceback holds tensors, is gone
+                release_cached_memory(self._capacity.device)
         self._rows_done += 1
 
     def _score(self, block: Tensor, places: Sequence[tuple[int, int]]) -> Tensor:
         """Return the scores (B, F, *patch) of the tiles at (Y, X)."""
         _, height, width = self._patch
         tiles = torch.stack([block[:, :, y : y + height, x : x + width] for y, x in places]).to(self._capacity.device)
-        mixed = self._capacity.device.type == "cuda"
-        with torch.autocast("cuda") if mixed else nullcontext():
+        half = self._capacity.half
+        with nullcontext() if half is None else torch.autocast(tiles.device.type, half):
             return self._network(tiles)
 
     def _add(self, start: Start, scores: Tensor) -> None:
         if self._sums is None:
             self._sums = self._allocate(len(scores))
-        z, y, x = (share[first].to(self._sums.device) for share, first in zip(self._shares, start, strict=True))
+            self._shares = [_on_device(shares, self._sums.device) for shares in self._shares]
+        z, y, x = (share[first] for share, first in zip(self._shares, start, strict=True))
         weights = z[:, None, None] * y[None, :, None] * x[None, None, :]
         scores = scores.to(self._sums.device, torch.float32)
         depth, height, width = self._patch
@@ -205,7 +211,7 @@ class Sweep:
     def _allocate(self, channels: int) -> Tensor:
         shape = (channels, self._depth, *self._padded[1:])
         dtype = torch.float16 if 4 * prod(shape) > self._half_above else torch.float32
-        return torch.zeros(shape, dtype=dtype, device=self._capacity.sums_device)
+        return torch.zeros(shape, dtype=dtype, device=self._capacity.volumes_device)
 
     def _make_room(self, z: int) -> None:
         """Drop planes that are no longer needed, to make room for tiles at plane `z`."""
@@ -219,11 +225,6 @@ class Sweep:
             channel[kept:] = 0
         self._first = keep_from
 
-    def _move_sums(self) -> None:
-        if self._sums is not None:
-            self._sums = self._sums.to(self._capacity.sums_device)
-        release_cached_memory(self._capacity.device)
-
     def _padded_planes(self, z: int) -> Tensor:
         """Return as many planes (C, Z, Y, X) as a patch has, from plane `z` of the padded volume."""
         first, last = z - self._before[0], z - self._before[0] + self._patch[0]
@@ -231,6 +232,11 @@ class Sweep:
         (_, y, x), (_, height, width) = self._before, self.shape
         borders = [x, self._padded[2] - width - x, y, self._padded[1] - height - y, max(0, -first), max(0, last - self.shape[0])]
         return functional.pad(inside, borders) if any(borders) else inside
+
+
+def _on_device(shares: dict[int, Tensor], device: torch.device) -> dict[int, Tensor]:
+    """Return the shares of an axis on a device, copied all at once."""
+    return dict(zip(shares, torch.stack(list(shares.values())).to(device), strict=True))
 
 
 def padding(shape: Shape, patch: Shape) -> tuple[Shape, Shape]:

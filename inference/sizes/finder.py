@@ -63,7 +63,7 @@ class SizeFinder:
         """Return the factor of the image's size at which to segment it.
 
         Args:
-            image: normalised image (C, Z, Y, X) float32 at the planned spacing, on the device.
+            image: normalised image (C, Z, Y, X) float32 at the planned spacing, on the capacity's device of volumes.
             spacing: spacing of its grid in mm, (Z, Y, X).
             first: what the image as it is shows, if that is known; None looks at it.
         """

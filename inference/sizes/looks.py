@@ -49,7 +49,7 @@ def look(
     capacity: Capacity,
     mirror: bool = False,
 ) -> Look:
-    """Segment the image (C, Z, Y, X) float32, normalised, at the planned spacing and on the capacity's device, at one size.
+    """Segment the image (C, Z, Y, X) float32, normalised, at the planned spacing and on the capacity's device of volumes, at one size.
 
     Looks are taken without reflections unless `mirror` asks for them, since a look shall be cheap.
     """
@@ -67,4 +67,5 @@ def look(
 
 def agreement(one: Look, other: Look) -> Numbers:
     """Return for each label the Dice between two decisions on the same grid; 0 where only one of them or none found it."""
-    return overlap_of(one.decision, other.decision, one.sums.shape[1])
+    other_decision = other.decision.to(one.decision.device)  # memory may have run out between the two
+    return overlap_of(one.decision, other_decision, one.sums.shape[1])

@@ -14,7 +14,7 @@ from configs.dataset import DatasetDescription
 from configs.files import Value
 from configs.plan import ModelPlan, SizeRange
 from configs.progress import Progress, Silent
-from inference.engine.capacity import Capacity
+from inference.engine.capacity import Capacity, within
 from inference.engine.ensemble import Blending
 from inference.engine.scaling import scale_image, scaled_shape
 from inference.engine.sums import label_masks, overlap_of
@@ -97,8 +97,13 @@ class Observer:
 
     def look(self, image: Tensor, factor: float, mirror: bool = False) -> Look:
         """Look at an image (C, Z, Y, X) at one factor of its size; see `inference.sizes.looks.look`."""
-        how, capacity = Blending(regions=self.plan.dataset.has_regions), Capacity.of(self.device)
-        return look(self.network, image.to(self.device), self.plan.network, factor, how, capacity, mirror)
+        how = Blending(regions=self.plan.dataset.has_regions)
+
+        def attempt(capacity: Capacity) -> Look:
+            volume = image.to(capacity.volumes_device)
+            return look(self.network, volume, self.plan.network, factor, how, capacity, mirror)
+
+        return within(Capacity.of(self.device), attempt, "calibration")
 
 
 def measure_looks(

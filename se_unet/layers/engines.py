@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from configs.network import Border
-from se_unet.layers.grids import band_matrix, channels_innermost, per_scale_separable
+from se_unet.layers.grids import band_matrix, channels_innermost, kept_band_matrix, per_scale_separable
 from se_unet.layers.row_blur import blur_rows, can_blur_rows
 
 Engine = Literal["factorised", "dense"]
@@ -34,7 +34,7 @@ def factorised(x: Tensor, blurs: Sequence[Tensor | None], kernels: Tensor, bias:
     along_x = blurs[2]
     if along_x is not None and can_blur_rows(x, along_x, border, margins[2]):
         return _factorised_by_rows(x, blurs[:2], along_x, kernels, bias, border)
-    matrices = _blur_matrices(blurs, x.shape[3:], margins, border, kernels.dtype)
+    matrices = _blur_matrices(blurs, x.shape[3:], margins, border, x.dtype)
     if x.shape[2] == 1:
         x = x.expand(-1, -1, kernels.shape[0], -1, -1, -1)
     return _each_scale(per_scale_separable(x, (matrices[0], matrices[1], matrices[2])), kernels, bias)
@@ -75,7 +75,7 @@ def _blur_matrices(
 ) -> list[Tensor | None]:
     """Return (S, n + 2 margin, n) for each axis, or None for an axis that is not blurred."""
     return [
-        None if blur is None else band_matrix(blur.to(dtype), n, border, margin=margin)
+        None if blur is None else kept_band_matrix(blur, n, border, margin, dtype)
         for blur, n, margin in zip(blurs, lengths, margins, strict=True)
     ]
 

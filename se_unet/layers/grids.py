@@ -4,19 +4,53 @@ A scale-feature map is (B, C, S, Z, Y, X). In memory the channels are innermost,
 norms and matrix products. Every function here accepts any memory layout and returns this one.
 """
 
+from collections.abc import Callable, Hashable
+
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 from configs.network import Border
 
-_WIDE = (
-    16  # from this many channels, many small products take half the time of one large one (measured on CPUs, without gradients)
-)
+# From this many channels, many small products take half the time of one large one (measured on CPUs, without gradients).
+_WIDE = 16
+_MOST_KEPT = 16  # matrices for the same taps; patches have the same size all the time
+_kept: WeakIdKeyDictionary = WeakIdKeyDictionary()  # taps -> key -> matrix, as long as the taps live
 
 
 def channels_innermost(x: Tensor) -> Tensor:
     """Return the map with its channels innermost in memory, without a copy where they are already."""
     return x.movedim(1, -1).contiguous().movedim(-1, 1)
+
+
+def kept_matrix(taps: Tensor, key: Hashable, build: Callable[[], Tensor]) -> Tensor:
+    """Return the matrix that `build` makes of constant taps, which is kept as long as the taps live. Do not change it in place.
+
+    Building takes about twenty small kernels, more than everything else that a layer starts on a GPU. While a compiler or an exporter
+    traces, each matrix is built again, so that its construction becomes part of the trace.
+
+    Args:
+        taps: buffer of a layer; a changed or moved buffer has matrices of its own.
+        key: everything else on which the matrix depends.
+        build: function that makes it.
+    """
+    if torch.compiler.is_compiling() or taps.requires_grad or taps.is_inference():
+        return build()
+    of_taps = _kept.setdefault(taps, {})
+    key = (key, taps._version)
+    if key not in of_taps:
+        if len(of_taps) >= _MOST_KEPT:
+            of_taps.clear()
+        with torch.inference_mode(False), torch.no_grad():  # the next caller may need gradients
+            of_taps[key] = build()
+    matrix: Tensor = of_taps[key]
+    return matrix
+
+
+def kept_band_matrix(taps: Tensor, n: int, border: Border, margin: int, dtype: torch.dtype) -> Tensor:
+    """Return `band_matrix` of a layer's taps (S, T) in a number type, kept as in `kept_matrix`."""
+    key = ("band", n, border, margin, dtype)
+    return kept_matrix(taps, key, lambda: band_matrix(taps, n, border, margin=margin).to(dtype))
 
 
 def band_matrix(taps: Tensor, n: int, border: Border = "replicate", stride: int = 1, margin: int = 0) -> Tensor:

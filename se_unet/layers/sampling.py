@@ -4,14 +4,14 @@ Strided and transposed convolutions leave a pattern of their stride in the featu
 proportional to the scale, followed by keeping every second voxel, does not, nor does interpolation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from configs.network import Border
-from se_unet.layers.grids import band_matrix, per_scale_separable
+from se_unet.layers.grids import band_matrix, kept_matrix, per_scale_separable
 
 Interpolation = Literal["linear", "cubic"]
 # Weights of the samples around the midpoint of two voxels: linear, and the four-point cubic of Keys (1981).
@@ -43,8 +43,7 @@ class LowPassDown(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Blur and subsample."""
-        matrices = [self._matrix(n) if stride == 2 else None for n, stride in zip(x.shape[3:], self.strides, strict=True)]
-        return per_scale_separable(x, (matrices[0], matrices[1], matrices[2]))
+        return _along_strided(x, self.strides, self.taps, self._matrix)
 
     def _matrix(self, n: int) -> Tensor:
         matrix = band_matrix(self.taps, n, self.border, stride=2)
@@ -68,8 +67,7 @@ class InterpolateUp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Interpolate along the strided axes."""
-        matrices = [self._matrix(n) if stride == 2 else None for n, stride in zip(x.shape[3:], self.strides, strict=True)]
-        return per_scale_separable(x, (matrices[0], matrices[1], matrices[2]))
+        return _along_strided(x, self.strides, self.weights, self._matrix)
 
     def _matrix(self, n: int) -> Tensor:
         """Return (1, 2 n, n), with a replicated border."""
@@ -79,3 +77,13 @@ class InterpolateUp(nn.Module):
         halfway = torch.zeros(n, n, dtype=self.weights.dtype, device=self.weights.device)
         halfway = halfway.scatter_add(1, positions, self.weights.expand(n, -1))
         return torch.stack([torch.eye(n, dtype=self.weights.dtype, device=self.weights.device), halfway], 1).reshape(1, 2 * n, n)
+
+
+def _along_strided(x: Tensor, strides: Sequence[int], taps: Tensor, build: Callable[[int], Tensor]) -> Tensor:
+    """Apply to each strided axis of (B, C, S, Z, Y, X) the matrix (S or 1, outputs, n) that `build(n)` makes of the layer's taps."""
+
+    def matrix(n: int) -> Tensor:
+        return kept_matrix(taps, (n, x.dtype), lambda: build(n).to(x.dtype))
+
+    matrices = [matrix(n) if stride == 2 else None for n, stride in zip(x.shape[3:], strides, strict=True)]
+    return per_scale_separable(x, (matrices[0], matrices[1], matrices[2]))

@@ -51,9 +51,9 @@ def add_up(values: Tensor) -> Tensor:
     return values
 
 
-def mean_of(value: Tensor) -> float:
-    """Return the mean of a number over the processes."""
-    return float(add_up(value.detach().clone())) / processes()
+def mean_of(value: Tensor) -> Tensor:
+    """Return the mean of a number over the processes, without gradients."""
+    return add_up(value.detach().clone()) / processes()
 
 
 def any_has(flag: bool, device: torch.device) -> bool:

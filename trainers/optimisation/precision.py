@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from inference.device import has_bfloat16
+
 Kind = Literal["auto", "bf16", "fp16", "off"]
 
 
@@ -31,22 +33,22 @@ class Precision:
         """Add the loss's gradients to the existing ones."""
         self._scaler.scale(loss).backward()
 
-    def update(self, network: nn.Module, optimiser: Optimizer, clip_norm: float) -> bool:
-        """Clip the gradient norm and take the optimiser's step, which is skipped if gradients are not finite.
+    def clip(self, network: nn.Module, optimiser: Optimizer, clip_norm: float) -> Tensor:
+        """Remove the loss scale from the gradients and clip their norm. Returns the norm before, which may not be finite."""
+        self._scaler.unscale_(optimiser)
+        return nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
+
+    def update(self, optimiser: Optimizer, are_finite: bool) -> bool:
+        """Take the optimiser's step, which is skipped if loss or gradients are not finite.
 
         Returns:
-            Whether the gradients were finite. Always True with float16, where the scaler then skips the step and lowers the loss scale.
+            Whether all is well. In float16 the loss scale is lowered after a skipped step; this is normal until the scale is below 1,
+            where gradients overflow that are not scaled up at all.
         """
-        self._scaler.unscale_(optimiser)
-        norm = nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
-        if self._scaler.is_enabled():
+        if are_finite:
             self._scaler.step(optimiser)
-            self._scaler.update()
-            return True
-        finite = bool(norm.isfinite())
-        if finite:
-            optimiser.step()
-        return finite
+        self._scaler.update()
+        return are_finite or (self._scaler.is_enabled() and self._scaler.get_scale() >= 1)
 
     def state(self) -> dict[str, Any]:
         """Return the state of the loss scale."""
@@ -60,8 +62,6 @@ class Precision:
 
 def _number_type(device: torch.device, kind: Kind) -> torch.dtype | None:
     """Return the half-precision type; None for float32. CPUs use it only on request, since most are slower with it."""
-    if kind == "off" or (kind == "auto" and device.type != "cuda"):
-        return None
     if kind == "auto":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    return torch.bfloat16 if kind == "bf16" else torch.float16
+        kind = "off" if device.type != "cuda" else "bf16" if has_bfloat16(device) else "fp16"
+    return {"bf16": torch.bfloat16, "fp16": torch.float16, "off": None}[kind]

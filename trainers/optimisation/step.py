@@ -11,12 +11,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
+from inference.device import DeviceMemoryError, is_out_of_memory
 from trainers.optimisation.distributed import mean_of
 from trainers.optimisation.precision import Precision
-
-
-class DeviceMemoryError(RuntimeError):
-    """The device has too little memory for a training step."""
 
 
 @dataclass(frozen=True)
@@ -36,20 +33,19 @@ class TrainingStep:
 
         Returns:
             The loss, or NaN if the step was skipped because the loss or a gradient was not finite.
-
-        Raises:
-            DeviceMemoryError: the device has too little memory.
         """
         self.network.train()
         self.optimiser.zero_grad(set_to_none=True)
-        with explained_memory():
-            value = mean_of(self._backward(images, labels))
-        if math.isfinite(value) and self.precision.update(self.network, self.optimiser, self.clip_norm):
-            if self.average is not None:
-                self.average.update_parameters(_undistributed(self.network))
-            return value
-        self.optimiser.zero_grad(set_to_none=True)
-        return math.nan
+        loss = mean_of(self._backward(images, labels))
+        norm = self.precision.clip(self.network, self.optimiser, self.clip_norm)
+        value, length = torch.stack([loss, norm.to(loss)]).tolist()  # the only wait for the device
+        are_finite = math.isfinite(value) and math.isfinite(length)
+        is_well = self.precision.update(self.optimiser, are_finite)
+        if are_finite and self.average is not None:
+            self.average.update_parameters(_undistributed(self.network))
+        if not are_finite:
+            self.optimiser.zero_grad(set_to_none=True)
+        return float(value) if is_well and math.isfinite(value) else math.nan
 
     def _backward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Accumulate the gradients of all parts, and return the loss."""
@@ -78,14 +74,16 @@ class TrainingStep:
 
 @contextmanager
 def explained_memory() -> Iterator[None]:
-    """Raise `DeviceMemoryError` with a remedy if the device has too little memory."""
+    """Raise `DeviceMemoryError` with a remedy if the device has too little memory for a training."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         raise DeviceMemoryError(
-            f"the GPU has too little memory for this step ({str(error).splitlines()[0]}). Use --set accumulate=2 (the same step in two "
+            f"there is too little memory for a training step ({str(error).splitlines()[0]}). Use --set accumulate=2 (the same step in two "
             "parts), checkpointing=true (slower, needs less memory) or a smaller --batch-size, or plan again with a smaller "
-            "--gpu-memory. Other programs on this GPU also take memory"
+            "--gpu-memory. Other programs also take memory"
         ) from error
 
 

@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from configs.errors import InputError
+from inference.device import DeviceMemoryError
 from inference.engine.bricks import brick_shape, bricks
-from inference.engine.capacity import Capacity
+from inference.engine.capacity import Capacity, NotFiniteError, within
 from inference.engine.ensemble import Blending, Brick, Member, blend, make_members
 from inference.engine.heads import split_network
 from inference.engine.scaling import ScaledImage, scale_image
@@ -176,12 +178,72 @@ def test_memory_that_runs_out_is_said_once_for_all_volumes(caplog: pytest.LogCap
     assert caplog.text.count("ran out of memory") == 2
 
 
-def test_after_the_tiles_the_sums_move_and_then_it_is_over(caplog: pytest.LogCaptureFixture) -> None:
-    capacity = Capacity(torch.device("meta"), 4)
+def test_after_the_tiles_the_volumes_move_and_then_it_is_over(caplog: pytest.LogCaptureFixture) -> None:
+    """What an attempt learned is known to the next; the last step is whole volumes in host memory."""
+    shared, seen = Capacity(torch.device("meta"), 4), []
+
+    def attempt(own: Capacity) -> str:
+        seen.append((own.tile_batch, own.volumes_device.type))
+        while own.halve_tiles():
+            pass
+        if not own.volumes_on_host or len(seen) == 4:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 GiB")
+        return "done"
+
     with caplog.at_level(logging.WARNING):
-        assert [capacity.shrink() for _ in range(4)] == [True, True, True, False]
-    assert capacity.tile_batch == 1 and capacity.accumulate_on_host and capacity.sums_device == CPU
+        assert [within(shared, attempt, "case `a`") for _ in range(2)] == ["done", "done"]
+    assert seen == [(4, "meta"), (1, "cpu"), (1, "cpu")]
     assert caplog.text.count("tiles at a time") == 2 and caplog.text.count("in host memory") == 1
+    with pytest.raises(DeviceMemoryError, match=r"case `a`: meta has too little memory.*Tried to allocate 3 GiB.*--device cpu"):
+        within(shared, attempt, "case `a`")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "CUDA error: out of memory",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes",
+    ],
+)
+def test_libraries_and_the_host_run_out_of_memory_with_errors_of_their_own(message: str) -> None:
+    """Of other types than PyTorch's: they get the same remedies."""
+    calls = []
+
+    def attempt(own: Capacity) -> bool:
+        calls.append(own)
+        if len(calls) == 1:
+            raise RuntimeError(message)
+        return own.volumes_on_host
+
+    assert within(Capacity(torch.device("meta"), 1), attempt, "x")
+    with pytest.raises(DeviceMemoryError, match="this computer has too little memory"):
+        calls.clear()
+        within(Capacity.of(CPU), attempt, "x")
+
+
+def test_scores_that_are_not_finite_are_never_an_answer(caplog: pytest.LogCaptureFixture) -> None:
+    """They were background before. Half precision gives way to float32; without it, the case fails."""
+    image = torch.randn(1, 20, 13, 9)
+
+    class Overflowing(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.cat([x, x / torch.zeros_like(x).where(x > 1, torch.ones_like(x)) * 0], 1)
+
+    members = make_members([Overflowing()], image, network_plan(patch_size=PATCH), Variants(mirror=False))
+    with pytest.raises(NotFiniteError):
+        list(blend(members, (20, 13, 9), 2, Blending(), Capacity.of(CPU)))
+
+    def attempt(own: Capacity) -> torch.dtype | None:
+        if own.half is not None or own.tile_batch > 1:
+            raise NotFiniteError
+        return own.half
+
+    assert within(Capacity(CPU, 1, half=torch.float16), attempt, "case `a`") is None
+    assert "case `a`: scores overflow in float16; continuing in float32" in caplog.text
+    with pytest.raises(InputError, match=r"case `a`.*not finite"):
+        within(Capacity(CPU, 2), attempt, "case `a`")
 
 
 def test_a_tile_that_failed_half_way_is_not_added_twice() -> None:

@@ -12,7 +12,7 @@ from tests.trainers.balls import tiny_plan
 from trainers.optimisation.compilation import compiled
 from trainers.optimisation.loss import ClassLoss, DeepSupervision
 from trainers.optimisation.precision import Precision
-from trainers.optimisation.step import DeviceMemoryError, TrainingStep
+from trainers.optimisation.step import DeviceMemoryError, TrainingStep, explained_memory
 
 CPU = torch.device("cpu")
 
@@ -83,7 +83,10 @@ class Greedy(nn.Module):
 
 
 def test_too_little_memory_is_one_clear_message() -> None:
-    with pytest.raises(DeviceMemoryError, match=r"Tried to allocate 20.00 GiB\.\).*accumulate=2.*--batch-size"):
+    with (
+        pytest.raises(DeviceMemoryError, match=r"Tried to allocate 20.00 GiB\.\).*accumulate=2.*--batch-size"),
+        explained_memory(),
+    ):
         take(Greedy())
 
 
