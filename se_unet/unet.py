@@ -92,7 +92,9 @@ class UNet(nn.Module):
         return part(*inputs)
 
     def _decode(self, level: int, x: Tensor, skip: Tensor) -> Tensor:
-        return self.decoder[level](torch.cat([self.ups[level](x), skip], 1))
+        # Along the innermost axis in memory; else maps with an axis of scales would be copied to another layout and back.
+        both = [part.movedim(1, -1) for part in (self.ups[level](x), skip)]
+        return self.decoder[level](torch.cat(both, -1).movedim(-1, 1))
 
 
 def _encoder_stage(config: NetworkConfig, family: Family, stage: int) -> nn.Module:

@@ -46,7 +46,7 @@ def _factorised_by_rows(
     """Process one scale after the other, so that each stays in the cache from step to step."""
     scales, margins = kernels.shape[0], [size // 2 for size in kernels.shape[3:]]
     z, y = _blur_matrices(across, x.shape[3:5], margins[:2], border, x.dtype)
-    rows = x.movedim(1, -1).contiguous().unbind(1)  # unlike indexing, whose gradient is a map of zeros for each scale
+    rows = _scales_of(x.movedim(1, -1).contiguous())
     outputs = []
     for k in range(scales):
         blurred = blur_rows(rows[k if len(rows) > 1 else 0], along_x[k], border, margins[2])
@@ -110,8 +110,16 @@ def coverage(profiles: Sequence[Tensor | None], shape: Sequence[int]) -> Tensor:
 
 def _each_scale(x: Tensor, kernels: Tensor, bias: Tensor | None) -> Tensor:
     """Convolve each scale without padding. For channels-last maps, separate calls are faster than one grouped call."""
-    scales = x.movedim(1, -1).unbind(1)
+    scales = _scales_of(x.movedim(1, -1))
     return _stack_scales([_convolve(rows.movedim(-1, 1), kernel, bias) for rows, kernel in zip(scales, kernels, strict=True)])
+
+
+def _scales_of(rows: Tensor) -> Sequence[Tensor]:
+    """Divide (B, S, Z, Y, X, C) into maps of one scale, by operators whose gradients take the least memory.
+
+    The gradient of indexing is a map of zeros for each scale, that of unbinding a copy of all scales.
+    """
+    return (rows.squeeze(1),) if rows.shape[1] == 1 else rows.unbind(1)
 
 
 def _convolve(x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
@@ -120,7 +128,9 @@ def _convolve(x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _stack_scales(outputs: Sequence[Tensor]) -> Tensor:
-    """Stack one map (B, O, Z, Y, X) per scale -> (B, O, S, Z, Y, X) with channels innermost."""
+    """Stack one map (B, O, Z, Y, X) per scale -> (B, O, S, Z, Y, X) with channels innermost; a single one is not copied."""
+    if len(outputs) == 1:
+        return channels_innermost(outputs[0][:, :, None])
     return torch.stack([output.movedim(1, -1) for output in outputs], 1).movedim(-1, 1)
 
 

@@ -96,6 +96,8 @@ def _apply(rows: Tensor, matrix: Tensor, axis: int) -> Tensor:
         return (matrix @ rows.reshape(b, s, z, y * x * c)).reshape(b, s, outputs, y, x, c)
     if axis == 1:
         return (matrix[:, None] @ rows.reshape(b, s, z, y, x * c)).reshape(b, s, z, outputs, x, c)
+    if s == 1 and rows.device.type == "cuda":  # products of a broadcast matrix, without a copy
+        return matrix[:, None, None] @ rows
     if c >= _WIDE and rows.device.type == "cpu" and not (rows.requires_grad or torch.compiler.is_compiling()):
         return matrix[:, None, None] @ rows
     # One large product instead of many small ones: X has to be the last axis for this.

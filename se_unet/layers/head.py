@@ -26,10 +26,13 @@ def project(scores: Tensor, projection: Projection, votes: Tensor | None = None,
     Raises:
         ValueError: the projection is `learned` and there are no votes.
     """
+    if scores.shape[2] == 1:
+        return scores[:, :, 0]  # whatever the projection
     if projection == "learned":
         if votes is None:
             raise ValueError("a learned projection needs votes")
-        return (scores * _silence(votes, kept).softmax(2)).sum(2)
+        # In the type of the scores, since autocast would make it float32.
+        return (scores * _silence(votes, kept).softmax(2, dtype=scores.dtype)).sum(2)
     if projection == "mean":
         return scores.mean(2) if kept is None else (scores * _per_scale(kept / kept.sum(1, keepdim=True))).sum(2)
     if projection == "max":
@@ -58,7 +61,7 @@ class ScaleHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Score and project."""
-        votes = None if self.votes is None else self.votes(x)
+        votes = None if self.votes is None or x.shape[2] == 1 else self.votes(x)
         drops = self.training and self.dropout and x.shape[2] > 1
         kept = draw_kept_scales(x.shape[0], x.shape[2], self.dropout, x.device) if drops else None
         return project(self.scores(x), self.projection, votes, kept)

@@ -35,6 +35,8 @@ class InstanceNorm(nn.Module):
             and x.dtype == self.weight.dtype
         ):
             return _ChannelsInnermost.apply(x, self.weight, self.bias, self.eps, 1.0 if self.slope is None else self.slope)
+        if x.device.type == "cuda" and not torch.compiler.is_compiling():  # compilers fuse the operators below themselves
+            return _InTheMapsPrecision.apply(x, self.weight, self.bias, self.eps, 1.0 if self.slope is None else self.slope)
         y = F.group_norm(x, x.shape[1], self.weight, self.bias, self.eps)
         if self.slope is None:
             return y
@@ -73,7 +75,7 @@ class _ChannelsInnermost(torch.autograd.Function):
         count = x.shape[1]
         gain = weight * rstd
         if ctx.slope != 1:
-            y = torch.addcmul((bias - gain * mean)[:, None], x, gain[:, None])
+            y = _before_rectifier(x, weight, bias, mean, rstd)
             dy = torch.ops.aten.leaky_relu_backward(dy, y, ctx.slope, False)
         sums = dy.sum(1)
         products = (torch.einsum("bnc,bnc->bc", dy, x) - mean * sums) * rstd  # sum of dy times the normalised x
@@ -81,3 +83,57 @@ class _ChannelsInnermost(torch.autograd.Function):
         offset = -gain * sums / count - slope * mean
         dx = torch.addcmul(offset[:, None], x, slope[:, None]).addcmul_(dy, gain[:, None])
         return dx.reshape(rows.shape).movedim(-1, 1), products.sum(0), sums.sum(0), None, None
+
+
+def _before_rectifier(samples: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:
+    """Compute the normalised and scaled samples (B, voxels, C) again from statistics (B, C)."""
+    gain = weight * rstd
+    return torch.addcmul((bias - gain * mean)[:, None], samples, gain[:, None])
+
+
+class _InTheMapsPrecision(torch.autograd.Function):
+    """The same for GPUs: maps stay in their precision and layout, statistics are in float32.
+
+    In mixed precision PyTorch's group norm would convert each map to float32 and copy it to another layout. Batch norm of one sample,
+    a matrix of voxels and channels, does the same in place and without either.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, slope: float) -> Tensor:
+        rows = x.movedim(1, -1).contiguous()
+        samples = rows.flatten(1, -2)  # (B, voxels, C)
+        y = torch.empty_like(samples)
+        mean, rstd = (weight.new_empty((len(samples), weight.numel()), dtype=torch.float32) for _ in range(2))
+        for sample, result, its_mean, its_rstd in zip(samples, y, mean, rstd, strict=True):
+            torch.ops.aten.native_batch_norm.out(
+                sample, weight, bias, None, None, True, 0.0, eps, out=result, save_mean=its_mean, save_invstd=its_rstd
+            )
+        if slope != 1:
+            F.leaky_relu_(y, slope)
+        # In half precision the sign of a result cannot be computed again; in float32 this saves a map.
+        kept = [y] if slope != 1 and y.dtype != torch.float32 else []
+        ctx.save_for_backward(samples, weight, bias, mean, rstd, *kept)
+        ctx.eps, ctx.slope = eps, slope
+        return y.view(rows.shape).movedim(-1, 1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        samples, weight, bias, mean, rstd, *kept = ctx.saved_tensors
+        shape = gradient.movedim(1, -1).shape
+        dy = gradient.movedim(1, -1).contiguous().flatten(1, -2)
+        if ctx.slope != 1:
+            y = kept[0] if kept else _before_rectifier(samples, weight, bias, mean, rstd)
+            dy = torch.ops.aten.leaky_relu_backward(dy, y, ctx.slope, bool(kept))
+            del y  # maps are large
+        dx, dw, db = (
+            torch.stack(parts)
+            for parts in zip(
+                *(
+                    torch.ops.aten.native_batch_norm_backward(*pair, weight, None, None, *statistics, True, ctx.eps, [True] * 3)
+                    for pair, statistics in zip(zip(dy, samples, strict=True), zip(mean, rstd, strict=True), strict=True)
+                ),
+                strict=True,
+            )
+        )
+        return dx.view(shape).movedim(-1, 1), dw.sum(0), db.sum(0), None, None

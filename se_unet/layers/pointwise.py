@@ -44,12 +44,13 @@ class ScaleMixing(nn.Module):
         """Mix a map (B, C, S, Z, Y, X); the result has the same shape."""
         scales = x.shape[2]
         offsets = [j for j in range(-self.reach, self.reach + 1) if j]
+        weights = self.weight.to(x.dtype)  # else a map in half precision would become one in float32
         outputs = []
         for k in range(scales):
             present = [(index, k + j) for index, j in enumerate(offsets) if 0 <= k + j < scales]
             share = len(present) / len(offsets)
             mixed = x[:, :, k]
             for index, neighbour in present:
-                mixed = mixed + x[:, :, neighbour] * (self.weight[index] / share).reshape(1, -1, 1, 1, 1)
+                mixed = mixed + x[:, :, neighbour] * (weights[index] / share).reshape(1, -1, 1, 1, 1)
             outputs.append(mixed.movedim(1, -1))
         return torch.stack(outputs, 1).movedim(-1, 1)

@@ -1,0 +1,277 @@
+"""What the planned networks would ask of a GPU at full size, counted from shapes: kernels, bytes, multiply-adds, peak memory.
+
+    python -m tests.gpu.roofline    # writes docs/measurements/cost/roofline.csv
+
+Tensors are PyTorch's fake ones on "cuda", so nothing is computed and a plan for 24 GB is counted on a laptop. Networks run without
+compilation, which merges many of these kernels. The counter's rules:
+
+* An operator reads each input once and writes each result once. A broadcast input counts as large as its storage.
+* Norms read their input twice, and the backward pass of a norm reads both of its inputs twice; each of the two passes is one kernel.
+  Group norm copies an input first that is not contiguous.
+* The backward pass of a convolution is one kernel for each gradient.
+* An operator takes the longer of the times for its bytes and for its multiply-adds; the ideal time is the sum over operators.
+"""
+
+from tests.gpu.standin.build import build, load
+
+if __name__ == "__main__":
+    load(build())
+
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from configs.dataset import DatasetDescription
+from configs.network import NetworkConfig, ScaleGroup
+from planners.rules.memory import peak_bytes, training_bytes
+from planners.rules.networks.se_network import se_network
+from planners.rules.networks.skeleton import baseline_network, choose_skeleton
+from planners.rules.topology import choose_topology
+from se_unet.builder import build_network
+from se_unet.layers.convolution import ScaleConvolution
+from trainers.optimisation.loss import make_loss
+
+OPERATIONS, BYTES = 790e12, 4.3e12  # per second: bfloat16 products and memory traffic of an H200
+SMALL = 2**20  # bytes; kernels that move less cost their launch alone
+TABLE = Path("docs/measurements/cost/roofline.csv")
+DESCRIPTION = DatasetDescription(name="toy", channels=("MR",), labels={"background": 0, "a": 1, "b": 2})
+OUTPUTS = ("out", "save_mean", "save_invstd")
+NORMS = {"native_group_norm", "native_batch_norm"}
+NORMS_BACKWARD = {"native_group_norm_backward", "native_batch_norm_backward"}
+
+
+@dataclass
+class Count:
+    """Totals of some operators."""
+
+    kernels: int = 0
+    bytes: float = 0.0
+    operations: float = 0.0
+    seconds: float = 0.0
+
+    def add(self, kernels: int, nbytes: float, operations: float) -> None:
+        self.kernels += kernels
+        self.bytes += nbytes
+        self.operations += operations
+        self.seconds += max(operations / OPERATIONS, nbytes / BYTES)
+
+
+@dataclass
+class Roofline(TorchDispatchMode):
+    """Counts what happens inside it.
+
+    Attributes:
+        kinds: totals by operator.
+        small: kernels that move less than 1 MiB.
+        kernel_sizes: numbers of elements of weights and kernels, which are no maps.
+        wide: names of operators that made maps of at least 1 MiB in float32, and the shapes, with how many.
+    """
+
+    kinds: dict[str, Count] = field(default_factory=lambda: defaultdict(Count))
+    small: int = 0
+    kernel_sizes: frozenset[int] = frozenset()
+    wide: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    @property
+    def total(self) -> Count:
+        whole = Count()
+        for one in self.kinds.values():
+            whole.kernels += one.kernels
+            whole.bytes += one.bytes
+            whole.operations += one.operations
+            whole.seconds += one.seconds
+        return whole
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        kwargs = kwargs or {}
+        result = _in_layout(func, args, func(*args, **kwargs))
+        inputs = _tensors((args, {name: value for name, value in kwargs.items() if name not in OUTPUTS}))
+        outputs = _tensors(result)
+        name = func.name().split("::")[1].split(".")[0]
+        if not outputs or func.is_view or name == "_unsafe_view" or inputs[:1] == [] and name == "empty":
+            return result
+        storages = {one.untyped_storage()._cdata for one in inputs}
+        if all(one.untyped_storage()._cdata in storages for one in outputs) and not func._schema.is_mutable:
+            return result  # a reshape that needed no copy
+        kernels, nbytes = 1, float(sum(map(_bytes, (*inputs, *outputs))))
+        if name in NORMS:
+            kernels, nbytes = 2, nbytes + _bytes(inputs[0])
+            if name == "native_group_norm" and not inputs[0].is_contiguous():
+                kernels, nbytes = 3, nbytes + 2 * _bytes(inputs[0])
+        elif name in NORMS_BACKWARD:
+            kernels, nbytes = 2, nbytes + _bytes(inputs[0]) + _bytes(inputs[1])
+        elif name == "convolution_backward":
+            kernels = len(outputs)
+        elif name.startswith("empty") or name.startswith("new_empty"):
+            return result
+        packet = func.overloadpacket
+        operations = flop_registry[packet](*args, **kwargs, out_val=result) if packet in flop_registry else 0
+        self.kinds[name].add(kernels, nbytes, operations)
+        self.small += kernels * (nbytes < SMALL)
+        for one in outputs:
+            if one.dtype == torch.float32 and _bytes(one) >= SMALL and one.numel() not in self.kernel_sizes:
+                self.wide[f"{name} {tuple(one.shape)}"] += 1
+        return result
+
+
+def _in_layout(func: Any, args: tuple[Any, ...], result: Any) -> Any:
+    """Return the result of a convolution with channels innermost where its input has them so, as cuDNN does; fake ones are contiguous."""
+    name = func.name().split("::")[1].split(".")[0]
+    if name not in ("convolution", "convolution_backward") or not _is_innermost(args[0]):
+        return result
+
+    def laid_out(one: Any) -> Any:
+        return one.contiguous(memory_format=torch.channels_last_3d) if isinstance(one, Tensor) and one.dim() == 5 else one
+
+    return tuple(map(laid_out, result)) if isinstance(result, (tuple, list)) else laid_out(result)
+
+
+def _is_innermost(x: Tensor) -> bool:
+    return x.dim() == 5 and x.movedim(1, -1).is_contiguous()
+
+
+def _kernel_sizes(network: nn.Module) -> frozenset[int]:
+    sizes = set()
+    for layer in network.modules():
+        scales = layer.scales if isinstance(layer, ScaleConvolution) else 1
+        for one in layer.parameters(recurse=False):
+            each = one.numel() // max(1, one.shape[-1]) * 27
+            sizes |= {one.numel(), each, scales * each}
+    return frozenset(sizes)
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def _bytes(tensor: Tensor) -> int:
+    return min(tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes())
+
+
+def on_gpu(module: nn.Module) -> nn.Module:
+    """Replace the tensors of a module by fake ones of the GPU; inside a FakeTensorMode."""
+    for part in module.modules():
+        for name, one in part._parameters.items():
+            if one is not None:
+                part._parameters[name] = nn.Parameter(torch.empty_like(one, device="cuda"), one.requires_grad)
+        for name, one in part._buffers.items():
+            if one is not None:
+                part._buffers[name] = torch.empty_like(one, device="cuda")
+    return module
+
+
+@dataclass(frozen=True)
+class Case:
+    """A planned network and its training step."""
+
+    name: str
+    network: NetworkConfig
+    edge: int
+    batch: int = 2
+    tiles: int = 4
+
+
+def cases() -> Iterator[Case]:
+    """The networks of issue-sized patches: both families of every size, and several scales."""
+    for size, edge in (("small", 128), ("medium", 128), ("large", 160)):
+        topology, skeleton = choose_topology((1, 1, 1), (edge,) * 3), choose_skeleton(size, slices=False)  # type: ignore[arg-type]
+        yield Case(f"{size} baseline", baseline_network(DESCRIPTION, (1, 1, 1), topology, skeleton), edge)
+        for number in (1, 3) if size == "medium" else (1,):
+            group = ScaleGroup(smallest_sigma=0.9, number=number)
+            yield Case(f"{size} se, {number} scales", se_network(DESCRIPTION, (1, 1, 1), topology, skeleton, group), edge)
+
+
+def count(case: Case) -> dict[str, Any]:
+    """Return one row of the table: a training step in bfloat16 and in float32, and tiles in float16."""
+    network, loss = build_network(case.network), make_loss(DESCRIPTION, False)
+    row: dict[str, Any] = {"network": case.name, "edge": case.edge, "batch": case.batch, "tiles": case.tiles}
+    counted = training_bytes(case.network, (case.edge,) * 3, case.batch)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        network, loss = on_gpu(network).train(), on_gpu(loss)
+        shape = (case.edge,) * 3
+        image = torch.empty(case.batch, 1, *shape, device="cuda")
+        labels = torch.empty(case.batch, *shape, dtype=torch.int16, device="cuda")
+        states = sum(map(_bytes, network.parameters()))  # of SGD with momentum
+        for name, dtype in (("bf16", torch.bfloat16), ("float32", None)):
+
+            def step(dtype: torch.dtype | None = dtype) -> None:
+                with nullcontext() if dtype is None else torch.autocast("cuda", dtype):
+                    scores = network(image)
+                loss(scores, labels).backward()
+
+            held = [*network.parameters(), *network.buffers(), image, labels]
+            step()
+            network.zero_grad(set_to_none=True)
+            row[f"{name}_peak"] = states + peak_bytes(step, held)
+            network.zero_grad(set_to_none=True)
+            if dtype is not None:
+                _put(row, "step", _counted(step))
+                network.zero_grad(set_to_none=True)
+
+                def pass_through() -> None:
+                    with torch.autocast("cuda", torch.bfloat16):
+                        scores = network(image)
+                    for one in scores:
+                        one.backward(torch.ones_like(one), retain_graph=True)
+
+                row["wide"] = dict(_counted(pass_through, _kernel_sizes(network)).wide)
+                network.zero_grad(set_to_none=True)
+        row["planned_peak"] = counted
+        network.eval()
+        tiles = torch.empty(case.tiles, 1, *shape, device="cuda")
+
+        def predict() -> None:
+            with torch.no_grad(), torch.autocast("cuda", torch.float16):
+                network(tiles)
+
+        predict()
+        _put(row, "tiles", _counted(predict))
+    return row
+
+
+def _counted(action: Callable[[], object], kernel_sizes: frozenset[int] = frozenset()) -> Roofline:
+    roofline = Roofline(kernel_sizes=kernel_sizes)
+    with roofline:
+        action()
+    return roofline
+
+
+def _put(row: dict[str, Any], name: str, roofline: Roofline) -> None:
+    total = roofline.total
+    row[f"{name}_kernels"], row[f"{name}_small"] = total.kernels, roofline.small
+    row[f"{name}_bytes"], row[f"{name}_operations"] = total.bytes, total.operations
+    row[f"{name}_milliseconds"] = 1e3 * total.seconds
+    row[f"{name}_kinds"] = {
+        kind: (one.kernels, round(one.bytes / 1e9, 2), round(1e3 * one.seconds, 2))
+        for kind, one in sorted(roofline.kinds.items(), key=lambda pair: -pair[1].seconds)
+    }
+
+
+if __name__ == "__main__":
+    torch.cuda.amp.common.amp_definitely_not_available = lambda: False
+    torch.cuda.is_bf16_supported = lambda including_emulation=True: True
+    wanted = sys.argv[1:]
+    for case in cases():
+        if not wanted or any(word in case.name for word in wanted):
+            row = count(case)
+            gib = {key: round(row[key] / 2**30, 2) for key in ("bf16_peak", "float32_peak", "planned_peak")}
+            print(row["network"], gib)
+            for part in ("step", "tiles"):
+                print(f"  {part}: {row[part + '_kernels']} kernels, {row[part + '_small']} small, {row[part + '_bytes'] / 1e9:.1f} GB, "
+                      f"{row[part + '_operations'] / 1e12:.2f} TFLOP, {row[part + '_milliseconds']:.1f} ms")
+                print("   ", dict(list(row[part + "_kinds"].items())[:14]))
+            print("  float32 maps:", row["wide"], flush=True)
