@@ -102,7 +102,7 @@ class Roofline(TorchDispatchMode):
         inputs = _tensors((args, {name: value for name, value in kwargs.items() if name not in OUTPUTS}))
         outputs = _tensors(result)
         name = func.name().split("::")[1].split(".")[0]
-        if not outputs or func.is_view or name == "_unsafe_view" or inputs[:1] == [] and name == "empty":
+        if not outputs or func.is_view or name == "_unsafe_view" or (inputs[:1] == [] and name == "empty"):
             return result
         storages = {one.untyped_storage()._cdata for one in inputs}
         if all(one.untyped_storage()._cdata in storages for one in outputs) and not func._schema.is_mutable:
@@ -271,7 +271,9 @@ if __name__ == "__main__":
             gib = {key: round(row[key] / 2**30, 2) for key in ("bf16_peak", "float32_peak", "planned_peak")}
             print(row["network"], gib)
             for part in ("step", "tiles"):
-                print(f"  {part}: {row[part + '_kernels']} kernels, {row[part + '_small']} small, {row[part + '_bytes'] / 1e9:.1f} GB, "
-                      f"{row[part + '_operations'] / 1e12:.2f} TFLOP, {row[part + '_milliseconds']:.1f} ms")
+                print(
+                    f"  {part}: {row[part + '_kernels']} kernels, {row[part + '_small']} small, {row[part + '_bytes'] / 1e9:.1f} GB, "
+                    f"{row[part + '_operations'] / 1e12:.2f} TFLOP, {row[part + '_milliseconds']:.1f} ms"
+                )
                 print("   ", dict(list(row[part + "_kinds"].items())[:14]))
             print("  float32 maps:", row["wide"], flush=True)

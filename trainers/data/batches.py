@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
 
@@ -43,11 +42,6 @@ class Batch:
     labels: NDArray[np.int16]  # class indices (B, Z, Y, X) int16
     cases: tuple[str, ...]  # case identifier of each patch
     pending: Pending | None = None  # augmentation left to the device, with boxes around the patches as images and labels; or None
-
-    def pin_memory(self) -> "Batch":
-        """Return the batch in page-locked memory, from which a GPU can copy asynchronously."""
-        pinned = [torch.from_numpy(array).pin_memory().numpy() for array in (self.images, self.labels)]
-        return Batch(pinned[0], pinned[1], self.cases, self.pending)
 
 
 @dataclass(frozen=True)

@@ -5,21 +5,29 @@ that a worker was killed. A dead worker therefore ends the training with an erro
 """
 
 import os
+import shutil
 import signal
 import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from itertools import tee
+from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
+from trainers.augmentation.on_device import Pending
 from trainers.data.batches import Batch, BatchKey, BatchMaker, LoadingError
 
 _PATIENCE = 600  # seconds to wait for a batch: workers block without an error when a disk disappears
+_SHARED_MEMORY = Path("/dev/shm")
+_PREFETCHED = 2  # batches that each worker makes in advance
 # Forked workers share the cases in memory, but only Linux forks safely.
 _START_METHOD = "fork" if sys.platform == "linux" else "spawn"
 
@@ -42,9 +50,7 @@ class BatchStream:
         self._maker = maker
         self._workers = workers
         self._expected, to_make = tee(keys)
-        self._batches: Iterator[Batch] | None = (
-            _load(maker, to_make, workers, pin) if workers else map(maker.__getitem__, to_make)
-        )
+        self._batches: Iterator[Any] | None = _load(maker, to_make, workers, pin) if workers else map(maker.__getitem__, to_make)
 
     def __iter__(self) -> "BatchStream":
         return self
@@ -61,7 +67,8 @@ class BatchStream:
         start = time.perf_counter()
         key = next(self._expected)
         try:
-            return next(self._batches)
+            made = next(self._batches)
+            return made.batch() if isinstance(made, _Packed) else made
         except LoadingError:
             raise
         except RuntimeError as error:  # raised by the DataLoader when a worker died
@@ -96,7 +103,7 @@ class BatchStream:
         codes = [process.exitcode for process in getattr(self._batches, "_workers", ()) if process.exitcode]
         return (
             f"a loading process died or hangs while waiting for {awaited}: {error}. "
-            f"Exit codes: {', '.join(map(str, codes)) or 'unknown'} (-9: killed, often because memory ran out). "
+            f"Exit codes: {', '.join(map(str, codes)) or 'unknown'} (-9: killed, often because memory ran out; -7: /dev/shm is full). "
             f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB of memory are available; this process uses "
             f"{psutil.Process().memory_info().rss / 2**30:.1f} GiB. If memory is short, use fewer than {self._workers} --workers "
             "(0 loads in the main process)"
@@ -109,7 +116,7 @@ def choose_workers(device: torch.device) -> int:
     return max(1, min(4, cores // 2)) if device.type == "cpu" else max(1, min(12, cores - 1))
 
 
-def _load(maker: BatchMaker, keys: Iterator[BatchKey], workers: int, pin: bool) -> Iterator[Batch]:
+def _load(maker: BatchMaker, keys: Iterator[BatchKey], workers: int, pin: bool) -> Iterator["_Packed"]:
     with warnings.catch_warnings():
         # Python warns about forking a multi-threaded process. The workers run NumPy and single-threaded PyTorch, which is safe.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -120,19 +127,44 @@ def _load(maker: BatchMaker, keys: Iterator[BatchKey], workers: int, pin: bool) 
             batch_size=None,
             sampler=keys,
             num_workers=workers,
-            collate_fn=_unchanged,  # an item is already a batch
+            collate_fn=partial(_packed, workers=workers),  # an item is already a batch
             pin_memory=pin,
             worker_init_fn=_ignore_signals,
             multiprocessing_context=_START_METHOD,
             generator=torch.Generator(),  # leaves the global generator to the network
-            prefetch_factor=2,
+            prefetch_factor=_PREFETCHED,
             timeout=_PATIENCE,
         )
         return iter(loader)
 
 
-def _unchanged(batch: Any) -> Any:
-    return batch
+@dataclass(frozen=True)
+class _Packed:
+    """A batch on its way between processes. Tensors travel in shared memory, arrays through a pipe, which copies them twice."""
+
+    images: Any  # array or tensor (B, C, Z, Y, X) float32
+    labels: Any  # array or tensor (B, Z, Y, X) int16
+    cases: tuple[str, ...]
+    pending: Pending | None
+
+    def pin_memory(self) -> "_Packed":
+        """Return the batch in page-locked memory, from which a GPU can copy asynchronously; called by the loader."""
+        images, labels = (torch.as_tensor(one).pin_memory() for one in (self.images, self.labels))
+        return _Packed(images, labels, self.cases, self.pending)
+
+    def batch(self) -> Batch:
+        """Return the batch with arrays that use the same memory."""
+        images, labels = (one.numpy() if isinstance(one, Tensor) else one for one in (self.images, self.labels))
+        return Batch(images, labels, self.cases, self.pending)
+
+
+def _packed(batch: Batch, workers: int) -> _Packed:
+    """Pack a batch for shared memory where there is room for all batches on their way; containers often have 64 MiB of it."""
+    images, labels = batch.images, batch.labels
+    needed = (images.nbytes + labels.nbytes) * (workers * _PREFETCHED + 2)
+    if sys.platform == "linux" and _SHARED_MEMORY.is_dir() and shutil.disk_usage(_SHARED_MEMORY).free > needed:
+        return _Packed(torch.from_numpy(images), torch.from_numpy(labels), batch.cases, batch.pending)
+    return _Packed(images, labels, batch.cases, batch.pending)
 
 
 def _ignore_signals(worker: int) -> None:

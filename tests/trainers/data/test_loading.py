@@ -3,7 +3,9 @@
 import os
 import signal
 from collections.abc import Iterator
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -14,6 +16,7 @@ from configs.training import TrainingConfig
 from preprocessing.store import CaseStore
 from tests.trainers.balls import tiny_plan
 from trainers.augmentation.planned import make_augmentation
+from trainers.data import loading
 from trainers.data.batches import Batch, BatchKey, BatchMaker, LoadingError, Schedule
 from trainers.data.cases import CaseInMemory, open_cases
 from trainers.data.loading import BatchStream
@@ -190,3 +193,15 @@ def test_cases_on_disk_and_in_memory_give_the_same_batches(work: Path) -> None:
     assert not any(isinstance(one, CaseInMemory) for one in on_disk.values())
     for key in KEYS:
         assert_same(maker(on_disk)[key], maker(in_memory)[key])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("free", "most"), [(2**30, 2000), (2**10, 10**9)])
+def test_batches_travel_in_shared_memory_where_there_is_room(monkeypatch: pytest.MonkeyPatch, free: int, most: int) -> None:
+    """Through the pipe go some hundred bytes, not the arrays; without room they go through the pipe as before."""
+    monkeypatch.setattr(loading.shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+    batch = maker()[KEYS[0]]
+    packed = loading._packed(batch, workers=2)
+    sent = len(ForkingPickler.dumps(packed))
+    assert sent < most and (sent < batch.images.nbytes) == (free == 2**30)
+    assert_same(packed.batch(), batch)
+    assert packed.batch().images.dtype == np.float32 and isinstance(packed.batch().labels, np.ndarray)
