@@ -1,11 +1,16 @@
 """Choose the device, and tell what it can do and how much memory it has."""
 
+import logging
 import re
 import sys
+from pathlib import Path
 
 import torch
 
-from configs.errors import Fault, InputError
+from configs.errors import Fault, InputError, counted
+
+logger = logging.getLogger(__name__)
+_NVIDIA_DRIVER = Path("/proc/driver/nvidia")
 
 # PyTorch raises its own type for what it allocates itself, and plain errors for what libraries and the host allocate.
 _OUT_OF_MEMORY = re.compile(
@@ -45,17 +50,52 @@ def peak_memory(device: torch.device | None = None) -> int:
 
 
 def choose_device(name: str | torch.device | None = None) -> torch.device:
-    """Return the named device, or the best available of CUDA, Apple's MPS and the CPU.
+    """Return the named device, or else CUDA's first one, or else the CPU.
+
+    Apple's `mps` and Intel's `xpu` are used only if they are named, since nobody has tested them.
 
     Raises:
         InputError: the device is not available.
     """
     if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+        _warn_of_unusable_gpu()
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # torch asserts if built without CUDA
         reason = str(error).splitlines()[0].rstrip(".")
-        raise InputError(Fault(f"device `{name}`", reason, "Use cpu, or a device of this machine")) from error
+        raise InputError(Fault(f"device `{name}`", reason, f"Choose from {', '.join(existing_devices())}")) from error
     return device
+
+
+def existing_devices() -> list[str]:
+    """Return the names of the devices of this machine that PyTorch can use."""
+    found = ["cpu"]
+    found += [f"cuda:{index}" for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0)]
+    found += ["mps"] if torch.backends.mps.is_available() else []
+    return found + [f"xpu:{index}" for index in range(torch.xpu.device_count() if torch.xpu.is_available() else 0)]
+
+
+def check_processes(number: int, device: str | None) -> None:
+    """Check that there is a GPU for each of the processes that share a training, unless they train on the CPU.
+
+    Raises:
+        InputError: there are too few.
+    """
+    on_gpu = torch.cuda.is_available() and device != "cpu"
+    if on_gpu and number > torch.cuda.device_count():
+        problem = f"this machine has {counted(torch.cuda.device_count(), 'GPU')}"
+        raise InputError(Fault(f"--num-gpus {number}", problem, f"Use --num-gpus {torch.cuda.device_count()}"))
+
+
+def _warn_of_unusable_gpu() -> None:
+    """Say why a GPU is left alone: a training that is a hundred times slower than it should be is a silent failure."""
+    if torch.version.cuda is None or torch.cuda.is_available() or not _NVIDIA_DRIVER.exists():
+        return
+    reason = "no device is visible"
+    try:
+        torch.cuda.init()
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+    logger.warning("this machine has an NVIDIA driver, but PyTorch %s cannot use a GPU: %s", torch.__version__, reason)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -94,7 +95,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--group-by", metavar="FILE", help="CSV file of case,group: cases of a group stay in one fold")
     parser.add_argument("--preview", action="store_true", help="draw patches before and after augmentation (preview.png)")
     add_image_format(parser)
-    parser.add_argument("--device", help="device such as cuda:1 or cpu (default: the best available device)")
+    parser.add_argument(
+        "--device", help="cpu, cuda, cuda:1 or another device of PyTorch (default: the first CUDA device, or else the CPU)"
+    )
     parser.add_argument("--num-gpus", type=int, default=1, help="processes that share each batch (default: %(default)s)")
     return parser
 
@@ -141,7 +144,7 @@ def _train(command: TrainCommand) -> int:
     from trainers.job import resolve_config
 
     if command.num_gpus > 1 and "LOCAL_RANK" not in os.environ:
-        return _start_processes(command.num_gpus)
+        return _start_processes(command)
     sys.path.insert(0, "")  # custom parts may lie in the working directory, as with `python -m`
     target, is_first = command.target, os.environ.get("RANK", "0") == "0"
     dataset = find_dataset(target.dataset, target.work)
@@ -185,9 +188,12 @@ def _run(command: TrainCommand, config: "TrainingConfig") -> Path:
     )
 
 
-def _start_processes(number: int) -> int:
+def _start_processes(command: TrainCommand) -> int:
     """Run this command once per GPU with torchrun, which passes signals on and ends all processes when one fails."""
-    program = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={number}"]
+    from inference.device import check_processes
+
+    check_processes(command.num_gpus, command.device)
+    program = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={command.num_gpus}"]
     line = [*program, "-m", "trainers.cli", *sys.argv[1:]]
     os.execv(sys.executable, line)
 
@@ -207,7 +213,8 @@ def _joined_processes(command: TrainCommand) -> Iterator[TrainCommand]:
     is_silent = int(os.environ["RANK"]) > 0  # the first process reports for all
     if is_silent:
         logging.getLogger("trainers").setLevel(logging.WARNING)
-    distributed.init_process_group("nccl" if on_gpu else "gloo")
+    # The first process validates whole volumes while the others wait; torchrun ends all of them if one fails.
+    distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=timedelta(days=1))
     try:
         yield replace(command, device=f"cuda:{local}" if on_gpu else "cpu", quiet=command.quiet or is_silent)
     finally:

@@ -1,6 +1,7 @@
 """Train one fold, from the dataset's name to the validated weights."""
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -174,6 +175,7 @@ def _set_algorithms(deterministic: bool) -> None:
     """Choose the fastest GPU algorithms for the patch, or deterministic ones."""
     torch.backends.cudnn.benchmark = not deterministic
     if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, matrix products of CUDA differ from run to run
         torch.use_deterministic_algorithms(True, warn_only=True)
 
 

@@ -48,7 +48,10 @@ def _parser() -> argparse.ArgumentParser:
         help="measure the network's scale equivariance, once for its weights; default: yes",
     )
     add_image_format(parser)
-    add("--device", help="device of that measurement: cpu, cuda, cuda:1 or mps; default: the best available device")
+    add(
+        "--device",
+        help="device of that measurement: cpu, cuda, cuda:1 or another device of PyTorch; default: the first CUDA device, or else the CPU",
+    )
     return parser
 
 

@@ -56,7 +56,10 @@ def _parser() -> argparse.ArgumentParser:
         help="do not search for postprocessing rules that remove small pieces",
     )
     add_image_format(parser)
-    add("--device", help="device of predictions: cpu, cuda, cuda:1 or mps; default: the best available device")
+    add(
+        "--device",
+        help="device of predictions: cpu, cuda, cuda:1 or another device of PyTorch; default: the first CUDA device, or else the CPU",
+    )
     add("--jobs", type=int, default=1, help="number of processes for postprocessing; default: %(default)s")
     return parser
 

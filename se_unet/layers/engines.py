@@ -31,53 +31,31 @@ def factorised(x: Tensor, blurs: Sequence[Tensor | None], kernels: Tensor, bias:
     the bias (O,) is shared by the scales.
     """
     margins = [size // 2 for size in kernels.shape[3:]]
-    along_x = blurs[2]
-    if along_x is not None and can_blur_rows(x, along_x, border, margins[2]):
-        return _factorised_by_rows(x, blurs[:2], along_x, kernels, bias, border)
-    matrices = _blur_matrices(blurs, x.shape[3:], margins, border, x.dtype)
-    if x.shape[2] == 1:
-        x = x.expand(-1, -1, kernels.shape[0], -1, -1, -1)
-    return _each_scale(per_scale_separable(x, (matrices[0], matrices[1], matrices[2])), kernels, bias)
-
-
-def _factorised_by_rows(
-    x: Tensor, across: Sequence[Tensor | None], along_x: Tensor, kernels: Tensor, bias: Tensor | None, border: Border
-) -> Tensor:
-    """Process one scale after the other, so that each stays in the cache from step to step."""
-    scales, margins = kernels.shape[0], [size // 2 for size in kernels.shape[3:]]
-    z, y = _blur_matrices(across, x.shape[3:5], margins[:2], border, x.dtype)
-    rows = _scales_of(x.movedim(1, -1).contiguous())
+    maps = [rows.movedim(-1, 1) for rows in _scales_of(channels_innermost(x).movedim(1, -1))]
     outputs = []
-    for k in range(scales):
-        blurred = blur_rows(rows[k if len(rows) > 1 else 0], along_x[k], border, margins[2])
-        single = [None if matrix is None else matrix[k : k + 1] for matrix in (z, y)]
-        padded = per_scale_separable(blurred[:, None].movedim(-1, 1), (single[0], single[1], None))
-        outputs.append(_convolve(padded[:, :, 0], kernels[k], bias))
+    for k, kernel in enumerate(kernels):  # one after the other, so that each stays in a CPU's cache from step to step
+        one = maps[k if len(maps) > 1 else 0]
+        outputs.append(_convolve(blurred(one, blurs, margins, border, k), kernel, bias))
     return _stack_scales(outputs)
 
 
-def blurred(x: Tensor, blurs: Sequence[Tensor | None], margins: Sequence[int], border: Border) -> Tensor:
+def blurred(x: Tensor, blurs: Sequence[Tensor | None], margins: Sequence[int], border: Border, scale: int = 0) -> Tensor:
     """Blur a map (B, C, Z, Y, X) of one scale -> (B, C, Z', Y', X') with channels innermost in memory.
 
-    Blurs are (1, T) taps for each axis, or None. The result has `margins` more voxels beyond either end of each axis.
+    Blurs are (S, T) taps for each axis, or None, of which those of the scale are used. The result has `margins` more voxels beyond either
+    end of each axis.
     """
-    along_x = blurs[2]
+    z, y, along_x = blurs
     if along_x is not None and can_blur_rows(x, along_x, border, margins[2]):
-        rows = blur_rows(x.movedim(1, -1).contiguous(), along_x[0], border, margins[2])
-        z, y = _blur_matrices(blurs[:2], x.shape[2:4], margins[:2], border, x.dtype)
-        return per_scale_separable(rows[:, None].movedim(-1, 1), (z, y, None))[:, :, 0]
-    matrices = _blur_matrices(blurs, x.shape[2:], margins, border, x.dtype)
-    return per_scale_separable(x[:, :, None], (matrices[0], matrices[1], matrices[2]))[:, :, 0]
-
-
-def _blur_matrices(
-    blurs: Sequence[Tensor | None], lengths: Sequence[int], margins: Sequence[int], border: Border, dtype: torch.dtype
-) -> list[Tensor | None]:
-    """Return (S, n + 2 margin, n) for each axis, or None for an axis that is not blurred."""
-    return [
-        None if blur is None else kept_band_matrix(blur, n, border, margin, dtype)
-        for blur, n, margin in zip(blurs, lengths, margins, strict=True)
+        rows = blur_rows(x.movedim(1, -1).contiguous(), along_x[scale], border, margins[2])[:, None].movedim(-1, 1)
+        along_x = None
+    else:
+        rows = x[:, :, None]
+    matrices = [
+        None if taps is None else kept_band_matrix(taps, n, border, margin, x.dtype)[scale : scale + 1]
+        for taps, n, margin in zip((z, y, along_x), x.shape[2:], margins, strict=True)
     ]
+    return per_scale_separable(rows, (matrices[0], matrices[1], matrices[2])).squeeze(2)
 
 
 def dense(x: Tensor, kernels: Tensor, bias: Tensor | None, border: Border) -> Tensor:

@@ -32,7 +32,7 @@ def project(scores: Tensor, projection: Projection, votes: Tensor | None = None,
         if votes is None:
             raise ValueError("a learned projection needs votes")
         # In the type of the scores, since autocast would make it float32.
-        return (scores * _silence(votes, kept).softmax(2, dtype=scores.dtype)).sum(2)
+        return (scores * _silence(votes, kept).softmax(2, dtype=scores.dtype)).sum(2, dtype=scores.dtype)
     if projection == "mean":
         return scores.mean(2) if kept is None else (scores * _per_scale(kept / kept.sum(1, keepdim=True))).sum(2)
     if projection == "max":

@@ -17,14 +17,16 @@ from tests.gpu.standin.build import build, load
 if __name__ == "__main__":
     load(build())
 
-import sys
+import argparse
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -44,7 +46,7 @@ from trainers.optimisation.loss import make_loss
 
 OPERATIONS, BYTES = 790e12, 4.3e12  # per second: bfloat16 products and memory traffic of an H200
 SMALL = 2**20  # bytes; kernels that move less cost their launch alone
-TABLE = Path("docs/measurements/cost/roofline.csv")
+ROOT, TABLE = Path(__file__).parents[2], Path("docs/measurements/cost/roofline.csv")
 DESCRIPTION = DatasetDescription(name="toy", channels=("MR",), labels={"background": 0, "a": 1, "b": 2})
 OUTPUTS = ("out", "save_mean", "save_invstd")
 NORMS = {"native_group_norm", "native_batch_norm"}
@@ -116,7 +118,7 @@ class Roofline(TorchDispatchMode):
             kernels, nbytes = 2, nbytes + _bytes(inputs[0]) + _bytes(inputs[1])
         elif name == "convolution_backward":
             kernels = len(outputs)
-        elif name.startswith("empty") or name.startswith("new_empty"):
+        elif name.startswith(("empty", "new_empty")):
             return result
         packet = func.overloadpacket
         operations = flop_registry[packet](*args, **kwargs, out_val=result) if packet in flop_registry else 0
@@ -186,7 +188,7 @@ class Case:
 
 
 def cases() -> Iterator[Case]:
-    """The networks of issue-sized patches: both families of every size, and several scales."""
+    """Yield both families of every size with patches that fill their GPU, and a smooth network of three scales."""
     for size, edge in (("small", 128), ("medium", 128), ("large", 160)):
         topology, skeleton = choose_topology((1, 1, 1), (edge,) * 3), choose_skeleton(size, slices=False)  # type: ignore[arg-type]
         yield Case(f"{size} baseline", baseline_network(DESCRIPTION, (1, 1, 1), topology, skeleton), edge)
@@ -195,42 +197,57 @@ def cases() -> Iterator[Case]:
             yield Case(f"{size} se, {number} scales", se_network(DESCRIPTION, (1, 1, 1), topology, skeleton, group), edge)
 
 
-def count(case: Case) -> dict[str, Any]:
-    """Return one row of the table: a training step in bfloat16 and in float32, and tiles in float16."""
-    network, loss = build_network(case.network), make_loss(DESCRIPTION, False)
-    row: dict[str, Any] = {"network": case.name, "edge": case.edge, "batch": case.batch, "tiles": case.tiles}
-    counted = training_bytes(case.network, (case.edge,) * 3, case.batch)
+@dataclass(frozen=True)
+class Counted:
+    """What a network asks of a GPU."""
+
+    case: Case
+    step: Roofline  # a training step in bfloat16
+    tiles: Roofline  # a forward pass in evaluation, in float16
+    wide: dict[str, int]  # maps of at least 1 MiB in float32 in the network's part of the step, by operator and shape
+    peaks: dict[str, int]  # bytes of a step in `bf16` and `float32`, and as the planner counts it (`planned`)
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """Row of the table: GiB, GB, multiply-adds in TFLOP (two operations each), milliseconds."""
+        row: dict[str, Any] = {"network": self.case.name, "patch": self.case.edge, "batch": self.case.batch}
+        row |= {f"{name}_gib": round(value / 2**30, 2) for name, value in self.peaks.items()}
+        for name, roofline in (("step", self.step), ("tiles", self.tiles)):
+            total = roofline.total
+            row |= {f"{name}_launches": total.kernels, f"{name}_small": roofline.small}
+            row |= {f"{name}_gb": round(total.bytes / 1e9, 1), f"{name}_tflop": round(total.operations / 1e12, 2)}
+            row[f"{name}_ms"] = round(1e3 * total.seconds, 1)
+        return row | {"float32_maps": sum(self.wide.values())}
+
+
+def count(case: Case) -> Counted:
+    """Count a training step and a batch of tiles of a network."""
+    network, loss, shape = build_network(case.network), make_loss(DESCRIPTION, False), (case.edge,) * 3
+    peaks = {"planned": training_bytes(case.network, shape, case.batch)}
     with FakeTensorMode(allow_non_fake_inputs=True):
         network, loss = on_gpu(network).train(), on_gpu(loss)
-        shape = (case.edge,) * 3
         image = torch.empty(case.batch, 1, *shape, device="cuda")
         labels = torch.empty(case.batch, *shape, dtype=torch.int16, device="cuda")
+
+        def score(dtype: torch.dtype | None) -> Any:
+            network.zero_grad(set_to_none=True)
+            with nullcontext() if dtype is None else torch.autocast("cuda", dtype):
+                return network(image)
+
+        def step(dtype: torch.dtype | None) -> None:
+            loss(score(dtype), labels).backward()
+
+        def without_loss() -> None:
+            scores = score(torch.bfloat16)
+            torch.autograd.backward(scores, [torch.empty_like(one) for one in scores])
+
         states = sum(map(_bytes, network.parameters()))  # of SGD with momentum
+        held = [*network.parameters(), *network.buffers(), image, labels]
         for name, dtype in (("bf16", torch.bfloat16), ("float32", None)):
-
-            def step(dtype: torch.dtype | None = dtype) -> None:
-                with nullcontext() if dtype is None else torch.autocast("cuda", dtype):
-                    scores = network(image)
-                loss(scores, labels).backward()
-
-            held = [*network.parameters(), *network.buffers(), image, labels]
-            step()
+            step(dtype)  # from here on the matrices are kept
             network.zero_grad(set_to_none=True)
-            row[f"{name}_peak"] = states + peak_bytes(step, held)
-            network.zero_grad(set_to_none=True)
-            if dtype is not None:
-                _put(row, "step", _counted(step))
-                network.zero_grad(set_to_none=True)
-
-                def pass_through() -> None:
-                    with torch.autocast("cuda", torch.bfloat16):
-                        scores = network(image)
-                    for one in scores:
-                        one.backward(torch.ones_like(one), retain_graph=True)
-
-                row["wide"] = dict(_counted(pass_through, _kernel_sizes(network)).wide)
-                network.zero_grad(set_to_none=True)
-        row["planned_peak"] = counted
+            peaks[name] = states + peak_bytes(partial(step, dtype), held)
+        of_step, of_network = _counted(partial(step, torch.bfloat16)), _counted(without_loss, _kernel_sizes(network))
         network.eval()
         tiles = torch.empty(case.tiles, 1, *shape, device="cuda")
 
@@ -239,8 +256,7 @@ def count(case: Case) -> dict[str, Any]:
                 network(tiles)
 
         predict()
-        _put(row, "tiles", _counted(predict))
-    return row
+        return Counted(case, of_step, _counted(predict), dict(of_network.wide), peaks)
 
 
 def _counted(action: Callable[[], object], kernel_sizes: frozenset[int] = frozenset()) -> Roofline:
@@ -250,30 +266,30 @@ def _counted(action: Callable[[], object], kernel_sizes: frozenset[int] = frozen
     return roofline
 
 
-def _put(row: dict[str, Any], name: str, roofline: Roofline) -> None:
-    total = roofline.total
-    row[f"{name}_kernels"], row[f"{name}_small"] = total.kernels, roofline.small
-    row[f"{name}_bytes"], row[f"{name}_operations"] = total.bytes, total.operations
-    row[f"{name}_milliseconds"] = 1e3 * total.seconds
-    row[f"{name}_kinds"] = {
-        kind: (one.kernels, round(one.bytes / 1e9, 2), round(1e3 * one.seconds, 2))
-        for kind, one in sorted(roofline.kinds.items(), key=lambda pair: -pair[1].seconds)
-    }
+def read_rows(state: str = "now") -> dict[str, dict[str, Any]]:
+    """Return the rows of the table of one state of the code, by network."""
+    table = pd.read_csv(ROOT / TABLE)
+    return {str(row["network"]): row for row in table[table["state"] == state].to_dict("records")}
+
+
+def main() -> None:
+    """Count all networks, print the parts of each, and replace the rows of this state in the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--state", default="now", help="name of this state of the code in the table")
+    given = parser.parse_args()
+    rows = []
+    for case in cases():
+        found = count(case)
+        rows.append({"state": given.state} | found.row)
+        print(rows[-1])
+        for name, one in sorted(found.step.kinds.items(), key=lambda pair: -pair[1].seconds)[:10]:
+            print(f"    {name}: {one.kernels} launches, {one.bytes / 1e9:.1f} GB, {1e3 * one.seconds:.1f} ms", flush=True)
+    kept = pd.read_csv(ROOT / TABLE) if (ROOT / TABLE).is_file() else pd.DataFrame({"state": []})
+    table = pd.concat([kept[kept["state"] != given.state], pd.DataFrame(rows)]).sort_values("state", kind="stable")
+    table.to_csv(ROOT / TABLE, index=False)
 
 
 if __name__ == "__main__":
     torch.cuda.amp.common.amp_definitely_not_available = lambda: False
     torch.cuda.is_bf16_supported = lambda including_emulation=True: True
-    wanted = sys.argv[1:]
-    for case in cases():
-        if not wanted or any(word in case.name for word in wanted):
-            row = count(case)
-            gib = {key: round(row[key] / 2**30, 2) for key in ("bf16_peak", "float32_peak", "planned_peak")}
-            print(row["network"], gib)
-            for part in ("step", "tiles"):
-                print(
-                    f"  {part}: {row[part + '_kernels']} kernels, {row[part + '_small']} small, {row[part + '_bytes'] / 1e9:.1f} GB, "
-                    f"{row[part + '_operations'] / 1e12:.2f} TFLOP, {row[part + '_milliseconds']:.1f} ms"
-                )
-                print("   ", dict(list(row[part + "_kinds"].items())[:14]))
-            print("  float32 maps:", row["wide"], flush=True)
+    main()

@@ -82,7 +82,8 @@ def share_gradients(network: nn.Module, device: torch.device) -> nn.Module:
         return network
     devices: Sequence[torch.device] | None = [device] if device.type == "cuda" else None
     # The coarsest decoder stage has weight 0 in the loss, so its head has no gradient.
-    return DistributedDataParallel(network, device_ids=devices, find_unused_parameters=True)
+    # Buffers are constants of the layers.
+    return DistributedDataParallel(network, device_ids=devices, find_unused_parameters=True, broadcast_buffers=False)
 
 
 def _are_several() -> bool:

@@ -1,6 +1,7 @@
 """Training on a GPU: every setting runs to its end, waits once per step, and explains memory that runs out."""
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "sampling": {"oversampling": "probabilistic", "class_weights": {"dark": 2.0}, "mirror": False, "augmentation": False},
 }
 
+QUICK = {"plain": ("default", "fp16"), "se": ("augmented on the device", "in parts, with checkpointing")}
+
 
 @pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -67,9 +70,8 @@ def run(work: Path, device: str = "cuda", **settings: Any) -> Path:
 @pytest.mark.parametrize(
     ("family", "name"),
     [
-        *(pytest.param("plain", name, marks=() if name in ("default", "fp16") else pytest.mark.thorough) for name in SETTINGS),
-        *(pytest.param("se", name, marks=() if name in ("augmented on the device", "in parts, with checkpointing") else pytest.mark.thorough)
-          for name in SETTINGS),
+        *(pytest.param("plain", name, marks=() if name in QUICK["plain"] else pytest.mark.thorough) for name in SETTINGS),
+        *(pytest.param("se", name, marks=() if name in QUICK["se"] else pytest.mark.thorough) for name in SETTINGS),
         pytest.param("three scales", "default", marks=pytest.mark.thorough),
     ],
 )  # fmt: skip
@@ -167,3 +169,24 @@ def test_memory_that_runs_out_is_explained_wherever_it_does(
     other = write_work(work.parent / "other" / "work")
     with pytest.raises(DeviceMemoryError, match="accumulate=2"):
         run(other, **settings)
+
+
+def test_deterministic_trainings_ask_cublas_for_it(gpu: Ledger, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    run(work, deterministic=True, epochs=1)
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    torch.use_deterministic_algorithms(False)
+
+
+def test_too_little_memory_for_the_trial_step_of_compilation_is_explained(
+    gpu: Ledger, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trainers.optimisation import compilation
+
+    def full(*arguments: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(torch, "compile", lambda network, dynamic: network)
+    monkeypatch.setattr(compilation, "_try", full)
+    with pytest.raises(DeviceMemoryError, match=r"Tried to allocate 2.00 GiB.*accumulate=2"):
+        run(work, compile="on")
