@@ -8,7 +8,7 @@ SOURCES := configs se_unet preprocessing planners inference trainers benchmarks 
 # Files of tests run side by side, one thread each; a file stays together, as its tests share fixtures.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile
 
-.PHONY: help setup demo test thorough quick check bench evidence faults fuzz minimum audit licences docs
+.PHONY: help setup demo test thorough quick check bench evidence gpu faults fuzz minimum audit licences docs
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo "make check   formatting, lint and types"
 	@echo "make bench   measure: $(MEASURING:%=benchmarks.cost.%)"
 	@echo "make evidence DATASET=FOLDER [WHOLE=--whole]   few cases, sizes that vary, cost, equivariance"
+	@echo "make gpu [PARTS='labels peaks'] [DEVICE=cuda:1]  check a GPU: results, memory, speed, a real training (minutes for each part)"
 	@echo "make faults  hundreds of faults injected into running commands (about an hour)"
 	@echo "make fuzz    120,000 damaged files for everything that reads one (about half an hour);"
 	@echo "             GUIDED='NIfTI NRRD': some readers for three minutes each, guided by coverage; needs atheris"
@@ -63,6 +64,9 @@ bench: $(READY)
 
 evidence: $(READY)
 	$(BIN)/python -m benchmarks.evidence.evidence $(DATASET) evidence_output $(WHOLE)
+
+gpu: $(READY)
+	$(BIN)/python -m benchmarks.gpu.check $(PARTS) $(if $(DEVICE),--device $(DEVICE))
 
 fuzz: $(READY)
 	$(if $(GUIDED),$(BIN)/python -m tests.fuzz.guided $(GUIDED),$(PYTEST) -m fuzz)

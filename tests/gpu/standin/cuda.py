@@ -26,7 +26,7 @@ def install(*, bf16: bool = True) -> None:
         "mem_get_info": lambda device=None: (2**40 - LEDGER.memory.now, 2**40),
         "memory_allocated": lambda device=None: LEDGER.memory.now,
         "max_memory_allocated": lambda device=None: LEDGER.memory.peak,
-        "reset_peak_memory_stats": lambda device=None: None,
+        "reset_peak_memory_stats": lambda device=None: setattr(LEDGER.memory, "peak", LEDGER.memory.now),
         "get_rng_state_all": list,
         "set_rng_state_all": lambda states: None,
         "get_rng_state": lambda device=None: torch.zeros(16, dtype=torch.uint8),

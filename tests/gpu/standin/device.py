@@ -131,7 +131,7 @@ def run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 def _compute(func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Run an operator on the values, with what CUDA does otherwise than CPUs."""
     args, kwargs = _mapped(_values, args), {name: _mapped(_values, value) for name, value in kwargs.items()}
-    if "device" in kwargs and kwargs["device"] is not None:
+    if _names_gpu(kwargs.get("device")):
         kwargs["device"] = torch.device("cpu")
     if "pin_memory" in kwargs:
         kwargs["pin_memory"] = False
