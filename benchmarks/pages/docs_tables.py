@@ -120,6 +120,16 @@ def sizes(name: str) -> str:
     return markdown(rows, scale_robustness.columns_of(rows))
 
 
+def roofline() -> str:
+    """Return the table of what networks ask of a GPU, before and now."""
+    columns = {"network": "{}", "state": "{}", "planned_gib": "{:.1f}", "float32_gib": "{:.1f}", "bf16_gib": "{:.1f}"}
+    for part in ("step", "tiles"):
+        columns |= {f"{part}_launches": "{:,.0f}", f"{part}_gb": "{:.0f}", f"{part}_ms": "{:.1f}"}
+    rows = read_table(MEASURED / "cost" / "roofline.csv")
+    names = list(dict.fromkeys(row["network"] for row in rows))
+    return markdown(sorted(rows, key=lambda row: (names.index(row["network"]), row["state"])), columns)
+
+
 def learning_rates() -> str:
     """Return the table of the validation Dice of both networks by the learning rate of the preset `quick`."""
     groups: dict[tuple[int, float, str], list[float]] = {}
@@ -195,6 +205,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "contradictions": contradictions,
     "equivariance": equivariance_of_trained,
     "size_search": partial(evidence, "size_search", size_search.COLUMNS),
+    "roofline": roofline,
     "slices_back": slices,
     "thick_slices": partial(evidence, "thick_slices", thick_slices.COLUMNS),
     "unseen_sizes": partial(evidence, "unseen_sizes", unseen_sizes.BY_SIZE),

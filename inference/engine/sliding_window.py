@@ -195,8 +195,9 @@ class Sweep:
 
     def _add(self, start: Start, scores: Tensor) -> None:
         if self._sums is None:
-            self._sums = self._allocate(len(scores))
-            self._shares = [_on_device(shares, self._sums.device) for shares in self._shares]
+            sums = self._allocate(len(scores))
+            self._shares = [_on_device(shares, sums.device) for shares in self._shares]
+            self._sums = sums  # last, so that this is done again if memory runs out on the way
         z, y, x = (share[first] for share, first in zip(self._shares, start, strict=True))
         weights = z[:, None, None] * y[None, :, None] * x[None, None, :]
         scores = scores.to(self._sums.device, torch.float32)
