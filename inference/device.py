@@ -30,6 +30,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return is_typed or (isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None)
 
 
+def reason_of(error: BaseException) -> str:
+    """Return the first line of an error, or its type where it says nothing, as Python's own `MemoryError` does."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 def has_bfloat16(device: torch.device) -> bool:
     """Return whether a GPU computes in bfloat16 itself, as those since NVIDIA's Ampere do."""
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 
 from configs.errors import Fault, InputError
-from inference.device import DeviceMemoryError, has_bfloat16, is_out_of_memory
+from inference.device import DeviceMemoryError, has_bfloat16, is_out_of_memory, reason_of
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -114,7 +114,7 @@ def _too_small(device: torch.device, where: str, error: BaseException) -> str:
     remedy = "Close other programs that take memory"
     if device.type != "cpu":
         remedy += ", or use --device cpu or a GPU with more memory"
-    return f"{where}: {what} has too little memory for this image ({str(error).splitlines()[0]}). {remedy}"
+    return f"{where}: {what} has too little memory for this image ({reason_of(error)}). {remedy}"
 
 
 def release_cached_memory(device: torch.device) -> None:

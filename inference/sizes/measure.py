@@ -88,7 +88,7 @@ class Observer:
 
     network: nn.Module
     plan: ModelPlan
-    device: torch.device
+    capacity: Capacity  # of the network's device
 
     @property
     def sizes(self) -> SizeRange:
@@ -103,7 +103,7 @@ class Observer:
             volume = image.to(capacity.volumes_device)
             return look(self.network, volume, self.plan.network, factor, how, capacity, mirror)
 
-        return within(Capacity.of(self.device), attempt, "calibration")
+        return within(self.capacity, attempt, "calibration")
 
 
 def measure_looks(

@@ -11,6 +11,7 @@ from configs.folders import ALL, FoldFolder, ModelFolder
 from configs.plan import ModelPlan
 from configs.progress import Progress
 from configs.run_log import digest
+from inference.engine.capacity import Capacity
 from inference.sizes.calibrate import FEWEST_CASES, calibrate
 from inference.sizes.calibration import WIDEST, Calibration
 from inference.sizes.measure import Looks, Observer, measure_looks
@@ -29,7 +30,7 @@ def look_at_fold(
     progress: Progress | None = None,
 ) -> None:
     """Look at validation cases of a fold with its final network, and write `looks.json`."""
-    looks = measure_looks(Observer(network, plan, device), store, cases, digest(fold.final_weights), progress)
+    looks = measure_looks(Observer(network, plan, Capacity.of(device)), store, cases, digest(fold.final_weights), progress)
     looks.write(fold.looks)
 
 

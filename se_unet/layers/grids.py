@@ -38,12 +38,13 @@ def kept_matrix(taps: Tensor, key: Hashable, build: Callable[[], Tensor]) -> Ten
         return build()
     of_taps = _kept.setdefault(taps, {})
     key = (key, taps._version)
-    if key not in of_taps:
-        if len(of_taps) >= _MOST_KEPT:
-            of_taps.clear()
+    matrix: Tensor | None = of_taps.get(key)
+    if matrix is None:
         with torch.inference_mode(False), torch.no_grad():  # the next caller may need gradients
-            of_taps[key] = build()
-    matrix: Tensor = of_taps[key]
+            matrix = build()
+        if len(of_taps) >= _MOST_KEPT:
+            of_taps.clear()  # by any of several threads, so nothing below may read it
+        of_taps[key] = matrix
     return matrix
 
 

@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
-from inference.device import DeviceMemoryError, is_out_of_memory
+from inference.device import DeviceMemoryError, is_out_of_memory, reason_of
 from trainers.optimisation.distributed import mean_of
 from trainers.optimisation.precision import Precision
 
@@ -81,7 +81,7 @@ def explained_memory() -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise DeviceMemoryError(
-            f"there is too little memory for a training step ({str(error).splitlines()[0]}). Use --set accumulate=2 (the same step in two "
+            f"there is too little memory for a training step ({reason_of(error)}). Use --set accumulate=2 (the same step in two "
             "parts), checkpointing=true (slower, needs less memory) or a smaller --batch-size, or plan again with a smaller "
             "--gpu-memory. Other programs also take memory"
         ) from error

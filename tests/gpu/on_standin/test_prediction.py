@@ -1,6 +1,6 @@
 """Prediction on a GPU: the same labels as on the CPU, few waits, and an answer or a clear message when memory runs out."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from preprocessing.geometry.affine import Geometry
 from se_unet.builder import build_network
 from tests.gpu.standin.ledger import Ledger
 from tests.inference.models import Thresholds, plan, threshold_model
+from tests.inference.test_cascade import second_stage
 
 SHAPE = (18, 20, 26)
 GRID = Geometry.from_spacing(SHAPE, (1.2, 0.9, 1.0))
@@ -119,12 +120,26 @@ def test_the_host_waits_once_per_brick_and_volume_and_not_per_tile(gpu: Ledger, 
     assert waits[0] == waits[1] < 40, gpu.waits
 
 
-def failing(gpu: Ledger, segment: object) -> Iterator[int]:
-    """Numbers of allocations, from the first to the last of a prediction, spread over all of them."""
+def walk(gpu: Ledger, make: Callable[[], Predictor], image: NDArray[np.float32]) -> None:
+    """Let an allocation fail, from the first to the last of a prediction, in about ten places.
+
+    Once: the answer is the same. From there on: it is the same, or the message says what to do.
+    """
+    predictor = make()
     gpu.restart()
-    segment()  # type: ignore[operator]
+    expected = predictor.segment(image, GRID).labels
     total = gpu.memory.allocations
-    yield from sorted({*range(0, total, max(1, total // 10)), total - 1})
+    for number in sorted({*range(0, total, max(1, total // 10)), total - 1}):
+        predictor = make()
+        for fails in (number.__eq__, number.__le__):
+            gpu.restart()
+            gpu.memory.fails = fails
+            try:
+                assert (predictor.segment(image, GRID).labels == expected).mean() > 0.999
+            except DeviceMemoryError as error:
+                assert fails == number.__le__ and "--device cpu" in str(error)
+            finally:
+                gpu.memory.restart()
 
 
 @pytest.mark.parametrize(
@@ -139,20 +154,13 @@ def failing(gpu: Ledger, segment: object) -> Iterator[int]:
 def test_memory_may_run_out_at_any_allocation(
     gpu: Ledger, image: NDArray[np.float32], family: str, name: str, folds: int
 ) -> None:
-    """Once: the answer is the same. From there on: it is the same, or the message says what to do."""
     made, options = model(family, folds), replace(OPTIONS[name], step=1.0)
-    expected = Predictor(made, "cuda", options).segment(image, GRID).labels
-    for number in failing(gpu, lambda: Predictor(made, "cuda", options).segment(image, GRID)):
-        predictor = Predictor(made, "cuda", options)
-        for fails in (number.__eq__, number.__le__):
-            gpu.restart()
-            gpu.memory.fails = fails
-            try:
-                assert (predictor.segment(image, GRID).labels == expected).mean() > 0.999
-            except DeviceMemoryError as error:
-                assert fails == number.__le__ and "--device cpu" in str(error)
-            finally:
-                gpu.memory.restart()
+    walk(gpu, lambda: Predictor(made, "cuda", options), image)
+
+
+def test_memory_may_run_out_in_either_stage_of_a_cascade(gpu: Ledger, image: NDArray[np.float32]) -> None:
+    options = PredictionOptions(mirror=False, scales=(1.0,))
+    walk(gpu, lambda: Predictor(second_stage(), "cuda", options, Predictor(threshold_model(), "cuda", options)), image)
 
 
 def test_all_members_of_an_ensemble_make_room(gpu: Ledger) -> None:

@@ -223,6 +223,14 @@ def test_libraries_and_the_host_run_out_of_memory_with_errors_of_their_own(messa
         within(Capacity.of(CPU), attempt, "x")
 
 
+def test_an_error_without_words_is_named() -> None:
+    def attempt(own: Capacity) -> None:
+        raise MemoryError
+
+    with pytest.raises(DeviceMemoryError, match=r"this computer has too little memory for this image \(MemoryError\)"):
+        within(Capacity.of(CPU), attempt, "x")
+
+
 def test_scores_that_are_not_finite_are_never_an_answer(caplog: pytest.LogCaptureFixture) -> None:
     """They were background before. Half precision gives way to float32; without it, the case fails."""
     image = torch.randn(1, 20, 13, 9)
