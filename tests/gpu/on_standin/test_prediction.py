@@ -63,8 +63,14 @@ def model(family: str, folds: int = 2) -> Model:
     return Model(ModelPlan(made), networks)
 
 
-@pytest.mark.parametrize("family", ["baseline", "1", "3"])
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [
+        pytest.param(family, name, marks=pytest.mark.thorough if family == "3" and name != "default" else ())
+        for family in ("baseline", "1", "3")
+        for name in OPTIONS
+    ],
+)
 def test_labels_and_probabilities_are_those_of_the_cpu(gpu: Ledger, image: NDArray[np.float32], family: str, name: str) -> None:
     wanted = Wanted(probabilities=True, uncertainty=True, sums=True)
     here = Predictor(model(family), "cpu", OPTIONS[name]).segment(image, GRID, wanted)
