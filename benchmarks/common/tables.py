@@ -30,3 +30,12 @@ def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Write rows as CSV, atomically. The columns are those of all rows, in order of appearance."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     write_table(path, columns, [[row.get(column) for column in columns] for row in rows])
+
+
+def markdown(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
+    """Return rows as a Markdown table; columns are as in `text_table`."""
+    lines = [list(columns), ["---"] * len(columns)]
+    lines += [["" if row.get(name) is None else form.format(row[name]) for name, form in columns.items()] for row in rows]
+    return "\n".join(
+        "| " + " | ".join(cell.replace("_", " ") if cell in columns else cell for cell in line) + " |" for line in lines
+    )

@@ -19,9 +19,9 @@ from typing import Any
 import torch
 
 from benchmarks.common.rounds import describe_device
+from benchmarks.common.tables import markdown
 from benchmarks.gpu import agreement, memory, speed, training
 from benchmarks.gpu.setting import Result, Setting, SkippedError
-from benchmarks.pages.docs_tables import markdown
 from configs.files import read_json, write_json, write_text
 from inference.device import choose_device
 

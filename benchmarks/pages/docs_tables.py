@@ -7,7 +7,7 @@ python -m benchmarks.pages.docs_tables --check    # only say which pages are out
 import argparse
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from textwrap import indent
@@ -15,10 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common.tables import text_table
+from benchmarks.common.tables import markdown, text_table
 from benchmarks.cost import cost
 from benchmarks.evidence import equivariance, few_cases, scale_robustness, size_search, slices_back, thick_slices, unseen_sizes
 from benchmarks.evidence.learning_results import columns_of, in_order, rows_of
+from benchmarks.length import tables as length
+from benchmarks.length.runs import STEPS
 from benchmarks.pages.measurement_tables import read_table
 from configs.files import write_text
 
@@ -50,15 +52,6 @@ def filled(page: str) -> str:
         KeyError: a table that nothing makes.
     """
     return PLACE.sub(lambda place: f"{place['head']}{TABLES[place['name']]()}\n{place['tail']}", page)
-
-
-def markdown(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
-    """Return rows as a Markdown table; columns are as in `text_table`."""
-    lines = [list(columns), ["---"] * len(columns)]
-    lines += [["" if row.get(name) is None else form.format(row[name]) for name, form in columns.items()] for row in rows]
-    return "\n".join(
-        "| " + " | ".join(cell.replace("_", " ") if cell in columns else cell for cell in line) + " |" for line in lines
-    )
 
 
 def learning() -> str:
@@ -118,6 +111,14 @@ def sizes(name: str) -> str:
     """Return the table of the Dice by the size of the anatomy."""
     rows = scale_robustness.rows_of(read_table(MEASURED / "evidence" / f"{name}.csv"))
     return markdown(rows, scale_robustness.columns_of(rows))
+
+
+def long_training() -> str:
+    """Return the table of the long trainings that have finished."""
+    points = length.read_rows(MEASURED / "evidence" / "long_training.csv", length.POINT)
+    cases = length.read_rows(MEASURED / "evidence" / "long_training_cases.csv", length.CASE)
+    finished = [row for row in length.summary(points, cases) if row["step"] == STEPS]
+    return markdown(finished, length.COLUMNS)
 
 
 def roofline() -> str:
@@ -205,6 +206,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "contradictions": contradictions,
     "equivariance": equivariance_of_trained,
     "size_search": partial(evidence, "size_search", size_search.COLUMNS),
+    "long_training": long_training,
     "roofline": roofline,
     "slices_back": slices,
     "thick_slices": partial(evidence, "thick_slices", thick_slices.COLUMNS),
