@@ -1,13 +1,18 @@
 """Real trainings: hippocampus for some minutes, and one training shared by two GPUs."""
 
+import shlex
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
+import planners.cli
+import trainers.cli
 from benchmarks.gpu.setting import FAMILIES, Result, Setting, SkippedError
 from configs.files import read_json
 
@@ -25,8 +30,8 @@ def hippocampus(setting: Setting) -> Result:
         epochs, steps = (EPOCHS, STEPS) if setting.is_real else (1, 2)
         words = ["--network", family, "--preset", "quick", "--epochs", epochs, "--iterations", steps, "--resume", "--quiet"]
         if not setting.is_real:
-            words += ["--set", "base_features=4", "--tag", "trial"]
-        run("trainers.cli", setting.data, "--work", work, *words, "--device", setting.device)
+            words += ["--set", "base_features=4", "compile=off", "--tag", "trial"]
+        run(trainers.cli.main, setting.data, "--work", work, *words, "--device", setting.device)
         model = f"3d_fullres_{family}" if setting.is_real else f"3d_fullres_{family}_trial"
         fold = work / setting.data.name / "models" / model / "fold_0"
         metrics: dict[str, Any] = read_json(fold / "validation/metrics.json")
@@ -43,20 +48,27 @@ def two_processes(setting: Setting) -> Result:
         raise SkippedError("there are not two GPUs")
     work = _planned(setting)
     words = ["--network", "se", "--tag", "shared", "--preset", "quick", "--epochs", 1, "--iterations", 20, "--resume", "--quiet"]
-    run("trainers.cli", setting.data, "--work", work, *words, "--num-gpus", 2)
+    subprocess.run(
+        [sys.executable, "-m", "trainers.cli", *map(str, (setting.data, "--work", work, *words, "--num-gpus", 2))], check=True
+    )
     return Result([{"check": "a training shared by two GPUs ends", "holds": True, "value": 0.0, "limit": 0.0}])
 
 
-def run(module: str, *words: object) -> None:
-    """Run a command in a process of its own.
+def run(main: Callable[[], int], *words: object) -> None:
+    """Run a command in this process.
 
     Raises:
-        RuntimeError: it fails; with the end of what it printed.
+        RuntimeError: it fails.
     """
-    program = f"import sys; from {module} import main; sys.exit(main())"
-    done = subprocess.run([sys.executable, "-c", program, *map(str, words)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{module} failed: {(done.stderr or done.stdout)[-2000:]}")
+    before = sys.argv
+    sys.argv = ["check", *map(str, words)]
+    try:
+        with redirect_stdout(sys.stderr):
+            code = main()
+    finally:
+        sys.argv = before
+    if code:
+        raise RuntimeError(f"the command ended with {code}: {shlex.join(map(str, words))}")
 
 
 def _planned(setting: Setting) -> Path:
@@ -67,5 +79,5 @@ def _planned(setting: Setting) -> Path:
         raise SkippedError(f"there is no dataset {setting.data}")
     work = setting.folder / "work"
     if not (work / setting.data.name / "plan.json").is_file():
-        run("planners.cli", setting.data, "--work", work, "--configurations", "3d_fullres", "--quiet")
+        run(planners.cli.main, setting.data, "--work", work, "--configurations", "3d_fullres", "--quiet")
     return work

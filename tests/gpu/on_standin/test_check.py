@@ -1,22 +1,22 @@
 """The program for real GPUs runs whole on the stand-in."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
 from benchmarks.gpu import check
-from configs.files import read_json
+from configs.files import read_json, write_json
 from tests.gpu.standin.ledger import Ledger
 
-PARTS = [
-    name for name in check.PARTS if name not in ("hippocampus", "two_processes")
-]  # these start processes without the stand-in
+PARTS = [name for name in check.PARTS if name != "hippocampus"]
+DATA = Path(__file__).parents[4] / "shared/data/Dataset004_Hippocampus"
 
 
 @pytest.mark.thorough
-def test_all_parts_hold(gpu: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert check.main([*PARTS, "two_processes", "--folder", str(tmp_path), "--stand-in"]) == 0
+def test_all_parts_hold(gpu: Ledger, tmp_path: Path) -> None:
+    assert check.main([*PARTS, "--folder", str(tmp_path), "--stand-in"]) == 0
     found = read_json(tmp_path / "gpu.json")
     assert {name: one["state"] for name, one in found.items()} == dict.fromkeys(PARTS, "done") | {
         "running_out": "skipped",
@@ -25,6 +25,22 @@ def test_all_parts_hold(gpu: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert all(row["holds"] for one in found.values() for row in one["checks"])
     assert not any(one["real"] for one in found.values())
     assert "times mean nothing" in (tmp_path / "gpu.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.thorough
+@pytest.mark.skipif(not DATA.is_dir(), reason=f"{DATA} is not there")
+def test_the_real_training_runs(gpu: Ledger, tmp_path: Path) -> None:
+    """On eight cases: half precision is slow on CPUs."""
+    data = tmp_path / "raw" / DATA.name
+    for kind, ending in (("imagesTr", "_0000.nii.gz"), ("labelsTr", ".nii.gz")):
+        (data / kind).mkdir(parents=True)
+        for label in sorted((DATA / "labelsTr").glob("*.nii.gz"))[:8]:
+            name = label.name.removesuffix(".nii.gz") + ending
+            shutil.copy(DATA / kind / name, data / kind / name)
+    write_json(data / "dataset.json", read_json(DATA / "dataset.json") | {"numTraining": 8})
+    assert check.main(["hippocampus", "--folder", str(tmp_path), "--data", str(data), "--stand-in"]) == 0
+    (found,) = read_json(tmp_path / "gpu.json").values()
+    assert found["state"] == "done" and [row["network"] for row in found["figures"]] == ["baseline", "se"]
 
 
 def test_a_part_that_fails_leaves_the_others(gpu: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
