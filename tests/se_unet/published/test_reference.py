@@ -1,4 +1,4 @@
-"""Layers and networks of Wimmer et al. (2023) against the numbers of the published implementation (`tests/reference/`)."""
+"""Layers and networks of Wimmer et al. (2023) against the numbers of the published implementation (`reference/`)."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ from se_unet.published.sampled_basis import SampledBasis, normalise_by_first_sca
 from se_unet.published.wimmer2023 import Wimmer2023, Wimmer2023Settings, load_reference_checkpoint, load_reference_state
 from se_unet.published.wimmer2023_baseline import Wimmer2023Baseline, Wimmer2023BaselineSettings
 
-FOLDER = Path(__file__).parents[2] / "reference"
+FOLDER = Path(__file__).parent / "reference"
 CASES: list[dict[str, Any]] = json.loads((FOLDER / "reference_layers.json").read_text(encoding="utf-8"))
 TOLERANCE = 1e-5
 MODES = {"multi": "multiscale", "single": "onescale"}
