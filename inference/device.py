@@ -3,6 +3,7 @@
 import logging
 import re
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -38,6 +39,11 @@ def reason_of(error: BaseException) -> str:
 def has_bfloat16(device: torch.device) -> bool:
     """Return whether a GPU computes in bfloat16 itself, as those since NVIDIA's Ampere do."""
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def in_precision(device: torch.device, half: torch.dtype | None) -> AbstractContextManager[object]:
+    """Return the context of forward passes in a half-precision type, or in float32 for None."""
+    return nullcontext() if half is None else torch.autocast(device.type, half)
 
 
 def peak_memory(device: torch.device | None = None) -> int:

@@ -1,11 +1,10 @@
 """Real kernels against the CPU: scores, gradients and labels."""
 
-from contextlib import nullcontext
-
 import torch
 from torch import Tensor, nn
 
 from benchmarks.gpu.setting import DESCRIPTION, FAMILIES, Result, Setting
+from inference.device import in_precision
 from inference.engine.capacity import Capacity, within
 from inference.engine.ensemble import Blending, Member, blend
 from inference.engine.scaling import ScaledImage
@@ -66,7 +65,7 @@ def segment(network: nn.Module, image: Tensor, edge: int, device: torch.device, 
 def _step(network: nn.Module, setting: Setting, device: torch.device, dtype: torch.dtype | None) -> tuple[Tensor, Tensor]:
     """Return the finest scores and all gradients in one vector, on the CPU."""
     network, loss = network.to(device).train(), make_loss(DESCRIPTION, False).to(device)
-    with nullcontext() if dtype is None else torch.autocast(device.type, dtype):
+    with in_precision(device, dtype):
         scores = network(setting.patches().to(device))
     loss(scores, setting.labels().to(device)).backward()
     gradients = [one.grad.flatten() for one in network.parameters() if one.grad is not None]

@@ -1,19 +1,16 @@
 """Memory of a real GPU: the peak of a training step against the plan, and predictions that survive when it runs out."""
 
-from contextlib import nullcontext
-
 import torch
 
 from benchmarks.gpu.agreement import segment
-from benchmarks.gpu.setting import BATCH, DESCRIPTION, FAMILIES, Result, Setting, SkippedError
-from inference.device import is_out_of_memory
+from benchmarks.gpu.setting import BATCH, DESCRIPTION, EDGES, FAMILIES, Result, Setting, SkippedError
+from inference.device import in_precision, is_out_of_memory
 from inference.engine.capacity import Capacity
 from planners.rules.memory import training_bytes
 from planners.rules.networks.skeleton import SIZES
 from se_unet.builder import build_network
 from trainers.optimisation.loss import make_loss
 
-EDGES = {"small": 128, "medium": 128, "large": 160}
 WORKSPACE = 1.25  # libraries take memory for themselves, which no count sees
 
 
@@ -33,7 +30,7 @@ def peaks(setting: Setting) -> Result:
             states = sum(one.numel() * one.element_size() for one in network.parameters())
             for name, dtype in (("bf16", torch.bfloat16), ("float32", None)):
                 torch.cuda.reset_peak_memory_stats(setting.device)
-                with nullcontext() if dtype is None else torch.autocast(setting.device.type, dtype):
+                with in_precision(setting.device, dtype):
                     scores = network(image)
                 loss(scores, labels).backward()
                 del scores

@@ -17,6 +17,15 @@ from se_unet.builder import build_network
 DESCRIPTION = DatasetDescription(name="toy", channels=("MR",), labels={"background": 0, "a": 1, "b": 2})
 FAMILIES = ("baseline", "se")
 BATCH = 2
+EDGES: dict[Size, int] = {"small": 128, "medium": 128, "large": 160}  # of patches that fill the GPU of each size
+
+
+def planned_network(family: str, size: Size, edge: int, scales: int = 1) -> NetworkConfig:
+    """Return the network that is planned for patches of edge^3 voxels of 1 mm."""
+    topology, skeleton = choose_topology((1, 1, 1), (edge,) * 3), choose_skeleton(size, slices=False)
+    if family == "baseline":
+        return baseline_network(DESCRIPTION, (1, 1, 1), topology, skeleton)
+    return se_network(DESCRIPTION, (1, 1, 1), topology, skeleton, ScaleGroup(smallest_sigma=0.9, number=scales))
 
 
 class SkippedError(Exception):
@@ -53,12 +62,7 @@ class Setting:
 
     def config(self, family: str, size: Size | None = None, edge: int | None = None) -> NetworkConfig:
         """Return the description of a planned network; without a real GPU, with an eighth of its channels."""
-        topology = choose_topology((1, 1, 1), (edge or self.edge,) * 3)
-        skeleton = choose_skeleton(size or self.size, slices=False)
-        if family == "baseline":
-            planned = baseline_network(DESCRIPTION, (1, 1, 1), topology, skeleton)
-        else:
-            planned = se_network(DESCRIPTION, (1, 1, 1), topology, skeleton, ScaleGroup(smallest_sigma=0.9))
+        planned = planned_network(family, size or self.size, edge or self.edge)
         if self.is_real:
             return planned
         return planned.model_copy(update={"features": tuple(max(2, count // 8) for count in planned.features)})

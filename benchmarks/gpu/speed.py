@@ -2,7 +2,6 @@
 
 import statistics
 from collections.abc import Callable
-from contextlib import nullcontext
 from importlib.util import find_spec
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from benchmarks.common.rounds import matrix_rate, memory_rate, time_in_turn
 from benchmarks.gpu.setting import DESCRIPTION, FAMILIES, Result, Setting
+from inference.device import in_precision
 from se_unet.cost import multiply_adds
 from trainers.optimisation.compilation import compiled
 from trainers.optimisation.loss import make_loss
@@ -78,7 +78,7 @@ def _step(network: nn.Module, setting: Setting, kind: str) -> Callable[[], objec
 
 def _tiles(network: nn.Module, image: Tensor, dtype: torch.dtype | None) -> Callable[[], object]:
     def predict() -> None:
-        with torch.no_grad(), nullcontext() if dtype is None else torch.autocast(image.device.type, dtype):
+        with torch.no_grad(), in_precision(image.device, dtype):
             network(image)
 
     return predict

@@ -70,7 +70,7 @@ def within(shared: Capacity, attempt: Callable[[Capacity], T], where: str) -> T:
     """
     while True:
         own = replace(shared)
-        failed: BaseException | None = None
+        needs_room = False
         try:
             return attempt(own)
         except NotFiniteError as error:
@@ -80,13 +80,12 @@ def within(shared: Capacity, attempt: Callable[[Capacity], T], where: str) -> T:
                 raise
             if own.volumes_on_host or own.device.type == "cpu":
                 raise DeviceMemoryError(_too_small(own.device, where, error)) from error
-            failed = error
+            needs_room = True
         finally:
             shared.tile_batch = min(shared.tile_batch, own.tile_batch)
-        if failed is not None:
+        if needs_room:  # only here the error, whose traceback holds tensors of the device, is gone
             shared.volumes_on_host = True
             logger.warning("%s ran out of memory; continuing with whole volumes in host memory", shared.device)
-            failed = None  # its traceback holds tensors of the device
             release_cached_memory(shared.device)
 
 

@@ -5,7 +5,6 @@ and however many volumes are swept together.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from itertools import product
 from math import ceil, prod
 from typing import Protocol
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from inference.device import is_out_of_memory
+from inference.device import in_precision, is_out_of_memory
 from inference.engine.capacity import Capacity, release_cached_memory
 
 Start = tuple[int, int, int]
@@ -189,8 +188,7 @@ class Sweep:
         """Return the scores (B, F, *patch) of the tiles at (Y, X)."""
         _, height, width = self._patch
         tiles = torch.stack([block[:, :, y : y + height, x : x + width] for y, x in places]).to(self._capacity.device)
-        half = self._capacity.half
-        with nullcontext() if half is None else torch.autocast(tiles.device.type, half):
+        with in_precision(tiles.device, self._capacity.half):
             return self._network(tiles)
 
     def _add(self, start: Start, scores: Tensor) -> None:

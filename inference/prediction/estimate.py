@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -11,7 +10,7 @@ import psutil
 import torch
 
 from configs.errors import InputError
-from inference.device import peak_memory
+from inference.device import in_precision, peak_memory
 from inference.engine.capacity import first_half
 from inference.engine.ensemble import count_tiles
 from inference.engine.heads import split_network
@@ -93,8 +92,7 @@ def _time_tile(model: Model, network: torch.nn.Module, device: torch.device) -> 
     tile = torch.zeros(1, plan.network.input_channels, *plan.patch_size, device=device)
     body = split_network(network).body
     seconds = 0.0
-    half = first_half(device)
-    with torch.no_grad(), nullcontext() if half is None else torch.autocast(device.type, half):
+    with torch.no_grad(), in_precision(device, first_half(device)):
         for _ in range(2):
             start = time.perf_counter()
             body(tile).flatten()[0].item()  # waits for a GPU

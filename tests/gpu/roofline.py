@@ -20,7 +20,6 @@ if __name__ == "__main__":
 import argparse
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -34,12 +33,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from configs.dataset import DatasetDescription
-from configs.network import NetworkConfig, ScaleGroup
+from benchmarks.gpu.setting import DESCRIPTION, EDGES, planned_network
+from configs.network import NetworkConfig
+from inference.device import in_precision
 from planners.rules.memory import peak_bytes, training_bytes
-from planners.rules.networks.se_network import se_network
-from planners.rules.networks.skeleton import baseline_network, choose_skeleton
-from planners.rules.topology import choose_topology
 from se_unet.builder import build_network
 from se_unet.layers.convolution import ScaleConvolution
 from trainers.optimisation.loss import make_loss
@@ -47,7 +44,6 @@ from trainers.optimisation.loss import make_loss
 OPERATIONS, BYTES = 790e12, 4.3e12  # per second: bfloat16 products and memory traffic of an H200
 SMALL = 2**20  # bytes; kernels that move less cost their launch alone
 ROOT, TABLE = Path(__file__).parents[2], Path("docs/measurements/cost/roofline.csv")
-DESCRIPTION = DatasetDescription(name="toy", channels=("MR",), labels={"background": 0, "a": 1, "b": 2})
 OUTPUTS = ("out", "save_mean", "save_invstd")
 NORMS = {"native_group_norm", "native_batch_norm"}
 NORMS_BACKWARD = {"native_group_norm_backward", "native_batch_norm_backward"}
@@ -104,7 +100,7 @@ class Roofline(TorchDispatchMode):
         inputs = _tensors((args, {name: value for name, value in kwargs.items() if name not in OUTPUTS}))
         outputs = _tensors(result)
         name = func.name().split("::")[1].split(".")[0]
-        if not outputs or func.is_view or name == "_unsafe_view" or (inputs[:1] == [] and name == "empty"):
+        if not outputs or func.is_view or name == "_unsafe_view":
             return result
         storages = {one.untyped_storage()._cdata for one in inputs}
         if all(one.untyped_storage()._cdata in storages for one in outputs) and not func._schema.is_mutable:
@@ -189,12 +185,10 @@ class Case:
 
 def cases() -> Iterator[Case]:
     """Yield both families of every size with patches that fill their GPU, and a smooth network of three scales."""
-    for size, edge in (("small", 128), ("medium", 128), ("large", 160)):
-        topology, skeleton = choose_topology((1, 1, 1), (edge,) * 3), choose_skeleton(size, slices=False)  # type: ignore[arg-type]
-        yield Case(f"{size} baseline", baseline_network(DESCRIPTION, (1, 1, 1), topology, skeleton), edge)
+    for size, edge in EDGES.items():
+        yield Case(f"{size} baseline", planned_network("baseline", size, edge), edge)
         for number in (1, 3) if size == "medium" else (1,):
-            group = ScaleGroup(smallest_sigma=0.9, number=number)
-            yield Case(f"{size} se, {number} scales", se_network(DESCRIPTION, (1, 1, 1), topology, skeleton, group), edge)
+            yield Case(f"{size} se, {number} scales", planned_network("se", size, edge, number), edge)
 
 
 @dataclass(frozen=True)
@@ -231,7 +225,7 @@ def count(case: Case) -> Counted:
 
         def score(dtype: torch.dtype | None) -> Any:
             network.zero_grad(set_to_none=True)
-            with nullcontext() if dtype is None else torch.autocast("cuda", dtype):
+            with in_precision(image.device, dtype):
                 return network(image)
 
         def step(dtype: torch.dtype | None) -> None:
