@@ -15,7 +15,7 @@ from configs.named_parts import PATTERN
 from configs.network import NetworkConfig
 from configs.outputs import name_faults
 
-Normalisation = Literal["ct", "zscore", "zscore_in_mask", "rescale", "none"]
+Normalisation = Literal["ct", "zscore", "zscore_in_mask", "rescale", "rgb", "none"]
 NORMALISATIONS: dict[str, Normalisation] = {  # name in lower case, as people and nnU-Net write it
     "ct": "ct",
     "zscore": "zscore",
@@ -23,6 +23,8 @@ NORMALISATIONS: dict[str, Normalisation] = {  # name in lower case, as people an
     "rescale": "rescale",
     "rescale_to_0_1": "rescale",
     "rescale_0_1": "rescale",
+    "rgb": "rgb",
+    "rgb_to_0_1": "rgb",
     "none": "none",
     "nonorm": "none",
 }
@@ -41,14 +43,42 @@ class SliceFrame(Value):
     thick: float = Field(default=1.5, ge=1)  # ratio of the coarsest spacing to the next one from which slices are thick
 
 
-Orientation = Literal["canonical", "as-stored"] | SliceFrame
+class AxisOrder(Value):
+    """Orientation for another order of axes: axis i inside is axis `axes[i]` of (Z, Y, X), in one of the two other orientations."""
+
+    axes: tuple[int, int, int]
+    of: Literal["canonical", "as-stored"] = "as-stored"
+
+    @model_validator(mode="after")
+    def _axes_are_a_permutation(self) -> "AxisOrder":
+        if sorted(self.axes) != [0, 1, 2]:
+            raise ValueError(f"the axes must be 0, 1 and 2 in any order, not {self.axes}")
+        return self
+
+
+Orientation = Literal["canonical", "as-stored"] | SliceFrame | AxisOrder
+Average = Literal["probabilities", "logits"]
+
+
+class Resampling(Value):
+    """How images come to the planned grid, and class scores back. The defaults are ours; imported models of nnU-Net have its ways.
+
+    Attributes:
+        images: splines between the voxels of images.
+        clamp: where slices are thick, resampled intensities stay within the range of the `volume`, or of their own `slice`.
+        back: class scores across thick slices: `interpolated` between the slices that the network saw, or those of the `nearest` slice.
+    """
+
+    images: Literal["cubic", "linear"] = "cubic"
+    clamp: Literal["volume", "slice"] = "volume"
+    back: Literal["interpolated", "nearest"] = "interpolated"
 
 
 class LabelRange(Value):
     """Sizes of one label as a whole to expect in new cases: diameters of a ball of its volume."""
 
     diameter: float = Field(gt=0)  # mm, geometric mean of the training cases
-    octaves: float | None = Field(default=None, ge=0)  # largest distance of a new case from it; None where one case tells nothing
+    octaves: float | None = Field(default=None, ge=0, le=64)  # largest distance of a new case from it; None where one case tells nothing
 
 
 class SizeRange(Value):
@@ -67,7 +97,7 @@ class ChannelNormalisation(Value):
         channel: name of the channel.
         scheme: `ct` clips to the dataset's 0.5 and 99.5 foreground percentiles and standardises with its foreground mean
             and standard deviation; `zscore` standardises each image; `zscore_in_mask` does so inside the nonzero mask and
-            leaves 0 outside; `rescale` maps each image to 0..1; `none` leaves it.
+            leaves 0 outside; `rescale` maps each image to 0..1; `rgb` divides values from 0 to 255 by 255; `none` leaves it.
         statistics: intensity statistics of the dataset's foreground, needed by `ct`.
     """
 
@@ -118,10 +148,14 @@ class NetworkPlan(Value):
         return {name: value for name, value in data.items() if name != "test_scales"}
 
     @model_validator(mode="after")
-    def _strides_divide_the_patch(self) -> "NetworkPlan":
+    def _patch_and_axes_are_usable(self) -> "NetworkPlan":
         total = self.network.total_stride
+        if any(size < 1 for size in self.patch_size):
+            raise ValueError(f"patch_size must be positive, not {self.patch_size}")
         if any(size % stride for size, stride in zip(self.patch_size, total, strict=True)):
             raise ValueError(f"the patch {self.patch_size} is not divisible by the total stride {total}")
+        if len(set(self.mirror_axes)) != len(self.mirror_axes) or not set(self.mirror_axes) <= {0, 1, 2}:
+            raise ValueError(f"mirror_axes must be distinct axes among 0, 1 and 2, not {self.mirror_axes}")
         return self
 
 
@@ -133,7 +167,9 @@ class ConfigurationPlan(Value):
         median_shape: number of voxels of the median case on that grid.
         normalisation: normalisation of each channel.
         separate_axis_ratio: images whose coarsest spacing exceeds the finest by more than this are resampled slice by
-            slice, with nearest neighbours across the coarse axis.
+            slice, with nearest neighbours across the coarse axis. None for no image.
+        resampling: how images come to this grid, and class scores back.
+        average: quantity that is averaged over folds and resampled to the image, where the user does not choose.
         slice_axis: axis of (Z, Y, X) = (0, 1, 2) across slices, for networks that see single slices: patches have one voxel
             along it, kernels and strides are 1, and cases keep their own spacing there. None for volumes.
         previous: configuration whose segmentation the second network of a cascade also sees: one channel for each
@@ -146,7 +182,9 @@ class ConfigurationPlan(Value):
     spacing: Spacing
     median_shape: Shape
     normalisation: tuple[ChannelNormalisation, ...] = Field(min_length=1)
-    separate_axis_ratio: float = 3.0
+    separate_axis_ratio: float | None = 3.0
+    resampling: Resampling = Resampling()
+    average: Average = "probabilities"
     slice_axis: int | None = Field(default=None, ge=0, le=2)
     previous: str | None = None
     cases_of: str | None = None
@@ -179,7 +217,7 @@ class Plan(Value):
         version: version of this format.
         dataset: channels and labels.
         orientation: `canonical` brings every image to the orientation RAS inside and back on output; `as-stored` never
-            reorients; a `SliceFrame` brings thick slices into one plane.
+            reorients; a `SliceFrame` brings thick slices into one plane; an `AxisOrder` exchanges axes.
         sizes: sizes of the anatomy to expect in new cases; None in plans of earlier versions.
         configurations: configurations by name, such as `3d_fullres`.
     """

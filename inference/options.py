@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from configs.plan import Average
 from inference.model import Model
 
-Average = Literal["probabilities", "logits"]
 Search = Literal["auto", "always", "never"]
 
 
@@ -22,7 +22,7 @@ class PredictionOptions:
         step: largest distance between neighbouring tiles, as a share of the patch, in (0, 1].
         tile_batch: tiles per forward pass; None chooses by device.
         average: quantity that is averaged over folds, scales and models and resampled to the image: `probabilities`, or `logits` as in
-            nnU-Net.
+            nnU-Net. None leaves it to the plan, and is `probabilities` for several models.
 
     Raises:
         ValueError: a value is out of range.
@@ -34,7 +34,7 @@ class PredictionOptions:
     scale_weights: tuple[float, ...] | None = None
     step: float = 0.5
     tile_batch: int | None = None
-    average: Average = "probabilities"
+    average: Average | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.step <= 1:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from configs.dataset import DatasetDescription
 from configs.errors import Fault, raise_faults
+from configs.plan import Average, ConfigurationPlan
 from configs.progress import Progress
 from inference.cascade import cascade_channels, find_first_stage
 from inference.device import choose_device
@@ -31,9 +32,9 @@ from inference.volumes import open_volume
 from preprocessing.dataset.labels import to_class_indices
 from preprocessing.dataset.validation import image_faults
 from preprocessing.geometry.affine import Geometry
-from preprocessing.geometry.resampled_grid import spacing_doubt
+from preprocessing.geometry.resampled_grid import find_separate_axis, spacing_doubt
 from preprocessing.pipeline import Trace, preprocess
-from preprocessing.resample import returning_matrices
+from preprocessing.resample import LABEL_ORDER, Matrices, resampling_matrices, returning_matrices
 from se_unet.cpu.layers import for_cpu
 
 logger = logging.getLogger(__name__)
@@ -127,7 +128,14 @@ class Predictor:
     @property
     def _blending(self) -> Blending:
         """Averaging options."""
-        return Blending(regions=self.description.has_regions, average=self.options.average, step=self.options.step)
+        return Blending(regions=self.description.has_regions, average=self.average, step=self.options.step)
+
+    @property
+    def average(self) -> Average:
+        """Quantity that is averaged: the given one, or that of the plan. Several models are averaged by their probabilities."""
+        if self.options.average is not None:
+            return self.options.average
+        return self.models[0].plan.configuration.average if len(self.models) == 1 else "probabilities"
 
     def __call__(self, image: Any, spacing: Sequence[float] | None = None) -> Any:
         """Segment one image.
@@ -270,12 +278,21 @@ class Predictor:
     def _members(self, position: int, image: Tensor, trace: Trace, factor: float) -> list[Member]:
         """Return the ensemble members of one model, which predict on the cropped grid of the stored image."""
         model = self.models[position]
-        onwards = returning_matrices(trace.resampled_shape, trace.box.shape, trace.separate_axis)
+        onwards = _way_back(trace, model.plan.configuration)
         variants, planned = Variants.of(self.options), model.plan.network
         if factor != 1:
             variants = replace(variants, scales=(factor,), weights=None)
             planned = with_affordable_reflections(planned, factor)
         return make_members(self.networks[position], image, planned, variants, onwards)
+
+
+def _way_back(trace: Trace, configuration: ConfigurationPlan) -> Matrices:
+    """Return the matrices that bring class scores from the prepared grid back to that of the cropped image."""
+    if configuration.resampling.back == "interpolated":
+        return returning_matrices(trace.resampled_shape, trace.box.shape, trace.separate_axis)
+    # as nnU-Net does, which looks for thick slices on the grid that it comes from first
+    axis = find_separate_axis(trace.resampled_spacing, trace.spacing, configuration.separate_axis_ratio)
+    return resampling_matrices(trace.resampled_shape, trace.box.shape, LABEL_ORDER, axis)
 
 
 def load_first_stage(

@@ -1,17 +1,19 @@
 """Normalise the intensities of each channel by the planned scheme."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from configs.errors import Fault
 from configs.plan import ChannelNormalisation
 from preprocessing.geometry.cropping import PART, nonzero_mask, parts
 
 # A smaller deviation than this share of the largest value is rounding of float32: such a channel counts as constant.
 _RESOLUTION = 1e-7
 _SMALLEST = 1e-30
+_LARGEST_COLOUR = 255.0
 _Mask = NDArray[np.bool_] | None
 
 
@@ -28,6 +30,14 @@ def normalise(image: NDArray[np.float32], schemes: Sequence[ChannelNormalisation
     for channel, scheme, target in zip(image, schemes, result, strict=True):
         _SCHEMES[scheme.scheme](channel, scheme, mask, target)
     return result
+
+
+def colour_faults(where: str, image: NDArray, schemes: Sequence[ChannelNormalisation]) -> Iterator[Fault]:
+    """Yield a fault for each channel of an image (C, Z, Y, X) that scheme `rgb` is for and whose values are not those of colours."""
+    for index, (channel, scheme) in enumerate(zip(image, schemes, strict=True)):
+        if scheme.scheme == "rgb" and not 0 <= channel.min() <= channel.max() <= _LARGEST_COLOUR:
+            problem = f"values of channel {index} run from {channel.min():g} to {channel.max():g}, but `rgb` is for 0 to 255"
+            yield Fault(where, problem, "Convert the image to 8 bits for each colour, or plan with --normalisation rescale")
 
 
 # Each function writes into its last argument without a copy, since a volume may take gigabytes.
@@ -61,6 +71,10 @@ def _rescale(channel: NDArray, scheme: ChannelNormalisation, mask: _Mask, target
     target /= _divisor(float(high - low), 0.0)
 
 
+def _rgb(channel: NDArray, scheme: ChannelNormalisation, mask: _Mask, target: NDArray[np.float32]) -> None:
+    np.divide(channel, np.float32(_LARGEST_COLOUR), out=target)
+
+
 def _none(channel: NDArray, scheme: ChannelNormalisation, mask: _Mask, target: NDArray[np.float32]) -> None:
     target[...] = channel
 
@@ -90,5 +104,6 @@ _SCHEMES: dict[str, Callable[[NDArray, ChannelNormalisation, _Mask, NDArray[np.f
     "zscore": _zscore,
     "zscore_in_mask": _zscore_in_mask,
     "rescale": _rescale,
+    "rgb": _rgb,
     "none": _none,
 }

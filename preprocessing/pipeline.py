@@ -12,12 +12,12 @@ from pydantic import model_validator
 from configs.errors import raise_faults
 from configs.files import Value
 from configs.fingerprint import Shape, Spacing
-from configs.plan import ConfigurationPlan, Orientation
+from configs.plan import ConfigurationPlan, Orientation, Resampling
 from preprocessing.geometry.affine import Affine, Geometry
 from preprocessing.geometry.cropping import Box, nonzero_box
 from preprocessing.geometry.orientation import Turn, find_turn
 from preprocessing.geometry.resampled_grid import find_separate_axis, resampled_shape
-from preprocessing.normalise import normalise
+from preprocessing.normalise import colour_faults, normalise
 from preprocessing.parallel.memory import size_faults
 
 
@@ -64,7 +64,7 @@ def preprocess(
     """Preprocess a stored image (C, Z, Y, X) float32, and its class indices (Z, Y, X) if there are any, as planned.
 
     Raises:
-        InputError: the resampled image needs more memory than there is; `where` names it.
+        InputError: the resampled image needs more memory than there is, or values do not fit their normalisation; `where` names it.
         ValueError: the number of channels differs from the plan, or an array's shape from the geometry.
     """
     if image.shape[1:] != geometry.shape or (labels is not None and labels.shape != geometry.shape):
@@ -86,16 +86,17 @@ def preprocess(
     )
     if trace.resampled_shape != box.shape:
         raise_faults(size_faults(where, trace.resampled_shape, planned, len(image)))
+    raise_faults(colour_faults(where, image, configuration.normalisation))
     cropped = None if labels is None else np.ascontiguousarray(box.crop(turn.apply(labels)), dtype=np.int16)
-    return _resample(normalise(box.crop(turned), configuration.normalisation), cropped, trace)
+    return _resample(normalise(box.crop(turned), configuration.normalisation), cropped, trace, configuration.resampling)
 
 
-def _resample(image: NDArray[np.float32], labels: NDArray[np.int16] | None, trace: Trace) -> Preprocessed:
+def _resample(image: NDArray[np.float32], labels: NDArray[np.int16] | None, trace: Trace, how: Resampling) -> Preprocessed:
     if trace.box.shape == trace.resampled_shape:
         return Preprocessed(image, labels, trace)
     from preprocessing.resample import resample_image, resample_labels  # torch takes seconds to load in each process
 
-    image = resample_image(image, trace.resampled_shape, trace.separate_axis)
+    image = resample_image(image, trace.resampled_shape, trace.separate_axis, how=how)
     if labels is not None:
         labels = resample_labels(labels, trace.resampled_shape, trace.separate_axis)
     return Preprocessed(image, labels, trace)

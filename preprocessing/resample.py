@@ -17,6 +17,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from configs.fingerprint import Shape
+from configs.plan import Resampling
 from se_unet.separable import apply_separable, spline_matrix
 
 _ROWS = 32  # per block: enough for fast products, few enough to skip most inputs
@@ -97,8 +98,10 @@ def _multiply_right(blocks: Sequence[Block], source: Tensor, target: Tensor) -> 
 
 Matrices = tuple[Tensor | None, Tensor | None, Tensor | None]
 IMAGE_ORDER, LABEL_ORDER = 3, 1
+_ORDERS = {"cubic": IMAGE_ORDER, "linear": 1}
 _NEGLIGIBLE = 1e-8  # an output's weights sum to 1; smaller ones do not count in float32, and denormal ones are slow
 _SLAB_VOXELS = 2**21
+_TIE = 1e-6  # difference of shares that may be rounding
 _CPU = torch.device("cpu")
 
 
@@ -168,34 +171,54 @@ def apply_matrices(volume: Tensor, matrices: Matrices) -> Tensor:
 
 
 def resample_image(
-    image: NDArray[np.float32], new_shape: Shape, separate_axis: int | None = None, device: torch.device = _CPU
+    image: NDArray[np.float32],
+    new_shape: Shape,
+    separate_axis: int | None = None,
+    device: torch.device = _CPU,
+    how: Resampling = Resampling(),  # noqa: B008 - frozen
 ) -> NDArray[np.float32]:
-    """Resample by cubic splines, clamped to each channel's range.
+    """Resample by splines, clamped to the range of each channel, or of each thick slice in it.
 
     Args:
         image: image (C, Z, Y, X).
         new_shape: new shape (Z, Y, X).
         separate_axis: axis of (Z, Y, X) resampled by nearest neighbours, or None.
         device: device to compute on, channel by channel.
+        how: kind of the splines, and what they are clamped to.
 
     Returns:
         The image (C, *new_shape) float32.
     """
     if image.shape[1:] == new_shape:
         return image
-    matrices = resampling_matrices(image.shape[1:], new_shape, IMAGE_ORDER, separate_axis, device)
+    matrices = resampling_matrices(image.shape[1:], new_shape, _ORDERS[how.images], separate_axis, device)
     channels = []
     for channel in image:
         source = torch.from_numpy(np.ascontiguousarray(channel)).to(device)
-        low, high = source.aminmax()
+        low, high = _limits(source, matrices, separate_axis if how.clamp == "slice" else None)
         channels.append(apply_matrices(source, matrices).clamp_(low, high).cpu().numpy())
     return channels[0][None] if len(channels) == 1 else np.stack(channels)
+
+
+def _limits(source: Tensor, matrices: Matrices, across: int | None) -> tuple[Tensor, Tensor]:
+    """Return the smallest and the largest value of a volume (Z, Y, X), or along `across` those of the slice that each slice copies."""
+    if across is None:
+        return torch.aminmax(source)
+    axes, nearest = [axis for axis in range(3) if axis != across], matrices[across]
+    limits = source.amin(axes, keepdim=True), source.amax(axes, keepdim=True)
+    if nearest is None:
+        return limits
+    low, high = (nearest @ limit.flatten() for limit in limits)
+    shape = [-1 if axis == across else 1 for axis in range(3)]
+    return low.view(shape), high.view(shape)
 
 
 def resample_labels(
     labels: NDArray[np.int16], new_shape: Shape, separate_axis: int | None = None, slab_voxels: int = _SLAB_VOXELS
 ) -> NDArray[np.int16]:
-    """Resample each class's indicator linearly; the class with the largest share wins, the lower index of a tie.
+    """Resample each class's indicator linearly; the class with the largest share wins.
+
+    Of a tie, the class of the nearest voxel wins if it is one of them, else the lowest index, as in batchgenerators and nnU-Net.
 
     To save memory, the result is computed slab by slab. Only the largest share so far and the sum of all shares are kept, and each
     foreground class is resampled within its bounding box; the background has the remaining share.
@@ -213,13 +236,22 @@ def resample_labels(
         return labels
     matrices = resampling_matrices(labels.shape, new_shape, LABEL_ORDER, separate_axis)
     winner = np.zeros(new_shape, dtype=np.int16)
+    z, y, x = (_nearest(before, after) for before, after in zip(labels.shape, new_shape, strict=True))
     for start, stop in _slabs(new_shape, slab_voxels):
         rows, needed = _rows(matrices[0], start, stop)
-        _fill_with_winners(winner[start:stop], labels[needed], (rows, *matrices[1:]))
+        nearest = labels[np.ix_(z[start:stop], y, x)]
+        _fill_with_winners(winner[start:stop], labels[needed], nearest, (rows, *matrices[1:]))
     return winner
 
 
-def _fill_with_winners(winner: NDArray[np.int16], labels: NDArray[np.int16], matrices: Matrices) -> None:
+def _nearest(n_in: int, n_out: int) -> NDArray[np.intp]:
+    """Return the voxel nearest to each of `n_out` voxels of the same extent, the upper one of two."""
+    return np.floor((np.arange(n_out) + 0.5) * (n_in / n_out)).astype(np.intp)
+
+
+def _fill_with_winners(
+    winner: NDArray[np.int16], labels: NDArray[np.int16], nearest: NDArray[np.int16], matrices: Matrices
+) -> None:
     """Write the winning classes into a slab of zeros."""
     best, total = np.zeros(winner.shape, dtype=np.float32), np.zeros(winner.shape, dtype=np.float32)
     for index, box in enumerate(ndimage.find_objects(labels), start=1):
@@ -230,9 +262,13 @@ def _fill_with_winners(winner: NDArray[np.int16], labels: NDArray[np.int16], mat
         indicator = torch.from_numpy((labels[box] == index).astype(np.float32))
         share = apply_matrices(indicator, (parts[0][0], parts[1][0], parts[2][0])).numpy()
         total[target] += share
-        np.copyto(winner[target], np.int16(index), where=share > best[target])
+        lead = share - best[target]
+        wins = lead > _TIE
+        wins |= (lead >= -_TIE) & (nearest[target] == index)
+        np.copyto(winner[target], np.int16(index), where=wins)
         np.maximum(best[target], share, out=best[target])
-    winner[best <= 1 - total] = 0
+    lead = best - (1 - total)  # before the background
+    winner[(lead < -_TIE) | ((lead <= _TIE) & (nearest != winner))] = 0
 
 
 def _part(matrix: Tensor | None, extent: slice) -> tuple[Tensor | None, slice]:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from configs.fingerprint import Shape
-from configs.plan import Plan
+from configs.plan import Plan, Resampling
 from configs.progress import Progress, Silent
 from preprocessing.dataset.case import load_case
 from preprocessing.dataset.raw import CaseFiles, RawDataset
@@ -18,7 +18,7 @@ from preprocessing.parallel.for_each_case import for_each_case
 from preprocessing.pipeline import Preprocessed, preprocess
 from preprocessing.store import CaseStore
 
-CODE_VERSION = 2  # incremented when equal inputs and plans give different arrays
+CODE_VERSION = 3  # incremented when equal inputs and plans give different arrays
 _KEY_SETTINGS = {"spacing", "normalisation", "separate_axis_ratio", "slice_axis"}
 _PART_BYTES = 2**20
 _logger = logging.getLogger(__name__)
@@ -59,6 +59,9 @@ def staleness_key(files: CaseFiles, plan: Plan, configuration: str) -> str:
     named = [*files.images, *([files.labels] if files.labels else [])]
     paths = [path for one in named for path in (one, *companions(one))]
     settings = plan.configuration(configuration).model_dump(mode="json", include=_KEY_SETTINGS)
+    resampling = plan.configuration(configuration).resampling
+    if resampling != Resampling():  # plans of earlier versions had no other
+        settings |= {"resampling": resampling.model_dump(mode="json")}
     orientation = plan.model_dump(mode="json", include={"orientation"})["orientation"]
     labels = [plan.dataset.values, plan.dataset.ignore_value]
     content = json.dumps([CODE_VERSION, [_digest(path) for path in paths], settings, labels, orientation], sort_keys=True)

@@ -15,7 +15,7 @@ from se_unet.layers.kernels import KernelFunctions, kernel_functions
 from se_unet.layers.mixed import MixedConvolution
 from se_unet.layers.pointwise import PointwiseConvolution, ScaleMixing
 from se_unet.layers.sampling import InterpolateUp, LowPassDown, lowpass_widths
-from se_unet.nnunet import NNUNetCheckpoint, read_nnunet_checkpoint
+from se_unet.nnunet.checkpoint import NNUNetCheckpoint, read_nnunet_checkpoint
 from se_unet.published.descriptions import wimmer2023, wimmer2023_baseline
 from se_unet.published.dropout import ScaleEquivariantDropout
 from se_unet.published.norm import ScaleBatchNorm, ScaleInstanceNorm

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from configs.errors import Fault, InputError
 from configs.folders import FoldFolder, ModelFolder
-from se_unet.nnunet import read_nnunet_checkpoint
+from se_unet.nnunet.checkpoint import read_nnunet_checkpoint
 
 logger = logging.getLogger(__name__)
 _MOST_NAMED = 20

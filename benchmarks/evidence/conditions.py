@@ -146,7 +146,7 @@ def _trained_peer(condition: Condition, recipe: Recipe, split: dict[str, list[st
     if recipe.peer is None or not condition.scaling:
         raise ValueError("nnU-Net needs the Python of its environment, and always scales at random")
     folder = recipe.work / f"cases_{condition.size}_{condition.seed}" / f"{PEER}_{recipe.steps}"
-    if not (folder / "plan.json").is_file():
+    if not folder.exists():
         peer = Peer(recipe.peer.absolute(), (recipe.work / PEER).absolute(), recipe.threads)
         peer_training.prepare(peer, recipe.dataset)
         sizes = (recipe.features, recipe.batch, condition.seed, EPOCHS, recipe.steps // EPOCHS)

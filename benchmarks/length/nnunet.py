@@ -12,7 +12,7 @@ from torch import nn
 from benchmarks.nnunet import peer_training
 from benchmarks.nnunet.nnunet_peer import TRAINER, Peer, our_model, run_quietly
 from se_unet.builder import build_network
-from se_unet.nnunet import read_nnunet_checkpoint
+from se_unet.nnunet.checkpoint import read_nnunet_checkpoint
 
 # Run by nnU-Net's Python. Arguments: dataset, sizes as JSON. It goes on where a former run stopped.
 _TRAIN = """

@@ -1,4 +1,4 @@
-"""Run nnU-Net: its planner, a checkpoint of its weights and its predictions; and convert its model to a model folder of ours.
+"""Run nnU-Net: its planner, a checkpoint of its weights and its predictions.
 
 nnU-Net has an environment of its own (`pip install torch nnunetv2==2.8.1`); its Python is given by path and runs as a process.
 """
@@ -8,18 +8,10 @@ import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from configs.dataset import DatasetDescription
-from configs.fingerprint import IntensityStatistics
-from configs.plan import ChannelNormalisation, ConfigurationPlan, NetworkPlan, Plan
-from preprocessing.dataset.description import read_description
-from se_unet.builder import build_network
-from se_unet.nnunet import NNUNetCheckpoint, read_nnunet_checkpoint
-from se_unet.weights import save_weights
+from inference.bundle.nnunet.install import import_nnunet
 
 TRAINER = "nnUNetTrainer__nnUNetPlans__3d_fullres"
-SCHEMES = {"CTNormalization": "ct", "NoNormalization": "none", "RescaleTo01Normalization": "rescale"}
 
 # Run by nnU-Net's Python: plan a dataset, initialise its network from a seed, and save that as a finished training.
 MAKE_MODEL = """
@@ -110,48 +102,7 @@ def run_quietly(command: list[str], environment: dict[str, str]) -> None:
 
 
 def our_model(theirs: Path, folder: Path) -> Path:
-    """Write nnU-Net's model as a model folder of ours: the plan, and the weights under our names.
-
-    Raises:
-        ValueError: it turns axes, which `as-stored` does not.
-    """
-    checkpoint = read_nnunet_checkpoint(theirs / "fold_0" / "checkpoint_final.pth")
-    if list(checkpoint.plans["transpose_forward"]) != [0, 1, 2]:
-        raise ValueError(f"nnU-Net turns the axes of {theirs}: choose a dataset that it leaves as it is")
-    network = build_network(checkpoint.network)
-    network.load_state_dict(checkpoint.our_weights())
-    (folder / "fold_0").mkdir(parents=True, exist_ok=True)
-    save_weights(network, folder / "fold_0" / "weights_final.safetensors")
-    _plan(checkpoint, theirs).write(folder / "plan.json")
+    """Import a model of nnU-Net's, by whatever trainer, unless that is done, and return its folder."""
+    if not folder.exists():
+        import_nnunet(theirs, folder, trust_trainer=True)
     return folder
-
-
-def _plan(checkpoint: NNUNetCheckpoint, folder: Path) -> Plan:
-    settings = checkpoint.settings
-    description: DatasetDescription = read_description(folder, {"file_ending": ".nii.gz", **checkpoint.dataset})
-    schemes = zip(settings["normalization_schemes"], settings["use_mask_for_norm"], description.channels, strict=True)
-    properties = checkpoint.plans["foreground_intensity_properties_per_channel"]
-    normalisation = tuple(
-        _normalisation(channel, scheme, masked, properties[str(index)]) for index, (scheme, masked, channel) in enumerate(schemes)
-    )
-    z, y, x = settings["patch_size"]
-    planned = NetworkPlan(
-        network=checkpoint.network, patch_size=(z, y, x), batch_size=2, mirror_axes=checkpoint.mirror_axes or ()
-    )
-    dz, dy, dx = settings["spacing"]
-    mz, my, mx = (round(size) for size in settings["median_image_size_in_voxels"])
-    configuration = ConfigurationPlan(
-        spacing=(dz, dy, dx), median_shape=(mz, my, mx), normalisation=normalisation, networks={"baseline": planned}
-    )
-    return Plan(dataset=description, orientation="as-stored", configurations={"3d_fullres": configuration})
-
-
-def _normalisation(channel: str, scheme: str, masked: bool, properties: dict[str, Any]) -> ChannelNormalisation:
-    ours = SCHEMES.get(scheme, "zscore_in_mask" if masked else "zscore")
-    statistics = {
-        name: properties[name] for name in ("mean", "std", "min", "max", "median", "percentile_00_5", "percentile_99_5")
-    }
-    known = {name: value for name, value in statistics.items() if name in IntensityStatistics.model_fields}
-    return ChannelNormalisation.model_validate(
-        {"channel": channel, "scheme": ours, "statistics": known if ours == "ct" else None}
-    )

@@ -5,7 +5,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.cli import add_verbosity, fill, keep_log, run
+from configs.cli import Bar, add_verbosity, fill, keep_log, run
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +27,9 @@ class BundleExport:
 class BundleImport:
     """What `se_bundle import` is asked to do."""
 
-    bundle: Path  # bundle to import
-    output: Path  # new model folder
+    bundle: Path  # bundle to import, or models of nnU-Net in a folder or ZIP file
+    output: Path  # new model folder, or folder of several
+    trust_trainer: bool = False  # accept trainers of nnU-Net models by names that are not known
     quiet: bool = False  # show warnings and errors only
 
 
@@ -60,9 +61,16 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--checkpoint", choices=("final", "best", "all"), default="final", help="weights; default: %(default)s")
     export.add_argument("--licence", help="licence of the model for its card, such as CC-BY-4.0")
     export.add_argument("--equivariance", action="store_true", help="measure the network's scale equivariance for the card first")
-    bring = actions.add_parser("import", help="check such a file and unpack it into a new model folder")
-    bring.add_argument("bundle", type=Path, help="file to import")
+    bring = actions.add_parser("import", help="check such a file, or a model of nnU-Net, and make a new model folder of it")
+    bring.add_argument(
+        "bundle", type=Path, help="file to import; or results of nnU-Net 2, as a folder or the ZIP file of its export"
+    )
     bring.add_argument("-o", "--output", type=Path, help="new model folder; default: name of the file without .zip")
+    bring.add_argument(
+        "--trust-trainer",
+        action="store_true",
+        help="accept an unknown trainer of nnU-Net, if you know that it changes neither network nor preparation of images",
+    )
     onnx = actions.add_parser("onnx", help="write one fold's network as ONNX and compare it with PyTorch")
     onnx.add_argument("model", type=Path, help="model folder")
     onnx.add_argument("-o", "--output", type=Path, required=True, help="output file")
@@ -124,13 +132,28 @@ def _measure_equivariance(command: BundleExport) -> None:
 
 def _import(command: BundleImport) -> None:
     from inference.bundle.install import import_bundle
+    from inference.bundle.nnunet.source import is_nnunet
 
     if not command.output.exists():  # an existing folder is refused and left as it is
-        keep_log(command.output, bundle=[command.bundle])
+        keep_log(command.output, bundle=[command.bundle] if command.bundle.is_file() else [])
+    if is_nnunet(command.bundle):
+        _import_nnunet(command)
+        return
     manifest = import_bundle(command.bundle, command.output)
     if not command.quiet:
         card = command.output / "model_card.md"
         print(f"{command.output}: {len(manifest.weights())} weights files, checked. Read {card} before use")
+
+
+def _import_nnunet(command: BundleImport) -> None:
+    from configs.errors import counted
+    from inference.bundle.nnunet.install import import_nnunet
+
+    made = import_nnunet(command.bundle, command.output, command.trust_trainer, Bar(command.quiet))
+    for one in () if command.quiet else made:
+        print(f"{one.folder}: {one.plan.configuration_name} of nnU-Net, {counted(len(one.folds), 'fold')}")
+        if one.selection is not None:
+            print(f"  nnU-Net chose postprocessing for it: predict with --selection {one.selection}")
 
 
 def _onnx(command: BundleOnnx) -> None:

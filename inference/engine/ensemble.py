@@ -12,7 +12,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from configs.plan import NetworkPlan
+from configs.plan import Average, NetworkPlan
 from configs.progress import Progress, Silent, ticking
 from inference.engine.bricks import Extent, brick_shape, bricks, ranges
 from inference.engine.capacity import Capacity, NotFiniteError
@@ -21,7 +21,7 @@ from inference.engine.mirroring import Mirrored
 from inference.engine.scaling import Rows, ScaledImage, scaled_shape
 from inference.engine.sliding_window import HALF_ABOVE, Planes, Shape, Sweep, count_along, padding
 from inference.engine.uncertainty import entropy
-from inference.options import Average, Variants
+from inference.options import Variants
 from se_unet.separable import apply_separable, spline_matrix
 
 Matrices = tuple[Tensor | None, Tensor | None, Tensor | None]

@@ -62,8 +62,7 @@ def _add_ensembling(parser: argparse.ArgumentParser) -> None:
     add(
         "--average",
         choices=("probabilities", "logits"),
-        default="probabilities",
-        help="quantity averaged over folds, scales and models (nnU-Net averages logits); default: %(default)s",
+        help="quantity averaged over folds, scales and models; default: probabilities, or logits for one model of nnU-Net",
     )
 
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from configs.errors import Fault, InputError, collecting, raise_faults
 from configs.outputs import file_faults, folder_faults
+from configs.plan import Average
 from inference.device import choose_device
 from inference.model import chosen_folds, load_models
-from inference.options import FAST, Average, PredictionOptions, Search
+from inference.options import FAST, PredictionOptions, Search
 from inference.prediction.outputs import Extras
 from inference.prediction.postprocessing import Postprocessing
 from inference.prediction.selection import Selection
@@ -51,7 +52,7 @@ class GivenOptions:
     scale_weights: tuple[float, ...] | None = None  # weights of the scale factors
     step: float | None = None  # largest distance of neighbouring tiles, as a share of the patch
     tile_batch: int | None = None  # tiles per forward pass
-    average: Average = "probabilities"  # what is averaged
+    average: Average | None = None  # what is averaged
 
     def options(self) -> PredictionOptions:
         """Return the options of the prediction.

@@ -98,10 +98,9 @@ def write_case(
 
     The stored image (C, Z, Y, X) serves preview and statistics; it is None if neither is requested.
     """
-    rules = extras.postprocessing.rules
-    if rules:
+    if extras.postprocessing != Postprocessing():
         turn = find_turn(geometry, "canonical")  # so that the order of storage does not decide between components of one size
-        cleaned = postprocess(turn.apply(segmentation.labels), geometry.voxel_volume, rules, description)
+        cleaned = postprocess(turn.apply(segmentation.labels), geometry.voxel_volume, extras.postprocessing, description)
         segmentation = replace(segmentation, labels=np.ascontiguousarray(turn.invert(cleaned)))
     target.parent.mkdir(parents=True, exist_ok=True)
     name, ending = stem_of(target), ending_of(target) or ".nii.gz"

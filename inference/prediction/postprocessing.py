@@ -1,7 +1,5 @@
 """Postprocess a segmentation: remove connected components of a label that are not its largest or are too small."""
 
-from collections.abc import Mapping
-
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
@@ -30,12 +28,25 @@ class Rule(Value):
 
 
 class Postprocessing(Value):
-    """Rules by label. Removed voxels become background. Regions overlap, so they have no rules."""
+    """What is done to a segmentation. Removed voxels become background.
 
+    Attributes:
+        largest_of: sets of label values, one after the other: of the voxels with any of these values, those of the largest connected
+            component are kept, of all that are equally large. nnU-Net's models have these.
+        rules: rules by label, after that. Regions overlap, so they have no rules.
+    """
+
+    largest_of: tuple[tuple[int, ...], ...] = ()
     rules: dict[str, Rule] = Field(default_factory=dict)
 
     def check(self, description: DatasetDescription) -> None:
-        """Raise `InputError` if a rule is for a region or for a label that the dataset lacks."""
+        """Raise `InputError` if a rule is for a region or for a label or value that the dataset lacks."""
+        raise_faults(
+            Fault(
+                "postprocessing", f"the dataset has no label {value}", f"Choose among {', '.join(map(str, description.values))}"
+            )
+            for value in sorted({value for values in self.largest_of for value in values} - set(description.values))
+        )
         raise_faults(
             Fault(
                 f"postprocessing of `{name}`",
@@ -54,11 +65,15 @@ def connected_components(mask: NDArray[np.bool_]) -> tuple[NDArray[np.integer], 
 
 
 def postprocess(
-    labels: NDArray[np.integer], voxel_volume: float, rules: Mapping[str, Rule], description: DatasetDescription
+    labels: NDArray[np.integer], voxel_volume: float, how: Postprocessing, description: DatasetDescription
 ) -> NDArray[np.integer]:
-    """Return a copy of label values (Z, Y, X) with the rules of its labels applied; `voxel_volume` is in mm^3."""
+    """Return a copy of label values (Z, Y, X) with the postprocessing applied; `voxel_volume` is in mm^3."""
     cleaned = labels.copy()
-    for name, rule in rules.items():
+    for values in how.largest_of:
+        numbered, voxels = connected_components(np.isin(cleaned, values))
+        smaller = np.concatenate([[False], voxels < voxels.max(initial=0)])
+        cleaned[smaller[numbered]] = 0
+    for name, rule in how.rules.items():
         numbered, voxels = connected_components(labels == description.labels[name])
         kept = np.concatenate([[True], rule.kept(voxels.astype(np.float64) * voxel_volume)])
         cleaned[~kept[numbered]] = 0

@@ -10,10 +10,11 @@ from pydantic import Field
 from configs.dataset import DatasetDescription
 from configs.errors import Fault, InputError
 from configs.files import Value, list_folder
+from configs.plan import Average
 from configs.run_log import digest
 from inference.cascade import find_first_stage
 from inference.model import Model, weights_digests
-from inference.options import Average, PredictionOptions, Variants, searches
+from inference.options import PredictionOptions, Variants, searches
 from inference.prediction.outputs import Extras
 from inference.prediction.postprocessing import Postprocessing
 from inference.predictor import Predictor
@@ -89,7 +90,7 @@ def record_of(predictor: Predictor, folders: Sequence[Path], checkpoint: str, ex
         ),
         checkpoint=checkpoint,
         step=predictor.options.step,
-        average=predictor.options.average,
+        average=predictor.average,
         roi=extras.roi,
         postprocessing=extras.postprocessing,
         dataset=predictor.description,

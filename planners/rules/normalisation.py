@@ -9,7 +9,8 @@ from configs.fingerprint import IntensityStatistics
 from configs.plan import NORMALISATIONS, ChannelNormalisation, Normalisation
 from planners.decision import Decision
 
-_BY_NAME = {name: NORMALISATIONS[name] for name in ("ct", "nonorm", "rescale_to_0_1", "rescale_0_1", "zscore")}
+_BY_NAME = {name: NORMALISATIONS[name] for name in ("ct", "nonorm", "rescale_to_0_1", "rescale_0_1", "rgb_to_0_1", "zscore")}
+_WITHOUT_STATISTICS = {"none": "not normalised", "rescale": "mapped to 0 .. 1", "rgb": "divided by 255"}
 _MASK_BELOW = 0.75  # share of the image that remains after cropping; below, much of the rest is empty as well
 _NARROWEST = 1e-3  # width of a window, and 1e-3 of it the smallest deviation, as shares of the largest intensity in it
 _OF_CT = ("ct", "cta", "ctp", "cect", "ncct", "cbct", "dect", "ldct", "hrct", "petct", "hu", "hounsfield")
@@ -81,9 +82,8 @@ def _choose(
     scheme = _BY_NAME.get(name.casefold(), "zscore") if stated is None else NORMALISATIONS[stated.casefold()]
     if scheme == "ct":
         return _choose_ct(name, statistics)
-    if scheme in ("none", "rescale"):
-        words = "not normalised" if scheme == "none" else "mapped to 0 .. 1"
-        reason = f"{words}, as {'the name requests' if stated is None else 'requested'}"
+    if scheme in _WITHOUT_STATISTICS:
+        reason = f"{_WITHOUT_STATISTICS[scheme]}, as {'the name requests' if stated is None else 'requested'}"
     elif stated is not None:
         reason = f"standardised image by image{' inside the nonzero mask' * (scheme == 'zscore_in_mask')}, as requested"
     elif relative_size < _MASK_BELOW:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from configs.files import Value
 from configs.fingerprint import Directions, Spacing
-from configs.plan import Orientation, SliceFrame
+from configs.plan import AxisOrder, Orientation, SliceFrame
 from preprocessing.geometry.affine import Geometry
 
 _TIE = 6  # decimals to which directions are compared, so that rounding does not decide between turns that are equally near
@@ -61,6 +61,9 @@ def find_turn(geometry: Geometry, policy: Orientation) -> Turn:
     """Return the change from the stored orientation to that of a plan."""
     if policy == "as-stored":
         return Turn()
+    if isinstance(policy, AxisOrder):
+        first, (z, y, x) = find_turn(geometry, policy.of), policy.axes
+        return Turn(axes=(first.axes[z], first.axes[y], first.axes[x]), flips=(first.flips[z], first.flips[y], first.flips[x]))
     if isinstance(policy, SliceFrame):
         return nearest_turn(geometry, policy.reference, allowed_turns(geometry, policy.thick))
     first = _independent_of_storage(geometry)

@@ -23,12 +23,14 @@ def spacing_doubt(spacing: Spacing, planned: Spacing) -> str | None:
     return f"its spacing {times(spacing)} mm (Z, Y, X) is more than {_FAR} times another than the planned {times(planned)} mm"
 
 
-def find_separate_axis(spacing: Spacing, planned: Spacing, ratio: float) -> int | None:
+def find_separate_axis(spacing: Spacing, planned: Spacing, ratio: float | None) -> int | None:
     """Return the axis of (Z, Y, X) along which slices are too thick to interpolate, or None.
 
     This is the coarsest axis of the image, or else of the planned grid, if its spacing exceeds the finest by more than `ratio` and
-    no other axis is equally coarse.
+    no other axis is equally coarse. Without a ratio there is no such axis.
     """
+    if ratio is None:
+        return None
     for candidate in (spacing, planned):
         coarsest = max(candidate)
         if coarsest / min(candidate) > ratio:

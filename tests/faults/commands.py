@@ -66,6 +66,10 @@ def _importing(source: Path, target: Path) -> list[str]:
     return _text(["se_bundle", "import", source / "toy.zip", "-o", target / "model", "--quiet"])
 
 
+def _importing_nnunet(source: Path, target: Path) -> list[str]:
+    return _text(["se_bundle", "import", source / "nnunet", "-o", target / "model", "--quiet"])
+
+
 def _exporting(source: Path, target: Path) -> list[str]:
     return _text(["se_bundle", "export", source / "model", "-o", target / "toy.zip", "--quiet"])
 
@@ -135,6 +139,12 @@ def _bundle(source: Path, target: Path) -> None:
 
     write_model(source / "model")
     export_bundle(source / "model", source / "toy.zip")
+
+
+def _results_of_nnunet(source: Path, target: Path) -> None:
+    from tests.inference.bundle.nnunet.results import write_results
+
+    write_results(source / "nnunet", ("3d_lowres", "3d_cascade_fullres"), folds=(0, 1))
 
 
 def _segmentations(source: Path, target: Path) -> None:
@@ -218,6 +228,14 @@ COMMANDS = (
         _images_and_model,
     ),
     Command("bundle import", bundle_cli.main, _importing, _importing, _bundle, produces="model"),
+    Command(
+        "bundle import, nnU-Net",
+        bundle_cli.main,
+        _importing_nnunet,
+        _importing_nnunet,
+        _results_of_nnunet,
+        produces="model",
+    ),
     Command("bundle export", bundle_cli.main, _exporting, _exporting, _bundle),
     Command("evaluate", evaluate_cli.main, _evaluating, _evaluating, _segmentations),
     Command("calibrate", evaluate_cli.main, _calibrating, _calibrating, _trained_models, share=0.4),
@@ -235,14 +253,15 @@ def import_everything() -> None:
         "joblib matplotlib.figure matplotlib.backends.backend_agg matplotlib.backends.backend_svg "
         "nibabel numpy pandas psutil rich.console rich.table "
         "SimpleITK torch torch._dynamo blosc2 batchgenerators zipfile "
-        "inference.bundle.export inference.bundle.install inference.evaluation.equivariance "
+        "inference.bundle.export inference.bundle.install inference.bundle.nnunet.install inference.evaluation.equivariance "
         "inference.prediction.command inference.prediction.job inference.evaluation.cli inference.prediction.cli "
         "inference.evaluation.evaluate inference.evaluation.label_files inference.prediction.predict_files inference.prediction.estimate "
         "inference.evaluation.robustness inference.evaluation.tables inference.prediction.statistics "
         "planners.run planners.options preprocessing.formats.nifti preprocessing.resample "
         "inference.selection.run inference.report.run inference.bundle.onnx onnx onnxscript onnxruntime torch.onnx "
         "trainers.run trainers.job trainers.optimisation.checkpoint se_unet.cpu.allocator "
-        "tests.inference.models tests.inference.report.models tests.inference.selection.work tests.preprocessing.datasets "
+        "tests.inference.models tests.inference.bundle.nnunet.results tests.inference.report.models tests.inference.selection.work "
+        "tests.preprocessing.datasets "
         "tests.trainers.balls"
     )
     for name in names.split():

@@ -299,6 +299,36 @@ def _read_bundle(path: Path) -> None:
     import_bundle(path, path.parent / "imported")
 
 
+def _results_of_nnunet(folder: Path) -> list[bytes]:
+    from tests.inference.bundle.nnunet.results import write_archive, write_results
+
+    chosen = write_results(folder / "results") / "nnUNetTrainer__nnUNetPlans__3d_fullres" / "crossval_results_folds_0"
+    chosen.mkdir()
+    step = "remove_all_but_largest_component_from_segmentation"
+    steps = {"postprocessing_fns": [step], "postprocessing_kwargs": [{"labels_or_regions": [1, 2]}]}
+    (chosen / "postprocessing.json").write_text(json.dumps(steps))
+    return [write_archive(folder / "results", folder / "export.zip").read_bytes()]
+
+
+@st.composite
+def _damaged_results(draw: st.DrawFn, sound: Sequence[bytes]) -> bytes:
+    """Damage the archive, or one of its files with a matching checksum."""
+    content = draw(st.sampled_from(sound))
+    if draw(st.integers(0, 3)) == 3:
+        return draw(damaged([content]))
+    files = unpacked(content)
+    name = draw(st.sampled_from([*files, *[name for name in files if name.endswith(".json")] * 2]))
+    if name.endswith(".pth"):
+        return packed(files | {name: draw(_damaged_checkpoint([files[name]]))})
+    return packed(files | {name: draw(damaged_json([files[name]]))})
+
+
+def _read_results(path: Path) -> None:
+    from inference.bundle.nnunet.install import import_nnunet
+
+    import_nnunet(path, path.parent / "imported")
+
+
 def _checkpoints(folder: Path) -> list[bytes]:
     import torch
 
@@ -419,6 +449,7 @@ TARGETS = (
     Target("prepared case", "case_0.json", _stored, damaged_json, _read_stored),
     Target("safetensors", "weights_final.safetensors", _weights, damaged_safetensors, _read_weights),
     Target("bundle", "model.zip", _bundles, _damaged_bundle, _read_bundle, 0.5),
+    Target("results of nnU-Net", "export.zip", _results_of_nnunet, _damaged_results, _read_results, 0.5),
     Target("checkpoint", "checkpoint_latest.pt", _checkpoints, _damaged_checkpoint, _read_checkpoint),
     Target("lists of cases", "cases.txt", _lists, damaged, _read_list, 0.5),
     Target("lists as JSON", "cases.json", _listed_json, damaged_json, _read_list, 0.5),

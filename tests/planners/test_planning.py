@@ -98,9 +98,9 @@ def test_spacing_is_the_median_but_thin_for_thick_slices():
 
 
 def test_normalisation_by_channel_name():
-    names = ("CT", "noNorm", "rescale_to_0_1", "T1")
-    decision = choose_normalisation(names, [STATISTICS] * 4, 1.0)
-    assert [channel.scheme for channel in decision.value] == ["ct", "none", "rescale", "zscore"]
+    names = ("CT", "noNorm", "rescale_to_0_1", "T1", "rgb_to_0_1")
+    decision = choose_normalisation(names, [STATISTICS] * 5, 1.0)
+    assert [channel.scheme for channel in decision.value] == ["ct", "none", "rescale", "zscore", "rgb"]
     assert decision.value[0].statistics == STATISTICS and "clipped to 0 .. 30" in decision.reason
     assert [channel.scheme for channel in choose_normalisation(("T1", "CT"), [], 0.74).value] == ["zscore_in_mask", "zscore"]
 
@@ -140,7 +140,7 @@ def test_a_window_of_images_in_another_unit_is_used():
 
 @pytest.mark.parametrize(
     ("name", "scheme"),
-    [("rgb_to_0_1", "rescale"), ("CT_2", "ct"), ("ct1", "ct"), ("PET-CT", "ct"), ("no_norm", "none"), ("z-score", "zscore"),
+    [("RGB to01", "rescale"), ("CT_2", "ct"), ("ct1", "ct"), ("PET-CT", "ct"), ("no_norm", "none"), ("z-score", "zscore"),
      ("CTA", "ct"), ("rescaled", "rescale"), ("rescale to 0..1", "rescale")],
 )  # fmt: skip
 def test_a_name_that_resembles_a_normalisation_is_told(name, scheme):

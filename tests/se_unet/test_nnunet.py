@@ -7,7 +7,8 @@ import torch
 
 from configs.errors import InputError
 from se_unet import build_network
-from se_unet.nnunet import describe, rename
+from se_unet.nnunet.architecture import describe
+from se_unet.nnunet.weights import rename
 
 PARTS: dict[str, Any] = {
     "n_stages": 3,

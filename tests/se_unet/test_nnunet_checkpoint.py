@@ -10,7 +10,7 @@ import torch
 
 from configs.errors import InputError
 from se_unet import build_network
-from se_unet.nnunet import read_nnunet_checkpoint
+from se_unet.nnunet.checkpoint import read_nnunet_checkpoint
 
 architectures = pytest.importorskip(
     "dynamic_network_architectures.architectures.unet", reason="needs dynamic_network_architectures, a dependency of tests alone"

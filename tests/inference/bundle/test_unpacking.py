@@ -13,13 +13,14 @@ pytest.importorskip("fcntl")
 
 from inference.bundle import install as unpacking
 from inference.bundle.export import export_bundle
-from inference.bundle.install import folder_in_use, import_bundle, remove_leftovers
+from inference.bundle.install import import_bundle
+from inference.bundle.new_folder import folder_in_use, remove_leftovers
 from tests.inference.models import write_model
 
 IN_USE = """
 import sys, time
 from pathlib import Path
-from inference.bundle.install import folder_in_use
+from inference.bundle.new_folder import folder_in_use
 with folder_in_use(Path(sys.argv[1])) as folder:
     (folder / "plan.json").write_text("{}")
     print(folder, flush=True)

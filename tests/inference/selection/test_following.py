@@ -55,7 +55,7 @@ def test_models_folds_and_postprocessing_are_those_of_the_file(made, monkeypatch
     assert predict(monkeypatch, "-i", made / "images", "-o", made / "plain", "-m", *models, "--folds", 1) == 0
     plain, geometry = read_labels(made / "plain/x.nii.gz")
     followed, _ = read_labels(made / "followed/x.nii.gz")
-    expected = postprocess(plain, geometry.voxel_volume, rules, LABELS)
+    expected = postprocess(plain, geometry.voxel_volume, Postprocessing(rules=rules), LABELS)
     assert np.array_equal(followed, expected) and not np.array_equal(followed, plain)
     record = read_json(made / "followed/prediction.json")
     assert record["postprocessing"] == {"rules": {name: rule.model_dump() for name, rule in rules.items()}}

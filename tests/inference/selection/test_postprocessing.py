@@ -35,7 +35,7 @@ def test_dice_from_counted_pieces_is_that_of_the_cleaned_labels(rule, seed):
     predicted[reference == 3] = 3  # so that something agrees
     counted = count_components(predicted, reference, 1.0, LABELS)
     for name in LABELS.foreground:
-        cleaned = postprocess(predicted, 1.0, {name: rule}, LABELS)
+        cleaned = postprocess(predicted, 1.0, Postprocessing(rules={name: rule}), LABELS)
         expected = score_case(cleaned, reference, LABELS, SPACING)[name].dice
         assert counted[name].dice(rule) == pytest.approx(expected)
 
@@ -44,7 +44,7 @@ def test_dice_from_counted_pieces_is_that_of_the_cleaned_labels(rule, seed):
 def test_other_labels_are_left_as_they_are(seed):
     predicted = random_labels(seed)
     before = predicted.copy()
-    cleaned = postprocess(predicted, 1.0, {"grey": Rule(only_largest=True)}, LABELS)
+    cleaned = postprocess(predicted, 1.0, Postprocessing(rules={"grey": Rule(only_largest=True)}), LABELS)
     assert np.array_equal(predicted, before)
     assert np.array_equal(cleaned == 7, predicted == 7) and voxels(cleaned, 3) < voxels(predicted, 3)
     assert cleaned.dtype == predicted.dtype and set(np.unique(cleaned[cleaned != predicted])) == {0}
@@ -52,18 +52,18 @@ def test_other_labels_are_left_as_they_are(seed):
 
 def test_rules_do_nothing_where_they_should_not():
     labels = random_labels(1)
-    assert np.array_equal(postprocess(labels, 1.0, {}, LABELS), labels)
-    assert np.array_equal(postprocess(labels, 1.0, {"grey": Rule()}, LABELS), labels)
-    assert np.array_equal(postprocess(labels, 2.0, {"grey": Rule(smallest_volume=2.0)}, LABELS), labels)
-    assert not np.array_equal(postprocess(labels, 2.0, {"grey": Rule(smallest_volume=2.1)}, LABELS), labels)
+    assert np.array_equal(postprocess(labels, 1.0, Postprocessing(rules={}), LABELS), labels)
+    assert np.array_equal(postprocess(labels, 1.0, Postprocessing(rules={"grey": Rule()}), LABELS), labels)
+    assert np.array_equal(postprocess(labels, 2.0, Postprocessing(rules={"grey": Rule(smallest_volume=2.0)}), LABELS), labels)
+    assert not np.array_equal(postprocess(labels, 2.0, Postprocessing(rules={"grey": Rule(smallest_volume=2.1)}), LABELS), labels)
     empty = np.zeros_like(labels)
-    assert np.array_equal(postprocess(empty, 1.0, {"grey": Rule(only_largest=True)}, LABELS), empty)
+    assert np.array_equal(postprocess(empty, 1.0, Postprocessing(rules={"grey": Rule(only_largest=True)}), LABELS), empty)
 
 
 def test_pieces_touch_by_corners():
     labels = np.zeros((4, 4, 4), np.uint8)
     labels[0, 0, 0] = labels[1, 1, 1] = labels[3, 3, 3] = 3
-    assert voxels(postprocess(labels, 1.0, {"grey": Rule(only_largest=True)}, LABELS), 3) == 2
+    assert voxels(postprocess(labels, 1.0, Postprocessing(rules={"grey": Rule(only_largest=True)}), LABELS), 3) == 2
 
 
 def test_labels_that_the_dataset_does_not_have():

@@ -1,0 +1,1 @@
+"""Networks that nnU-Net 2 trained, in our terms: their description, their weights, their checkpoints."""

@@ -1,0 +1,277 @@
+"""Models of nnU-Net become models of ours: what they decided, and what their networks compute.
+
+That whole predictions are nnU-Net's is measured with nnU-Net itself by `benchmarks.nnunet.import_parity`.
+"""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from configs.errors import InputError
+from configs.plan import AxisOrder, Resampling
+from inference import PredictionOptions, Predictor
+from inference.bundle.export import export_bundle
+from inference.bundle.install import import_bundle
+from inference.bundle.nnunet.install import Imported, import_nnunet
+from inference.bundle.nnunet.source import is_nnunet
+from inference.bundle.nnunet.trainers import trainer_fault
+from inference.model import load_model
+from inference.prediction.postprocessing import Postprocessing, postprocess
+from inference.prediction.selection import Selection
+from se_unet.nnunet.architecture import architecture_of, settings_of
+from tests.inference.bundle.nnunet.results import (
+    DATASET,
+    DATASET_NAME,
+    PLANS_NAME,
+    TRAINER,
+    architecture,
+    configuration,
+    plans,
+    their_network,
+    write_archive,
+    write_results,
+)
+
+IMAGE = np.random.default_rng(0).normal(size=(2, 12, 14, 13)).astype(np.float32)
+SPACING = (2.0, 1.0, 0.9)
+
+
+def single(results: Path, name: str = "3d_fullres") -> Path:
+    return results / f"{TRAINER}__{PLANS_NAME}__{name}"
+
+
+def changed(name: str = "3d_fullres", **changes: Any) -> dict[str, Any]:
+    """Plans with a changed configuration."""
+    whole = plans()
+    whole["configurations"][name] = {**whole["configurations"][name], **changes}
+    return whole
+
+
+def imported(folder: Path, name: str = "3d_fullres", **options: Any) -> Imported:
+    results = write_results(folder / "results", (name,), **options)
+    (one,) = import_nnunet(single(results, name), folder / "ours")
+    return one
+
+
+def test_the_plan_says_what_nnunet_decided(tmp_path: Path) -> None:
+    made = imported(tmp_path, folds=(0, 3), planned=plans(transpose_forward=[2, 0, 1]))
+    plan, configured = made.plan, made.plan.configuration
+    assert (made.folder, made.folds, made.selection) == (tmp_path / "ours", ("0", "3"), None)
+    assert plan.orientation == AxisOrder(axes=(2, 0, 1), of="as-stored")
+    assert (plan.dataset.channels, plan.dataset.foreground) == (("CT", "MR"), ("a", "b"))
+    assert (configured.spacing, configured.median_shape, configured.average) == ((2.0, 1.0, 0.9), (18, 18, 19), "logits")
+    assert [one.scheme for one in configured.normalisation] == ["ct", "zscore_in_mask"]
+    assert configured.normalisation[0].statistics is not None and configured.normalisation[0].statistics.percentile_99_5 == 7.0
+    assert (configured.resampling, configured.separate_axis_ratio) == (Resampling(clamp="slice", back="nearest"), 3.0)
+    assert (plan.network.patch_size, plan.network.mirror_axes, plan.network.batch_dice) == ((8, 8, 8), (0, 1, 2), True)
+
+
+@pytest.mark.parametrize("kind", ["PlainConvUNet", "ResidualEncoderUNet"])
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_networks_compute_the_same(tmp_path: Path, kind: str, dimension: int) -> None:
+    name = "2d" if dimension == 2 else "3d_fullres"
+    planned = changed(name, architecture=architecture(dimension, kind))
+    made = imported(tmp_path, name, planned=planned)
+    (ours,) = load_model(made.folder).networks.values()
+    theirs = their_network(architecture_of(settings_of(planned, name)), 2, 3).eval()
+    image = torch.randn(2, 2, *[8] * dimension)
+    with torch.no_grad():
+        expected = theirs(image)
+        found = ours(image if dimension == 3 else image.unsqueeze(2)).reshape(expected.shape)
+        control = their_network(architecture_of(settings_of(planned, name)), 2, 3, seed=1).eval()(image)
+    assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
+    assert (control - expected).abs().max() > 0.1 * expected.abs().max()
+
+
+def test_the_same_from_folder_archive_and_all_results(tmp_path: Path) -> None:
+    results = write_results(tmp_path / "results", folds=(0, "all"))
+    archive = write_archive(results, tmp_path / "export.zip")
+    answers = []
+    for number, source in enumerate((single(results), results, results.parent, archive)):
+        assert is_nnunet(source)
+        (made,) = import_nnunet(source, tmp_path / f"ours_{number}")
+        assert made.folds == ("0", "all")
+        answers.append(Predictor.load(made.folder, "cpu")(IMAGE, SPACING))
+    assert len(np.unique(answers[0])) > 1
+    assert all(np.array_equal(answers[0], other) for other in answers[1:])
+
+
+def test_a_model_like_any_other(tmp_path: Path) -> None:
+    """It is shared as a bundle, and searched for the size of the anatomy where this is forced."""
+    made = imported(tmp_path, folds=(0, 1))
+    manifest = export_bundle(made.folder, tmp_path / "bundle.zip")
+    assert len(manifest.weights()) == 2 and not is_nnunet(tmp_path / "bundle.zip")
+    import_bundle(tmp_path / "bundle.zip", tmp_path / "again")
+    first, again = (Predictor.load(folder, "cpu")(IMAGE, SPACING) for folder in (made.folder, tmp_path / "again"))
+    assert np.array_equal(first, again)
+    options = PredictionOptions(search="always", mirror=False)
+    assert Predictor.load(made.folder, "cpu", options=options)(IMAGE, SPACING).shape == IMAGE.shape[1:]
+
+
+def test_logits_are_averaged_unless_the_user_says_otherwise(tmp_path: Path) -> None:
+    made = imported(tmp_path, folds=(0, 1))
+    alone = Predictor.load(made.folder, "cpu")
+    assert alone.average == "logits" and Predictor.load([made.folder] * 2, "cpu").average == "probabilities"
+    given = Predictor.load(made.folder, "cpu", options=PredictionOptions(average="probabilities"))
+    assert given.average == "probabilities"
+
+
+def test_a_flat_model_sees_slices(tmp_path: Path) -> None:
+    made = imported(tmp_path, "2d")
+    configured, planned = made.plan.configuration, made.plan.network
+    assert (configured.slice_axis, configured.spacing, configured.median_shape) == (0, (2.5, 1.0, 0.9), (1, 18, 19))
+    assert (planned.patch_size, planned.mirror_axes) == ((1, 8, 8), (1, 2))
+
+
+def test_a_cascade_brings_its_first_stage(tmp_path: Path) -> None:
+    results = write_results(tmp_path / "results", ("3d_lowres", "3d_cascade_fullres"))
+    for number, source in enumerate((single(results, "3d_cascade_fullres"), results, write_archive(results, tmp_path / "a.zip"))):
+        made = import_nnunet(source, tmp_path / f"ours_{number}")
+        assert {one.folder.name for one in made} == {"3d_lowres_nnunet", "3d_cascade_fullres_nnunet"}
+        assert {one.plan.configuration.previous for one in made} == {None, "3d_lowres"}
+    (tmp_path / "lone").mkdir()
+    single(results, "3d_cascade_fullres").rename(tmp_path / "lone" / f"{TRAINER}__{PLANS_NAME}__3d_cascade_fullres")
+    with pytest.raises(InputError, match="its first stage `3d_lowres` is missing"):
+        import_nnunet(tmp_path / "lone", tmp_path / "refused")
+    assert not (tmp_path / "refused").exists()
+
+
+def test_regions_and_an_ignore_label(tmp_path: Path) -> None:
+    regions = {"background": 0, "whole": [1, 2], "core": [2], "ignore": 3}
+    made = imported(tmp_path, dataset={**DATASET, "labels": regions, "regions_class_order": [1, 2]})
+    assert (made.plan.dataset.has_regions, made.plan.dataset.ignore_value) == (True, 3)
+    assert made.plan.network.network.output_channels == 2
+
+
+def test_plans_of_earlier_versions(tmp_path: Path) -> None:
+    """Before version 2.4, plans stated the network in single settings."""
+    settings = configuration()
+    parts = settings.pop("architecture")["arch_kwargs"]
+    settings |= {"UNet_class_name": "PlainConvUNet", "UNet_base_num_features": 2, "unet_max_num_features": 3}
+    settings |= {"n_conv_per_stage_encoder": [1, 2], "n_conv_per_stage_decoder": [1], "num_pool_per_axis": [1, 1, 1]}
+    settings |= {"pool_op_kernel_sizes": parts["strides"], "conv_kernel_sizes": parts["kernel_sizes"]}
+    whole = plans()
+    whole["configurations"]["3d_fullres"] = settings
+    made = imported(tmp_path, planned=whole)
+    assert made.plan.network.network.features == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "masked", "ours"),
+    [("ZScoreNormalization", False, "zscore"), ("NoNormalization", False, "none"), ("RescaleTo01Normalization", True, "rescale"),
+     ("RGBTo01Normalization", False, "rgb")],
+)  # fmt: skip
+def test_normalisations(tmp_path: Path, scheme: str, masked: bool, ours: str) -> None:
+    planned = changed(normalization_schemes=[scheme, "CTNormalization"], use_mask_for_norm=[masked, False])
+    made = imported(tmp_path, planned=planned)
+    assert [one.scheme for one in made.plan.configuration.normalisation] == [ours, "ct"]
+
+
+@pytest.mark.parametrize(
+    ("reader", "of"),
+    [("NibabelIO", "as-stored"), ("NibabelIOWithReorient", "canonical"), ("SimpleITKIOWithReorient", "canonical")],
+)
+def test_the_reader_decides_about_the_orientation(tmp_path: Path, reader: str, of: str) -> None:
+    made = imported(tmp_path, planned=plans(image_reader_writer=reader))
+    assert made.plan.orientation == AxisOrder(axes=(0, 1, 2), of=of)  # type: ignore[arg-type]
+    overwritten = {**DATASET, "overwrite_image_reader_writer": "NibabelIOWithReorient"}
+    assert imported(tmp_path / "b", dataset=overwritten).plan.orientation == AxisOrder(axes=(0, 1, 2), of="canonical")
+
+
+def test_resampling_by_torch(tmp_path: Path) -> None:
+    def functions(separate: bool | None) -> dict[str, Any]:
+        options = {"force_separate_z": separate, "memefficient_seg_resampling": False}
+        found: dict[str, Any] = {}
+        for kind in ("data", "seg", "probabilities"):
+            found[f"resampling_fn_{kind}"] = "resample_torch_fornnunet"
+            found[f"resampling_fn_{kind}_kwargs"] = {**options, "is_seg": kind == "seg"}
+        return found
+
+    made = imported(tmp_path, planned=changed(**functions(False))).plan.configuration
+    assert (made.resampling, made.separate_axis_ratio) == (Resampling(images="linear", back="nearest"), None)
+    assert imported(tmp_path / "b", planned=changed(**functions(None))).plan.configuration.separate_axis_ratio == 3.0
+
+
+def test_both_checkpoints(tmp_path: Path) -> None:
+    made = imported(tmp_path, kinds=("final", "best"))
+    assert sorted(path.name for path in (made.folder / "fold_0").iterdir()) == [
+        "weights_best.safetensors",
+        "weights_final.safetensors",
+    ]
+    load_model(made.folder, checkpoint="best")
+
+
+def test_postprocessing_is_followed(tmp_path: Path) -> None:
+    results = write_results(tmp_path / "results", folds=(0, 1))
+    chosen = single(results) / "crossval_results_folds_0_1"
+    chosen.mkdir()
+    step = "remove_all_but_largest_component_from_segmentation"
+    description = {
+        "postprocessing_fns": [step, step],
+        "postprocessing_kwargs": [{"labels_or_regions": [1, 2]}, {"labels_or_regions": 2, "background_label": 0}],
+    }
+    (chosen / "postprocessing.json").write_text(json.dumps(description))
+    (chosen / "postprocessing.pkl").write_bytes(b"cos\nsystem\n(S'touch exploited'\ntR.")
+    (made,) = import_nnunet(results, tmp_path / "ours")
+    assert made.selection == tmp_path / "ours" / "selection.json"
+    selection = Selection.read(made.selection)
+    assert selection.postprocessing == Postprocessing(largest_of=((1, 2), (2,)))
+    assert selection.model_folders(made.selection) == [made.folder] and selection.folds == ("0", "1")
+
+
+def test_the_largest_of_a_set_of_labels(tmp_path: Path) -> None:
+    labels = np.zeros((5, 9, 9), np.uint8)
+    labels[1:3, 1:3, 1:3], labels[1:3, 3:4, 1:3], labels[4, 8, 8] = 1, 2, 2
+    description = imported(tmp_path).plan.dataset
+    cleaned = postprocess(labels, 1.0, Postprocessing(largest_of=((1, 2),)), description)
+    assert cleaned[4, 8, 8] == 0 and (cleaned == labels).sum() == labels.size - 1
+    labels[4, 8, 8], labels[0, 8, 8] = 0, 2
+    tied = postprocess(np.where(labels == 1, 0, labels)[:, 4:], 1.0, Postprocessing(largest_of=((2,),)), description)
+    assert (tied == 2).sum() == 1
+    assert np.array_equal(postprocess(labels * 0, 1.0, Postprocessing(largest_of=((1,),)), description), labels * 0)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["nnUNetTrainer", "nnUNetTrainer_4000epochs_NoMirroring", "nnUNetTrainerDA5ord0", "nnUNetTrainer_onlyMirror01_1500ep",
+     "nnUNetTrainerVanillaAdam1en3", "nnUNet_Trainer_BS8", "nnUNetTrainer_probabilisticOversampling_033",
+     "nnUNetTrainerDiceCELoss_noSmooth", "nnUNetTrainerBenchmark_5epochs_noDataLoading", "nnUNetTrainerNoDeepSupervision"],
+)  # fmt: skip
+def test_trainers_that_leave_the_network(name: str) -> None:
+    assert trainer_fault("model", name) is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["nnUNetTrainerBN", "nnUNet_Primus_M_Trainer", "nnUNetTrainerUMambaBot", "STUNetTrainer_large", "", "nnUNetTrainer_MyNet"],
+)
+def test_other_trainers_are_refused_by_name(tmp_path: Path, name: str) -> None:
+    results = write_results(tmp_path / "results", trainer_name=name)
+    with pytest.raises(InputError, match=f"the trainer `{name}` is not one that is known") as caught:
+        import_nnunet(results, tmp_path / "ours")
+    assert "--trust-trainer" in str(caught.value) and not (tmp_path / "ours").exists()
+    assert import_nnunet(results, tmp_path / "ours", trust_trainer=True)
+
+
+def test_an_existing_folder_is_left_as_it_is(tmp_path: Path) -> None:
+    results = write_results(tmp_path / "results")
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "ours" / "note").write_text("mine")
+    with pytest.raises(InputError, match="the folder already exists"):
+        import_nnunet(results, tmp_path / "ours")
+    assert [path.name for path in (tmp_path / "ours").iterdir()] == ["note"]
+
+
+def test_files_that_are_not_of_nnunet(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
+        archive.writestr("manifest.json", "{}")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "plan.json").write_text("{}")
+    (tmp_path / "text").write_text("text")
+    assert not any(is_nnunet(tmp_path / name) for name in ("other.zip", "model", "text", "missing"))
+    assert DATASET_NAME.startswith("Dataset")
