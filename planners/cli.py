@@ -20,6 +20,9 @@ class PlanCommand:
     dataset: Path  # folder of the dataset
     work: Path  # output folder, with one folder per dataset
     options: "PlanningOptions"  # overrides of the planner's rules
+    splits: Path | None = (
+        None  # file with the cases of each fold; None takes that of DATASET, or leaves the folds to the first training
+    )
     jobs: int | None = None  # number of processes; None chooses it by processors and memory
     scheduler: str | None = None  # address of the Dask scheduler whose workers do the work; None works on this machine
     plan_only: bool = False  # stop after the plan
@@ -82,6 +85,19 @@ def _parser() -> argparse.ArgumentParser:
         help="size of the scale group of se; `spread` chooses it by the spread of structure sizes (default: 1, no group)",
     )
     add("--scale-step", type=float, metavar="F", help="ratio of neighbouring scales of se (default: 1.26)")
+    add(
+        "--from-nnunet-plans",
+        dest="nnunet_plans",
+        type=Path,
+        metavar="FILE",
+        help="plans file of nnU-Net, whose grids, patches and networks are taken instead of planned ones (network nnunet)",
+    )
+    add(
+        "--splits",
+        type=Path,
+        metavar="FILE",
+        help="cases of each fold, such as nnU-Net's splits_final.json (default: that file in DATASET, or five folds)",
+    )
     add("--jobs", type=int, metavar="N", help="number of processes (default: one per processor if memory suffices)")
     add_image_format(parser)
     add("--scheduler", metavar="ADDRESS", help="address of a Dask scheduler whose workers do the work, such as tcp://host:8786")
@@ -113,6 +129,7 @@ def _plan_and_preprocess(command: PlanCommand) -> None:
         command.dataset,
         command.work,
         command.options,
+        splits=command.splits,
         jobs=command.jobs,
         plan_only=command.plan_only,
         overwrite=command.overwrite,

@@ -1,7 +1,9 @@
 """Options of the planner."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Literal
 
 from configs.errors import Fault, raise_faults
@@ -39,6 +41,8 @@ class PlanningOptions(GridOptions):
         scale_range: sizes of the anatomy to expect in new cases, as factors of the sizes in training, at most 1 and at least 1.
         num_scales: number of scales of `se`; 1 (the default) is a network without a scale group, `spread` uses the spread of sizes.
         scale_step: ratio of neighbouring scales.
+        nnunet_plans: plans file of nnU-Net that is taken instead of the rules, with the network `nnunet`; only `configurations` and
+            `scale_range` may stand beside it.
 
     Raises:
         InputError: options are out of range or contradict each other; all of them are listed.
@@ -53,6 +57,7 @@ class PlanningOptions(GridOptions):
     scale_range: tuple[float, float] | None = None
     num_scales: int | Literal["spread"] | None = None
     scale_step: float | None = None
+    nnunet_plans: Path | None = None
 
     def __post_init__(self) -> None:
         faults = [
@@ -95,4 +100,12 @@ class PlanningOptions(GridOptions):
         if "se" not in self.networks and (self.num_scales or self.scale_step):
             remedy = "Add `se` to --network, or leave these options out"
             faults.append(Fault("--num-scales and --scale-step", "only `se` has scales", remedy))
-        raise_faults(faults)
+        raise_faults([*faults, *self._beside_nnunet_plans()])
+
+    def _beside_nnunet_plans(self) -> Iterator[Fault]:
+        """Yield a fault for each override of rules that a plans file of nnU-Net leaves no room for."""
+        allowed = ("nnunet_plans", "configurations", "scale_range", "gpu_memory")
+        for field in fields(self) if self.nnunet_plans is not None else ():
+            if field.name not in allowed and getattr(self, field.name) != field.default:
+                option = f"--{field.name.replace('_', '-').replace('networks', 'network')}"
+                yield Fault(option, "nnU-Net's plans decide this", "Leave out this option or --from-nnunet-plans")

@@ -20,6 +20,7 @@ from planners.rules.networks.published import fitting_patch, networks_for, publi
 from planners.rules.networks.scale_group import check_width, choose_scale_group, widest_spread
 from planners.rules.networks.se_network import features_reason, judge_depth, se_feature_values, se_features, se_network
 from planners.rules.networks.skeleton import baseline_network
+from planners.rules.nnunet_plans import plan_as_nnunet
 from planners.rules.normalisation import choose_normalisation
 from planners.rules.orientation import choose_orientation, left_right_axis, turn_cases
 from planners.rules.patch import Grid, Sampling, choose_sampling
@@ -51,6 +52,9 @@ def make_plan(description: DatasetDescription, fingerprint: Fingerprint, options
         InputError: an override does not suit the data or the memory; the message says why.
     """
     options = options or PlanningOptions()
+    if options.nnunet_plans is not None:
+        expected = choose_size_range(fingerprint.cases, options.scale_range)
+        return plan_as_nnunet(options.nnunet_plans, description, expected, options.configurations)
     orientation = choose_orientation(fingerprint.cases)
     if options.orientation is not None:
         orientation = Decision[Orientation](options.orientation, "Images are turned to RAS, as requested.")

@@ -21,6 +21,7 @@ from planners.rules.grid import prepared_shape
 from planners.rules.normalisation import resembling_names
 from planners.rules.orientation import turn_cases
 from preprocessing.dataset.raw import scan_dataset
+from preprocessing.dataset.splits import adopt_splits
 from preprocessing.dataset.validation import largest_case_bytes
 from preprocessing.parallel.memory import case_bytes, choose_jobs
 from preprocessing.run import preprocess_dataset
@@ -33,6 +34,7 @@ def plan_and_preprocess(
     work: str | Path = "se_work",
     options: PlanningOptions | None = None,
     *,
+    splits: str | Path | None = None,
     jobs: int | None = None,
     plan_only: bool = False,
     overwrite: bool = False,
@@ -48,6 +50,8 @@ def plan_and_preprocess(
         dataset: folder of the dataset, in the raw layout of nnU-Net or of the Medical Segmentation Decathlon.
         work: output folder.
         options: overrides of the planning rules.
+        splits: file with the cases of each fold, as `preprocessing.dataset.splits` reads it. None takes `splits_final.json` of the
+            dataset's folder if there is one; otherwise the first training makes the folds.
         jobs: number of processes; None means one for each processor, as far as memory suffices.
         plan_only: whether to stop after the plan.
         overwrite: whether to preprocess all cases again.
@@ -70,11 +74,13 @@ def plan_and_preprocess(
     raise_faults(folder_faults(Path(work) / raw.description.name))
     fingerprint = make_fingerprint(raw, choose_jobs(jobs, largest_case_bytes(raw), "Validating"), progress, scheduler)
     options = options or PlanningOptions()
-    options = replace(options, normalisation=options.normalisation or raw.normalisation)
+    if options.nnunet_plans is None:
+        options = replace(options, normalisation=options.normalisation or raw.normalisation)
     plan = make_plan(raw.description, fingerprint, options)
     turned = turn_cases(fingerprint, plan.orientation)
     _warn(turned, plan, options)
     folder = DatasetFolder(Path(work) / raw.description.name)
+    adopt_splits(splits, Path(dataset), folder.splits, set(fingerprint.cases))
     raw.description.write(folder.description)
     fingerprint.write(folder.fingerprint)
     write_fingerprint_table(folder.fingerprint_table, fingerprint)

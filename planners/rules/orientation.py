@@ -6,7 +6,7 @@ import numpy as np
 
 from configs.errors import counted
 from configs.fingerprint import CaseFingerprint, Directions, Fingerprint
-from configs.plan import Orientation, SliceFrame
+from configs.plan import AxisOrder, Orientation, SliceFrame
 from planners.decision import Decision
 from preprocessing.geometry.affine import Geometry
 from preprocessing.geometry.orientation import allowed_turns, as_directions, find_turn, thick_axis, turned_directions
@@ -53,6 +53,8 @@ def left_right_axis(orientation: Orientation, cases: Mapping[str, CaseFingerprin
 
     The cases are measured in the given orientation of the plan.
     """
+    if isinstance(orientation, AxisOrder):
+        return orientation.axes.index(2) if orientation.of == "canonical" else None
     if not isinstance(orientation, SliceFrame):
         return 2 if orientation == "canonical" else None
     right = np.abs([np.array(case.directions)[::-1, 0] for case in cases.values()])  # of the axes Z, Y, X

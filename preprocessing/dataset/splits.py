@@ -15,6 +15,7 @@ from configs.files import read_json, read_rows, write_json
 logger = logging.getLogger(__name__)
 
 FOLDS = 5
+NNUNET_SPLITS = "splits_final.json"
 _HEADING = ["case", "group"]
 _SEED = 12345  # nnU-Net's, so that the folds are the same
 _REMEDY = "Fix the file, or delete it to have it regenerated"
@@ -160,6 +161,31 @@ def read_splits(path: Path, known: set[str] | None = None) -> list[Split]:
         if split in splits[:index]:
             logger.warning("%s: folds %d and %d have the same cases", path, splits.index(split), index)
     return splits
+
+
+def adopt_splits(given: str | Path | None, dataset: Path, target: Path, known: set[str]) -> None:
+    """Take the folds of a file, or of nnU-Net's `splits_final.json` in the dataset's folder, for the trainings to come.
+
+    Folds that the user gave replace others, with a warning; those that were found in the dataset do not. Trained folds record their cases,
+    so that no training goes on with other ones.
+
+    Args:
+        given: file that the user gave, or None.
+        dataset: folder of the raw dataset.
+        target: path to the `splits.json` that trainings read.
+        known: identifiers of the cases.
+
+    Raises:
+        InputError: the file cannot be used; see `read_splits`.
+    """
+    source = dataset / NNUNET_SPLITS if given is None else Path(given)
+    if given is None and (not source.is_file() or target.exists()):
+        return
+    splits = read_splits(source, known)
+    if target.exists() and read_splits(target) != splits:
+        logger.warning("%s is replaced by the folds of %s", target, source)
+    write_json(target, [{"train": split.training, "val": split.validation} for split in splits])
+    logger.info("The folds are those of %s", source)
 
 
 def _is_fold(entry: Any) -> bool:

@@ -15,7 +15,7 @@ from configs.folders import DATASET, ModelFolder
 from configs.plan import ModelPlan, Plan
 from configs.progress import Progress, Silent, ticking
 from inference.bundle.new_folder import new_folder, target_faults
-from inference.bundle.nnunet.plan import NETWORK, plan_of
+from inference.bundle.nnunet.plan import plan_of
 from inference.bundle.nnunet.postprocessing import read_postprocessing
 from inference.bundle.nnunet.source import DATASET as THEIR_DATASET
 from inference.bundle.nnunet.source import KINDS, PLANS, REMEDY, TrainedModel, find_models
@@ -24,6 +24,7 @@ from inference.bundle.tensors import implausible
 from inference.prediction.selection import FILE, Selection
 from se_unet.builder import build_network
 from se_unet.nnunet.checkpoint import NNUNetCheckpoint, read_nnunet_checkpoint
+from se_unet.nnunet.plan import NETWORK
 from se_unet.weights import save_weights
 
 _logger = logging.getLogger(__name__)

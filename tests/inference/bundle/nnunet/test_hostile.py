@@ -68,7 +68,7 @@ PLAN_EDITS: dict[str, tuple[Edit, str]] = {
     "unknown label manager": (at("label_manager", value="Mine"), "`Mine` is unknown"),
     "unknown preprocessor": (full("preprocessor_name", value="Mine"), "`Mine` is unknown"),
     "unknown normalisation": (full("normalization_schemes", value=["Mine"] * 2), "`Mine` is unknown"),
-    "too few normalisations": (full("normalization_schemes", value=["CTNormalization"]), "damaged or of another version"),
+    "too few normalisations": (full("normalization_schemes", value=["CTNormalization"]), "1 normalisations are planned"),
     "no statistics": (at("foreground_intensity_properties_per_channel", value={}), "damaged|statistics"),
     "statistics that are words": (at("foreground_intensity_properties_per_channel", "0", "mean", value="x"), "mean"),
     "statistics that are not finite": (at("foreground_intensity_properties_per_channel", "0", "std", value=1e999), "std|JSON"),
@@ -109,7 +109,10 @@ PLAN_EDITS: dict[str, tuple[Edit, str]] = {
 DATASET_EDITS: dict[str, tuple[Edit, str]] = {
     "no labels": (at("labels", drop=True), "`labels` must map names to values"),
     "no channels": (at("channel_names", drop=True), "`channel_names` must name channels"),
-    "one channel more": (at("channel_names", value={"0": "a", "1": "b", "2": "c"}), "has 2 input channels"),
+    "one channel more": (
+        at("channel_names", value={"0": "a", "1": "b", "2": "c"}),
+        "2 normalisations are planned, but there are 3 channels",
+    ),
     "one label more": (at("labels", value={"background": 0, "a": 1, "b": 2, "c": 3}), "has 3 outputs"),
     "no background": (at("labels", value={"a": 1, "b": 2}), "`background` must be 0"),
     "two labels of one value": (at("labels", value={"background": 0, "a": 1, "b": 1}), "share a value"),
