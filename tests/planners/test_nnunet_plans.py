@@ -45,9 +45,13 @@ def test_every_configuration_has_the_network_of_the_file(tmp_path: Path) -> None
 
 
 def test_some_configurations(tmp_path: Path) -> None:
-    assert list(planned(tmp_path, configurations=("2d",)).configurations) == ["2d"]
+    assert list(planned(tmp_path / "a", configurations=("2d",)).configurations) == ["2d"]
     with pytest.raises(InputError, match="the plans file has no such configuration"):
-        planned(tmp_path / "b", configurations=("3d_small",))
+        planned(
+            tmp_path / "b",
+            content={**plans(), "configurations": {"2d": {**configuration(2), **SCHEMES}}},
+            configurations=("3d_fullres",),
+        )
 
 
 def test_other_options_contradict_it(tmp_path: Path) -> None:
