@@ -22,6 +22,7 @@ class DatasetDescription(Value):
         file_ending: ending of image and label files, with the leading dot.
         regions_class_order: value written for each region, where labels are regions; later regions overwrite earlier ones. Each
             value must come back in the same regions.
+        annotated: sets of labels that were annotated in some cases, where not all were; see `partial_index`.
     """
 
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")
@@ -29,6 +30,7 @@ class DatasetDescription(Value):
     labels: dict[str, int | tuple[int, ...]]
     file_ending: str = Field(default=".nii.gz", pattern=r"^\.[a-z0-9.]+$")
     regions_class_order: tuple[int, ...] | None = None
+    annotated: tuple[tuple[str, ...], ...] = ()
 
     @field_validator("labels")
     @classmethod
@@ -62,6 +64,17 @@ class DatasetDescription(Value):
                     f"with regions, `regions_class_order` must name one value for each of {expected} regions, not {painted}"
                 )
             self._check_painting()
+        return self
+
+    @model_validator(mode="after")
+    def _annotated_labels_exist(self) -> "DatasetDescription":
+        unknown = sorted({name for names in self.annotated for name in names} - set(self.foreground))
+        if unknown:
+            raise ValueError(f"`annotated` has names that are not labels: {', '.join(unknown)}")
+        if self.annotated and self.has_regions:
+            raise ValueError("`annotated` is for labels, and this dataset has regions, whose voxels lie in several of them")
+        if not all(self.annotated) or len(set(self.annotated)) != len(self.annotated):
+            raise ValueError("the sets in `annotated` must be distinct and have a label each")
         return self
 
     def _check_painting(self) -> None:
@@ -121,6 +134,22 @@ class DatasetDescription(Value):
     def ignore_index(self) -> int | None:
         """Class index of ignored voxels (one above the last class), or None."""
         return None if self.ignore_value is None else len(self.values)
+
+    def partial_index(self, annotated: Sequence[str]) -> int:
+        """Return the class index of voxels that may be background or any label that was not annotated, in cases with this set of labels.
+
+        Raises:
+            ValueError: the set is not one of `annotated`.
+        """
+        return len(self.values) + 1 + self.annotated.index(tuple(annotated))
+
+    @property
+    def possible_classes(self) -> dict[int, tuple[int, ...]]:
+        """Class indices that voxels of a `partial_index` may have: 0, and those of the labels that were not annotated."""
+        return {
+            self.partial_index(names): (0, *(self.class_indices(name)[0] for name in self.foreground if name not in names))
+            for names in self.annotated
+        }
 
     @property
     def output_channels(self) -> int:

@@ -63,7 +63,8 @@ def staleness_key(files: CaseFiles, plan: Plan, configuration: str) -> str:
     if resampling != Resampling():  # plans of earlier versions had no other
         settings |= {"resampling": resampling.model_dump(mode="json")}
     orientation = plan.model_dump(mode="json", include={"orientation"})["orientation"]
-    labels = [plan.dataset.values, plan.dataset.ignore_value]
+    labels: list[object] = [plan.dataset.values, plan.dataset.ignore_value]
+    labels += [] if files.annotated is None else [plan.dataset.annotated, files.annotated]
     content = json.dumps([CODE_VERSION, [_digest(path) for path in paths], settings, labels, orientation], sort_keys=True)
     return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
@@ -89,6 +90,7 @@ def _preprocess_case(identifier: str, files: CaseFiles, plan: Plan, configuratio
         key=key,
         images=tuple(str(path.resolve()) for path in files.images),
         labels=None if files.labels is None else str(files.labels.resolve()),
+        annotated=files.annotated,
         patch_size=_smallest_patch(plan, configuration),
     )
     return True

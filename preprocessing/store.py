@@ -33,6 +33,7 @@ class CaseProperties(Value):
     trace: Trace  # leads back to the stored image
     images: tuple[str, ...] = ()  # paths to the image files
     labels: str | None = None  # path to the label file, or None
+    annotated: tuple[str, ...] | None = None  # labels that were annotated; None for all
     class_counts: dict[int, int] = Field(default_factory=dict)  # voxels of each class index in `class_locations`, as stored
 
 
@@ -95,6 +96,7 @@ class CaseStore:
         key: str = "",
         images: tuple[str, ...] = (),
         labels: str | None = None,
+        annotated: tuple[str, ...] | None = None,
         patch_size: tuple[int, int, int] = (64, 64, 64),
     ) -> None:
         """Write a case so that it is complete or absent, even after an interruption.
@@ -110,7 +112,9 @@ class CaseStore:
             voxels = np.concatenate([*class_locations.values(), np.zeros((0, 3), np.int32)]).astype(np.int32)
             _write_array(self.folder / f"{identifier}_locations.b2nd", voxels, voxels.shape)
         counts = {int(index): len(voxels) for index, voxels in class_locations.items()}
-        properties = CaseProperties(key=key, trace=case.trace, images=images, labels=labels, class_counts=counts)
+        properties = CaseProperties(
+            key=key, trace=case.trace, images=images, labels=labels, annotated=annotated, class_counts=counts
+        )
         properties.write(self._json(identifier))
 
     def is_current(self, identifier: str, key: str) -> bool:

@@ -122,6 +122,7 @@ def _random_labels(job: Job, batch: int) -> Tensor:
     """Return class indices (batch, Z, Y, X) int16, with ignored voxels if the dataset has some."""
     description, random = job.plan.dataset, np.random.default_rng(0)
     indices = [*range(len(description.values)), *([] if description.ignore_index is None else [description.ignore_index])]
+    indices += description.possible_classes
     drawn = random.choice(np.array(indices, np.int16), (batch, *job.plan.network.patch_size))
     return torch.from_numpy(drawn).to(job.device)
 

@@ -83,6 +83,8 @@ def _differences(raw: RawDataset, whole: Model) -> list[Fault]:
     ours, theirs = whole.plan.dataset, raw.description
     where, remedy = f"{raw.folder}/dataset.json", "Give cases with the channels and labels of the model"
     faults = [Fault(where, f"{problem}, the model", remedy) for problem in contradictions(theirs, ours)]
+    if theirs.annotated:
+        faults.append(Fault(where, "some cases lack the annotation of labels", "Give cases in which all labels were annotated"))
     if ours.channels != theirs.channels:
         faults.append(Fault(where, f"the channels are {theirs.channels}, and those of the model {ours.channels}", remedy))
     return faults

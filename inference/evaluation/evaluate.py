@@ -11,6 +11,7 @@ from configs.folders import validated_fold
 from configs.progress import Progress, Silent
 from inference.evaluation.label_files import find_description, list_label_files
 from inference.evaluation.scores import EvaluationResult, LabelScores, Unmatched, score_case, summarise
+from preprocessing.dataset.annotated import annotated_beside
 from preprocessing.dataset.by_products import without_by_products
 from preprocessing.dataset.labels import unknown_values, unknown_values_fault
 from preprocessing.formats.images import read_labels
@@ -22,6 +23,7 @@ from preprocessing.parallel.for_each_case import for_each_case
 class _Pair:
     predicted: Path
     reference: Path
+    annotated: tuple[str, ...] | None = None  # labels that were annotated in the reference; None for all
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,9 @@ def evaluate(
     progress: Progress | None = None,
 ) -> EvaluationResult:
     """Compare the label files of two folders by file name. References without a prediction are named in the result.
+
+    A case has scores of its annotated labels alone, where the dataset of the references says which these are
+    (`preprocessing.dataset.annotated`).
 
     Args:
         predictions: folder of predicted label files.
@@ -71,7 +76,8 @@ def evaluate(
         for case, path in predicted.items()
         if case not in reference
     )
-    pairs = {case: _Pair(path, reference[case]) for case, path in predicted.items()}
+    annotated = annotated_beside(Path(references), description)
+    pairs = {case: _Pair(path, reference[case], annotated.get(case)) for case, path in predicted.items()}
     score = partial(_score_files, description=description, tolerance=tolerance, unmatched=unmatched)
     found = dict(for_each_case(score, pairs, jobs, progress or Silent(), "Evaluating"))
     raise_faults(fault for outcome in found.values() for fault in outcome.faults)
@@ -110,4 +116,4 @@ def _score_files(
             faults.append(unknown_values_fault(f"{where}, {path}", unknown, description))
     if faults:
         return _Outcome({}, tuple(faults))
-    return _Outcome(score_case(predicted, reference, description, grid.spacing, tolerance, unmatched))
+    return _Outcome(score_case(predicted, reference, description, grid.spacing, tolerance, unmatched, pair.annotated))

@@ -77,6 +77,7 @@ class ValidationCase:
     image: NDArray[np.float32]  # image (C, Z, Y, X) float32
     indices: NDArray[np.int16]  # class indices (Z, Y, X)
     geometry: Geometry  # geometry shared by image and indices
+    annotated: tuple[str, ...] | None = None  # labels that were annotated; None for all
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def scale_robustness(
     for case, factor, way in (progress or Silent()).track(work, "Predicting at several sizes", total):
         image, indices, geometry = rescale(case, factor)
         answer = predictors[case.fold][way].segment(image, geometry, where=f"case `{case.identifier}`").labels
-        scores = score_case(answer, stored_values(indices, description), description, geometry.spacing)
+        scores = score_case(answer, stored_values(indices, description), description, geometry.spacing, annotated=case.annotated)
         found.setdefault((factor, way), []).append({label: one.dice for label, one in scores.items()})
     points = [_point(factor, ensembles[way], dice) for (factor, way), dice in sorted(found.items())]
     networks = weights_digests(held_out.model_folder, list(names), held_out.checkpoint)
@@ -189,7 +190,7 @@ def load_validation_case(model_folder: Path, plan: ModelPlan, fold: str, identif
     image, geometry = read_image([Path(path) for path in properties.images])
     labels, grid = read_labels(Path(properties.labels))
     require_same_grid(f"case `{identifier}`", f"the label file {properties.labels}", grid, geometry)
-    return ValidationCase(identifier, fold, image, to_class_indices(labels, plan.dataset), geometry)
+    return ValidationCase(identifier, fold, image, to_class_indices(labels, plan.dataset), geometry, properties.annotated)
 
 
 def stored_values(indices: NDArray[np.int16], description: DatasetDescription) -> NDArray[np.int32]:
@@ -225,7 +226,8 @@ def _work(
 
 
 def _point(factor: float, ensemble: Ensemble, cases: list[dict[str, float | None]]) -> RobustnessPoint:
-    dice = {label: _mean([case[label] for case in cases]) for label in cases[0]}
+    labels = dict.fromkeys(label for case in cases for label in case)
+    dice = {label: _mean([case[label] for case in cases if label in case]) for label in labels}
     mean = _mean(list(dice.values()))
     return RobustnessPoint(scale=factor, ensemble=ensemble, mean_foreground_dice=mean, dice=dice, cases=len(cases))
 

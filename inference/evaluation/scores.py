@@ -113,11 +113,13 @@ def score_case(
     spacing: tuple[float, float, float],
     tolerance: float | None = None,
     unmatched: Unmatched = "diagonal",
+    annotated: Sequence[str] | None = None,
 ) -> dict[str, LabelScores]:
     """Score each foreground label or region of label values (Z, Y, X), with the spacing (Z, Y, X) and the `tolerance` in mm.
 
-    Voxels that the reference marks as ignored are excluded. Without a tolerance, surfaces are not measured. `unmatched` is the distance of
-    a missed or invented structure: the diagonal of the image, or none.
+    Labels that are not among those that were `annotated` in the reference have no scores; None is all labels. Voxels that the reference
+    marks as ignored are excluded. Without a tolerance, surfaces are not measured. `unmatched` is the distance of a missed or invented
+    structure: the diagonal of the image, or none.
 
     Raises:
         ValueError: the shapes differ.
@@ -127,7 +129,7 @@ def score_case(
     considered = np.ones(reference.shape, bool) if description.ignore_index is None else reference != description.ignore_index
     confusion = confusion_matrix(predicted[considered], reference[considered], len(description.values) + 1)
     scores = {}
-    for name in description.foreground:
+    for name in description.foreground if annotated is None else annotated:
         members = description.class_indices(name)
         counts = overlap(confusion, members)
         is_unmatched = (counts.predicted > 0) != (counts.reference > 0)

@@ -20,6 +20,7 @@ class Source:
 
     images: tuple[Path, ...]
     labels: Path
+    annotated: tuple[str, ...] | None = None  # labels that were annotated; None for all
 
 
 def find_sources(dataset: Path, cases: Iterable[str]) -> dict[str, Source]:
@@ -40,7 +41,7 @@ def find_sources(dataset: Path, cases: Iterable[str]) -> dict[str, Source]:
         if properties.labels is None:
             faults.append(Fault(f"case `{case}`", "the case has no label file", "Add one and run se_plan_and_preprocess"))
             continue
-        source = Source(tuple(Path(image) for image in properties.images), Path(properties.labels))
+        source = Source(tuple(Path(image) for image in properties.images), Path(properties.labels), properties.annotated)
         gone = [path for path in (*source.images, source.labels) if not path.is_file()]
         faults += [Fault(f"case `{case}`", f"{path} is missing", "Restore the file") for path in gone]
         sources[case] = source

@@ -56,6 +56,9 @@ class Gain:
         return self.after >= self.before + _LEAST_GAIN and self.better > self.worse
 
 
+NO_GAIN = Gain(0.0, 0.0, 0, 0)
+
+
 def choose_rules(
     segmentations: Mapping[str, Path],
     sources: Mapping[str, Source],
@@ -69,12 +72,13 @@ def choose_rules(
     """
     if description.has_regions:
         return {}, {}
-    files = {case: (path, sources[case].labels) for case, path in segmentations.items()}
+    files = {case: (path, sources[case]) for case, path in segmentations.items()}
     count = partial(_count_case, description=description)
     counted = dict(for_each_case(count, files, jobs, progress, "Postprocessing"))
     rules, gains = {}, {}
     for name in description.foreground:
-        rule, gain = best_rule([counted[case][name] for case in segmentations])
+        known = [counted[case][name] for case in segmentations if name in counted[case]]
+        rule, gain = best_rule(known) if known else (Rule(), NO_GAIN)
         if gain.is_worth_it:
             rules[name], gains[name] = rule, gain
     return rules, gains
@@ -95,12 +99,16 @@ def best_rule(cases: Sequence[LabelComponents]) -> tuple[Rule, Gain]:
 
 
 def count_components(
-    predicted: NDArray[np.integer], reference: NDArray[np.integer], voxel_volume: float, description: DatasetDescription
+    predicted: NDArray[np.integer],
+    reference: NDArray[np.integer],
+    voxel_volume: float,
+    description: DatasetDescription,
+    annotated: Sequence[str] | None = None,
 ) -> dict[str, LabelComponents]:
-    """Return the components of each label, given segmentation and reference as label values (Z, Y, X)."""
+    """Return the components of each annotated label (None: of all), given segmentation and reference as label values (Z, Y, X)."""
     considered = np.ones(reference.shape, bool) if description.ignore_value is None else reference != description.ignore_value
     found = {}
-    for name in description.foreground:
+    for name in description.foreground if annotated is None else annotated:
         value = description.labels[name]
         numbered, voxels = connected_components(predicted == value)
         true = (reference == value) & considered
@@ -116,8 +124,9 @@ def count_components(
     return found
 
 
-def _count_case(case: str, files: tuple[Path, Path], description: DatasetDescription) -> dict[str, LabelComponents]:
-    predicted, geometry = read_labels(files[0])
-    reference, grid = read_labels(files[1])
-    require_same_grid(f"case `{case}`", f"the prediction {files[0]}", geometry, grid)
-    return count_components(predicted, reference, geometry.voxel_volume, description)
+def _count_case(case: str, files: tuple[Path, Source], description: DatasetDescription) -> dict[str, LabelComponents]:
+    segmentation, source = files
+    predicted, geometry = read_labels(segmentation)
+    reference, grid = read_labels(source.labels)
+    require_same_grid(f"case `{case}`", f"the prediction {segmentation}", geometry, grid)
+    return count_components(predicted, reference, geometry.voxel_volume, description, source.annotated)

@@ -189,7 +189,17 @@ def _dice(one: Look, labels: Tensor, dataset: DatasetDescription) -> tuple[float
     """Return the true Dice of each label, given class indices (Z, Y, X); None where it is in neither."""
     ignored = labels == (-1 if dataset.ignore_index is None else dataset.ignore_index)
     dice = true_dice(one, _truth(labels, dataset), ignored, len(dataset.foreground))
-    return tuple(None if np.isnan(value) else float(value) for value in dice)
+    unknown = _unannotated(labels, dataset)
+    return tuple(
+        None if np.isnan(value) or name in unknown else float(value) for name, value in zip(dataset.foreground, dice, strict=True)
+    )
+
+
+def _unannotated(labels: Tensor, dataset: DatasetDescription) -> set[str]:
+    """Return the labels that were not annotated in a case of these class indices."""
+    highest = int(labels.max())
+    missing = [names for names in dataset.annotated if dataset.partial_index(names) == highest]
+    return {name for names in missing for name in dataset.foreground if name not in names}
 
 
 def _plausible(size: float, sizes: SizeRange) -> list[float]:
@@ -211,7 +221,7 @@ def _truth(classes: Tensor, dataset: DatasetDescription) -> Tensor:
     if dataset.has_regions:
         members = [torch.tensor(dataset.class_indices(name)) for name in dataset.foreground]
         return torch.stack([torch.isin(classes, indices) for indices in members])
-    return classes if dataset.ignore_index is None else torch.where(classes == dataset.ignore_index, 0, classes)
+    return torch.where(classes < len(dataset.values), classes, 0)
 
 
 def true_dice(one: Look, truth: Tensor, ignored: Tensor, labels: int) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ from configs.fingerprint import CaseFingerprint, Fingerprint, IntensityHistogram
 from configs.progress import Progress
 from planners.fingerprint.sizes import label_sizes, size_spreads
 from preprocessing.dataset.case import Case
+from preprocessing.dataset.labels import labelled
 from preprocessing.dataset.raw import RawDataset
 from preprocessing.dataset.validation import examine
 from preprocessing.geometry.cropping import nonzero_box
@@ -150,9 +151,7 @@ def _foreground(case: Case, description: DatasetDescription) -> NDArray[np.float
     """Return the intensities (C, n) of the labelled voxels, without background and ignored voxels."""
     if case.labels is None:
         return np.zeros((len(case.image), 0), dtype=np.float32)
-    inside = case.labels > 0
-    if description.ignore_index is not None:
-        inside &= case.labels != description.ignore_index
+    inside = labelled(case.labels, description)
     channels = [
         channel[inside] for channel in case.image
     ]  # indexing all channels at once would store three indices for each voxel

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from configs.dataset import DatasetDescription
 from configs.fingerprint import CaseFingerprint, LabelSizes, SizeSpread
 from preprocessing.dataset.case import Case
+from preprocessing.dataset.labels import labelled
 from preprocessing.geometry.cropping import PART, nonzero_box, parts
 
 _MOST_COMPONENTS = 100
@@ -77,7 +78,9 @@ def _component_voxels(labels: NDArray[np.integer], part: int = PART) -> dict[int
 
 
 def _without_ignored(labels: NDArray[np.int16], description: DatasetDescription) -> NDArray[np.int16]:
-    return labels if description.ignore_index is None else np.where(labels == description.ignore_index, np.int16(0), labels)
+    if description.ignore_index is None and not description.annotated:
+        return labels
+    return np.where(labelled(labels, description), labels, np.int16(0))
 
 
 def _sizes(components: Sequence[int], voxel_volume: float) -> LabelSizes:

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from configs.dataset import DatasetDescription
 from configs.fingerprint import CaseFingerprint, Fingerprint, Spacing
 from configs.plan import Plan
 from preprocessing.dataset.case import load_case
+from preprocessing.dataset.labels import labelled
 from preprocessing.dataset.raw import RawDataset
 from preprocessing.geometry.cropping import nonzero_box
 from preprocessing.geometry.orientation import find_turn
@@ -44,7 +46,7 @@ def load_slices(dataset: RawDataset, fingerprint: Fingerprint, plan: Plan) -> Sl
     box = nonzero_box(image)
     channel = box.crop(image)[0]
     labels = None if case.labels is None else box.crop(turn.apply(case.labels))
-    z, y, x = _middle(labels, plan.dataset.ignore_index) or tuple(size // 2 for size in channel.shape)
+    z, y, x = _middle(labels, plan.dataset) or tuple(size // 2 for size in channel.shape)
     spacing = turn.apply_geometry(case.geometry).spacing
     centre = ((z + 0.5) * spacing[0], (y + 0.5) * spacing[1], (x + 0.5) * spacing[2])
     extent = (channel.shape[0] * spacing[0], channel.shape[1] * spacing[1], channel.shape[2] * spacing[2])
@@ -55,11 +57,11 @@ def _cut(array: NDArray, z: int, y: int, x: int) -> tuple[NDArray, ...]:
     return array[z], array[:, y], array[:, :, x]
 
 
-def _middle(labels: NDArray[np.int16] | None, ignored: int | None) -> tuple[int, int, int] | None:
+def _middle(labels: NDArray[np.int16] | None, description: DatasetDescription) -> tuple[int, int, int] | None:
     """Return a labelled voxel near the centre of mass of all labelled voxels, or None where there is none."""
     if labels is None:
         return None
-    inside = labels > 0 if ignored is None else (labels > 0) & (labels != ignored)
+    inside = labelled(labels, description)
     across = inside.sum(axis=(1, 2))
     if not across.any():
         return None

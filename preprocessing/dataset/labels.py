@@ -1,6 +1,6 @@
 """Convert label values of files to class indices: a value's index is its position in `DatasetDescription.values`."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,12 +30,28 @@ def present_values(labels: NDArray[np.integer]) -> list[int]:
     return [int(value) for value in np.unique(np.append(flat[changes], flat[:1]))]
 
 
-def to_class_indices(labels: NDArray[np.integer], description: DatasetDescription, part: int = PART) -> NDArray[np.int16]:
+def to_class_indices(
+    labels: NDArray[np.integer], description: DatasetDescription, annotated: Sequence[str] | None = None, part: int = PART
+) -> NDArray[np.int16]:
     """Return the class indices (int16) of label values of any shape, `part` at a time; ignored voxels get `description.ignore_index`.
+
+    Where only some labels were `annotated`, the background may be any of the others, and gets `description.partial_index`.
 
     Raises:
         InputError: the description does not name some values.
     """
+    indices = _class_indices(labels, description, part)
+    if annotated is not None:
+        indices[indices == 0] = description.partial_index(annotated)
+    return indices
+
+
+def labelled(indices: NDArray[np.int16], description: DatasetDescription) -> NDArray[np.bool_]:
+    """Return the mask of voxels with a label: neither background nor ignored, nor of a case in which a label may be missing."""
+    return (indices > 0) & (indices < len(description.values))
+
+
+def _class_indices(labels: NDArray[np.integer], description: DatasetDescription, part: int) -> NDArray[np.int16]:
     unknown = unknown_values(labels, description)
     if unknown:
         raise InputError(unknown_values_fault("labels", unknown, description))

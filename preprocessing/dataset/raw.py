@@ -8,7 +8,7 @@ There are two layouts, told apart by the content of `dataset.json`. nnU-Net: `im
 import re
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from configs.errors import Fault, InputError, raise_faults
 from configs.files import is_file, read_json
 from configs.outputs import name_faults
 from configs.plan import Normalisation
+from preprocessing.dataset.annotated import read_annotated, with_annotated
 from preprocessing.dataset.by_products import is_by_product
 from preprocessing.dataset.description import read_description, read_normalisation
 from preprocessing.formats.registry import ending_of, endings_remedy, known_endings, require_format, stem_of
@@ -31,6 +32,7 @@ class CaseFiles:
 
     images: tuple[Path, ...]  # paths to the image files, one per channel in order, or one file with all channels
     labels: Path | None  # path to the label file, or None
+    annotated: tuple[str, ...] | None = None  # labels that were annotated, in the description's order; None for all
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,11 @@ def scan_dataset(dataset: str | Path) -> RawDataset:
         cases, faults = _found_in_folders(folder, description)
     faults += [*name_faults("case", cases), *_missing_files(cases), *_clashing_names(cases)]
     cases = _with_existing_files(cases)
+    annotated = read_annotated(folder, data, description, cases)
+    if annotated:
+        sets = tuple(sorted(set(annotated.values())))
+        description = with_annotated(json_path, description, sets)
+        cases = {case: replace(files, annotated=annotated.get(case)) for case, files in cases.items()}
     if not cases and not faults:
         is_known = description.file_ending in known_endings()
         remedy = f"Put images into imagesTr as CASE_0000{description.file_ending}" if is_known else endings_remedy()

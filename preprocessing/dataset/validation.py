@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,7 +17,7 @@ from configs.dataset import DatasetDescription
 from configs.errors import Fault, InputError, raise_faults
 from configs.progress import Progress, Silent
 from preprocessing.dataset.case import Case
-from preprocessing.dataset.labels import present_values, to_class_indices, unknown_values_fault, unnamed_values
+from preprocessing.dataset.labels import labelled, present_values, to_class_indices, unknown_values_fault, unnamed_values
 from preprocessing.dataset.raw import CaseFiles, RawDataset
 from preprocessing.formats.images import doubts, read_header, read_image, read_labels, read_volumes
 from preprocessing.geometry.affine import Geometry
@@ -105,14 +105,14 @@ def _inspect(identifier: str, files: CaseFiles, description: DatasetDescription,
     where = f"case `{identifier}`"
     report: CaseReport[T] = CaseReport()
     image, geometry = _read_channels(where, files.images, report)
-    labels = None if files.labels is None else _read_labels(where, files.labels, geometry, description, report)
+    labels = _read_labels(where, files, geometry, description, report)
     if image is not None:
         report.faults += image_faults(where, image, description)
         report.warnings += _constant_channels(where, image, description)
         report.digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).hexdigest()
     if image is not None and geometry is not None and not report.faults:
-        indices = None if labels is None else to_class_indices(labels, description)
-        report.warnings += [] if indices is None else _cropped_labels(where, image, indices)
+        indices = None if labels is None else to_class_indices(labels, description, files.annotated)
+        report.warnings += [] if indices is None else _cropped_labels(where, image, labelled(indices, description))
         report.measured = measure(Case(identifier, image, indices, geometry))
     return report
 
@@ -136,9 +136,12 @@ def _first_geometry(paths: tuple[Path, ...]) -> Geometry | None:
 
 
 def _read_labels(
-    where: str, path: Path, image: Geometry | None, description: DatasetDescription, report: CaseReport
+    where: str, files: CaseFiles, image: Geometry | None, description: DatasetDescription, report: CaseReport
 ) -> NDArray[np.integer] | None:
     """Return the label values; add faults and warnings to the report."""
+    path = files.labels
+    if path is None:
+        return None
     try:
         labels, geometry = read_labels(path)
     except InputError as error:
@@ -150,9 +153,18 @@ def _read_labels(
     unknown = unnamed_values(present, description)
     if unknown:
         report.faults.append(unknown_values_fault(f"{where}, {path}", unknown, description))
+    elif files.annotated is not None and (others := _unannotated(present, files.annotated, description)):
+        problem = (
+            f"it has voxels of {', '.join(others)}, which {'is' if len(others) == 1 else 'are'} not among its annotated labels"
+        )
+        report.faults.append(Fault(f"{where}, {path}", problem, "Add these labels to `annotated`, or remove the voxels"))
     elif not set(present) & set(description.values[1:]):
         report.warnings.append(Fault(where, "the label file contains only background", "Check that this is intended"))
     return labels
+
+
+def _unannotated(present: Sequence[int], annotated: Sequence[str], description: DatasetDescription) -> list[str]:
+    return [name for name in description.foreground if description.labels[name] in present and name not in annotated]
 
 
 def _constant_channels(where: str, image: NDArray[np.float32], description: DatasetDescription) -> list[Fault]:
@@ -164,7 +176,7 @@ def _constant_channels(where: str, image: NDArray[np.float32], description: Data
     ]
 
 
-def _cropped_labels(where: str, image: NDArray[np.float32], labels: NDArray[np.int16]) -> list[Fault]:
+def _cropped_labels(where: str, image: NDArray[np.float32], labels: NDArray[np.bool_]) -> list[Fault]:
     labelled = np.count_nonzero(labels)
     lost = labelled - np.count_nonzero(nonzero_box(image).crop(labels))
     if not lost:

@@ -1,6 +1,7 @@
 """Dice over all validation patches together, an estimate during training. Whole volumes are scored at the end."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -20,7 +21,10 @@ class PseudoDice:
 
     def __init__(self, description: DatasetDescription, device: torch.device):
         members = [description.class_indices(name) for name in description.foreground]
-        self._table = region_table(members, len(description.values) + 1).to(device)
+        indices = len(description.values) + 1 + len(description.annotated)
+        self._table = region_table(members, indices).to(device)
+        self._unsure = region_table([_where_unsure(description, of) for of in members], indices).to(device)
+        self._is_partial = bool(description.annotated)
         self._exclusive = not description.has_regions
         self._ignore = description.ignore_index
         self._both = torch.zeros(len(members), dtype=torch.int64, device=device)
@@ -33,6 +37,8 @@ class PseudoDice:
         if self._ignore is not None:
             valid = (labels != self._ignore)[:, None]
             target, predicted = target & valid, predicted & valid
+        if self._is_partial:
+            predicted = predicted & ~region_target(labels, self._unsure)
         over = (0, 2, 3, 4)
         self._both += (predicted & target).sum(over)
         self._either += predicted.sum(over) + target.sum(over)
@@ -42,6 +48,11 @@ class PseudoDice:
         counts = add_up(torch.stack([self._both, self._either]))
         pairs = zip(*counts.tolist(), strict=True)
         return [2 * both / either if either else math.nan for both, either in pairs]
+
+
+def _where_unsure(description: DatasetDescription, members: Sequence[int]) -> list[int]:
+    """Return the class indices of voxels that may or may not have a label, given the label's own class indices."""
+    return [index for index, several in description.possible_classes.items() if set(several) & set(members)]
 
 
 def mean_of_defined(values: list[float]) -> float:

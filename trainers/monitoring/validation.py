@@ -84,7 +84,7 @@ def _validate_case(
         properties.trace.geometry,
         like if like is not None and like.is_file() else None,
     )
-    return score_case(labels, reference, predictor.description, spacing)
+    return score_case(labels, reference, predictor.description, spacing, annotated=properties.annotated)
 
 
 def table_of(result: EvaluationResult, description: DatasetDescription) -> str:
@@ -148,7 +148,9 @@ class VolumeCheck:
         self._network.eval()
         scores = {}
         for identifier in self._cases:
-            labels, reference, spacing = predict_case(self._predictor, self._store.read(identifier), self._previous)
-            scores[identifier] = score_case(labels, reference, self._predictor.description, spacing)
+            case = self._store.read(identifier)
+            labels, reference, spacing = predict_case(self._predictor, case, self._previous)
+            annotated = case.properties.annotated
+            scores[identifier] = score_case(labels, reference, self._predictor.description, spacing, annotated=annotated)
         mean = summarise(scores).mean_foreground_dice
         return float("nan") if mean is None else mean

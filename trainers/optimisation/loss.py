@@ -4,9 +4,13 @@ loss = CE - Dice,   Dice = mean over classes of (2 sum p t + 1e-5) / (sum p + su
 
 Sums run in float32 over the voxels of a sample (or of the whole batch) that are not ignored. Dice leaves out the background class;
 regions have no background. (Isensee et al. 2021; Milletari et al. 2016 for soft Dice.)
+
+Where a case lacks the annotation of some labels, its background voxels may have any of these: the cross-entropy is that of the sum of their
+probabilities, and Dice leaves them out for these labels (Shi et al. 2021, "Marginal loss and exclusion loss for partially supervised
+multi-organ segmentation", section 3.2).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +24,14 @@ SMOOTH = 1e-5
 _SPATIAL = (2, 3, 4)
 
 
-def soft_dice(probabilities: Tensor, target: Tensor, valid: Tensor | None, over_batch: bool) -> Tensor:
+def soft_dice(
+    probabilities: Tensor, target: Tensor, valid: Tensor | None, over_batch: bool, counted: Tensor | None = None
+) -> Tensor:
     """Return the mean Dice over classes (and over samples, unless the batch counts as one volume), a scalar in [0, 1].
 
-    Probabilities and target (0 or 1, or bool) are (B, K, Z, Y, X); `valid` (B, 1, Z, Y, X) masks the voxels that count, None counts all. A
-    class that is neither present nor predicted has Dice 1.
+    Probabilities and target (0 or 1, or bool) are (B, K, Z, Y, X); `valid` (B, 1, Z, Y, X) masks the voxels that count, a mask (B, K, Z, Y, X)
+    those that count for each class, None counts all. `counted` (B, K) bool tells which classes of which samples belong to the mean over
+    samples; None takes all. A class that is neither present nor predicted has Dice 1.
     """
     if valid is not None:
         probabilities, target = probabilities * valid, target * valid
@@ -33,7 +40,10 @@ def soft_dice(probabilities: Tensor, target: Tensor, valid: Tensor | None, over_
     present = target.sum(_SPATIAL, dtype=torch.float32)
     if over_batch:  # including the parts of the batch in other processes
         intersection, predicted, present = summed(torch.stack([intersection.sum(0), predicted.sum(0), present.sum(0)]))
-    return ((2 * intersection + SMOOTH) / (predicted + present + SMOOTH).clamp_min(1e-8)).mean()
+    dice = (2 * intersection + SMOOTH) / (predicted + present + SMOOTH).clamp_min(1e-8)
+    if counted is None or over_batch:
+        return dice.mean()
+    return (dice * counted).sum() / counted.sum().clamp_min(1)
 
 
 class ClassLoss(nn.Module):
@@ -42,16 +52,29 @@ class ClassLoss(nn.Module):
     Args:
         batch_dice: whether Dice treats the batch as one volume.
         ignore_index: class index of voxels to ignore, or None.
+        possible: class indices of voxels that may have one of several classes, with these; see `DatasetDescription.possible_classes`.
+        classes: number of classes, which `possible` needs.
     """
 
-    def __init__(self, batch_dice: bool, ignore_index: int | None = None):
+    def __init__(
+        self,
+        batch_dice: bool,
+        ignore_index: int | None = None,
+        possible: Mapping[int, Sequence[int]] | None = None,
+        classes: int = 0,
+    ):
         super().__init__()
         self.batch_dice = batch_dice
         self.ignore_index = ignore_index
+        self.register_buffer("table", _possible_table(possible, classes) if possible else None, persistent=False)
+
+    table: Tensor | None
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the loss for logits (B, K, Z, Y, X) and class indices (B, Z, Y, X)."""
         logits, labels = logits.float(), labels.long()
+        if self.table is not None:
+            return self._partial(logits, labels, self.table)
         valid = None
         if self.ignore_index is not None:
             valid = (labels != self.ignore_index)[:, None]
@@ -60,6 +83,17 @@ class ClassLoss(nn.Module):
         dice = soft_dice(logits.softmax(1)[:, 1:], target[:, 1:], valid, self.batch_dice)
         entropy = functional.cross_entropy(logits, labels, reduction="none")
         return _mean(entropy[:, None], valid) - dice
+
+    def _partial(self, logits: Tensor, labels: Tensor, table: Tensor) -> Tensor:
+        """Return the loss where voxels may have one of several classes. Ignored voxels may have any."""
+        possible = table[labels].movedim(-1, 1)  # (B, K, Z, Y, X) bool
+        sure = possible.sum(1, keepdim=True) == 1
+        valid = sure | ~possible  # for each class: the voxel has it, or does not have it
+        ignored = possible.all(1, keepdim=True)
+        has_label = (valid | ignored).flatten(2).all(-1)  # a sample whose case lacks a label has no say about it
+        dice = soft_dice(logits.softmax(1)[:, 1:], possible[:, 1:] & sure, valid[:, 1:], self.batch_dice, has_label[:, 1:])
+        entropy = logits.logsumexp(1) - logits.masked_fill(~possible, -torch.inf).logsumexp(1)
+        return _mean(entropy[:, None], None if self.ignore_index is None else ~ignored) - dice
 
 
 class RegionLoss(nn.Module):
@@ -121,7 +155,8 @@ def make_loss(description: DatasetDescription, batch_dice: bool, loss_class: str
         own: nn.Module = import_part(loss_class, "loss class")(description, batch_dice)
         return own
     if not description.has_regions:
-        return DeepSupervision(ClassLoss(batch_dice, description.ignore_index))
+        possible, classes = description.possible_classes, len(description.values)
+        return DeepSupervision(ClassLoss(batch_dice, description.ignore_index, possible, classes))
     members = [description.class_indices(name) for name in description.foreground]
     return DeepSupervision(RegionLoss(members, len(description.values) + 1, batch_dice, description.ignore_index))
 
@@ -142,6 +177,16 @@ def nearest(labels: Tensor, shape: Sequence[int]) -> Tensor:
             centres = ((torch.arange(size, device=labels.device) + 0.5) * (before / size)).long()
             labels = labels.index_select(axis, centres)
     return labels
+
+
+def _possible_table(possible: Mapping[int, Sequence[int]], classes: int) -> Tensor:
+    """Return a table (indices, classes) bool of the classes that voxels of each class index may have; of the ignored index, all."""
+    table = torch.zeros(max(possible) + 1, classes, dtype=torch.bool)
+    table[range(classes), range(classes)] = True
+    table[classes] = True
+    for index, several in possible.items():
+        table[index, list(several)] = True
+    return table
 
 
 def region_table(members: Sequence[Sequence[int]], classes: int) -> Tensor:
