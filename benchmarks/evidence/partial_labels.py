@@ -75,7 +75,16 @@ def prepared(raw: RawDataset, work: Path, way: str, seed: int) -> Path:
     if not (planned / "splits.json").is_file():
         missing = {} if way == "full" else removed_labels(raw, seed)
         write_dataset(raw, folder / "Partial", missing, stated=way == "stated")
-        words = [folder / "Partial", "--work", planned.parent, "--configurations", "3d_fullres", "--jobs", "1", "--quiet"]
+        words: list[str | Path] = [
+            folder / "Partial",
+            "--work",
+            planned.parent,
+            "--configurations",
+            "3d_fullres",
+            "--jobs",
+            "1",
+            "--quiet",
+        ]
         run("se_plan_and_preprocess", *words)
         splits = [{"train": split.training, "val": split.validation} for split in make_splits(list(raw.cases))]
         write_json(DatasetFolder(planned).splits, splits)
@@ -123,7 +132,19 @@ def dice_of(planned: Path, network: str, seed: int, steps: int) -> float:
     tag = f"{steps}_{seed}"
     fold = DatasetFolder(planned).model("3d_fullres", network, tag).fold(0)
     if not fold.validation.metrics.is_file():
-        words = ["Partial", "--work", planned.parent, "--network", network, "--fold", "0", "--tag", tag, "--preset", "quick"]
+        words: list[str | Path] = [
+            "Partial",
+            "--work",
+            planned.parent,
+            "--network",
+            network,
+            "--fold",
+            "0",
+            "--tag",
+            tag,
+            "--preset",
+            "quick",
+        ]
         words += ["--epochs", str(steps // ITERATIONS), "--iterations", str(ITERATIONS), "--seed", str(seed), "--workers", "0"]
         run("se_train", *words, "--quiet", "--restart")
     return float(EvaluationResult.read(fold.validation.metrics).mean_foreground_dice or 0.0)

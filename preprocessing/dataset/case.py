@@ -44,4 +44,4 @@ def load_case(identifier: str, files: CaseFiles, description: DatasetDescription
         return Case(identifier, image, None, geometry)
     labels, grid = read_labels(files.labels)
     require_same_grid(str(files.labels), "the label file", grid, geometry)
-    return Case(identifier, image, to_class_indices(labels, description, files.annotated), geometry)
+    return Case(identifier, image, to_class_indices(labels, description, annotated=files.annotated), geometry)

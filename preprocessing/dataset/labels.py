@@ -31,7 +31,7 @@ def present_values(labels: NDArray[np.integer]) -> list[int]:
 
 
 def to_class_indices(
-    labels: NDArray[np.integer], description: DatasetDescription, annotated: Sequence[str] | None = None, part: int = PART
+    labels: NDArray[np.integer], description: DatasetDescription, part: int = PART, annotated: Sequence[str] | None = None
 ) -> NDArray[np.int16]:
     """Return the class indices (int16) of label values of any shape, `part` at a time; ignored voxels get `description.ignore_index`.
 

@@ -111,7 +111,7 @@ def _inspect(identifier: str, files: CaseFiles, description: DatasetDescription,
         report.warnings += _constant_channels(where, image, description)
         report.digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).hexdigest()
     if image is not None and geometry is not None and not report.faults:
-        indices = None if labels is None else to_class_indices(labels, description, files.annotated)
+        indices = None if labels is None else to_class_indices(labels, description, annotated=files.annotated)
         report.warnings += [] if indices is None else _cropped_labels(where, image, labelled(indices, description))
         report.measured = measure(Case(identifier, image, indices, geometry))
     return report

@@ -29,9 +29,9 @@ def soft_dice(
 ) -> Tensor:
     """Return the mean Dice over classes (and over samples, unless the batch counts as one volume), a scalar in [0, 1].
 
-    Probabilities and target (0 or 1, or bool) are (B, K, Z, Y, X); `valid` (B, 1, Z, Y, X) masks the voxels that count, a mask (B, K, Z, Y, X)
-    those that count for each class, None counts all. `counted` (B, K) bool tells which classes of which samples belong to the mean over
-    samples; None takes all. A class that is neither present nor predicted has Dice 1.
+    Probabilities and target (0 or 1, or bool) are (B, K, Z, Y, X). The mask `valid` has the voxels that count, (B, 1, Z, Y, X) or for each
+    class (B, K, Z, Y, X); None counts all. `counted` (B, K) bool tells which classes of which samples belong to the mean over samples;
+    None takes all. A class that is neither present nor predicted has Dice 1.
     """
     if valid is not None:
         probabilities, target = probabilities * valid, target * valid

@@ -58,9 +58,9 @@ def test_models_folds_and_postprocessing_are_those_of_the_file(made, monkeypatch
     expected = postprocess(plain, geometry.voxel_volume, Postprocessing(rules=rules), LABELS)
     assert np.array_equal(followed, expected) and not np.array_equal(followed, plain)
     record = read_json(made / "followed/prediction.json")
-    assert record["postprocessing"] == {"rules": {name: rule.model_dump() for name, rule in rules.items()}}
+    assert record["postprocessing"] == {"largest_of": [], "rules": {name: rule.model_dump() for name, rule in rules.items()}}
     assert [model["folds"] for model in record["models"]] == [["1"], ["1"]]
-    assert read_json(made / "plain/prediction.json")["postprocessing"] == {"rules": {}}
+    assert read_json(made / "plain/prediction.json")["postprocessing"] == {"largest_of": [], "rules": {}}
 
 
 def test_folds_of_the_command_line_count(made, monkeypatch):

@@ -35,7 +35,7 @@ def test_the_background_of_such_a_case_has_an_index_of_its_own(tmp_path: Path) -
     assert description.annotated == (("inner",),)
     assert [files.annotated for files in dataset.cases.values()] == [None, None, ("inner",)]
     assert description.possible_classes == {4: (0, 2)} and description.partial_index(("inner",)) == 4
-    indices = to_class_indices(np.array([[0, 1]]), description, ("inner",))
+    indices = to_class_indices(np.array([[0, 1]]), description, annotated=("inner",))
     assert indices.tolist() == [[4, 1]] and labelled(indices, description).tolist() == [[False, True]]
 
 
