@@ -144,14 +144,6 @@ class DatasetDescription(Value):
         return len(self.values) + 1 + self.annotated.index(tuple(annotated))
 
     @property
-    def possible_classes(self) -> dict[int, tuple[int, ...]]:
-        """Class indices that voxels of a `partial_index` may have: 0, and those of the labels that were not annotated."""
-        return {
-            self.partial_index(names): (0, *(self.class_indices(name)[0] for name in self.foreground if name not in names))
-            for names in self.annotated
-        }
-
-    @property
     def output_channels(self) -> int:
         """Number of network outputs: classes including background, or regions."""
         return len(self.foreground) if self.has_regions else len(self.values)
@@ -164,6 +156,17 @@ class DatasetDescription(Value):
     def class_indices(self, name: str) -> tuple[int, ...]:
         """Return the class indices of a label or region."""
         return tuple(self.values.index(value) for value in _as_tuple(self.labels[name]))
+
+
+def possible_classes(description: DatasetDescription) -> dict[int, tuple[int, ...]]:
+    """Return the class indices that voxels of each `partial_index` may have: 0, and those of the labels that were not annotated."""
+    return {
+        description.partial_index(names): (
+            0,
+            *(description.class_indices(name)[0] for name in description.foreground if name not in names),
+        )
+        for names in description.annotated
+    }
 
 
 def titles(channels: Sequence[str]) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Options of a prediction, which trade speed for accuracy."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -98,3 +99,10 @@ def searches(model: Model, options: PredictionOptions) -> bool:
     if options.scales is not None or options.search == "never":
         return False
     return options.search == "always" or (model.calibration is not None and model.calibration.searches)
+
+
+def average_of(models: Sequence[Model], options: PredictionOptions) -> Average:
+    """Return the quantity that is averaged: the given one, or that of the model's plan; several models average their probabilities."""
+    if options.average is not None:
+        return options.average
+    return models[0].plan.configuration.average if len(models) == 1 else "probabilities"

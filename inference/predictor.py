@@ -14,7 +14,7 @@ from torch import Tensor
 
 from configs.dataset import DatasetDescription
 from configs.errors import Fault, raise_faults
-from configs.plan import Average, ConfigurationPlan
+from configs.plan import ConfigurationPlan
 from configs.progress import Progress
 from inference.cascade import cascade_channels, find_first_stage
 from inference.device import choose_device
@@ -23,7 +23,7 @@ from inference.engine.capacity import Capacity, within
 from inference.engine.ensemble import Blending, Member, make_members
 from inference.engine.sums import diameters_of, dice_of
 from inference.model import Model, load_models
-from inference.options import PredictionOptions, Variants
+from inference.options import PredictionOptions, Variants, average_of
 from inference.sizes.calibration import Evidence
 from inference.sizes.finder import SizeFinder, with_affordable_reflections
 from inference.sizes.quality import Quality, judge
@@ -128,14 +128,9 @@ class Predictor:
     @property
     def _blending(self) -> Blending:
         """Averaging options."""
-        return Blending(regions=self.description.has_regions, average=self.average, step=self.options.step)
-
-    @property
-    def average(self) -> Average:
-        """Quantity that is averaged: the given one, or that of the plan. Several models are averaged by their probabilities."""
-        if self.options.average is not None:
-            return self.options.average
-        return self.models[0].plan.configuration.average if len(self.models) == 1 else "probabilities"
+        return Blending(
+            regions=self.description.has_regions, average=average_of(self.models, self.options), step=self.options.step
+        )
 
     def __call__(self, image: Any, spacing: Sequence[float] | None = None) -> Any:
         """Segment one image.

@@ -20,9 +20,7 @@ class PlanCommand:
     dataset: Path  # folder of the dataset
     work: Path  # output folder, with one folder per dataset
     options: "PlanningOptions"  # overrides of the planner's rules
-    splits: Path | None = (
-        None  # file with the cases of each fold; None takes that of DATASET, or leaves the folds to the first training
-    )
+    splits: Path | None = None  # file with the cases of each fold; None takes that of the dataset, or makes folds later
     jobs: int | None = None  # number of processes; None chooses it by processors and memory
     scheduler: str | None = None  # address of the Dask scheduler whose workers do the work; None works on this machine
     plan_only: bool = False  # stop after the plan

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from configs.dataset import possible_classes
 from configs.named_parts import import_part
 from inference.model import make_network
 from inference.trial import check_finite, check_scores, explained, raise_wrong, random_images, try_network
@@ -122,7 +123,7 @@ def _random_labels(job: Job, batch: int) -> Tensor:
     """Return class indices (batch, Z, Y, X) int16, with ignored voxels if the dataset has some."""
     description, random = job.plan.dataset, np.random.default_rng(0)
     indices = [*range(len(description.values)), *([] if description.ignore_index is None else [description.ignore_index])]
-    indices += description.possible_classes
+    indices += possible_classes(description)
     drawn = random.choice(np.array(indices, np.int16), (batch, *job.plan.network.patch_size))
     return torch.from_numpy(drawn).to(job.device)
 

@@ -14,7 +14,7 @@ from configs.plan import Average
 from configs.run_log import digest
 from inference.cascade import find_first_stage
 from inference.model import Model, weights_digests
-from inference.options import PredictionOptions, Variants, searches
+from inference.options import PredictionOptions, Variants, average_of, searches
 from inference.prediction.outputs import Extras
 from inference.prediction.postprocessing import Postprocessing
 from inference.predictor import Predictor
@@ -90,7 +90,7 @@ def record_of(predictor: Predictor, folders: Sequence[Path], checkpoint: str, ex
         ),
         checkpoint=checkpoint,
         step=predictor.options.step,
-        average=predictor.average,
+        average=average_of(predictor.models, predictor.options),
         roi=extras.roi,
         postprocessing=extras.postprocessing,
         dataset=predictor.description,

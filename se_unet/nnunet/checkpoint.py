@@ -27,7 +27,6 @@ class NNUNetCheckpoint:
         weights: nnU-Net's state dictionary, on the CPU.
         plans: content of nnU-Net's plan.
         configuration: name of the configuration, such as `3d_fullres`.
-        fold: fold that was trained.
         trainer: name of the class that trained it.
         dataset: content of nnU-Net's `dataset.json`.
         mirror_axes: spatial axes that were mirrored in training, or None.
@@ -37,7 +36,6 @@ class NNUNetCheckpoint:
     weights: Mapping[str, Tensor]
     plans: Mapping[str, Any]
     configuration: str
-    fold: int | str
     trainer: str
     dataset: Mapping[str, Any]
     mirror_axes: tuple[int, ...] | None
@@ -101,7 +99,6 @@ def read_nnunet_checkpoint(path: Path) -> NNUNetCheckpoint:
             weights=content["network_weights"],
             plans=arguments["plans"],
             configuration=arguments["configuration"],
-            fold=arguments["fold"],
             trainer=str(content.get("trainer_name", "")),
             dataset=arguments["dataset_json"],
             mirror_axes=None if axes is None else tuple(int(axis) for axis in axes),

@@ -71,7 +71,7 @@ def content(**changes: Any) -> dict[str, Any]:
 def test_weights_compute_what_they_computed(tmp_path: Path) -> None:
     torch.save(content(), tmp_path / "checkpoint_final.pth")
     checkpoint = read_nnunet_checkpoint(tmp_path / "checkpoint_final.pth")
-    assert (checkpoint.configuration, checkpoint.fold) == ("3d_small", 2)
+    assert (checkpoint.configuration, checkpoint.trainer) == ("3d_small", "nnUNetTrainer")
     assert checkpoint.settings["batch_size"] == 7
     assert checkpoint.mirror_axes == (0, 1, 2)
     assert checkpoint.network.spacing == (2.0, 1.0, 1.0)

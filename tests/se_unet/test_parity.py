@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from configs.network import NetworkConfig
 from se_unet import build_network
-from se_unet import nnunet as nnunet_names
 from se_unet.layers.instance_norm import InstanceNorm
+from se_unet.nnunet.weights import rename
 
 architectures = pytest.importorskip(
     "dynamic_network_architectures.architectures.unet", reason="needs dynamic_network_architectures, a dependency of tests alone"
@@ -75,7 +75,7 @@ def pair(settings: dict[str, Any], block: str) -> tuple[nn.Module, nn.Module]:
     """Our network and nnU-Net's with the same weights."""
     config = config_of(settings, block)
     theirs, ours = nnunet(config), build_network(config)
-    ours.load_state_dict(nnunet_names.rename(theirs.state_dict(), config))
+    ours.load_state_dict(rename(theirs.state_dict(), config))
     return ours, theirs
 
 

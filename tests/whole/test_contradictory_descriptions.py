@@ -157,7 +157,7 @@ def test_labels_that_occur_nowhere_are_told_on_the_terminal(tmp_path: Path, run:
         return (100.0 * labels + chance.normal(40, 10, SHAPE)).astype(np.float32)
 
     names = {"background": 0, "thing": 1, "never": 2}
-    dataset = write_dataset(tmp_path / "raw", labels, scan, channel_names={"0": "rgb_to_0_1"}, labels=names)
+    dataset = write_dataset(tmp_path / "raw", labels, scan, channel_names={"0": "rescale to 0..1"}, labels=names)
     huge = np.diag([90.0, 90.0, 90.0, 1])
     for case in range(3, 6):
         save(dataset / f"imagesTr/c{case}_0000.nii.gz", scan(np.random.default_rng(case)), huge if case == 3 else None)
@@ -166,7 +166,8 @@ def test_labels_that_occur_nowhere_are_told_on_the_terminal(tmp_path: Path, run:
     told = caplog.text
     assert "1 label never present: No case has never," in told
     assert (
-        "channel `rgb_to_0_1`: the name resembles the normalisation `rescale`, but is not its name, so `zscore` is taken" in told
+        "channel `rescale to 0..1`: the name resembles the normalisation `rescale`, but is not its name, so `zscore` is taken"
+        in told
     )
     assert "1 case with an unusual spacing: The spacing of c3 (90 x 90 x 90 mm)" in told
     assert "1 case many times larger than the median: At 1 x 1 x 1 mm, c3 (2160 x 2160 x 2160 voxels)" in told

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from configs.dataset import DatasetDescription
+from configs.dataset import DatasetDescription, possible_classes
 from trainers.optimisation.distributed import add_up
 from trainers.optimisation.loss import region_table, region_target
 
@@ -52,7 +52,7 @@ class PseudoDice:
 
 def _where_unsure(description: DatasetDescription, members: Sequence[int]) -> list[int]:
     """Return the class indices of voxels that may or may not have a label, given the label's own class indices."""
-    return [index for index, several in description.possible_classes.items() if set(several) & set(members)]
+    return [index for index, several in possible_classes(description).items() if set(several) & set(members)]
 
 
 def mean_of_defined(values: list[float]) -> float:

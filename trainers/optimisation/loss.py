@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from configs.dataset import DatasetDescription
+from configs.dataset import DatasetDescription, possible_classes
 from configs.named_parts import import_part
 from trainers.optimisation.distributed import add_up, processes, summed
 
@@ -52,7 +52,7 @@ class ClassLoss(nn.Module):
     Args:
         batch_dice: whether Dice treats the batch as one volume.
         ignore_index: class index of voxels to ignore, or None.
-        possible: class indices of voxels that may have one of several classes, with these; see `DatasetDescription.possible_classes`.
+        possible: class indices of voxels that may have one of several classes, with these; see `configs.dataset.possible_classes`.
         classes: number of classes, which `possible` needs.
     """
 
@@ -155,7 +155,7 @@ def make_loss(description: DatasetDescription, batch_dice: bool, loss_class: str
         own: nn.Module = import_part(loss_class, "loss class")(description, batch_dice)
         return own
     if not description.has_regions:
-        possible, classes = description.possible_classes, len(description.values)
+        possible, classes = possible_classes(description), len(description.values)
         return DeepSupervision(ClassLoss(batch_dice, description.ignore_index, possible, classes))
     members = [description.class_indices(name) for name in description.foreground]
     return DeepSupervision(RegionLoss(members, len(description.values) + 1, batch_dice, description.ignore_index))

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from configs.errors import DAMAGE, Fault, InputError, fault_of, raise_faults
 from configs.files import parse_json
+from configs.folders import ModelFolder
 
 PLANS, DATASET = "plans.json", "dataset.json"
 KINDS = ("final", "best")  # nnU-Net's checkpoints of finished trainings
@@ -196,7 +197,7 @@ class TrainedModel:
 def is_nnunet(path: Path) -> bool:
     """Return whether a path is a folder or a ZIP file with models of nnU-Net."""
     if path.is_dir():
-        return not (path / "plan.json").is_file()
+        return not ModelFolder(path).plan.is_file()
     if not zipfile.is_zipfile(path):
         return False
     try:

@@ -15,7 +15,7 @@ from safetensors.torch import save
 
 from configs.errors import InputError
 from configs.training import TrainingConfig
-from inference.bundle import install
+from inference.bundle import install, new_folder
 from inference.bundle.export import export_bundle
 from inference.bundle.install import import_bundle
 from inference.bundle.onnx import export_network
@@ -402,7 +402,7 @@ def test_a_bundle_that_changes_between_check_and_use(model, tmp_path, monkeypatc
 
 def test_no_space(model, tmp_path, monkeypatch):
     export_bundle(model, tmp_path / "toy.zip")
-    monkeypatch.setattr(install.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 10})())
+    monkeypatch.setattr(new_folder.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 10})())
     refused(tmp_path, tmp_path / "toy.zip", "bytes are needed, but only 10 are free")
 
 

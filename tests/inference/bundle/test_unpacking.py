@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("fcntl")
 
-from inference.bundle import install as unpacking
+from inference.bundle import new_folder as unpacking
 from inference.bundle.export import export_bundle
 from inference.bundle.install import import_bundle
 from inference.bundle.new_folder import folder_in_use, remove_leftovers

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from configs.dataset import DatasetDescription
+from configs.dataset import DatasetDescription, possible_classes
 from configs.errors import InputError
 from inference.evaluation.evaluate import evaluate
 from planners.options import PlanningOptions
@@ -34,7 +34,7 @@ def test_the_background_of_such_a_case_has_an_index_of_its_own(tmp_path: Path) -
     description = dataset.description
     assert description.annotated == (("inner",),)
     assert [files.annotated for files in dataset.cases.values()] == [None, None, ("inner",)]
-    assert description.possible_classes == {4: (0, 2)} and description.partial_index(("inner",)) == 4
+    assert possible_classes(description) == {4: (0, 2)} and description.partial_index(("inner",)) == 4
     indices = to_class_indices(np.array([[0, 1]]), description, annotated=("inner",))
     assert indices.tolist() == [[4, 1]] and labelled(indices, description).tolist() == [[False, True]]
 

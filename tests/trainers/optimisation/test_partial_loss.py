@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from configs.dataset import DatasetDescription
+from configs.dataset import DatasetDescription, possible_classes
 from trainers.monitoring.pseudo_dice import PseudoDice
 from trainers.optimisation.loss import ClassLoss, make_loss
 
@@ -33,7 +33,7 @@ def test_whole_annotations_give_the_ordinary_loss(batch_dice: bool) -> None:
 def test_the_entropy_is_that_of_the_sum_of_the_possible_classes() -> None:
     """A voxel that may be background or b says nothing about these two, whatever their shares are."""
     logits, labels = draw(indices=(1, B_OR_NONE))
-    loss = ClassLoss(False, None, PARTLY.possible_classes, 3)
+    loss = ClassLoss(False, None, possible_classes(PARTLY), 3)
     probabilities = logits.softmax(1)
     possible = torch.stack([labels != 1, labels == 1, labels != 1], 1)
     expected = -(probabilities * possible).sum(1).log().mean()
@@ -58,7 +58,7 @@ def test_samples_do_not_vote_for_labels_that_they_lack() -> None:
     logits, labels = draw(indices=(0, 1, 2))
     partial = labels.clone()
     partial[1][partial[1] != 1] = B_OR_NONE
-    loss = ClassLoss(False, None, PARTLY.possible_classes, 3)
+    loss = ClassLoss(False, None, possible_classes(PARTLY), 3)
     whole = torch.stack([_dice(logits, labels, sample, label) for sample, label in ((0, 1), (0, 2), (1, 1))]).mean()
     entropy = torch.cat([_entropy(logits[0], labels[0]).flatten(), _partial_entropy(logits[1], partial[1]).flatten()]).mean()
     assert float(loss(logits, partial)) == pytest.approx(float(entropy - whole), abs=1e-5)

@@ -21,6 +21,7 @@ from inference.bundle.nnunet.install import Imported, import_nnunet
 from inference.bundle.nnunet.source import is_nnunet
 from inference.bundle.nnunet.trainers import trainer_fault
 from inference.model import load_model
+from inference.options import average_of
 from inference.prediction.postprocessing import Postprocessing, postprocess
 from inference.prediction.selection import Selection
 from se_unet.nnunet.architecture import architecture_of, settings_of
@@ -115,10 +116,10 @@ def test_a_model_like_any_other(tmp_path: Path) -> None:
 
 def test_logits_are_averaged_unless_the_user_says_otherwise(tmp_path: Path) -> None:
     made = imported(tmp_path, folds=(0, 1))
-    alone = Predictor.load(made.folder, "cpu")
-    assert alone.average == "logits" and Predictor.load([made.folder] * 2, "cpu").average == "probabilities"
-    given = Predictor.load(made.folder, "cpu", options=PredictionOptions(average="probabilities"))
-    assert given.average == "probabilities"
+    model = load_model(made.folder)
+    assert average_of([model], PredictionOptions()) == "logits"
+    assert average_of([model, model], PredictionOptions()) == "probabilities"
+    assert average_of([model], PredictionOptions(average="probabilities")) == "probabilities"
 
 
 def test_a_flat_model_sees_slices(tmp_path: Path) -> None:
