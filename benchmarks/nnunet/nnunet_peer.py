@@ -20,14 +20,18 @@ from pathlib import Path
 from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-name, patch, seed = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])
+name, changes, seed = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])
 number = int(name[7:10])
 extract_fingerprints([number], num_processes=1, check_dataset_integrity=False, verbose=False)
 plan_experiments([number])
 plans = json.loads((Path(nnUNet_preprocessed) / name / "nnUNetPlans.json").read_text())
 dataset = json.loads((Path(nnUNet_preprocessed) / name / "dataset.json").read_text())
-if patch:
-    plans["configurations"]["3d_fullres"]["patch_size"] = patch
+planned = plans["configurations"]["3d_fullres"]
+if changes["features"]:
+    parts = planned["architecture"]["arch_kwargs"]
+    parts["features_per_stage"] = [min(changes["features"] * 2**stage, 10 * changes["features"]) for stage in range(parts["n_stages"])]
+if changes["classes"]:
+    dataset["labels"] = {"background": 0, **{f"label {value}": value for value in range(1, changes["classes"])}}
 torch.manual_seed(seed)
 plans["continue_training"] = False
 prepared = Path(nnUNet_preprocessed) / name / plans["configurations"]["3d_fullres"]["data_identifier"]
@@ -65,15 +69,18 @@ class Peer:
         more = {"nnUNet_compile": "f", "nnUNet_n_proc_DA": "1", "nnUNet_def_n_proc": str(self.threads)}
         return os.environ | folders | more | threads_environment(self.threads)
 
-    def make_model(self, dataset: Path, patch: tuple[int, int, int] | None = None, seed: int = 0) -> Path:
-        """Plan a raw dataset and save its network's initial weights as a trained model. Returns the model's folder."""
+    def make_model(self, dataset: Path, features: int | None = None, classes: int | None = None, seed: int = 0) -> Path:
+        """Plan a raw dataset and save its network's initial weights as a trained model. Returns the model's folder.
+
+        Features of the first stage and classes are the planned ones, or others.
+        """
         (self.work / "raw").mkdir(parents=True, exist_ok=True)
         linked = self.work / "raw" / dataset.name
         if not linked.exists():
             linked.symlink_to(dataset.resolve(), target_is_directory=True)
         for name in ("preprocessed", "results"):
             (self.work / name).mkdir(exist_ok=True)
-        arguments = [dataset.name, json.dumps(patch), str(seed)]
+        arguments = [dataset.name, json.dumps({"features": features, "classes": classes}), str(seed)]
         run_quietly([str(self.python), "-c", MAKE_MODEL, *arguments], self.environment)
         return self.work / "results" / dataset.name / TRAINER
 
