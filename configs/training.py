@@ -10,6 +10,8 @@ from configs.errors import Fault, InputError
 from configs.files import Value, parse_json, read_json
 from configs.named_parts import PATTERN
 
+Part = Literal["encoder", "decoder", "heads"]
+
 
 class TrainingConfig(Value):
     """Settings of a training. The defaults are nnU-Net's recipe (see `docs/explanation/training.md`).
@@ -48,6 +50,8 @@ class TrainingConfig(Value):
         seed: seed of cases, weights and augmentation.
         network_class, loss_class, augmentation_class, trainer_class: the user's own classes, `package.module:Class`.
         init_weights: folder or weights of a model, or checkpoint of nnU-Net, from which matching layers are initialised.
+        freeze: parts of the network whose weights stay as they are.
+        encoder_rate: learning rate of the encoder, as a share of that of the other parts.
     """
 
     epochs: int = Field(default=1000, ge=1)
@@ -88,6 +92,8 @@ class TrainingConfig(Value):
     augmentation_class: str | None = Field(default=None, pattern=PATTERN)
     trainer_class: str | None = Field(default=None, pattern=PATTERN)
     init_weights: str | None = None
+    freeze: tuple[Part, ...] = ()
+    encoder_rate: float = Field(default=1.0, ge=0, le=1)
 
     @property
     def steps(self) -> int:

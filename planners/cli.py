@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         "--normalisation",
         nargs="+",
         metavar="SCHEME",
-        help="normalisation of each channel: ct, zscore, zscore_in_mask, rescale, none (default: by the channels' names)",
+        help="normalisation of each channel: ct, zscore, zscore_in_mask, rescale, rgb, none (default: by the channels' names)",
     )
     add("--spacing", nargs=3, type=float, metavar=("Z", "Y", "X"), help="voxel spacing in mm (default: planned)")
     add("--patch-size", nargs=3, type=int, metavar=("Z", "Y", "X"), help="patch size in voxels (default: planned)")

@@ -23,7 +23,7 @@ from trainers.optimisation.checkpoint import CheckpointKeeper, Learner, Training
 from trainers.optimisation.compilation import compiled
 from trainers.optimisation.distributed import rank, share_gradients, share_of
 from trainers.optimisation.loss import make_loss
-from trainers.optimisation.optimiser import make_optimiser
+from trainers.optimisation.optimiser import make_optimiser, trained_parameters
 from trainers.optimisation.precision import Precision
 from trainers.optimisation.step import TrainingStep
 
@@ -34,12 +34,12 @@ def make_learner(job: Job) -> Learner:
     torch.manual_seed(config.seed)  # equal weights in all processes
     network = make_network(job.plan.network, config.network_class)
     if config.init_weights and not job.fold.checkpoint.is_file():
-        initialise(network, config.init_weights)
+        initialise(network, config.init_weights, job.plan.dataset)
     network.to(job.device)
     torch.manual_seed(config.seed + rank())
     decay = config.weight_average
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
-    optimiser = make_optimiser(network.parameters(), config)
+    optimiser = make_optimiser(trained_parameters(network, config), config)
     precision = Precision(job.device, config.mixed_precision)
     keeper = CheckpointKeeper(job.fold.checkpoint, network, optimiser, precision, average)
     return Learner(network, average, optimiser, precision, keeper)

@@ -18,7 +18,18 @@ if TYPE_CHECKING:
 
 
 _PARTS = ("network", "loss", "augmentation", "trainer")
-_SETTINGS = ("epochs", "iterations", "learning_rate", "batch_size", "seed", "workers", "init_weights", "deterministic", "loggers")
+_SETTINGS = (
+    "epochs",
+    "iterations",
+    "learning_rate",
+    "batch_size",
+    "seed",
+    "workers",
+    "init_weights",
+    "freeze",
+    "deterministic",
+    "loggers",
+)
 Mode = Literal["new", "resume", "restart", "validate"]
 
 
@@ -67,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--fold", type=_fold, default=0, help="number of the fold, from 0, or all (default: %(default)s)")
     parser.add_argument("--tag", help="suffix of the model's name that distinguishes trainings with other settings")
     settings = parser.add_argument_group("settings", "all settings are recorded with the model")
-    settings.add_argument("--preset", help="default, quick, or a JSON file of settings (default: default)")
+    settings.add_argument("--preset", help="default, quick, adamw, finetune, or a JSON file of settings (default: default)")
     settings.add_argument("--epochs", type=int, help="number of epochs")
     settings.add_argument("--iterations", type=int, help="training steps per epoch")
     settings.add_argument("--lr", type=float, dest="learning_rate", help="initial learning rate")
@@ -77,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     settings.add_argument(
         "--init-weights", metavar="MODEL", help="model folder or nnU-Net checkpoint whose matching weights are the initial ones"
     )
+    settings.add_argument("--freeze", nargs="+", metavar="PART", help="parts whose weights stay: encoder, decoder, heads")
     settings.add_argument("--deterministic", action="store_true", default=None, help="reproducible results on GPUs too")
     settings.add_argument("--logger", dest="loggers", nargs="+", help="loggers besides log.csv: tensorboard, mlflow, wandb")
     settings.add_argument(

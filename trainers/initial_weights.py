@@ -1,19 +1,28 @@
-"""Initialise a network with the fitting weights of another model, of se-unet or nnU-Net."""
+"""Initialise a network with the weights of another model, of se-unet or nnU-Net, as far as they fit or can be adapted.
+
+Tensors are matched by name; stages count from the finest in encoder and decoder, so networks of another depth share the finest ones.
+Weights of scale-equivariant kernels hold for every spacing, as their functions are wide as the plan says in mm.
+"""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from configs.dataset import DatasetDescription
 from configs.errors import Fault, InputError
 from configs.folders import FoldFolder, ModelFolder
+from configs.plan import ModelPlan
+from preprocessing.dataset.description import read_description
 from se_unet.nnunet.checkpoint import read_nnunet_checkpoint
+from trainers.adapted_weights import adapt_head, adapt_kernel, adapt_stem
 
 logger = logging.getLogger(__name__)
-_MOST_NAMED = 20
+_MOST_NAMED = 6
 
 _NNUNET = "checkpoint_final.pth"  # nnU-Net's weights at the end of a training
 
@@ -22,19 +31,42 @@ _NNUNET = "checkpoint_final.pth"  # nnU-Net's weights at the end of a training
 class Transfer:
     """Result of an initialisation, as names of tensors."""
 
-    taken: tuple[str, ...]  # tensors of the network that were taken from the source
-    misshapen: tuple[str, ...]  # tensors of the network with another shape in the source
-    missing: tuple[str, ...]  # tensors of the network that are missing from the source
+    taken: tuple[str, ...]  # tensors of the network that are those of the source
+    adapted: Mapping[str, str]  # tensors that were made from those of the source, and how
+    misshapen: tuple[str, ...]  # tensors that keep fresh weights, because those of the source have another shape
+    missing: tuple[str, ...]  # tensors that keep fresh weights, because the source lacks them
     unused: tuple[str, ...]  # tensors of the source that the network lacks
 
     def summary(self) -> str:
-        """Return lines of text that name the tensors which keep their fresh weights."""
-        lines = [f"{len(self.taken)} of {len(self.taken) + len(self.misshapen) + len(self.missing)} tensors loaded"]
-        for kind, names in (("different shape", self.misshapen), ("missing", self.missing), ("unused", self.unused)):
+        """Return a table in plain text: how many tensors were taken, adapted and left, and which of the latter two."""
+        total = len(self.taken) + len(self.adapted) + len(self.misshapen) + len(self.missing)
+        lines = [f"{len(self.taken)} of {total} tensors taken"]
+        ways: dict[str, list[str]] = {}
+        for name, how in self.adapted.items():
+            ways.setdefault(f"adapted, {how}", []).append(name)
+        ways |= {"fresh, of another shape": [*self.misshapen], "fresh, not in the source": [*self.missing]}
+        for kind, names in (ways | {"left, not in the network": [*self.unused]}).items():
             if names:
                 more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-                lines.append(f"  {kind}: {', '.join(names[:_MOST_NAMED])}{more}")
+                lines.append(f"  {len(names):>4} {kind}: {', '.join(names[:_MOST_NAMED])}{more}")
         return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Weights to start from."""
+
+    tensors: Mapping[str, Tensor]
+    outputs: tuple[str, ...] | None = None  # names of the outputs in order, where a description of the labels is known
+
+
+@dataclass
+class _Found:
+    """Tensors of the source for a network, by kind."""
+
+    fitting: dict[str, Tensor] = field(default_factory=dict)
+    adapted: dict[str, str] = field(default_factory=dict)
+    misshapen: list[str] = field(default_factory=list)
 
 
 def find_initial_weights(source: str) -> Path:
@@ -64,34 +96,81 @@ def find_initial_weights(source: str) -> Path:
     return found[0]
 
 
-def initialise(network: nn.Module, source: str) -> Transfer:
-    """Load the weights whose name and shape fit into the network, and report the others by name.
+def initialise(network: nn.Module, source: str, description: DatasetDescription | None = None) -> Transfer:
+    """Load the weights of another model into the network as far as they fit, and report in the log what was taken, adapted and left.
+
+    - The first convolution is adapted to other channels: its inputs are repeated and rescaled.
+    - The outputs are matched by the names of their labels, where both descriptions are known; other labels start afresh. Without names,
+      outputs are taken where their number is the same.
+    - Kernels of one tap along an axis become sums of three, and the other way round.
+
+    Args:
+        network: network to initialise.
+        source: as for `find_initial_weights`.
+        description: labels of the network's outputs.
 
     Raises:
         InputError: there are no weights, they cannot be read, or none fits.
     """
     path = find_initial_weights(source)
-    tensors = _read(path)
-    own = network.state_dict()
-    fitting = {name: tensor for name, tensor in tensors.items() if name in own and own[name].shape == tensor.shape}
-    transfer = Transfer(
-        taken=tuple(fitting),
-        misshapen=tuple(name for name in own if name in tensors and name not in fitting),
-        missing=tuple(name for name in own if name not in tensors),
-        unused=tuple(name for name in tensors if name not in own),
-    )
-    if not fitting:
-        problem = f"none of the {len(tensors)} tensors fits this network"
+    given, own = read_source(path), network.state_dict()
+    names = None if description is None else outputs_of(description)
+    found = _Found()
+    for name, tensor in own.items():
+        if name in given.tensors:
+            _match(found, name, tensor, given, names)
+    if not found.fitting:
+        problem = f"none of the {len(given.tensors)} tensors fits this network"
         raise InputError(Fault(f"--init-weights {source}", problem, "Give weights of the same kind of network"))
-    network.load_state_dict(fitting, strict=False)
+    network.load_state_dict(found.fitting, strict=False)
+    transfer = Transfer(
+        taken=tuple(name for name in found.fitting if name not in found.adapted),
+        adapted=found.adapted,
+        misshapen=tuple(found.misshapen),
+        missing=tuple(name for name in own if name not in given.tensors),
+        unused=tuple(name for name in given.tensors if name not in own),
+    )
     logger.info("initial weights from %s: %s", path, transfer.summary())
     return transfer
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def _match(found: _Found, name: str, fresh: Tensor, source: Source, names: tuple[str, ...] | None) -> None:
+    """Add the source's tensor of this name, adapted where it must be."""
+    theirs = source.tensors[name]
+    made: tuple[Tensor, str] | None = None
+    if name.startswith("heads."):
+        made = adapt_head(theirs, fresh, source.outputs, names)
+    elif theirs.shape == fresh.shape:
+        made = theirs, ""
+    elif name.startswith("encoder.0.0."):
+        made = adapt_stem(theirs, fresh)
+    made = made or (None if name.startswith("heads.") else adapt_kernel(theirs, fresh))
+    if made is None:
+        found.misshapen.append(name)
+        return
+    found.fitting[name], how = made
+    if how:
+        found.adapted[name] = how
+
+
+def outputs_of(description: DatasetDescription) -> tuple[str, ...]:
+    """Return the names of a network's outputs: the background and the labels, or the regions."""
+    return description.foreground if description.has_regions else ("background", *description.foreground)
+
+
+def read_source(path: Path) -> Source:
+    """Read the weights of a model, with the names of its outputs where they are known: of nnU-Net, or in the folder of one of our folds.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
     if path.suffix == ".pth":
-        return read_nnunet_checkpoint(path).our_weights()
+        checkpoint = read_nnunet_checkpoint(path)
+        description = read_description(Path("nnU-Net"), {"file_ending": ".nii.gz", **checkpoint.dataset})
+        return Source(checkpoint.our_weights(), outputs_of(description))
     try:
-        return load_file(path)
+        tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise InputError(Fault(str(path), f"weights cannot be read ({error})", "Check the path, or train the fold")) from error
+    plan = ModelFolder(path.resolve().parent.parent).plan
+    return Source(tensors, outputs_of(ModelPlan.read(plan).dataset) if plan.is_file() else None)

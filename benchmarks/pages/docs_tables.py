@@ -19,8 +19,11 @@ from benchmarks.common.tables import markdown, text_table
 from benchmarks.cost import cost
 from benchmarks.evidence import equivariance, few_cases, scale_robustness, size_search, slices_back, thick_slices, unseen_sizes
 from benchmarks.evidence.learning_results import columns_of, in_order, rows_of
+from benchmarks.evidence.partial_labels import COLUMNS as partial_labels_columns
 from benchmarks.length import tables as length
 from benchmarks.length.runs import STEPS
+from benchmarks.nnunet.import_parity import COLUMNS as import_parity_columns
+from benchmarks.nnunet.prediction_speed import COLUMNS as prediction_speed_columns
 from benchmarks.pages.measurement_tables import read_table
 from configs.files import write_text
 
@@ -83,6 +86,21 @@ def training_speed() -> str:
         "ratio_to_baseline": "{:.2f}",
     }
     return markdown(read_table(MEASURED / "nnunet" / "training_speed.csv"), columns)
+
+
+def import_parity() -> str:
+    """Return the table of how imported models agree with nnU-Net."""
+    return markdown(read_table(MEASURED / "nnunet" / "import_parity.csv"), import_parity_columns)
+
+
+def prediction_speed() -> str:
+    """Return the table of the times and the memory of prediction beside nnU-Net."""
+    return markdown(read_table(MEASURED / "nnunet" / "prediction_speed.csv"), prediction_speed_columns)
+
+
+def partial_labels() -> str:
+    """Return the table of trainings with cases that lack the annotation of some labels."""
+    return markdown(read_table(MEASURED / "evidence" / "partial_labels.csv"), partial_labels_columns)
 
 
 def at_sizes(name: str) -> str:

@@ -30,7 +30,7 @@ def test_layers_that_fit_are_taken_and_others_named(tmp_path: Path) -> None:
     transfer = initialise(target, str(tmp_path))
     heads = ("heads.0.weight", "heads.0.bias", "heads.1.weight", "heads.1.bias")
     assert (transfer.misshapen, transfer.missing, transfer.unused) == (heads, (), ())
-    assert "different shape: heads.0.weight" in transfer.summary()
+    assert "fresh, of another shape: heads.0.weight" in transfer.summary()
     for name, tensor in target.state_dict().items():
         assert torch.equal(tensor, fresh[name] if name in heads else source.state_dict()[name])
 

@@ -1,0 +1,108 @@
+"""Train a network from another dataset's weights and from scratch, alike in everything else.
+
+    python -m benchmarks.evidence.fine_tuning DATASET WORK --source MODEL/fold_0 --network se --train CASE ... --csv FILE [--seeds 0 1 2] [--steps 200]
+
+The cases named by --train train, all others are validated as whole volumes. `scratch` has preset `quick`, and `preset finetune, scratch` the other
+preset without weights, so that the weights' part is seen. Finished trainings in WORK are kept.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from benchmarks.common.tables import text_table, write_csv
+from configs.files import write_json
+from configs.folders import DatasetFolder, dataset_name
+from inference.evaluation.scores import EvaluationResult
+from preprocessing.dataset.raw import open_dataset
+
+COLUMNS = {
+    "network": "{}",
+    "start": "{}",
+    "steps": "{}",
+    "seeds": "{}",
+    "mean_dice": "{:.3f}",
+    "lowest": "{:.3f}",
+    "highest": "{:.3f}",
+}
+STARTS = {"scratch": "quick", "preset finetune, scratch": "finetune", "fine-tuned": "finetune"}
+ITERATIONS = 50
+
+
+def main() -> int:
+    """Train what is missing, print and write the table. Returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", type=Path, help="raw dataset")
+    parser.add_argument("work", type=Path, help="plans and models are kept here")
+    parser.add_argument("--source", type=Path, required=True, help="fold of the model to start from")
+    parser.add_argument("--network", default="se", help="network of the plan, of the kind of the source")
+    parser.add_argument("--train", nargs="+", required=True, metavar="CASE", help="cases to train on")
+    parser.add_argument("--spacing", nargs=3, metavar=("Z", "Y", "X"), help="planned spacing in mm")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--csv", type=Path, help="CSV file of the table")
+    given = parser.parse_args()
+    planned = prepare(given)
+    found: dict[str, list[float]] = {}
+    for seed in given.seeds:
+        for start in STARTS:
+            found.setdefault(start, []).append(train(planned, given, start, seed))
+            print(f"{start}, seed {seed}: {found[start][-1]:.4f}", file=sys.stderr, flush=True)
+    rows = [row_of(given, start, dice) for start, dice in found.items()]
+    print(text_table(rows, COLUMNS))
+    if given.csv:
+        write_csv(rows, given.csv)
+    return 0
+
+
+def row_of(given: argparse.Namespace, start: str, dice: list[float]) -> dict[str, Any]:
+    """Return a row of the table."""
+    values = {"mean_dice": fmean(dice), "lowest": min(dice), "highest": max(dice)}
+    return {"network": given.network, "start": start, "steps": given.steps, "seeds": len(dice), **values}
+
+
+def prepare(given: argparse.Namespace) -> DatasetFolder:
+    """Plan and preprocess the dataset with one fold, and return its folder."""
+    planned = DatasetFolder(given.work / dataset_name(given.dataset))
+    if not planned.splits.is_file():
+        cases = sorted(open_dataset(given.dataset).cases)
+        splits = given.work / "splits.json"
+        write_json(splits, [{"train": given.train, "val": [case for case in cases if case not in given.train]}])
+        words = [
+            given.dataset,
+            "--work",
+            given.work,
+            "--configurations",
+            "3d_fullres",
+            "--splits",
+            splits,
+            "--jobs",
+            "1",
+            "--quiet",
+        ]
+        run("se_plan_and_preprocess", *words, *(["--spacing", *given.spacing] if given.spacing else []))
+    return planned
+
+
+def train(planned: DatasetFolder, given: argparse.Namespace, start: str, seed: int) -> float:
+    """Train unless that is done, and return the mean Dice of the validation cases."""
+    tag = f"{start.replace(', ', '_').replace(' ', '_')}_{given.steps}_{seed}"
+    fold = planned.model("3d_fullres", given.network, tag).fold(0)
+    if not fold.validation.metrics.is_file():
+        words = [planned.path.name, "--work", given.work, "--network", given.network, "--tag", tag, "--preset", STARTS[start]]
+        words += ["--epochs", given.steps // ITERATIONS, "--iterations", ITERATIONS, "--seed", seed, "--workers", 0, "--restart"]
+        words += ["--init-weights", given.source] if start == "fine-tuned" else []
+        run("se_train", *words, "--quiet", "--set", "base_features=8", "batch_size=2", "validation_iterations=10")
+    return float(EvaluationResult.read(fold.validation.metrics).mean_foreground_dice or 0.0)
+
+
+def run(command: str, *words: object) -> None:
+    """Run a command of this environment to its end."""
+    subprocess.run([str(Path(sys.executable).with_name(command)), *map(str, words)], check=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""Adapt tensors of another network to a network with other channels, labels or kernels. Each function returns None where it cannot."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+Adapted = tuple[Tensor, str]  # the tensor, and in words how it was made; "" where nothing was changed
+
+
+def adapt_stem(theirs: Tensor, fresh: Tensor) -> Adapted | None:
+    """Adapt the weights (outputs, inputs, ...) of the first convolution to another number of inputs.
+
+    Inputs are repeated in turn and divided by the ratio of the numbers, so that equal inputs give the response of the source.
+    """
+    before, now = theirs.shape, fresh.shape
+    if len(before) != len(now) or before[0] != now[0] or before[2:] != now[2:]:
+        return None
+    repeated = theirs[:, torch.arange(now[1]) % before[1]]
+    counts = torch.bincount(torch.arange(now[1]) % before[1], minlength=before[1])[torch.arange(now[1]) % before[1]]
+    shares = counts.reshape(1, -1, *[1] * (len(before) - 2))
+    return repeated / shares, f"inputs repeated from {before[1]} to {now[1]}"
+
+
+def adapt_head(theirs: Tensor, fresh: Tensor, before: Sequence[str] | None, now: Sequence[str] | None) -> Adapted | None:
+    """Adapt the weights or offsets (outputs, ...) of class scores to other labels: rows of shared names are taken, others stay fresh."""
+    if theirs.shape[1:] != fresh.shape[1:]:
+        return None
+    are_named = before is not None and now is not None and len(before) == len(theirs) and len(now) == len(fresh)
+    if before is None or now is None or not are_named or tuple(before) == tuple(now):
+        return (theirs, "") if theirs.shape == fresh.shape else None
+    shared = [name for name in now if name in before]
+    made = fresh.clone()
+    for name in shared:
+        made[list(now).index(name)] = theirs[list(before).index(name)]
+    return made, f"outputs of {', '.join(shared) or 'no label'}"
+
+
+def adapt_kernel(theirs: Tensor, fresh: Tensor) -> Adapted | None:
+    """Adapt a kernel (outputs, inputs, Z, Y, X): three taps along an axis become their sum, one tap the middle one of three."""
+    before, now = theirs.shape, fresh.shape
+    if len(before) != 5 or len(now) != 5 or before[:2] != now[:2]:
+        return None
+    if any({one, other} != {1, 3} for one, other in zip(before[2:], now[2:], strict=True) if one != other):
+        return None
+    made = theirs
+    for axis in (2, 3, 4):
+        if now[axis] == 1 < before[axis]:
+            made = made.sum(axis, keepdim=True)
+        elif before[axis] == 1 < now[axis]:
+            empty = torch.zeros_like(made)
+            made = torch.cat([empty, made, empty], axis)
+    return made, f"kernels of {' x '.join(map(str, before[2:]))}"
