@@ -17,13 +17,21 @@ import numpy as np
 
 from benchmarks.common.tables import markdown, text_table
 from benchmarks.cost import cost
-from benchmarks.evidence import equivariance, few_cases, scale_robustness, size_search, slices_back, thick_slices, unseen_sizes
+from benchmarks.evidence import (
+    equivariance,
+    few_cases,
+    fine_tuning,
+    partial_labels,
+    scale_robustness,
+    size_search,
+    slices_back,
+    thick_slices,
+    unseen_sizes,
+)
 from benchmarks.evidence.learning_results import columns_of, in_order, rows_of
-from benchmarks.evidence.partial_labels import COLUMNS as partial_labels_columns
 from benchmarks.length import tables as length
 from benchmarks.length.runs import STEPS
-from benchmarks.nnunet.import_parity import COLUMNS as import_parity_columns
-from benchmarks.nnunet.prediction_speed import COLUMNS as prediction_speed_columns
+from benchmarks.nnunet import import_parity, prediction_speed
 from benchmarks.pages.measurement_tables import read_table
 from configs.files import write_text
 
@@ -88,19 +96,9 @@ def training_speed() -> str:
     return markdown(read_table(MEASURED / "nnunet" / "training_speed.csv"), columns)
 
 
-def import_parity() -> str:
-    """Return the table of how imported models agree with nnU-Net."""
-    return markdown(read_table(MEASURED / "nnunet" / "import_parity.csv"), import_parity_columns)
-
-
-def prediction_speed() -> str:
-    """Return the table of the times and the memory of prediction beside nnU-Net."""
-    return markdown(read_table(MEASURED / "nnunet" / "prediction_speed.csv"), prediction_speed_columns)
-
-
-def partial_labels() -> str:
-    """Return the table of trainings with cases that lack the annotation of some labels."""
-    return markdown(read_table(MEASURED / "evidence" / "partial_labels.csv"), partial_labels_columns)
+def beside_nnunet(name: str, columns: Mapping[str, str]) -> str:
+    """Return a table of comparisons with nnU-Net."""
+    return markdown(read_table(MEASURED / "nnunet" / f"{name}.csv"), columns)
 
 
 def at_sizes(name: str) -> str:
@@ -229,6 +227,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "slices_back": slices,
     "thick_slices": partial(evidence, "thick_slices", thick_slices.COLUMNS),
     "unseen_sizes": partial(evidence, "unseen_sizes", unseen_sizes.BY_SIZE),
+    "partial_labels": partial(evidence, "partial_labels", partial_labels.COLUMNS),
+    "fine_tuning": partial(evidence, "fine_tuning", fine_tuning.COLUMNS),
+    "import_parity": partial(beside_nnunet, "import_parity", import_parity.COLUMNS),
+    "prediction_speed": partial(beside_nnunet, "prediction_speed", prediction_speed.COLUMNS),
     "unseen_quality": partial(evidence, "unseen_quality", unseen_sizes.OF_QUALITY),
 }
 
