@@ -33,6 +33,9 @@ class TrainingConfig(Value):
         oversample_foreground: share of patches that are centred on a foreground voxel.
         oversampling: `position` centres patches at fixed positions of each batch (nnU-Net's default), `probabilistic` draws for each patch.
         class_weights: label -> frequency of patches centred on it, relative to other labels (1).
+        loss_weights: label -> weight in the loss, relative to other labels (1).
+        top_k: share of the voxels, those with the largest cross-entropy, that count; None takes all.
+        centreline: weight in the loss of the recall of the labels' centrelines.
         augmentation: whether to use the plan's intensity and spatial transforms; False keeps mirroring only.
         augment_on: `workers` augments in the loading processes, `device` augments whole batches on the training device.
         augment_scale: whether to use the plan's random scaling among these transforms.
@@ -72,6 +75,9 @@ class TrainingConfig(Value):
     oversample_foreground: float = Field(default=1 / 3, ge=0, le=1)
     oversampling: Literal["position", "probabilistic"] = "position"
     class_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    loss_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    top_k: float | None = Field(default=None, gt=0, le=1)
+    centreline: float = Field(default=0.0, ge=0)
     augmentation: bool = True
     augment_on: Literal["workers", "device"] = "workers"
     augment_scale: bool = True

@@ -48,7 +48,7 @@ def make_learner(job: Job) -> Learner:
 def make_parts(job: Job, learner: Learner, state: TrainingState, stop: StopRequest, progress: Progress) -> Parts:
     """Build everything that the loop calls."""
     config = job.config
-    loss = make_loss(job.plan.dataset, job.plan.network.batch_dice, config.loss_class).to(job.device)
+    loss = make_loss(job.plan.dataset, job.plan.network.batch_dice, config).to(job.device)
     schedule = Schedule(config.epochs, config.iterations, config.validate_every, config.validation_iterations)
     workers = choose_workers(job.device) if config.workers is None else config.workers
     maker = make_batches(job, progress)

@@ -60,11 +60,13 @@ def adapt_plan(planned: NetworkPlan, config: TrainingConfig) -> NetworkPlan:
     return planned.model_copy(update=changes)
 
 
-def check_class_weights(weights: Mapping[str, float], description: DatasetDescription) -> None:
+def check_label_weights(config: TrainingConfig, description: DatasetDescription) -> None:
     """Raise `InputError` that lists the weights of labels which the dataset lacks."""
     labels = ", ".join(description.foreground)
+    stated = {"class_weights": (config.class_weights, "centre patches on"), "loss_weights": (config.loss_weights, "weigh")}
     raise_faults(
-        Fault("setting `class_weights`", f"the dataset has no label `{name}` to centre patches on", f"Choose among {labels}")
+        Fault(f"setting `{setting}`", f"the dataset has no label `{name}` to {purpose}", f"Choose among {labels}")
+        for setting, (weights, purpose) in stated.items()
         for name in weights
         if name not in description.foreground
     )

@@ -25,7 +25,7 @@ from preprocessing.dataset.fold_record import held_out_cases
 from se_unet.weights import save_weights
 from trainers.building import make_batches, make_learner, make_parts, opening
 from trainers.interruption import Stoppable, StopRequest
-from trainers.job import Job, adapt_plan, check_class_weights, prepare, require_weights, split_of
+from trainers.job import Job, adapt_plan, check_label_weights, prepare, require_weights, split_of
 from trainers.loop import Trainer
 from trainers.monitoring.validation import table_of, validate_fold
 from trainers.optimisation.checkpoint import TrainingState
@@ -95,7 +95,7 @@ def train(
     model = folder.model(configuration, network, tag)
     raise_faults(folder_faults(model.fold(fold).path))
     if not (validate_only or (resume and model.fold(fold).checkpoint.is_file())):
-        check_class_weights(config.class_weights, adapted.dataset)
+        check_label_weights(config, adapted.dataset)
     with _first_process_first():
         groups = None if group_by is None else Path(group_by)
         split = split_of(model.fold(fold), fold, adapted, groups, resume or validate_only)

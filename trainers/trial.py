@@ -100,7 +100,7 @@ def _try_step(job: Job) -> None:
     with _blamed(of_network, "to be made"):
         network = make_network(plan.network, config.network_class).to(job.device).train()
     with _blamed(of_loss, "to be made"):
-        loss = make_loss(plan.dataset, plan.network.batch_dice, config.loss_class).to(job.device)
+        loss = make_loss(plan.dataset, plan.network.batch_dice, config).to(job.device)
     with (
         _blamed(of_network, f"in training on images {tuple(images.shape)}"),
         Precision(job.device, config.mixed_precision).context(),

@@ -2,8 +2,8 @@
 
     python -m benchmarks.evidence.fine_tuning DATASET WORK --source MODEL/fold_0 --train CASE ... --csv FILE [--network se] [--seeds 0 1 2]
 
-The cases named by --train train, all others are validated as whole volumes. `scratch` has preset `quick`; `preset finetune, scratch` has the
-other preset without weights, so that the weights' part is seen. Finished trainings in WORK are kept.
+The cases named by --train train, all others are validated as whole volumes. `scratch` has preset `quick`; `preset finetune, scratch` has
+the other preset without weights, so that the part of the weights is seen. Finished trainings in WORK are kept.
 """
 
 import argparse
