@@ -46,6 +46,9 @@ def verify_bundle(path: Path) -> Manifest:
     Raises:
         InputError: the bundle is invalid; all faults of the first stage that has any are listed.
     """
+    if path.is_dir():
+        remedy = "Give the file of a bundle; a model folder of this software can be used as it is"
+        raise InputError(Fault(str(path), "a bundle is a file, but this is a folder", remedy))
     if not path.is_file():
         raise InputError(Fault(str(path), "the file does not exist", "Check the path"))
     try:

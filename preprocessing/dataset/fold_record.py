@@ -62,7 +62,9 @@ def trained_split(fold: FoldFolder) -> Split:
 
 
 def warn_without_record(fold: FoldFolder) -> None:
-    """Warn that the cases with which a fold was trained are not known for certain."""
+    """Warn that the cases with which a fold was trained are not certain. A model from elsewhere has no splits to take for them."""
+    if not fold.model.dataset.plan.is_file():
+        return
     logger.warning("%s has no %s: the present splits are taken for those of its training", fold, fold.split.name)
 
 
@@ -82,9 +84,13 @@ def present_split(fold: FoldFolder) -> Split:
     """Return the cases that the present file of splits gives a fold.
 
     Raises:
-        InputError: the file cannot be read, or has no such fold.
+        InputError: the file cannot be read, or has no such fold, or the model does not lie in the folder of its dataset.
     """
     splits = fold.model.dataset.splits
+    if not splits.is_file() and not fold.model.dataset.plan.is_file():
+        problem = "its validation cases are not known, because it does not lie in the folder of its dataset under WORK"
+        remedy = "A model from elsewhere can be calibrated on cases that it does not know, with se_evaluate -m MODEL --calibrate DATASET"
+        raise InputError(Fault(str(fold), problem, remedy))
     folds = read_splits(splits)
     if not fold.name.isdecimal() or int(fold.name) >= len(folds):
         problem = f"{splits} has no validation cases for this fold"

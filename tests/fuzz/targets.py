@@ -148,6 +148,12 @@ def _dataset_json(folder: Path) -> list[bytes]:
             "dataset": {"case": {"images": ["i.nii.gz"], "label": "l.nii.gz"}},
             "file_ending": ".nrrd",
         },
+        {
+            "channel_names": {"0": "x"},
+            "labels": {"background": 0, "a": 1, "b": 2},
+            "dataset": {"case": {"images": ["i.nii.gz"], "label": "l.nii.gz"}},
+            "annotated": {"case": ["a"]},
+        },
     ]
     return [json.dumps(content).encode() for content in contents]
 
@@ -160,6 +166,33 @@ def _read_dataset(path: Path) -> None:
     for name in ("imagesTr/c_0000.nii.gz", "imagesTr/c_0001.nii.gz", "labelsTr/c.nii.gz", "i.nii.gz", "l.nii.gz"):
         (path.parent / name).touch()
     open_dataset(path.parent)
+
+
+def _annotated(folder: Path) -> list[bytes]:
+    return [b"case,label\ncase_1,a\ncase_2,b\n", '\ufeffcase,label\r\n"case_1","a"\r\n'.encode()]
+
+
+def _read_annotated(path: Path) -> None:
+    from preprocessing.dataset.annotated import read_annotated
+    from tests.inference.models import LABELS
+
+    read_annotated(path.parent, {}, LABELS)
+
+
+def _plans_of_nnunet(folder: Path) -> list[bytes]:
+    from tests.inference.bundle.nnunet.results import plans
+
+    return [json.dumps(plans()).encode(), json.dumps(plans(transpose_forward=[2, 0, 1])).encode()]
+
+
+def _read_plans_of_nnunet(path: Path) -> None:
+    from configs.dataset import DatasetDescription
+    from planners.decision import Decision
+    from planners.rules.nnunet_plans import plan_as_nnunet
+    from planners.rules.size_range import choose_size_range
+
+    description = DatasetDescription(name="x", channels=("CT", "MR"), labels={"background": 0, "a": 1, "b": 2})
+    plan_as_nnunet(path, description, Decision(choose_size_range({}).value, ""))
 
 
 def _plan_json(folder: Path) -> list[bytes]:
@@ -441,6 +474,8 @@ TARGETS = (
     Target("TIFF", "case.tif", _images(".tif"), damaged, _read_tiff),
     Target("dataset.json", "dataset.json", _dataset_json, damaged_json, _read_dataset),
     Target("plan.json", "plan.json", _plan_json, damaged_json, _read_plan),
+    Target("annotated labels", "annotated.csv", _annotated, damaged, _read_annotated, 0.5),
+    Target("plans of nnU-Net", "nnUNetPlans.json", _plans_of_nnunet, damaged_json, _read_plans_of_nnunet),
     Target("splits.json", "splits.json", _splits_json, damaged_json, _read_splits),
     Target("calibration", "calibration.json", _calibrations, damaged_json, _read_calibration, 0.5),
     Target("looks", "looks.json", _looks_json, damaged_json, _read_looks, 0.5),

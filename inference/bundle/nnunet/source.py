@@ -3,11 +3,13 @@
 Nothing is unpacked under a name that a file states, and nothing is run.
 """
 
+import lzma
 import os
 import re
 import stat
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -127,7 +129,7 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
             yield archive
     except InputError:
         raise
-    except (zipfile.BadZipFile, NotImplementedError, *DAMAGE) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, *DAMAGE) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(fault_of(error, str(path), f"not a ZIP file, or a damaged one ({reason})", REMEDY)) from error
 

@@ -42,6 +42,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "no deep supervision, whole volumes": {"deep_supervision": False, "volumes_every": 1, "volumes": 1},
     "loading process": {"workers": 1},
     "sampling": {"oversampling": "probabilistic", "class_weights": {"dark": 2.0}, "mirror": False, "augmentation": False},
+    "small structures": {"loss_weights": {"dark": 2.0}, "top_k": 0.2, "centreline": 0.5},
+    "fine-tuning": {"freeze": ("decoder",), "encoder_rate": 0.1},
 }
 
 QUICK = {"plain": ("default", "fp16"), "se": ("augmented on the device", "in parts, with checkpointing")}
