@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from configs.dataset import BACKGROUND
+
 Adapted = tuple[Tensor, str]  # the tensor, and in words how it was made; "" where nothing was changed
 
 
@@ -30,10 +32,12 @@ def adapt_head(theirs: Tensor, fresh: Tensor, before: Sequence[str] | None, now:
     if before is None or now is None or not are_named or tuple(before) == tuple(now):
         return (theirs, "") if theirs.shape == fresh.shape else None
     shared = [name for name in now if name in before]
+    if shared in ([], [BACKGROUND]):  # a background that is sure of itself would keep new labels from being found
+        return fresh, "all outputs fresh, as no label is shared"
     made = fresh.clone()
     for name in shared:
         made[list(now).index(name)] = theirs[list(before).index(name)]
-    return made, f"outputs of {', '.join(shared) or 'no label'}"
+    return made, f"outputs of {', '.join(shared)}"
 
 
 def adapt_kernel(theirs: Tensor, fresh: Tensor) -> Adapted | None:

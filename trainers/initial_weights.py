@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from configs.dataset import DatasetDescription
+from configs.dataset import BACKGROUND, DatasetDescription
 from configs.errors import Fault, InputError
 from configs.folders import FoldFolder, ModelFolder
 from configs.plan import ModelPlan
@@ -155,7 +155,7 @@ def _match(found: _Found, name: str, fresh: Tensor, source: Source, names: tuple
 
 def outputs_of(description: DatasetDescription) -> tuple[str, ...]:
     """Return the names of a network's outputs: the background and the labels, or the regions."""
-    return description.foreground if description.has_regions else ("background", *description.foreground)
+    return description.foreground if description.has_regions else (BACKGROUND, *description.foreground)
 
 
 def read_source(path: Path) -> Source:

@@ -50,6 +50,8 @@ def test_labels_are_matched_by_name() -> None:
     assert torch.equal(made, torch.stack([theirs[0], theirs[2], fresh[0], theirs[1]])) and how == "outputs of background, b, a"
     swapped, _ = adapt_head(theirs, fresh[:3], ("background", "a", "b"), ("background", "b", "a")) or (fresh, "")
     assert torch.equal(swapped, theirs[[0, 2, 1]]), "as many outputs, but in another order"
+    alone, how = adapt_head(theirs, fresh, ("background", "a", "b"), ("background", "x", "y", "z")) or (theirs, "")
+    assert torch.equal(alone, fresh) and "no label is shared" in how
     assert adapt_head(theirs, fresh, None, ("background", "b", "c", "a")) is None
     assert adapt_head(theirs, fresh[:3], None, ("background", "b", "a")) == (theirs, "")
     assert adapt_head(theirs, torch.zeros(3, 5), ("x", "y", "z"), ("x", "y", "z")) is None
