@@ -2,8 +2,8 @@
 
     python -m benchmarks.evidence.fine_tuning DATASET WORK --source MODEL/fold_0 --train CASE ... --csv FILE [--network se] [--seeds 0 1 2]
 
-The cases named by --train train, all others are validated as whole volumes. `scratch` has preset `quick`; `preset finetune, scratch` has
-the other preset without weights, so that the part of the weights is seen. Finished trainings in WORK are kept.
+The cases named by --train train, all others are validated as whole volumes. Both have preset `finetune`. Finished trainings in WORK are
+kept.
 """
 
 import argparse
@@ -28,7 +28,7 @@ COLUMNS = {
     "lowest": "{:.3f}",
     "highest": "{:.3f}",
 }
-STARTS = {"scratch": "quick", "preset finetune, scratch": "finetune", "fine-tuned": "finetune"}
+STARTS = ("scratch", "fine-tuned")
 ITERATIONS = 50
 
 
@@ -92,7 +92,7 @@ def train(planned: DatasetFolder, given: argparse.Namespace, start: str, seed: i
     tag = f"{start.replace(', ', '_').replace(' ', '_')}_{given.steps}_{seed}"
     fold = planned.model("3d_fullres", given.network, tag).fold(0)
     if not fold.validation.metrics.is_file():
-        words = [planned.path.name, "--work", given.work, "--network", given.network, "--tag", tag, "--preset", STARTS[start]]
+        words = [planned.path.name, "--work", given.work, "--network", given.network, "--tag", tag, "--preset", "finetune"]
         words += ["--epochs", given.steps // ITERATIONS, "--iterations", ITERATIONS, "--seed", seed, "--workers", 0, "--restart"]
         words += ["--init-weights", given.source] if start == "fine-tuned" else []
         run("se_train", *words, "--quiet", "--set", "base_features=8", "batch_size=2", "validation_iterations=10")

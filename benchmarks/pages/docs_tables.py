@@ -20,7 +20,6 @@ from benchmarks.cost import cost
 from benchmarks.evidence import (
     equivariance,
     few_cases,
-    fine_tuning,
     other_spacing,
     partial_labels,
     scale_robustness,
@@ -134,8 +133,9 @@ def long_training() -> str:
     """Return the table of the long trainings that have finished."""
     points = length.read_rows(MEASURED / "evidence" / "long_training.csv", length.POINT)
     cases = length.read_rows(MEASURED / "evidence" / "long_training_cases.csv", length.CASE)
-    finished = [row for row in length.summary(points, cases) if row["step"] == STEPS]
-    return markdown(finished, length.COLUMNS)
+    done = {run for run in map(length.run_of, points) if run.steps == STEPS and length.is_finished(points, run)}
+    finished = ([row for row in rows if length.run_of(row) in done] for rows in (points, cases))
+    return markdown(length.summary(*finished), length.COLUMNS)
 
 
 def roofline() -> str:
@@ -230,7 +230,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "unseen_sizes": partial(evidence, "unseen_sizes", unseen_sizes.BY_SIZE),
     "partial_labels": partial(evidence, "partial_labels", partial_labels.COLUMNS),
     "other_spacing": partial(evidence, "other_spacing", other_spacing.COLUMNS),
-    "fine_tuning": partial(evidence, "fine_tuning", fine_tuning.COLUMNS),
     "import_parity": partial(beside_nnunet, "import_parity", import_parity.COLUMNS),
     "prediction_speed": partial(beside_nnunet, "prediction_speed", prediction_speed.COLUMNS),
     "unseen_quality": partial(evidence, "unseen_quality", unseen_sizes.OF_QUALITY),

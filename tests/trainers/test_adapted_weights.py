@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -151,4 +150,4 @@ def test_the_encoder_has_its_share_of_the_rate() -> None:
     set_learning_rate(optimiser, 0.4)
     assert [group["lr"] for group in optimiser.param_groups] == [0.4, pytest.approx(0.1)]
     alone = make_optimiser(trained_parameters(network(0), TrainingConfig()), TrainingConfig())
-    assert len(alone.param_groups) == 1 and np.isclose(load_training_config("finetune").encoder_rate, 0.3)
+    assert len(alone.param_groups) == 1 and load_training_config("finetune").optimiser == "adamw"
