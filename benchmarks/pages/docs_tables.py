@@ -134,8 +134,8 @@ def long_training() -> str:
     points = length.read_rows(MEASURED / "evidence" / "long_training.csv", length.POINT)
     cases = length.read_rows(MEASURED / "evidence" / "long_training_cases.csv", length.CASE)
     done = {run for run in map(length.run_of, points) if run.steps == STEPS and length.is_finished(points, run)}
-    finished = ([row for row in rows if length.run_of(row) in done] for rows in (points, cases))
-    return markdown(length.summary(*finished), length.COLUMNS)
+    points, cases = ([row for row in rows if length.run_of(row) in done] for rows in (points, cases))
+    return markdown(length.summary(points, cases), length.COLUMNS)
 
 
 def roofline() -> str:
