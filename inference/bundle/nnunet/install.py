@@ -59,7 +59,7 @@ def import_nnunet(
     """
     path, folder = Path(path), Path(folder)
     raise_faults(target_faults(folder))
-    readers = _with_first_stages([_Reader(model, trust_trainer) for model in find_models(path)])
+    readers = _with_first_stages([_Reader(model, trust_trainer) for model in find_models(path)], trust_trainer)
     raise_faults(_name_faults(path, [reader.configuration for reader in readers]))
     count = sum(len(reader.model.checkpoints) for reader in readers)
     is_alone = len(readers) == 1
@@ -128,7 +128,7 @@ class _Reader:
         return replace(checkpoint, path=Path(name), plans=self.plans, dataset=self.dataset)
 
 
-def _with_first_stages(readers: Sequence[_Reader]) -> list[_Reader]:
+def _with_first_stages(readers: Sequence[_Reader], trust_trainer: bool) -> list[_Reader]:
     """Add the first stages of cascades from beside them.
 
     Raises:
@@ -138,12 +138,12 @@ def _with_first_stages(readers: Sequence[_Reader]) -> list[_Reader]:
     for reader in readers:
         if reader.previous is None or reader.previous in [one.configuration for one in found]:
             continue
-        path = reader.model.source.path
+        path = reader.model.source.path.resolve()
         beside = path.parent / path.name.replace(f"__{reader.configuration}", f"__{reader.previous}")
         if not (path.is_dir() and reader.model.place == "" and beside.is_dir() and beside != path):
             problem = f"the model is the second stage of a cascade, but its first stage `{reader.previous}` is missing"
             raise InputError(Fault(reader.model.where, problem, "Import the dataset's results, with both stages, together"))
-        found += [_Reader(model, trust_trainer=True) for model in find_models(beside)]
+        found += [_Reader(model, trust_trainer) for model in find_models(beside)]
     return found
 
 

@@ -259,6 +259,14 @@ def test_other_trainers_are_refused_by_name(tmp_path: Path, name: str) -> None:
     assert import_nnunet(results, tmp_path / "ours", trust_trainer=True)
 
 
+def test_the_trainer_of_a_first_stage_counts_too(tmp_path: Path) -> None:
+    results = write_results(tmp_path / "results", ("3d_lowres", "3d_cascade_fullres"))
+    unknown = torch.load(single(results, "3d_lowres") / "fold_0" / "checkpoint_final.pth", weights_only=True)
+    torch.save({**unknown, "trainer_name": "Mine"}, single(results, "3d_lowres") / "fold_0" / "checkpoint_final.pth")
+    with pytest.raises(InputError, match="the trainer `Mine` is not one that is known"):
+        import_nnunet(single(results, "3d_cascade_fullres"), tmp_path / "ours")
+
+
 def test_an_existing_folder_is_left_as_it_is(tmp_path: Path) -> None:
     results = write_results(tmp_path / "results")
     (tmp_path / "ours").mkdir()
