@@ -52,7 +52,7 @@ def test_all_wrong_settings_are_told_at_once() -> None:
 
 
 def test_unknown_preset_is_told_with_the_known_ones() -> None:
-    with pytest.raises(InputError, match=r"preset `slow`: unknown preset\. Choose one of adamw, default, quick"):
+    with pytest.raises(InputError, match=r"preset `slow`: unknown preset\. Choose one of adamw, default, finetune, quick"):
         load_training_config("slow")
 
 
