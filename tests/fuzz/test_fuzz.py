@@ -53,6 +53,7 @@ def outcomes(read: Callable[[Path], object], path: Path, files: Files, number: i
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")  # of archives, which it prints only where one fails
 @pytest.mark.parametrize(
     "inputs",
     [
