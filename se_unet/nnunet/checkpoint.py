@@ -103,7 +103,7 @@ def read_nnunet_checkpoint(path: Path) -> NNUNetCheckpoint:
             dataset=arguments["dataset_json"],
             mirror_axes=None if axes is None else tuple(int(axis) for axis in axes),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         problem = f"the file is not a checkpoint of nnU-Net 2 ({type(error).__name__}: {error})"
         raise InputError(Fault(str(path), problem, "Give a file such as checkpoint_final.pth")) from error
 

@@ -21,7 +21,7 @@ def read_postprocessing(content: Any, description: DatasetDescription, where: st
         steps = list(zip(names, arguments, strict=True))
         unknown = [str(name) for name, _ in steps if name != _KNOWN]
         sets = tuple(_values(given["labels_or_regions"]) for _, given in steps if given.get("background_label", 0) == 0)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         problem = f"not a description of postprocessing ({type(error).__name__}: {error})"
         raise InputError(Fault(where, problem, REMEDY)) from error
     if unknown or len(sets) != len(steps):
@@ -36,6 +36,6 @@ def _values(labels_or_regions: Any) -> tuple[int, ...]:
     """Return the label values of a label, of a region or of a list of them."""
     if isinstance(labels_or_regions, list):
         return tuple(sorted({value for one in labels_or_regions for value in _values(one)}))
-    if isinstance(labels_or_regions, bool):
-        raise TypeError(f"a label is a number, not {labels_or_regions}")
-    return (int(labels_or_regions),)
+    if isinstance(labels_or_regions, bool) or not isinstance(labels_or_regions, int):
+        raise TypeError(f"a label is a whole number, not {labels_or_regions}")
+    return (labels_or_regions,)

@@ -168,5 +168,9 @@ def write_archive(results: Path, path: Path) -> Path:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in sorted(results.rglob("*")):
             if file.is_file():
-                archive.write(file, file.relative_to(results.parent))
+                entry = zipfile.ZipInfo(
+                    file.relative_to(results.parent).as_posix()
+                )  # without the time, so that bytes are the same
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                archive.writestr(entry, file.read_bytes())
     return path

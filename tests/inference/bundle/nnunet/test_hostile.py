@@ -239,6 +239,8 @@ def test_missing_files(tmp_path: Path, missing: str) -> None:
     "content",
     [{}, [1], {"postprocessing_fns": ["os.system"], "postprocessing_kwargs": [{"labels_or_regions": 1}]},
      {"postprocessing_fns": ["a"], "postprocessing_kwargs": []},
+     {"postprocessing_fns": ["remove_all_but_largest_component_from_segmentation"],
+      "postprocessing_kwargs": [{"labels_or_regions": float("inf")}]},
      {"postprocessing_fns": ["remove_all_but_largest_component_from_segmentation"], "postprocessing_kwargs": [{}]},
      {"postprocessing_fns": ["remove_all_but_largest_component_from_segmentation"],
       "postprocessing_kwargs": [{"labels_or_regions": [9]}]},
