@@ -78,9 +78,8 @@ class LabelRange(Value):
     """Sizes of one label as a whole to expect in new cases: diameters of a ball of its volume."""
 
     diameter: float = Field(gt=0)  # mm, geometric mean of the training cases
-    octaves: float | None = Field(
-        default=None, ge=0, le=64
-    )  # largest distance of a new case from it; None where one case tells nothing
+    # largest distance of a new case from it; None where one case tells nothing
+    octaves: float | None = Field(default=None, ge=0, le=64)
 
 
 class SizeRange(Value):

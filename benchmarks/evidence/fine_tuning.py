@@ -7,29 +7,18 @@ kept.
 """
 
 import argparse
-import subprocess
 import sys
 from pathlib import Path
-from statistics import fmean
-from typing import Any
 
 from benchmarks.common.tables import text_table, write_csv
+from benchmarks.common.trainings import ITERATIONS, SPREAD, run, spread
 from configs.files import write_json
 from configs.folders import DatasetFolder, dataset_name
 from inference.evaluation.scores import EvaluationResult
 from preprocessing.dataset.raw import open_dataset
 
-COLUMNS = {
-    "network": "{}",
-    "start": "{}",
-    "steps": "{}",
-    "seeds": "{}",
-    "mean_dice": "{:.3f}",
-    "lowest": "{:.3f}",
-    "highest": "{:.3f}",
-}
+COLUMNS = {"network": "{}", "start": "{}"} | SPREAD
 STARTS = ("scratch", "fine-tuned")
-ITERATIONS = 50
 
 
 def main() -> int:
@@ -51,17 +40,11 @@ def main() -> int:
         for start in STARTS:
             found.setdefault(start, []).append(train(planned, given, start, seed))
             print(f"{start}, seed {seed}: {found[start][-1]:.4f}", file=sys.stderr, flush=True)
-    rows = [row_of(given, start, dice) for start, dice in found.items()]
+    rows = [{"network": given.network, "start": start} | spread(given.steps, dice) for start, dice in found.items()]
     print(text_table(rows, COLUMNS))
     if given.csv:
         write_csv(rows, given.csv)
     return 0
-
-
-def row_of(given: argparse.Namespace, start: str, dice: list[float]) -> dict[str, Any]:
-    """Return a row of the table."""
-    values = {"mean_dice": fmean(dice), "lowest": min(dice), "highest": max(dice)}
-    return {"network": given.network, "start": start, "steps": given.steps, "seeds": len(dice), **values}
 
 
 def prepare(given: argparse.Namespace) -> DatasetFolder:
@@ -71,25 +54,14 @@ def prepare(given: argparse.Namespace) -> DatasetFolder:
         cases = sorted(open_dataset(given.dataset).cases)
         splits = given.work / "splits.json"
         write_json(splits, [{"train": given.train, "val": [case for case in cases if case not in given.train]}])
-        words = [
-            given.dataset,
-            "--work",
-            given.work,
-            "--configurations",
-            "3d_fullres",
-            "--splits",
-            splits,
-            "--jobs",
-            "1",
-            "--quiet",
-        ]
-        run("se_plan_and_preprocess", *words, *(["--spacing", *given.spacing] if given.spacing else []))
+        words = [given.dataset, "--work", given.work, "--configurations", "3d_fullres", "--splits", splits, "--jobs", "1"]
+        run("se_plan_and_preprocess", "--quiet", *words, *(["--spacing", *given.spacing] if given.spacing else []))
     return planned
 
 
 def train(planned: DatasetFolder, given: argparse.Namespace, start: str, seed: int) -> float:
     """Train unless that is done, and return the mean Dice of the validation cases."""
-    tag = f"{start.replace(', ', '_').replace(' ', '_')}_{given.steps}_{seed}"
+    tag = f"{start}_{given.steps}_{seed}"
     fold = planned.model("3d_fullres", given.network, tag).fold(0)
     if not fold.validation.metrics.is_file():
         words = [planned.path.name, "--work", given.work, "--network", given.network, "--tag", tag, "--preset", "finetune"]
@@ -97,11 +69,6 @@ def train(planned: DatasetFolder, given: argparse.Namespace, start: str, seed: i
         words += ["--init-weights", given.source] if start == "fine-tuned" else []
         run("se_train", *words, "--quiet", "--set", "base_features=8", "batch_size=2", "validation_iterations=10")
     return float(EvaluationResult.read(fold.validation.metrics).mean_foreground_dice or 0.0)
-
-
-def run(command: str, *words: object) -> None:
-    """Run a command of this environment to its end."""
-    subprocess.run([str(Path(sys.executable).with_name(command)), *map(str, words)], check=True)
 
 
 if __name__ == "__main__":

@@ -4,20 +4,18 @@
 
 Of each training case of fold 0, one label is removed at random (by the seed). `full` trains on all labels, `stated` says in `dataset.json`
 which labels a case has, `background` does not. The validation cases of the fold keep all labels; Dice is that of whole volumes. Preset
-`quick` with an eighth of its epochs for 300 steps; finished trainings in WORK are kept.
+`quick`; finished trainings in WORK are kept.
 """
 
 import argparse
-import subprocess
 import sys
 from pathlib import Path
-from statistics import fmean
-from typing import Any
 
 import nibabel
 import numpy as np
 
 from benchmarks.common.tables import text_table, write_csv
+from benchmarks.common.trainings import ITERATIONS, SPREAD, link, run, spread
 from configs.files import read_json, write_json
 from configs.folders import DatasetFolder
 from inference.evaluation.scores import EvaluationResult
@@ -25,16 +23,7 @@ from preprocessing.dataset.raw import RawDataset, open_dataset
 from preprocessing.dataset.splits import make_splits
 
 WAYS = ("full", "stated", "background")
-COLUMNS = {
-    "network": "{}",
-    "training": "{}",
-    "steps": "{}",
-    "seeds": "{}",
-    "mean_dice": "{:.3f}",
-    "lowest": "{:.3f}",
-    "highest": "{:.3f}",
-}
-ITERATIONS = 50
+COLUMNS = {"network": "{}", "training": "{}"} | SPREAD
 
 
 def main() -> int:
@@ -55,17 +44,11 @@ def main() -> int:
             for network in given.networks:
                 found.setdefault((network, way), []).append(dice_of(work, network, seed, given.steps))
                 print(f"{network}, {way}, seed {seed}: {found[network, way][-1]:.4f}", file=sys.stderr, flush=True)
-    rows = [row_of(network, way, given, dice) for (network, way), dice in sorted(found.items())]
+    rows = [{"network": network, "training": way} | spread(given.steps, dice) for (network, way), dice in sorted(found.items())]
     print(text_table(rows, COLUMNS))
     if given.csv:
         write_csv(rows, given.csv)
     return 0
-
-
-def row_of(network: str, way: str, given: argparse.Namespace, dice: list[float]) -> dict[str, Any]:
-    """Return a row of the table."""
-    values = {"mean_dice": fmean(dice), "lowest": min(dice), "highest": max(dice)}
-    return {"network": network, "training": way, "steps": given.steps, "seeds": len(dice), **values}
 
 
 def prepared(raw: RawDataset, work: Path, way: str, seed: int) -> Path:
@@ -75,16 +58,7 @@ def prepared(raw: RawDataset, work: Path, way: str, seed: int) -> Path:
     if not (planned / "splits.json").is_file():
         missing = {} if way == "full" else removed_labels(raw, seed)
         write_dataset(raw, folder / "Partial", missing, stated=way == "stated")
-        words: list[str | Path] = [
-            folder / "Partial",
-            "--work",
-            planned.parent,
-            "--configurations",
-            "3d_fullres",
-            "--jobs",
-            "1",
-            "--quiet",
-        ]
+        words = [folder / "Partial", "--work", planned.parent, "--configurations", "3d_fullres", "--jobs", "1", "--quiet"]
         run("se_plan_and_preprocess", *words)
         splits = [{"train": split.training, "val": split.validation} for split in make_splits(list(raw.cases))]
         write_json(DatasetFolder(planned).splits, splits)
@@ -121,18 +95,12 @@ def write_dataset(raw: RawDataset, folder: Path, missing: dict[str, str], stated
     write_json(folder / "dataset.json", description)
 
 
-def link(path: Path, target: Path) -> None:
-    """Make a link unless it is there."""
-    if not path.exists():
-        path.symlink_to(target.resolve())
-
-
 def dice_of(planned: Path, network: str, seed: int, steps: int) -> float:
     """Train a network unless that is done, and return the mean Dice of its validation cases."""
     tag = f"{steps}_{seed}"
     fold = DatasetFolder(planned).model("3d_fullres", network, tag).fold(0)
     if not fold.validation.metrics.is_file():
-        words: list[str | Path] = [
+        words = [
             "Partial",
             "--work",
             planned.parent,
@@ -148,11 +116,6 @@ def dice_of(planned: Path, network: str, seed: int, steps: int) -> float:
         words += ["--epochs", str(steps // ITERATIONS), "--iterations", str(ITERATIONS), "--seed", str(seed), "--workers", "0"]
         run("se_train", *words, "--quiet", "--restart")
     return float(EvaluationResult.read(fold.validation.metrics).mean_foreground_dice or 0.0)
-
-
-def run(command: str, *words: str | Path) -> None:
-    """Run a command of this environment to its end."""
-    subprocess.run([str(Path(sys.executable).with_name(command)), *map(str, words)], check=True)
 
 
 if __name__ == "__main__":

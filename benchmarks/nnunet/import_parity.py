@@ -23,6 +23,7 @@ from scipy import ndimage
 
 from benchmarks.common.options import add_peer
 from benchmarks.common.tables import text_table, write_csv
+from benchmarks.common.trainings import link
 from benchmarks.nnunet.nnunet_peer import run_quietly, threads_environment
 from configs.files import write_json
 from inference.bundle.nnunet.install import import_nnunet
@@ -120,8 +121,7 @@ def job_of(name: str, kind: Kind, work: Path) -> dict[str, Any]:
     source = work / "raw" / kind.dataset
     channels = len(json.loads((source / "dataset.json").read_text(encoding="utf-8"))["channel_names"])
     for image in sorted((source / "imagesTr").iterdir())[: kind.cases * channels]:
-        if not (images / image.name).exists():
-            (images / image.name).symlink_to(image.resolve())
+        link(images / image.name, image)
     defaults = {
         "planner": "ExperimentPlanner",
         "plans": "nnUNetPlans",

@@ -31,6 +31,7 @@ from scipy import ndimage
 
 from benchmarks.common.options import add_peer
 from benchmarks.common.tables import text_table, write_csv
+from benchmarks.common.trainings import link
 from benchmarks.nnunet.nnunet_peer import Peer, our_model, threads_environment
 
 CT = "Dataset291_TotalSegExampleCT"
@@ -140,8 +141,7 @@ def choose(dataset: Path, folder: Path, number: int | None) -> None:
     """Make a folder of links to the first test images."""
     folder.mkdir(parents=True, exist_ok=True)
     for image in sorted((dataset / "imagesTs").iterdir())[:number]:
-        if not (folder / image.name).exists():
-            (folder / image.name).symlink_to(image.resolve())
+        link(folder / image.name, image)
 
 
 def make_ct(dataset: Path, folder: Path, shape: Sequence[int]) -> None:

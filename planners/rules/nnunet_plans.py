@@ -11,7 +11,7 @@ from configs.plan import ConfigurationPlan, Plan, SizeRange
 from planners.decision import Decision
 from planners.rules.mirroring import choose_mirror_axes
 from planners.rules.orientation import left_right_axis
-from se_unet.nnunet.architecture import architecture_of, describe, settings_of
+from se_unet.nnunet.architecture import network_of, settings_of
 from se_unet.nnunet.plan import configuration_of, orientation_of, understood
 
 _SAME_CASES = {"3d_cascade_fullres": "3d_fullres"}  # configurations that use the cases of another
@@ -57,8 +57,7 @@ def _configuration(
     settings = settings_of(plans, name)
     flat, previous = len(settings["patch_size"]) == 2, settings.get("previous_stage")
     inputs = len(description.channels) + (description.cascade_channels if previous else 0)
-    z, y, x = ([1.0] if flat else []) + [float(size) for size in settings["spacing"]]
-    network = describe(architecture_of(settings), inputs, description.output_channels, (z, y, x))
+    network = network_of(settings, inputs, description.output_channels)
     axes = [axis - flat for axis in mirror.value if axis >= flat]
     origin = f"The network of nnU-Net's plan. {mirror.reason}"
     made = configuration_of(plans, name, description.channels, network, axes, origin)

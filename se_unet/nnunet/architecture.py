@@ -68,6 +68,18 @@ def _unsupported(parts: Mapping[str, Any]) -> Iterator[Fault]:
             yield Fault("nnU-Net plan", f"`{name}` is {value}", f"Only networks with {words} are supported")
 
 
+def network_of(settings: Mapping[str, Any], input_channels: int, output_channels: int) -> NetworkConfig:
+    """Return the description of the network of a configuration, whose spacing across slices is 1 mm in 2D.
+
+    Raises:
+        InputError: as `describe`.
+        KeyError, TypeError, ValueError: the configuration states no network or no spacing.
+    """
+    spacing = [float(size) for size in settings["spacing"]]
+    z, y, x = [1.0] * (3 - len(spacing)) + spacing
+    return describe(architecture_of(settings), input_channels, output_channels, (z, y, x))
+
+
 def settings_of(plans: Mapping[str, Any], configuration: str) -> dict[str, Any]:
     """Return nnU-Net's plan of a configuration, including the settings that it inherits from others.
 

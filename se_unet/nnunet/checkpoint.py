@@ -11,7 +11,7 @@ from torch import Tensor
 
 from configs.errors import Fault, InputError
 from configs.network import NetworkConfig
-from se_unet.nnunet.architecture import architecture_of, describe, settings_of
+from se_unet.nnunet.architecture import network_of, settings_of
 from se_unet.nnunet.weights import STEM, rename, unwrapped
 from se_unet.weights import load_restricted
 
@@ -52,11 +52,8 @@ class NNUNetCheckpoint:
         Raises:
             InputError: the family `plain` has no such network.
         """
-        settings = self.settings
-        spacing = [float(size) for size in settings["spacing"]]
-        z, y, x = [1.0] * (3 - len(spacing)) + spacing
         inputs, outputs = self.weights[self._stem].shape[1], self.weights[self._head].shape[0]
-        return describe(architecture_of(settings), int(inputs), int(outputs), (z, y, x))
+        return network_of(self.settings, int(inputs), int(outputs))
 
     def our_weights(self) -> dict[str, Tensor]:
         """Return the weights renamed for `se_unet.build_network(checkpoint.network)`.
