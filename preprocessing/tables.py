@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from configs.errors import Fault, raise_faults
 from configs.files import read_text, write_text
 
 
@@ -23,3 +24,14 @@ def gather(folder: Path, cases: Iterable[str], ending: str, name: str) -> Path |
     heading = texts[0].splitlines()[:1]
     write_text(folder / name, "\n".join([*heading, *(line for text in texts for line in text.splitlines()[1:])]) + "\n")
     return folder / name
+
+
+def require_pairs(path: Path, rows: Iterable[tuple[int, Sequence[str]]], heading: Sequence[str]) -> None:
+    """Raise `InputError` that lists the numbered rows of a table which do not have one value for each of two columns."""
+    raise_faults(
+        Fault(
+            f"{path}: line {number}", f"`{','.join(row)}` is not `{','.join(heading)}`", "Write two values, separated by a comma"
+        )
+        for number, row in rows
+        if len(row) != len(heading) or not all(row)
+    )

@@ -19,7 +19,7 @@ from configs.folders import FoldFolder, ModelFolder
 from configs.plan import ModelPlan
 from preprocessing.dataset.description import read_description
 from se_unet.nnunet.checkpoint import read_nnunet_checkpoint
-from trainers.adapted_weights import adapt_head, adapt_kernel, adapt_stem
+from trainers.adapted_weights import Adapted, adapt_head, adapt_kernel, adapt_stem
 
 logger = logging.getLogger(__name__)
 _MOST_NAMED = 6
@@ -136,21 +136,24 @@ def initialise(network: nn.Module, source: str, description: DatasetDescription 
 
 def _match(found: _Found, name: str, fresh: Tensor, source: Source, names: tuple[str, ...] | None) -> None:
     """Add the source's tensor of this name, adapted where it must be."""
-    theirs = source.tensors[name]
-    made: tuple[Tensor, str] | None = None
-    if name.startswith("heads."):
-        made = adapt_head(theirs, fresh, source.outputs, names)
-    elif theirs.shape == fresh.shape:
-        made = theirs, ""
-    elif name.startswith("encoder.0.0."):
-        made = adapt_stem(theirs, fresh)
-    made = made or (None if name.startswith("heads.") else adapt_kernel(theirs, fresh))
+    made = _adapted(name, source.tensors[name], fresh, source.outputs, names)
     if made is None:
         found.misshapen.append(name)
         return
     found.fitting[name], how = made
     if how:
         found.adapted[name] = how
+
+
+def _adapted(
+    name: str, theirs: Tensor, fresh: Tensor, before: tuple[str, ...] | None, now: tuple[str, ...] | None
+) -> Adapted | None:
+    if name.startswith("heads."):
+        return adapt_head(theirs, fresh, before, now)
+    if theirs.shape == fresh.shape:
+        return theirs, ""
+    as_stem = adapt_stem(theirs, fresh) if name.startswith("encoder.0.0.") else None
+    return as_stem or adapt_kernel(theirs, fresh)
 
 
 def outputs_of(description: DatasetDescription) -> tuple[str, ...]:

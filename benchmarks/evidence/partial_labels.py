@@ -20,7 +20,7 @@ from configs.files import read_json, write_json
 from configs.folders import DatasetFolder
 from inference.evaluation.scores import EvaluationResult
 from preprocessing.dataset.raw import RawDataset, open_dataset
-from preprocessing.dataset.splits import make_splits
+from preprocessing.dataset.splits import make_splits, write_splits
 
 WAYS = ("full", "stated", "background")
 COLUMNS = {"network": "{}", "training": "{}"} | SPREAD
@@ -60,8 +60,7 @@ def prepared(raw: RawDataset, work: Path, way: str, seed: int) -> Path:
         write_dataset(raw, folder / "Partial", missing, stated=way == "stated")
         words = [folder / "Partial", "--work", planned.parent, "--configurations", "3d_fullres", "--jobs", "1", "--quiet"]
         run("se_plan_and_preprocess", *words)
-        splits = [{"train": split.training, "val": split.validation} for split in make_splits(list(raw.cases))]
-        write_json(DatasetFolder(planned).splits, splits)
+        write_splits(DatasetFolder(planned).splits, make_splits(list(raw.cases)))
     return planned
 
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from configs.dataset import DatasetDescription
 from configs.errors import Fault, InputError, raise_faults
 from configs.files import read_json, read_rows
+from preprocessing.tables import require_pairs
 
 ENTRY, TABLE = "annotated", "annotated.csv"
 _HEADING = ["case", "label"]
@@ -79,11 +80,7 @@ def _from_table(path: Path) -> dict[str, list[str]]:
     rows = read_rows(path)
     if not rows or [value.strip().casefold() for value in rows[0][1]] != _HEADING:
         raise InputError(Fault(str(path), f"the first line is not `{','.join(_HEADING)}`", "Begin the table with this heading"))
-    raise_faults(
-        Fault(f"{path}: line {number}", f"`{','.join(row)}` is not `case,label`", "Write two values, separated by a comma")
-        for number, row in rows[1:]
-        if len(row) != len(_HEADING) or not all(row)
-    )
+    require_pairs(path, rows[1:], _HEADING)
     listed: dict[str, list[str]] = {}
     for _, (case, label) in rows[1:]:
         listed.setdefault(case, []).append(label)

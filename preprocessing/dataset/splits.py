@@ -11,6 +11,7 @@ import numpy as np
 
 from configs.errors import Fault, InputError, raise_faults
 from configs.files import read_json, read_rows, write_json
+from preprocessing.tables import require_pairs
 
 logger = logging.getLogger(__name__)
 
@@ -86,11 +87,7 @@ def read_groups(path: Path) -> dict[str, str]:
     rows = read_rows(path)
     if rows and [value.casefold() for value in rows[0][1]] == _HEADING:
         rows = rows[1:]
-    raise_faults(
-        Fault(f"{path}: line {number}", f"`{','.join(row)}` is not `case,group`", "Write two values, separated by a comma")
-        for number, row in rows
-        if len(row) != len(_HEADING) or not all(row)
-    )
+    require_pairs(path, rows, _HEADING)
     lines: dict[str, list[int]] = {}
     for number, (case, _) in rows:
         lines.setdefault(case, []).append(number)
@@ -120,7 +117,7 @@ def choose_split(path: Path, fold: int | str, identifiers: Sequence[str], group_
     groups = None if group_by is None else read_groups(group_by)
     _require_groups(identifiers, groups)
     if not path.exists():
-        write_json(path, [{"train": split.training, "val": split.validation} for split in make_splits(identifiers, groups)])
+        write_splits(path, make_splits(identifiers, groups))
     splits = read_splits(path, set(identifiers))
     if groups is not None:
         raise_faults(_separated(path, splits, groups))
@@ -163,6 +160,11 @@ def read_splits(path: Path, known: set[str] | None = None) -> list[Split]:
     return splits
 
 
+def write_splits(path: Path, splits: Sequence[Split]) -> None:
+    """Write a splits file."""
+    write_json(path, [{"train": split.training, "val": split.validation} for split in splits])
+
+
 def adopt_splits(given: str | Path | None, dataset: Path, target: Path, known: set[str]) -> None:
     """Take the folds of a file, or of nnU-Net's `splits_final.json` in the dataset's folder, for the trainings to come.
 
@@ -184,7 +186,7 @@ def adopt_splits(given: str | Path | None, dataset: Path, target: Path, known: s
     splits = read_splits(source, known)
     if target.exists() and read_splits(target) != splits:
         logger.warning("%s is replaced by the folds of %s", target, source)
-    write_json(target, [{"train": split.training, "val": split.validation} for split in splits])
+    write_splits(target, splits)
     logger.info("The folds are those of %s", source)
 
 
