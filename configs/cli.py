@@ -112,6 +112,25 @@ def fill(kind: type[T], given: argparse.Namespace, /, **others: Any) -> T:
     )
 
 
+def parse_settings(texts: list[str]) -> dict[str, object]:
+    """Return the training settings given by --set. Raise `InputError` for a text without `=`."""
+    from configs.errors import Fault, raise_faults
+    from configs.files import parse_json
+
+    raise_faults(
+        Fault(f"--set {text}", "not in the form KEY=VALUE", "Write for example --set momentum=0.95")
+        for text in texts
+        if "=" not in text
+    )
+    found: dict[str, object] = {}
+    for key, _, value in (text.partition("=") for text in texts):
+        try:
+            found[key.strip()] = parse_json(value)
+        except ValueError:
+            found[key.strip()] = value
+    return found
+
+
 def add_verbosity(parser: argparse.ArgumentParser, **settings: Any) -> None:
     """Add the options --verbose and --quiet to a command, or to a sub-command.
 

@@ -3,6 +3,7 @@
 This module alone spells the names. It writes nothing, and reads only which folders exist.
 
     WORK/DATASET/            dataset.json, fingerprint.json, fingerprint.csv, plan.json, splits.json, report.html
+                             schedule.json, run_training.json, index.html, bundles/: written by se_run
         preprocessed/        CONFIGURATION/: preprocessed cases
         models/              CONFIGURATION_NETWORK[_TAG]/: plan.json, training.json, calibration.json, ...
             fold_FOLD/       split.json, weights_final.safetensors, weights_best.safetensors, checkpoint_latest.pt, log.csv, ...
@@ -150,6 +151,10 @@ class DatasetFolder(Folder):
     splits = Entry(SPLITS)  # cases of each fold
     preprocessed = Entry("preprocessed")  # folder of the preprocessed cases of all configurations
     models_folder = Entry("models")  # folder of all models
+    schedule = Entry("schedule.json")  # trainings of se_run, with the settings of all of them
+    run_settings = Entry("run_training.json")  # these settings as a file of their own, which se_train takes as a preset
+    run_page = Entry("index.html")  # page that links to all results of se_run
+    bundles = Entry("bundles")  # folder of the bundles that se_run exports
 
     @property
     def models(self) -> list[ModelFolder]:

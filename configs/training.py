@@ -19,6 +19,8 @@ class TrainingConfig(Value):
     Attributes:
         epochs: number of epochs.
         iterations: number of steps of an epoch.
+        time_limit: seconds after which the training ends if it has not had all epochs; the learning rate falls with the time then. None
+            sets no limit.
         optimiser: `sgd` with Nesterov momentum, or `adamw` (momentum unused).
         learning_rate, momentum, weight_decay: parameters of the optimiser.
         schedule: `polynomial` decays as `learning_rate * (1 - step / steps) ** polynomial`, `cosine` as half a cosine wave to 0.
@@ -59,6 +61,7 @@ class TrainingConfig(Value):
 
     epochs: int = Field(default=1000, ge=1)
     iterations: int = Field(default=250, ge=1)
+    time_limit: float | None = Field(default=None, gt=0)
     optimiser: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = Field(default=1e-2, gt=0)
     momentum: float = Field(default=0.99, ge=0, lt=1)

@@ -8,17 +8,21 @@ if TYPE_CHECKING:
     from trainers.augmentation.planned import Augmentation
     from trainers.augmentation.spatial import SpatialDraw
     from trainers.loop import Parts, Trainer
+    from trainers.pipeline.options import RunOptions
+    from trainers.pipeline.run import run_dataset
     from trainers.run import train
 
-__all__ = ["Augmentation", "Parts", "SpatialDraw", "Trainer", "train"]
+__all__ = ["Augmentation", "Parts", "RunOptions", "SpatialDraw", "Trainer", "run_dataset", "train"]
 
 __getattr__ = import_on_use(
     __name__,
     {
         "Augmentation": "trainers.augmentation.planned",
         "Parts": "trainers.loop",
+        "RunOptions": "trainers.pipeline.options",
         "SpatialDraw": "trainers.augmentation.spatial",
         "Trainer": "trainers.loop",
+        "run_dataset": "trainers.pipeline.run",
         "train": "trainers.run",
     },
 )

@@ -6,7 +6,9 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from configs.errors import counted
 from configs.progress import Progress
+from configs.training import TrainingConfig
 from inference.model import make_network
 from trainers.augmentation.planned import make_augmentation
 from trainers.data.batches import BatchMaker, Schedule
@@ -18,6 +20,7 @@ from trainers.interruption import StopRequest
 from trainers.job import Job
 from trainers.loop import Parts
 from trainers.monitoring.loggers import Logger, make_loggers
+from trainers.monitoring.progress_note import duration
 from trainers.monitoring.validation import VolumeCheck, chosen_cases
 from trainers.optimisation.checkpoint import CheckpointKeeper, Learner, TrainingState
 from trainers.optimisation.compilation import compiled
@@ -104,8 +107,13 @@ def opening(job: Job, state: TrainingState, network: nn.Module) -> str:
     return (
         f"{job.fold.model.path.name}, fold {job.fold.name}: {len(job.split.training)} training and {len(job.split.validation)} validation "
         f"cases, {parameters:,} parameters, patch {' x '.join(map(str, planned.patch_size))}, batch {planned.batch_size}, "
-        f"{job.config.epochs} epochs of {job.config.iterations} steps, on {job.device} ({os.cpu_count()} cores), {start}"
+        f"{_length(job.config)}, on {job.device} ({os.cpu_count()} cores), {start}"
     )
+
+
+def _length(config: TrainingConfig) -> str:
+    text = f"{counted(config.epochs, 'epoch')} of {config.iterations} steps"
+    return text if config.time_limit is None else f"at most {text} within {duration(config.time_limit)}"
 
 
 def _compiled(job: Job, learner: Learner) -> nn.Module:

@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from configs.cli import Bar, add_image_format, fill, keep_log, run
+from configs.cli import Bar, add_image_format, fill, keep_log, parse_settings, run
 
 if TYPE_CHECKING:
     from configs.training import TrainingConfig
@@ -128,26 +128,7 @@ def _read(given: argparse.Namespace) -> TrainCommand:
     use_format(given.image_format)
     names = (*_SETTINGS, *(f"{part}_class" for part in _PARTS))
     settings = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
-    return fill(TrainCommand, given, target=fill(Target, given), settings=settings | _parse_settings(given.set))
-
-
-def _parse_settings(texts: list[str]) -> dict[str, object]:
-    """Return the settings given by --set. Raise `InputError` for a text without `=`."""
-    from configs.errors import Fault, raise_faults
-    from configs.files import parse_json
-
-    raise_faults(
-        Fault(f"--set {text}", "not in the form KEY=VALUE", "Write for example --set momentum=0.95")
-        for text in texts
-        if "=" not in text
-    )
-    found: dict[str, object] = {}
-    for key, _, value in (text.partition("=") for text in texts):
-        try:
-            found[key.strip()] = parse_json(value)
-        except ValueError:
-            found[key.strip()] = value
-    return found
+    return fill(TrainCommand, given, target=fill(Target, given), settings=settings | parse_settings(given.set))
 
 
 def _train(command: TrainCommand) -> int:

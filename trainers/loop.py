@@ -7,12 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from configs.progress import Progress
 from inference.device import peak_memory
 from se_unet.weights import save_weights
-from trainers.augmentation.on_device import finish
 from trainers.data.batches import Batch, LoadingError, Schedule
 from trainers.data.loading import BatchStream
 from trainers.interruption import StopRequest
@@ -25,6 +24,7 @@ from trainers.optimisation.checkpoint import Learner, TrainingState
 from trainers.optimisation.distributed import any_has, mean_of, rank, wait_for_all
 from trainers.optimisation.optimiser import learning_rate, set_learning_rate
 from trainers.optimisation.step import TrainingStep
+from trainers.optimisation.time_limit import is_complete, left_of, share_of_time
 
 logger = logging.getLogger(__name__)
 
@@ -90,18 +90,18 @@ class Trainer:
             NotFiniteError: the loss was not finite in several consecutive steps.
             LoadingError: a batch cannot be made.
         """
-        epochs = self._parts.job.config.epochs
-        if self._state.epoch >= epochs:
+        config = self._parts.job.config
+        if is_complete(config, self._history.rows):
             self._show(is_last=True)  # the process was killed between its last checkpoint and this
-        while self._state.epoch < epochs:
+        while not is_complete(config, self._history.rows):
             record = self._run_epoch()
-            logger.info(record.summary(epochs))
+            logger.info(record.summary(config.epochs))
             self._history.append(record)
             self._state.rows = self._history.rows
             self._state.epoch += 1
             self._state.losses = []
             self._parts.learner.keeper.save(self._state)
-            self._show(is_last=self._state.epoch == epochs)
+            self._show(is_last=is_complete(config, self._history.rows))
             for numbers in self._parts.loggers:
                 numbers.log(self._history.rows[-1])
 
@@ -127,10 +127,16 @@ class Trainer:
             ema_pseudo_dice=math.nan if self._state.ema is None else self._state.ema,
             volume_dice=volumes,
             skipped_steps=len(self._state.losses) - len(losses),
-            seconds=time.perf_counter() - start,
+            seconds=self._common(time.perf_counter() - start),
             data_wait_share=waited / training_seconds,
             peak_memory=peak_memory(self._parts.job.device) or math.nan,
         )
+
+    def _common(self, seconds: float) -> float:
+        """Return a duration on which all processes agree if it decides when the training ends."""
+        if self._parts.job.config.time_limit is None:
+            return seconds
+        return float(mean_of(torch.tensor(seconds, dtype=torch.float64, device=self._parts.job.device)))
 
     def _train(self) -> float:
         """Take the remaining steps of the epoch, and return the seconds spent waiting for data."""
@@ -141,17 +147,20 @@ class Trainer:
         for iteration in parts.progress.track(left, description, len(left)):
             self._stop_if_asked()
             step = state.epoch * parts.job.config.iterations + iteration
-            rate = learning_rate(parts.job.config, step)
+            passed = share_of_time(parts.job.config, self._history.rows, iteration)
+            rate = learning_rate(parts.job.config, step, passed)
             set_learning_rate(parts.learner.optimiser, rate)
             state.losses.append(self._step(self._next_batch()))
             waiting = (parts.stream.waited - waited) / (time.perf_counter() - start)
-            parts.progress.note(self._note.text(step + 1, state.losses[-1], rate, waiting, state.class_ema))
+            parts.progress.note(
+                self._note.text(step + 1, state.losses[-1], rate, waiting, state.class_ema, left_of(parts.job.config, passed))
+            )
         self._stop_if_asked()
         return parts.stream.waited - waited
 
     def _step(self, batch: Batch) -> float:
         """Take a step, and return its loss, or NaN if it was skipped."""
-        value = self._parts.step(*self._to_device(batch))
+        value = self._parts.step(*batch.to(self._parts.job.device))
         if math.isfinite(value):
             self._skipped.clear()
             return value
@@ -174,7 +183,7 @@ class Trainer:
         with torch.no_grad():
             for _ in range(parts.schedule.validation_iterations):
                 self._stop_if_asked()
-                images, labels = self._to_device(self._next_batch())
+                images, labels = self._next_batch().to(parts.job.device)
                 with parts.learner.precision.context():
                     logits = parts.learner.kept(images)
                 losses += parts.loss(logits, labels)
@@ -215,12 +224,6 @@ class Trainer:
         except LoadingError:
             self._stop_if_asked()  # the signal that stops this process may have stopped the workers first
             raise
-
-    def _to_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        images, labels = (torch.from_numpy(array) for array in (batch.images, batch.labels))
-        device = self._parts.job.device
-        images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
-        return (images, labels) if batch.pending is None else finish(images, labels, batch.pending)
 
     def _stop_if_asked(self) -> None:
         parts = self._parts

@@ -26,11 +26,13 @@ from se_unet.weights import save_weights
 from trainers.building import make_batches, make_learner, make_parts, opening
 from trainers.interruption import Stoppable, StopRequest
 from trainers.job import Job, adapt_plan, check_label_weights, prepare, require_weights, split_of
-from trainers.loop import Trainer
+from trainers.loop import Parts, Trainer
+from trainers.monitoring.forecast import WORTH_TELLING, forecast
 from trainers.monitoring.validation import table_of, validate_fold
 from trainers.optimisation.checkpoint import TrainingState
 from trainers.optimisation.distributed import rank, wait_for_all
 from trainers.optimisation.step import explained_memory
+from trainers.optimisation.time_limit import is_complete
 from trainers.trial import try_parts
 
 logger = logging.getLogger(__name__)
@@ -149,14 +151,15 @@ def _fit(job: Job, stop: StopRequest, progress: Progress, resume: bool, restart:
     _set_algorithms(config.deterministic)
     learner = make_learner(job)
     state = learner.keeper.load() if folder.checkpoint.is_file() else TrainingState()
-    if state.epoch >= config.epochs and folder.final_weights.is_file():
-        logger.info("fold %s has completed all %d epochs", job.fold.name, config.epochs)
+    if is_complete(config, state.rows) and folder.final_weights.is_file():
+        logger.info("fold %s has completed its %d epochs", job.fold.name, state.epoch)
         return
     folder.validation.metrics.unlink(missing_ok=True)
     logger.info(opening(job, state, learner.network))
     if preview and rank() == 0:
         _preview(job, progress)
     parts = make_parts(job, learner, state, stop, progress)
+    _tell_duration(job, parts, state)
     trainer = Trainer if config.trainer_class is None else import_part(config.trainer_class, "trainer class")
     try:
         trainer(parts, state).run()
@@ -169,6 +172,14 @@ def _fit(job: Job, stop: StopRequest, progress: Progress, resume: bool, restart:
             numbers.close()
     if rank() == 0:
         save_weights(learner.kept, folder.final_weights)
+
+
+def _tell_duration(job: Job, parts: Parts, state: TrainingState) -> None:
+    """Log how long the training will take, unless it is short; a user's own network or loss may not bear to be tried."""
+    own = (job.config.network_class, job.config.loss_class, job.config.trainer_class)
+    left = job.config.epochs - state.epoch
+    if not any(own) and left * job.config.iterations >= WORTH_TELLING:
+        logger.info(forecast(job, parts, left))
 
 
 def _set_algorithms(deterministic: bool) -> None:

@@ -142,6 +142,12 @@ def affordable_cases(sizes: SizeRange) -> int:
     return max(FEWEST_CASES, min(MOST_CASES, int(MOST_PASSES / each)))
 
 
+def looked_at_sizes(sizes: SizeRange) -> list[float]:
+    """Return the size, as a factor of the stored one, of each image that a calibration shows the network of one case."""
+    shown = [(size, factor) for size in sizes_to_try(sizes) for factor in _with_smaller(_plausible(size, sizes))]
+    return [size * factor for size, factor in shown]
+
+
 def sizes_to_try(sizes: SizeRange) -> list[float]:
     """Return the factors of the anatomy's size: the range in steps of 1.25, and one step beyond it either way up to 0.5 and 2."""
     low, high = max(sizes.low / STEP, WIDEST.low), min(sizes.high * STEP, WIDEST.high)
@@ -168,7 +174,7 @@ def _looks_at(observer: Observer, case: _Case, size: float, factors: Sequence[fl
     dataset, planned = observer.plan.dataset, observer.plan.network
     axes = [axis for axis, length in enumerate(planned.patch_size) if length > 1]
     scaled, labels = _rescale(case.image, case.classes, scaled_shape(case.classes.shape, size, axes))
-    looks = [observer.look(scaled, factor) for factor in (factors[0] / STEP, *factors)]
+    looks = [observer.look(scaled, factor) for factor in _with_smaller(factors)]
     for smaller, one in pairwise(looks):
         yield LookedAt(
             size=size,
@@ -206,6 +212,11 @@ def _plausible(size: float, sizes: SizeRange) -> list[float]:
     """Return the factors that show the network anatomy of the sizes to try."""
     tried = sizes_to_try(sizes)
     return [factor for factor in factors_of(sizes) if tried[0] / _NEARLY <= size * factor <= tried[-1] * _NEARLY]
+
+
+def _with_smaller(factors: Sequence[float]) -> list[float]:
+    """Return the factors, and before them the next smaller one, whose look only serves the agreement."""
+    return [factors[0] / STEP, *factors]
 
 
 def _rescale(image: Tensor, classes: NDArray[np.int16], shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:

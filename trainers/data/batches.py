@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
+from torch import Tensor
 
 from inference.cascade import one_hot
-from trainers.augmentation.on_device import Pending
+from trainers.augmentation.on_device import Pending, finish
 from trainers.augmentation.planned import Augmentation
 from trainers.augmentation.spatial import SpatialDraw, Triple, mirror, source_box, transform, transform_labels
 from trainers.data.device_draws import draw_for_device, gather_draws
@@ -42,6 +44,11 @@ class Batch:
     labels: NDArray[np.int16]  # class indices (B, Z, Y, X) int16
     cases: tuple[str, ...]  # case identifier of each patch
     pending: Pending | None = None  # augmentation left to the device, with boxes around the patches as images and labels; or None
+
+    def to(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return images (B, C, Z, Y, X) and class indices (B, Z, Y, X) on a device, augmented."""
+        images, labels = (torch.from_numpy(array).to(device, non_blocking=True) for array in (self.images, self.labels))
+        return (images, labels) if self.pending is None else finish(images, labels, self.pending)
 
 
 @dataclass(frozen=True)

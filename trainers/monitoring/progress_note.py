@@ -21,10 +21,13 @@ class ProgressNote:
         self._seconds = math.nan
         self._last: float | None = None
 
-    def text(self, step: int, loss: float, rate: float, waiting: float, dice: Mapping[str, float]) -> str:
+    def text(
+        self, step: int, loss: float, rate: float, waiting: float, dice: Mapping[str, float], seconds_left: float = math.inf
+    ) -> str:
         """Record a finished step, and return the text.
 
-        `waiting` is the share of this epoch's time spent waiting for data; the loss of a skipped step is NaN.
+        `waiting` is the share of this epoch's time spent waiting for data; the loss of a skipped step is NaN. The training has
+        `seconds_left` if its time is limited.
         """
         now = time.monotonic()
         if self._last is not None:
@@ -35,7 +38,7 @@ class ProgressNote:
         parts = [f"loss {self._loss:.3f}", *([f"Dice {', '.join(shown)}"] if shown else []), f"lr {rate:.1e}"]
         parts.append(f"waiting for data {waiting:.0%}")
         if not math.isnan(self._seconds):
-            parts.append(f"remaining {duration(self._seconds * (self._total - step))}")
+            parts.append(f"remaining {duration(min(self._seconds * (self._total - step), seconds_left))}")
         return "  ".join(parts)
 
     def pause(self) -> None:

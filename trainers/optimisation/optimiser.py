@@ -47,14 +47,15 @@ def make_optimiser(parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]]
     )
 
 
-def learning_rate(config: TrainingConfig, step: int) -> float:
+def learning_rate(config: TrainingConfig, step: int, share_of_time: float = 0.0) -> float:
     """Return the learning rate of a step: a decay over all steps, times a linear rise over the first `warmup * steps` steps.
 
-    `polynomial`: `learning_rate * (1 - step / steps) ** polynomial`; `cosine`: `learning_rate * (1 + cos(pi step / steps)) / 2`.
+    `polynomial`: `learning_rate * (1 - step / steps) ** polynomial`; `cosine`: `learning_rate * (1 + cos(pi step / steps)) / 2`. Where a
+    larger share of the training's time has passed than of its steps, that share takes the place of `step / steps`.
     """
     rising = config.warmup * config.steps
     rise = min(1.0, (step + 1) / rising) if rising else 1.0
-    done = min(1.0, step / config.steps)
+    done = min(1.0, max(step / config.steps, share_of_time))
     fall = (1 + math.cos(math.pi * done)) / 2 if config.schedule == "cosine" else (1 - done) ** config.polynomial
     return config.learning_rate * rise * fall
 

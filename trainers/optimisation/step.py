@@ -36,7 +36,7 @@ class TrainingStep:
         """
         self.network.train()
         self.optimiser.zero_grad(set_to_none=True)
-        loss = mean_of(self._backward(images, labels))
+        loss = mean_of(self.backward(images, labels))
         norm = self.precision.clip(self.network, self.optimiser, self.clip_norm)
         value, length = torch.stack([loss, norm.to(loss)]).tolist()  # the only wait for the device
         are_finite = math.isfinite(value) and math.isfinite(length)
@@ -47,8 +47,8 @@ class TrainingStep:
             self.optimiser.zero_grad(set_to_none=True)
         return float(value) if is_well and math.isfinite(value) else math.nan
 
-    def _backward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Accumulate the gradients of all parts, and return the loss."""
+    def backward(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Add the gradients of all parts to those of the parameters, and return the loss."""
         chunks = list(zip(images.chunk(self.parts), labels.chunk(self.parts), strict=True))
         total = torch.zeros((), device=images.device)
         for index, (image, label) in enumerate(chunks):

@@ -1,0 +1,166 @@
+"""Train the folds of a schedule: in turn in this process, side by side on several devices, or on a cluster."""
+
+import logging
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from queue import SimpleQueue
+from types import FrameType
+from typing import Any
+
+from configs.folders import DatasetFolder
+from configs.progress import Progress
+from preprocessing.dataset.splits import read_splits
+from preprocessing.parallel.for_each_case import for_each_case
+from trainers.interruption import TrainingInterruptedError
+from trainers.monitoring.forecast import Speed
+from trainers.pipeline.schedule import Schedule, Training
+from trainers.pipeline.whole_progress import seconds_of_items, whole_progress
+from trainers.pipeline.worker import AGAIN, start_worker, train_scheduled
+
+_logger = logging.getLogger(__name__)
+_TITLE = "Training folds"
+_LAST_LINES = 3  # of a failed process, in the message
+Failures = dict[str, str]  # reason why a training failed, by its name
+
+
+def train_in_turn(
+    folder: DatasetFolder,
+    schedule: Schedule,
+    speeds: Mapping[tuple[str, str], Speed],
+    device: str | None,
+    restart: bool,
+    progress: Progress,
+) -> Failures:
+    """Train the folds one after the other. A fold that fails does not stop the others.
+
+    Raises:
+        TrainingInterruptedError: a signal was received; the training was saved.
+    """
+    failures: Failures = {}
+    with whole_progress(progress, schedule.trainings) as whole:
+        for training in schedule.trainings:
+            speed = speeds.get((training.configuration, training.network))
+            with whole.training(training, seconds_of_items(speed, schedule.settings, _validation_cases(folder, training))):
+                try:
+                    train_scheduled(folder, schedule, training, device, restart, whole)
+                except TrainingInterruptedError:
+                    raise
+                except Exception as error:  # noqa: BLE001 - one fold must not stop the others; all reasons are reported
+                    _add_failure(failures, training, f"{type(error).__name__}: {error}")
+    return failures
+
+
+def train_on_devices(
+    folder: DatasetFolder, schedule: Schedule, devices: Sequence[str], restart: bool, progress: Progress
+) -> Failures:
+    """Train folds side by side, each in a process on a free device. A fold that fails does not stop the others.
+
+    Raises:
+        TrainingInterruptedError: a signal was received; the trainings were saved.
+    """
+    free: SimpleQueue[str] = SimpleQueue()
+    for device in devices:
+        free.put(device)
+    threads = max(1, (os.cpu_count() or 1) // len(devices))
+    failures: Failures = {}
+    with _Workers() as workers, ThreadPoolExecutor(len(devices)) as pool:
+
+        def on_free_device(training: Training) -> str | None:
+            device = free.get()
+            try:
+                return workers.train(folder, schedule, training, device, restart, threads)
+            finally:
+                free.put(device)
+
+        futures = {pool.submit(on_free_device, training): training for training in schedule.trainings}
+        for future in progress.track(as_completed(futures), _TITLE, len(futures)):
+            if (reason := future.result()) is not None:
+                _add_failure(failures, futures[future], reason)
+    return failures
+
+
+def train_on_cluster(folder: DatasetFolder, schedule: Schedule, scheduler: str, restart: bool, progress: Progress) -> Failures:
+    """Train folds on the workers of a Dask scheduler, which see the dataset's folder under the same path."""
+    shared = DatasetFolder(folder.path.resolve())
+    tasks = {str(training): (shared, schedule, training, restart) for training in schedule.trainings}
+    failures: Failures = {}
+    for name, reason in for_each_case(_train_on_worker, tasks, 1, progress, _TITLE, scheduler):
+        if reason is not None:
+            _add_failure(failures, name, reason)
+    return failures
+
+
+def _train_on_worker(name: str, task: tuple[DatasetFolder, Schedule, Training, bool]) -> str | None:
+    folder, schedule, training, restart = task
+    with _Workers() as workers:
+        return workers.train(folder, schedule, training, None, restart, None)
+
+
+def _add_failure(failures: Failures, training: Training | str, reason: str) -> None:
+    _logger.error("%s failed: %s", training, reason)
+    failures[str(training)] = reason
+
+
+class _Workers:
+    """Processes that train. A signal to this process is passed on to them, and raised here after they have saved their state."""
+
+    def __init__(self) -> None:
+        self._running: set[subprocess.Popen[str]] = set()
+        self._received: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "_Workers":
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        if self._received is not None:
+            name = signal.Signals(self._received).name
+            raise TrainingInterruptedError(f"{name} received: the trainings were saved and stopped. {AGAIN}", self._received)
+
+    def train(
+        self,
+        folder: DatasetFolder,
+        schedule: Schedule,
+        training: Training,
+        device: str | None,
+        restart: bool,
+        threads: int | None,
+    ) -> str | None:
+        """Train a fold, and return the last lines of its messages if it failed."""
+        if self._received is not None:
+            return "it was not started"
+        with start_worker(folder, schedule, training, device, restart, threads) as process:
+            self._running.add(process)
+            if self._received is not None:  # between the start and now
+                process.send_signal(self._received)
+            lines = (process.communicate()[0] or "").strip().splitlines()
+            self._running.discard(process)
+        return None if process.returncode == 0 else "; ".join(lines[-_LAST_LINES:]) or f"exit code {process.returncode}"
+
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        self._received = self._received or number
+        for process in tuple(self._running):
+            process.send_signal(number)
+
+
+def is_done(folder: DatasetFolder, training: Training) -> bool:
+    """Return whether a fold is trained and, if it has validation cases, validated."""
+    fold = folder.model(training.configuration, training.network).fold(training.fold)
+    return fold.final_weights.is_file() and (fold.validation.metrics.is_file() or not _validation_cases(folder, training))
+
+
+def _validation_cases(folder: DatasetFolder, training: Training) -> int:
+    """Return the number of validation cases of a fold; fold `all` validates every case."""
+    splits = read_splits(folder.splits) if folder.splits.is_file() else []
+    if isinstance(training.fold, int) and splits:
+        return len(splits[training.fold].validation)
+    return sum(len(split.validation) for split in splits) or 1

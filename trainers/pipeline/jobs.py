@@ -1,0 +1,70 @@
+"""Write the trainings of a run as the array script of a SLURM cluster."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from configs.errors import Fault, InputError
+from configs.folders import DatasetFolder
+from configs.progress import Progress
+from planners.options import PlanningOptions
+from trainers.pipeline.options import RunOptions
+from trainers.pipeline.run import load_schedule, prepare, save_schedule, wishes_of
+from trainers.pipeline.schedule import Training, make_schedule
+
+
+def write_jobs(
+    dataset: Path, work: Path, options: RunOptions, planning: PlanningOptions | None, again: Sequence[str], progress: Progress
+) -> str:
+    """Plan and preprocess a dataset, write the schedule, and return the array script of its trainings.
+
+    Raises:
+        InputError: as `run_dataset`; or the time is limited, but this machine cannot tell the speed of another.
+    """
+    if options.hours is not None:
+        problem = "the speed of the cluster's machines cannot be measured here"
+        raise InputError(Fault("--hours and --print-jobs", problem, "Give --preset, or --set epochs=N"))
+    folder = prepare(dataset, work, options, planning, progress)
+    schedule = load_schedule(folder, options)
+    if schedule is None:
+        plan, wishes = wishes_of(folder, options, on_gpu=True)
+        schedule = make_schedule(wishes, options.asked(), plan, speeds={})
+        save_schedule(folder, schedule)
+    return array_script(folder, schedule.trainings, again)
+
+
+def _command(folder: DatasetFolder, training: Training) -> str:
+    """Return the command line of se_train that starts a training of a run, or goes on with it."""
+    words = ["se_train", folder.path.name, "--work", str(folder.path.resolve().parent), "--network", training.network]
+    words += ["--configuration", training.configuration, "--fold", str(training.fold)]
+    return shlex.join([*words, "--preset", str(folder.run_settings.resolve()), "--resume"])
+
+
+def array_script(folder: DatasetFolder, trainings: Sequence[Training], again: Sequence[str]) -> str:
+    """Return a bash script for `sbatch`, with one task of the array for each training.
+
+    Args:
+        folder: planned dataset, under a path that all nodes see.
+        trainings: trainings of the run.
+        again: command line of se_run that completes the run after them.
+    """
+    tasks = [f"  {number}) exec {_command(folder, each)} ;;" for number, each in enumerate(trainings)]
+    return "\n".join(
+        [
+            "#!/bin/bash",
+            f"#SBATCH --job-name=se_run_{folder.path.name}",
+            f"#SBATCH --array=0-{len(trainings) - 1}",
+            "#SBATCH --gres=gpu:1",
+            "#SBATCH --requeue",
+            "#SBATCH --signal=B:USR1@120",
+            "# Edit the lines above for your cluster. Before the time limit, SLURM asks the training to save its state; a task that is",
+            "# started again goes on. Submit the script as JOB=$(sbatch --parsable FILE), and complete the run afterwards with:",
+            f"#   sbatch --dependency=afterany:$JOB --wrap {shlex.quote(shlex.join(again))}",
+            f"cd {shlex.quote(str(Path.cwd()))} || exit 1",
+            'case "$SLURM_ARRAY_TASK_ID" in',
+            *tasks,
+            '  *) echo "there is no task $SLURM_ARRAY_TASK_ID" >&2; exit 2 ;;',
+            "esac",
+            "",
+        ]
+    )

@@ -1,0 +1,245 @@
+"""Run all stages from a dataset to a model: plan, preprocess, train, select, report, bundle."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from configs.errors import Fault, InputError, counted, raise_faults
+from configs.folders import ALL, DatasetFolder, dataset_name
+from configs.outputs import folder_faults
+from configs.plan import Plan
+from configs.progress import Progress, Silent
+from inference.bundle.export import export_bundle
+from inference.device import choose_device, existing_devices
+from inference.prediction.selection import Selection
+from inference.report.run import ReportOptions, write_report
+from inference.selection.run import SelectionOptions, select
+from planners.options import PlanningOptions
+from planners.run import plan_and_preprocess
+from preprocessing.dataset.splits import find_splits
+from preprocessing.store import CaseStore
+from trainers.monitoring.forecast import Speed
+from trainers.monitoring.progress_note import duration
+from trainers.pipeline.folds import Failures, is_done, train_in_turn, train_on_cluster, train_on_devices
+from trainers.pipeline.options import RunOptions
+from trainers.pipeline.page import write_run_page
+from trainers.pipeline.schedule import Schedule, Training, Wishes, make_schedule
+from trainers.pipeline.speeds import measure_speeds
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Results of a run.
+
+    Attributes:
+        page: path to the page that links to all results.
+        models: folders of the selected models; several are averaged.
+        selection: path to the selection file, an input of `se_predict --selection`; None where only fold `all` was trained.
+        bundles: paths to the bundles of the selected models.
+        failures: reason why a training failed, by its name; the results are without it.
+    """
+
+    page: Path
+    models: tuple[Path, ...]
+    selection: Path | None
+    bundles: tuple[Path, ...]
+    failures: Failures = field(default_factory=dict)
+
+
+def run_dataset(
+    dataset: str | Path,
+    work: str | Path = "se_work",
+    options: RunOptions | None = None,
+    planning: PlanningOptions | None = None,
+    progress: Progress | None = None,
+) -> RunResult:
+    """Plan a dataset, train its networks, choose among them, and write reports and a bundle.
+
+    What is done is kept: called again after an interruption, it goes on with the same schedule. A dataset that se_plan_and_preprocess has
+    planned before keeps its plan. A fold that fails does not stop the others.
+
+    Args:
+        dataset: folder of the dataset, in the raw layout of nnU-Net or of the Medical Segmentation Decathlon.
+        work: output folder.
+        options: options of the run.
+        planning: overrides of the planning rules, for a dataset that has no plan yet.
+        progress: progress display.
+
+    Raises:
+        InputError: the dataset or an option has faults, or every training failed.
+        TrainingInterruptedError: a signal was received; the training was saved.
+        RuntimeError: the preprocessing of the named cases failed.
+    """
+    options, progress = options or RunOptions(), progress or Silent()
+    start = time.monotonic()
+    folder = prepare(dataset, Path(work), options, planning, progress)
+    devices = options.devices or _all_gpus()
+    schedule, speeds = _schedule(folder, options, devices, start, progress)
+    tell(folder, schedule)
+    failures = _train(folder, schedule, speeds, devices, options, progress)
+    progress.note("")
+    result = _finish(folder, schedule, failures, devices, options, progress)
+    _logger.info("all done in %s", duration(time.monotonic() - start))
+    return result
+
+
+def prepare(
+    dataset: str | Path, work: Path, options: RunOptions, planning: PlanningOptions | None, progress: Progress
+) -> DatasetFolder:
+    """Plan and preprocess a dataset, unless that is done, and return its folder under WORK.
+
+    Raises:
+        InputError: the dataset or an option has faults, or planning options are given for a dataset that is planned already.
+        RuntimeError: the preprocessing of the named cases failed.
+    """
+    folder = DatasetFolder(work / dataset_name(Path(dataset)))
+    raise_faults(folder_faults(folder.path))
+    if folder.schedule.is_file() or _is_prepared(folder):
+        if planning not in (None, PlanningOptions()):
+            problem = "the dataset is planned already, so options of the planner have no effect"
+            raise InputError(Fault(str(folder.plan), problem, "Leave them out, or run se_plan_and_preprocess with them first"))
+        _logger.info("the plan and the prepared cases in %s are used as they are", folder.path)
+        return folder
+    plan_and_preprocess(
+        dataset, work, planning, splits=options.splits, jobs=options.jobs, progress=progress, scheduler=options.scheduler
+    )
+    return folder
+
+
+def load_schedule(folder: DatasetFolder, options: RunOptions) -> Schedule | None:
+    """Return the schedule of a run that goes on; None where there is none, or a new one is wanted.
+
+    Raises:
+        InputError: options differ from those of the schedule; all of them are listed.
+    """
+    if options.restart or not folder.schedule.is_file():
+        return None
+    schedule = Schedule.read(folder.schedule)
+    remedy = "Leave the option out to go on with the schedule, or give --restart, which trains again"
+    raise_faults(
+        Fault(f"option {name}", f"{value} differs from {schedule.asked.get(name, 'none')} in {folder.schedule}", remedy)
+        for name, value in options.asked().items()
+        if value != schedule.asked.get(name)
+    )
+    return schedule
+
+
+def save_schedule(folder: DatasetFolder, schedule: Schedule) -> None:
+    """Write the schedule, and its settings as a preset for se_train."""
+    schedule.settings.write(folder.run_settings)
+    schedule.write(folder.schedule)
+
+
+def wishes_of(folder: DatasetFolder, options: RunOptions, on_gpu: bool) -> tuple[Plan, Wishes]:
+    """Return the plan of a prepared dataset, and what the options ask of it."""
+    plan = Plan.read(folder.plan)
+    cases = CaseStore(folder.prepared(next(iter(plan.configurations)))).identifiers()
+    return plan, Wishes.of(options, plan, len(find_splits(folder.splits, cases)), on_gpu)
+
+
+def tell(folder: DatasetFolder, schedule: Schedule) -> None:
+    """Log what will be trained, with the expected end of each training, and what is given up."""
+    settings, now = schedule.settings, time.time()
+    length = f"{settings.steps:,} steps" if settings.time_limit is None else duration(settings.time_limit)
+    _logger.info("%s, each of %s and its validation:", counted(len(schedule.trainings), "training"), length)
+    for training in schedule.trainings:
+        if is_done(folder, training):
+            _logger.info("  %s: done", training)
+        elif training.seconds is None:
+            _logger.info("  %s", training)
+        else:
+            now += training.seconds
+            _logger.info(
+                "  %s: about %s, until %s", training, duration(training.seconds), time.strftime("%a %H:%M", time.localtime(now))
+            )
+    for given_up in schedule.gives_up:
+        _logger.info("  given up for the time: %s", given_up)
+
+
+def _is_prepared(folder: DatasetFolder) -> bool:
+    """Return whether every case of the fingerprint is prepared in every configuration."""
+    if not (folder.plan.is_file() and folder.fingerprint_table.is_file() and folder.preprocessed.is_dir()):
+        return False
+    plan = Plan.read(folder.plan)
+    stores = {CaseStore(folder.prepared(planned.cases_of or name)) for name, planned in plan.configurations.items()}
+    cases = {tuple(store.identifiers()) for store in stores if store.folder.is_dir()}
+    return len(cases) == 1 and all(store.folder.is_dir() for store in stores)
+
+
+def _schedule(
+    folder: DatasetFolder, options: RunOptions, devices: Sequence[str], start: float, progress: Progress
+) -> tuple[Schedule, Mapping[tuple[str, str], Speed]]:
+    """Return the schedule that goes on, or a new one, and the speeds that were measured for it."""
+    known = load_schedule(folder, options)
+    if known is not None:
+        return known, {}
+    device = choose_device(devices[0] if devices else None)
+    plan, wishes = wishes_of(folder, options, device.type == "cuda")
+    speeds: Mapping[tuple[str, str], Speed] = {}
+    if options.scheduler is None:
+        speeds = measure_speeds(folder, plan, wishes.trainings(), wishes.settings, device, progress)
+    schedule = make_schedule(wishes, options.asked(), plan, speeds, time.monotonic() - start)
+    save_schedule(folder, schedule)
+    return schedule, speeds
+
+
+def _train(
+    folder: DatasetFolder,
+    schedule: Schedule,
+    speeds: Mapping[tuple[str, str], Speed],
+    devices: Sequence[str],
+    options: RunOptions,
+    progress: Progress,
+) -> Failures:
+    if options.scheduler is not None:
+        return train_on_cluster(folder, schedule, options.scheduler, options.restart, progress)
+    if len(devices) > 1:
+        return train_on_devices(folder, schedule, devices, options.restart, progress)
+    return train_in_turn(folder, schedule, speeds, devices[0] if devices else None, options.restart, progress)
+
+
+def _finish(
+    folder: DatasetFolder, schedule: Schedule, failures: Failures, devices: Sequence[str], options: RunOptions, progress: Progress
+) -> RunResult:
+    """Select, report and bundle what was trained."""
+    done = [training for training in schedule.trainings if str(training) not in failures]
+    if not done:
+        raise InputError(*(Fault(name, reason, "Mend it and run se_run again") for name, reason in failures.items()))
+    device = devices[0] if devices else None
+    folds = _common_folds(done)
+    models: tuple[Path, ...] = (folder.model(done[0].configuration, done[0].network).path,)
+    path = None
+    if folds:
+        choice = SelectionOptions(folds=folds, device=device, jobs=options.jobs or 1)
+        path, selection = select(folder.path, options=choice, progress=progress)
+        models = tuple(selection.model_folders(path))
+    write_report(folder.path, options=ReportOptions(equivariance=False, device=device), progress=progress)
+    bundles = tuple(_bundle(folder, model, folds) for model in models)
+    page = write_run_page(folder, schedule, failures, Selection.read(path) if path else None, bundles)
+    return RunResult(page, models, path, bundles, failures)
+
+
+def _bundle(folder: DatasetFolder, model: Path, folds: tuple[int | str, ...]) -> Path:
+    output = folder.bundles / f"{folder.path.name}_{model.name}.zip"
+    export_bundle(model, output, folds=folds or None)
+    return output
+
+
+def _common_folds(done: Sequence[Training]) -> tuple[int | str, ...]:
+    """Return the folds with their own validation cases that all models have completed, or else those of the first model."""
+    by_model: dict[str, list[int | str]] = {}
+    for training in done:
+        if training.fold != ALL:
+            by_model.setdefault(training.model, []).append(training.fold)
+    folds = list(by_model.values())
+    common = [fold for fold in folds[0] if all(fold in others for others in folds)] if folds else []
+    return tuple(common or (folds[0] if folds else ()))
+
+
+def _all_gpus() -> tuple[str, ...]:
+    gpus = tuple(name for name in existing_devices() if name.startswith("cuda"))
+    return gpus if len(gpus) > 1 else ()
