@@ -77,6 +77,13 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def delete_partial_files(*folders: Path) -> None:
+    """Delete what a killed process left half written in these folders."""
+    for folder in folders:
+        for file in folder.glob(f"{PARTIAL}*"):
+            file.unlink(missing_ok=True)
+
+
 def raise_if_full(path: Path, size: int) -> None:
     """Write `size` bytes to obtain the error of the system for a full disk, a limit or a quota.
 

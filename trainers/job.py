@@ -10,7 +10,7 @@ import torch
 
 from configs.dataset import DatasetDescription
 from configs.errors import Fault, InputError, counted, raise_faults
-from configs.files import PARTIAL
+from configs.files import delete_partial_files
 from configs.folders import ALL, CHECKPOINTS, FoldFolder, ModelFolder
 from configs.network import NetworkConfig
 from configs.plan import ModelPlan, NetworkPlan
@@ -178,22 +178,15 @@ def prepare(job: Job, resume: bool, restart: bool) -> None:
     changes = ModelPlan.read(model.plan).changes_to(job.plan) if model.plan.is_file() else []
     check_settings(folder, job.config, changes, resume)
     if restart:
-        _delete_training(folder)
-    _delete_partial_files(folder)
+        delete_training(folder)
+    delete_partial_files(folder.path, folder.validation.path)
     job.plan.write(model.plan)
     job.config.write(model.settings)
     if not folder.is_started:
         record_split(folder, job.split)
 
 
-def _delete_partial_files(folder: FoldFolder) -> None:
-    """Delete what a killed process left half written."""
-    for place in (folder.path, folder.validation.path):
-        for file in place.glob(f"{PARTIAL}*"):
-            file.unlink(missing_ok=True)
-
-
-def _delete_training(folder: FoldFolder) -> None:
+def delete_training(folder: FoldFolder) -> None:
     """Delete what a training wrote into a fold's folder; other files stay."""
     records = folder.records
     weights = [folder.weights(checkpoint) for checkpoint in CHECKPOINTS]

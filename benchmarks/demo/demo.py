@@ -17,17 +17,17 @@ from rich.console import Console
 from benchmarks.demo.phantoms import LABELS, write_phantoms
 from configs.cli import Bar
 from configs.files import write_json
-from configs.training import load_training_config
 from inference import EvaluationResult, PredictionOptions, Predictor, evaluate, predict_cases
 from inference.evaluation.tables import score_table
 from inference.prediction.predict_files import plan_outputs
 from inference.prediction.preview import montage
-from planners import plan_and_preprocess
 from planners.options import PlanningOptions
 from preprocessing.dataset.raw import find_cases, open_dataset
+from preprocessing.dataset.splits import NNUNET_SPLITS
 from preprocessing.formats.images import read_image, read_labels
 from preprocessing.geometry.orientation import find_turn
-from trainers import train
+from trainers import RunOptions, run_dataset
+from trainers.pipeline.run import RunResult
 
 OUTPUT = Path("demo_output")
 DATASET = OUTPUT / "Phantoms"
@@ -36,7 +36,9 @@ PREDICTIONS = OUTPUT / "predictions"
 PLANNING = PlanningOptions(
     networks=("se",), configurations=("3d_fullres",), spacing=(1.5, 1.5, 1.5)
 )  # coarser than the images: many steps in little time
-SETTINGS = {"epochs": 12, "iterations": 40, "validation_iterations": 2}  # over those of the preset `quick`
+RUN = RunOptions(
+    preset="quick", settings={"epochs": 12, "iterations": 40, "validation_iterations": 2}, networks=("se",), folds=(0,)
+)
 SEED = 1  # phantoms were made learnable, and settings chosen, on those of seed 0
 HELD_OUT = 2  # training cases that validate; a fifth, as usual, would take long without a GPU
 PREDICTION = PredictionOptions(scales=(1.0,))  # the phantoms' sizes are those of training
@@ -50,13 +52,11 @@ def main() -> int:
     shutil.rmtree(OUTPUT, ignore_errors=True)
     with step("Make 24 phantoms for training and 8 unseen ones"):
         write_phantoms(DATASET, seed=SEED)
-    with step("Plan and preprocess"):
-        plan_and_preprocess(DATASET, WORK, PLANNING, progress=Bar())
-        split()
-    with step("Train the scale-equivariant network on fold 0"):
-        fold = train(DATASET, WORK, network="se", fold=0, config=load_training_config("quick", SETTINGS), progress=Bar())
+        write_splits()
+    with step("Plan, preprocess, train, select, report and bundle, as se_run does"):
+        run = run_dataset(DATASET, WORK, RUN, PLANNING, Bar())
     with step("Segment the unseen phantoms"):
-        segment(fold.parent)
+        segment(run)
     with step("Compare with the truth and draw"):
         result = evaluate(PREDICTIONS, DATASET / "labelsTs")
         result.write(PREDICTIONS / "metrics.json")
@@ -64,7 +64,7 @@ def main() -> int:
     Console().print(score_table(result))
     print(f"Mean foreground Dice on unseen phantoms: {result.mean_foreground_dice:.3f}")
     print(f"Pictures: {OUTPUT / 'best.png'}, {OUTPUT / 'worst.png'} (truth above, prediction below)")
-    print(f"Training curves: {fold / 'progress.png'}")
+    print(f"Plan, training curves, scores and a bundle to share: {run.page}")
     print(f"All done in {time.monotonic() - start:.0f} s.")
     return 0
 
@@ -78,15 +78,15 @@ def step(title: str) -> Iterator[None]:
     print(f"    {time.monotonic() - start:.0f} s", flush=True)
 
 
-def split() -> None:
-    """Write the file of folds that the training would make by itself."""
+def write_splits() -> None:
+    """Write a fold with few validation cases into the dataset's folder, as nnU-Net's users do."""
     cases = sorted(open_dataset(DATASET).cases)
-    write_json(WORK / DATASET.name / "splits.json", [{"train": cases[:-HELD_OUT], "val": cases[-HELD_OUT:]}])
+    write_json(DATASET / NNUNET_SPLITS, [{"train": cases[:-HELD_OUT], "val": cases[-HELD_OUT:]}])
 
 
-def segment(model: Path) -> None:
-    """Segment `imagesTs` with a trained model."""
-    predictor = Predictor.load(model, options=PREDICTION)
+def segment(run: RunResult) -> None:
+    """Segment `imagesTs` with the model of a run."""
+    predictor = Predictor.load(run.models[0], options=PREDICTION)
     cases = find_cases(DATASET / "imagesTs", predictor.description)
     failures = predict_cases(predictor, cases, plan_outputs(cases, PREDICTIONS), progress=Bar())
     for error in failures.values():

@@ -25,7 +25,7 @@ from trainers.optimisation.distributed import share_of
 
 WORTH_TELLING = 500  # steps; a shorter training is over before a forecast is read
 _LONG = 3600.0  # seconds, from which quicker ways are named
-_FEWEST_STEPS, _MOST_STEPS, _ENOUGH_SECONDS = 3, 40, 10.0  # of timed steps
+_FEWEST_STEPS, _MOST_STEPS, _ENOUGH_SECONDS = 3, 20, 5.0  # of timed steps
 _STEP = 0.5  # distance of tiles in validation, as a share of the patch
 _FORWARD_SHARE = 1 / 3  # duration of a forward pass as a share of that of a training step
 _SECONDS_OF_CASE = 0.3  # to read, resample, score and write a case

@@ -11,6 +11,7 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import Any
 
+from configs.errors import InputError
 from configs.folders import DatasetFolder
 from configs.progress import Progress
 from preprocessing.dataset.splits import read_splits
@@ -32,7 +33,6 @@ def train_in_turn(
     schedule: Schedule,
     speeds: Mapping[tuple[str, str], Speed],
     device: str | None,
-    restart: bool,
     progress: Progress,
 ) -> Failures:
     """Train the folds one after the other. A fold that fails does not stop the others.
@@ -46,17 +46,15 @@ def train_in_turn(
             speed = speeds.get((training.configuration, training.network))
             with whole.training(training, seconds_of_items(speed, schedule.settings, _validation_cases(folder, training))):
                 try:
-                    train_scheduled(folder, schedule, training, device, restart, whole)
+                    train_scheduled(folder, schedule, training, device, whole)
                 except TrainingInterruptedError:
                     raise
                 except Exception as error:  # noqa: BLE001 - one fold must not stop the others; all reasons are reported
-                    _add_failure(failures, training, f"{type(error).__name__}: {error}")
+                    _add_failure(failures, training, _reason(error))
     return failures
 
 
-def train_on_devices(
-    folder: DatasetFolder, schedule: Schedule, devices: Sequence[str], restart: bool, progress: Progress
-) -> Failures:
+def train_on_devices(folder: DatasetFolder, schedule: Schedule, devices: Sequence[str], progress: Progress) -> Failures:
     """Train folds side by side, each in a process on a free device. A fold that fails does not stop the others.
 
     Raises:
@@ -72,7 +70,7 @@ def train_on_devices(
         def on_free_device(training: Training) -> str | None:
             device = free.get()
             try:
-                return workers.train(folder, schedule, training, device, restart, threads)
+                return workers.train(folder, schedule, training, device, threads)
             finally:
                 free.put(device)
 
@@ -83,10 +81,10 @@ def train_on_devices(
     return failures
 
 
-def train_on_cluster(folder: DatasetFolder, schedule: Schedule, scheduler: str, restart: bool, progress: Progress) -> Failures:
+def train_on_cluster(folder: DatasetFolder, schedule: Schedule, scheduler: str, progress: Progress) -> Failures:
     """Train folds on the workers of a Dask scheduler, which see the dataset's folder under the same path."""
     shared = DatasetFolder(folder.path.resolve())
-    tasks = {str(training): (shared, schedule, training, restart) for training in schedule.trainings}
+    tasks = {str(training): (shared, schedule, training) for training in schedule.trainings}
     failures: Failures = {}
     for name, reason in for_each_case(_train_on_worker, tasks, 1, progress, _TITLE, scheduler):
         if reason is not None:
@@ -94,10 +92,14 @@ def train_on_cluster(folder: DatasetFolder, schedule: Schedule, scheduler: str, 
     return failures
 
 
-def _train_on_worker(name: str, task: tuple[DatasetFolder, Schedule, Training, bool]) -> str | None:
-    folder, schedule, training, restart = task
+def _train_on_worker(name: str, task: tuple[DatasetFolder, Schedule, Training]) -> str | None:
+    folder, schedule, training = task
     with _Workers() as workers:
-        return workers.train(folder, schedule, training, None, restart, None)
+        return workers.train(folder, schedule, training, None, None)
+
+
+def _reason(error: Exception) -> str:
+    return "; ".join(map(str, error.faults)) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
 
 
 def _add_failure(failures: Failures, training: Training | str, reason: str) -> None:
@@ -131,13 +133,12 @@ class _Workers:
         schedule: Schedule,
         training: Training,
         device: str | None,
-        restart: bool,
         threads: int | None,
     ) -> str | None:
         """Train a fold, and return the last lines of its messages if it failed."""
         if self._received is not None:
             return "it was not started"
-        with start_worker(folder, schedule, training, device, restart, threads) as process:
+        with start_worker(folder, schedule, training, device, threads) as process:
             self._running.add(process)
             if self._received is not None:  # between the start and now
                 process.send_signal(self._received)

@@ -25,10 +25,10 @@ def write_jobs(
         problem = "the speed of the cluster's machines cannot be measured here"
         raise InputError(Fault("--hours and --print-jobs", problem, "Give --preset, or --set epochs=N"))
     folder = prepare(dataset, work, options, planning, progress)
-    schedule = load_schedule(folder, options)
+    schedule = load_schedule(folder, options, planning)
     if schedule is None:
         plan, wishes = wishes_of(folder, options, on_gpu=True)
-        schedule = make_schedule(wishes, options.asked(), plan, speeds={})
+        schedule = make_schedule(wishes, options.asked(planning), plan, speeds={})
         save_schedule(folder, schedule)
     return array_script(folder, schedule.trainings, again)
 

@@ -1,11 +1,13 @@
 """Options of a run from a dataset to a model."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from configs.errors import Fault, raise_faults
+from planners.options import PlanningOptions
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,11 @@ class RunOptions:
     def __post_init__(self) -> None:
         raise_faults(self._faults())
 
-    def asked(self) -> dict[str, Any]:
-        """Return what decides the schedule and is not left to it, as JSON values."""
+    def asked(self, planning: PlanningOptions | None) -> dict[str, Any]:
+        """Return what the user decides of plan and schedule, as JSON values."""
+        default = vars(PlanningOptions())
         deciding = {
+            "planning": {name: value for name, value in vars(planning or PlanningOptions()).items() if value != default[name]},
             "hours": self.hours,
             "preset": self.preset,
             "settings": dict(self.settings),
@@ -56,7 +60,8 @@ class RunOptions:
             "configurations": list(self.configurations),
             "folds": list(self.folds),
         }
-        return {name: value for name, value in deciding.items() if value}
+        asked: dict[str, Any] = json.loads(json.dumps({name: value for name, value in deciding.items() if value}, default=str))
+        return asked
 
     def _faults(self) -> Iterator[Fault]:
         if self.hours is not None and not 0 < self.hours < 10_000:

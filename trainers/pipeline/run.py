@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from configs.errors import Fault, InputError, counted, raise_faults
+from configs.files import delete_partial_files
 from configs.folders import ALL, DatasetFolder, dataset_name
 from configs.outputs import folder_faults
 from configs.plan import Plan
@@ -20,6 +21,7 @@ from planners.options import PlanningOptions
 from planners.run import plan_and_preprocess
 from preprocessing.dataset.splits import find_splits
 from preprocessing.store import CaseStore
+from trainers.job import delete_training
 from trainers.monitoring.forecast import Speed
 from trainers.monitoring.progress_note import duration
 from trainers.pipeline.folds import Failures, is_done, train_in_turn, train_on_cluster, train_on_devices
@@ -78,7 +80,7 @@ def run_dataset(
     start = time.monotonic()
     folder = prepare(dataset, Path(work), options, planning, progress)
     devices = options.devices or _all_gpus()
-    schedule, speeds = _schedule(folder, options, devices, start, progress)
+    schedule, speeds = _schedule(folder, options, planning, devices, start, progress)
     tell(folder, schedule)
     failures = _train(folder, schedule, speeds, devices, options, progress)
     progress.note("")
@@ -90,18 +92,19 @@ def run_dataset(
 def prepare(
     dataset: str | Path, work: Path, options: RunOptions, planning: PlanningOptions | None, progress: Progress
 ) -> DatasetFolder:
-    """Plan and preprocess a dataset, unless that is done, and return its folder under WORK.
+    """Plan and preprocess a dataset, and return its folder under WORK.
+
+    A dataset with a schedule, or one that is prepared while no options of the planner are given, is left as it is.
 
     Raises:
-        InputError: the dataset or an option has faults, or planning options are given for a dataset that is planned already.
+        InputError: the dataset or an option has faults.
         RuntimeError: the preprocessing of the named cases failed.
     """
     folder = DatasetFolder(work / dataset_name(Path(dataset)))
     raise_faults(folder_faults(folder.path))
-    if folder.schedule.is_file() or _is_prepared(folder):
-        if planning not in (None, PlanningOptions()):
-            problem = "the dataset is planned already, so options of the planner have no effect"
-            raise InputError(Fault(str(folder.plan), problem, "Leave them out, or run se_plan_and_preprocess with them first"))
+    delete_partial_files(folder.path, folder.bundles, *(model.path for model in folder.models))
+    goes_on = folder.schedule.is_file() and not options.restart
+    if goes_on or (planning is None and _is_prepared(folder)):
         _logger.info("the plan and the prepared cases in %s are used as they are", folder.path)
         return folder
     plan_and_preprocess(
@@ -110,7 +113,7 @@ def prepare(
     return folder
 
 
-def load_schedule(folder: DatasetFolder, options: RunOptions) -> Schedule | None:
+def load_schedule(folder: DatasetFolder, options: RunOptions, planning: PlanningOptions | None) -> Schedule | None:
     """Return the schedule of a run that goes on; None where there is none, or a new one is wanted.
 
     Raises:
@@ -122,7 +125,7 @@ def load_schedule(folder: DatasetFolder, options: RunOptions) -> Schedule | None
     remedy = "Leave the option out to go on with the schedule, or give --restart, which trains again"
     raise_faults(
         Fault(f"option {name}", f"{value} differs from {schedule.asked.get(name, 'none')} in {folder.schedule}", remedy)
-        for name, value in options.asked().items()
+        for name, value in options.asked(planning).items()
         if value != schedule.asked.get(name)
     )
     return schedule
@@ -171,10 +174,15 @@ def _is_prepared(folder: DatasetFolder) -> bool:
 
 
 def _schedule(
-    folder: DatasetFolder, options: RunOptions, devices: Sequence[str], start: float, progress: Progress
+    folder: DatasetFolder,
+    options: RunOptions,
+    planning: PlanningOptions | None,
+    devices: Sequence[str],
+    start: float,
+    progress: Progress,
 ) -> tuple[Schedule, Mapping[tuple[str, str], Speed]]:
     """Return the schedule that goes on, or a new one, and the speeds that were measured for it."""
-    known = load_schedule(folder, options)
+    known = load_schedule(folder, options, planning)
     if known is not None:
         return known, {}
     device = choose_device(devices[0] if devices else None)
@@ -182,9 +190,18 @@ def _schedule(
     speeds: Mapping[tuple[str, str], Speed] = {}
     if options.scheduler is None:
         speeds = measure_speeds(folder, plan, wishes.trainings(), wishes.settings, device, progress)
-    schedule = make_schedule(wishes, options.asked(), plan, speeds, time.monotonic() - start)
+    schedule = make_schedule(wishes, options.asked(planning), plan, speeds, time.monotonic() - start)
+    if options.restart:
+        _delete_trainings(folder, schedule)
     save_schedule(folder, schedule)
     return schedule, speeds
+
+
+def _delete_trainings(folder: DatasetFolder, schedule: Schedule) -> None:
+    """Delete all folds of the scheduled models, since the folds of a model have the same settings."""
+    for training in schedule.trainings:
+        for fold in folder.model(training.configuration, training.network).folds():
+            delete_training(fold)
 
 
 def _train(
@@ -196,10 +213,10 @@ def _train(
     progress: Progress,
 ) -> Failures:
     if options.scheduler is not None:
-        return train_on_cluster(folder, schedule, options.scheduler, options.restart, progress)
+        return train_on_cluster(folder, schedule, options.scheduler, progress)
     if len(devices) > 1:
-        return train_on_devices(folder, schedule, devices, options.restart, progress)
-    return train_in_turn(folder, schedule, speeds, devices[0] if devices else None, options.restart, progress)
+        return train_on_devices(folder, schedule, devices, progress)
+    return train_in_turn(folder, schedule, speeds, devices[0] if devices else None, progress)
 
 
 def _finish(

@@ -18,7 +18,7 @@ AGAIN = "Run se_run again to go on."
 
 
 def train_scheduled(
-    folder: DatasetFolder, schedule: Schedule, training: Training, device: str | None, restart: bool, progress: Progress
+    folder: DatasetFolder, schedule: Schedule, training: Training, device: str | None, progress: Progress
 ) -> None:
     """Train a fold of a schedule, or go on with it, and validate it. The errors are those of `trainers.train`."""
     train(
@@ -28,8 +28,7 @@ def train_scheduled(
         training.configuration,
         training.fold,
         schedule.settings,
-        resume=not restart,
-        restart=restart,
+        resume=True,
         device=device,
         progress=progress,
         resume_hint=AGAIN,
@@ -37,11 +36,11 @@ def train_scheduled(
 
 
 def start_worker(
-    folder: DatasetFolder, schedule: Schedule, training: Training, device: str | None, restart: bool, threads: int | None
+    folder: DatasetFolder, schedule: Schedule, training: Training, device: str | None, threads: int | None
 ) -> "subprocess.Popen[str]":
     """Start a process that trains a fold with this number of threads; it writes errors to its standard output."""
     position = schedule.trainings.index(training)
-    words = [str(folder.path.resolve()), str(position), device or "", str(int(restart)), str(os.getpid())]
+    words = [str(folder.path.resolve()), str(position), device or "", str(os.getpid())]
     environment = dict(os.environ) | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
     # A session of its own: an interruption from the keyboard reaches it once, through this process.
     return subprocess.Popen(
@@ -56,13 +55,13 @@ def start_worker(
 
 def main() -> int:
     """Train the fold that the arguments name, and return the exit code."""
-    path, position, device, restart, parent = sys.argv[1:]
+    path, position, device, parent = sys.argv[1:]
     end_with(int(parent))
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     folder = DatasetFolder(Path(path))
     schedule = Schedule.read(folder.schedule)
     try:
-        train_scheduled(folder, schedule, schedule.trainings[int(position)], device or None, restart == "1", Silent())
+        train_scheduled(folder, schedule, schedule.trainings[int(position)], device or None, Silent())
     except TrainingInterruptedError as interruption:
         return 128 + interruption.signal_number
     except InputError as error:

@@ -1,0 +1,157 @@
+"""A run from a dataset to a model: complete results, what goes on, what fails alone."""
+
+import re
+import shutil
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+from configs.errors import InputError
+from configs.folders import DatasetFolder
+from inference.bundle.verify import verify_bundle
+from inference.prediction.selection import Selection
+from planners.options import PlanningOptions
+from tests.trainers.pipeline.small_runs import dataset, lasting_files, run
+from trainers import train
+from trainers.optimisation.checkpoint import CheckpointKeeper
+from trainers.pipeline import worker
+from trainers.pipeline.run import RunResult
+from trainers.pipeline.schedule import Schedule
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, RunResult]:
+    """Dataset, WORK and results of a run."""
+    folder = tmp_path_factory.mktemp("run")
+    data = dataset(folder)
+    return data, folder / "work", run(data, folder / "work")
+
+
+def copied(finished: tuple[Path, Path, RunResult], folder: Path) -> tuple[Path, Path]:
+    data, work, _ = finished
+    shutil.copytree(work, folder / "work")
+    return data, folder / "work"
+
+
+def test_everything_is_made(finished: tuple[Path, Path, RunResult]) -> None:
+    _, work, result = finished
+    folder = DatasetFolder(work / "data")
+    assert all(folder.model("3d_fullres", "baseline").fold(fold).validation.metrics.is_file() for fold in (0, 1))
+    assert result.selection is not None
+    assert Selection.read(result.selection).folds == ("0", "1")
+    assert [verify_bundle(bundle) and bundle.name for bundle in result.bundles] == ["data_3d_fullres_baseline.zip"]
+    assert not result.failures
+
+
+def test_every_link_of_the_page_leads_to_a_file(finished: tuple[Path, Path, RunResult]) -> None:
+    page = finished[2].page
+    links = [link for link in re.findall(r'href="([^"#]+)"', page.read_text()) if not link.startswith("data:")]
+    assert {"report.html", "models.html", "bundles/data_3d_fullres_baseline.zip"} <= set(links)
+    assert all((page.parent / link).exists() for link in links)
+
+
+def test_a_second_run_trains_nothing_and_changes_nothing(finished: tuple[Path, Path, RunResult], tmp_path: Path) -> None:
+    data, work = copied(finished, tmp_path)
+    before = lasting_files(finished[1])
+    with patch.object(CheckpointKeeper, "save", side_effect=AssertionError("a finished training goes on")):
+        run(data, work)
+    after = lasting_files(work)
+    assert [name for name in before if after[name] != before[name]] == []
+    assert after.keys() == before.keys()
+
+
+def test_a_bare_second_call_goes_on_with_the_schedule(finished: tuple[Path, Path, RunResult], tmp_path: Path) -> None:
+    data, work = copied(finished, tmp_path)
+    run(data, work, None, preset=None, settings={}, folds=())
+    assert len(Schedule.read(DatasetFolder(work / "data").schedule).trainings) == 2
+
+
+def test_other_options_than_those_of_the_schedule_are_refused(finished: tuple[Path, Path, RunResult], tmp_path: Path) -> None:
+    data, work = copied(finished, tmp_path)
+    with pytest.raises(InputError) as raised:
+        run(data, work, folds=(0,), preset="adamw")
+    told = [str(fault) for fault in raised.value.faults]
+    assert len(told) == 2
+    assert all("give --restart" in fault for fault in told)
+
+
+def test_other_options_of_the_planner_are_refused_too(finished: tuple[Path, Path, RunResult], tmp_path: Path) -> None:
+    data, work = copied(finished, tmp_path)
+    with pytest.raises(InputError, match=r"option planning: .*patch_size.* differs from"):
+        run(data, work, PlanningOptions(gpu_memory=4.0, patch_size=(8, 8, 8)))
+
+
+def test_a_plan_that_was_made_and_edited_before_is_kept(finished: tuple[Path, Path, RunResult], tmp_path: Path) -> None:
+    data, work = copied(finished, tmp_path)
+    folder = DatasetFolder(work / "data")
+    shutil.rmtree(folder.models_folder)
+    folder.schedule.unlink()
+    folder.plan.write_text(edited := folder.plan.read_text().replace('"batch_size": 2', '"batch_size": 3'))
+    run(data, work, None)
+    assert folder.plan.read_text() == edited
+
+
+def test_restart_trains_again_with_a_new_schedule(finished: tuple[Path, Path, RunResult], tmp_path: Path) -> None:
+    data, work = copied(finished, tmp_path)
+    weights = DatasetFolder(work / "data").model("3d_fullres", "baseline").fold(0).final_weights
+    before = weights.read_bytes()
+    run(
+        data,
+        work,
+        restart=True,
+        folds=(0, 1),
+        settings={"seed": 1, "epochs": 1, "iterations": 1, "workers": 0, "base_features": 2},
+    )
+    assert weights.read_bytes() != before
+
+
+def test_a_fold_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
+    def failing(*given: object, **options: object) -> Path:
+        if given[4] == 0:
+            raise RuntimeError("the loss is not finite")
+        return train(*given, **options)  # type: ignore[arg-type]
+
+    data = dataset(tmp_path)
+    with patch.object(worker, "train", failing):
+        result = run(data, tmp_path / "work")
+    assert result.failures == {"3d_fullres_baseline, fold 0": "RuntimeError: the loss is not finite"}
+    assert result.selection is not None
+    assert Selection.read(result.selection).folds == ("1",)
+    assert "fold 0 failed and is left out. RuntimeError: the loss is not finite" in result.page.read_text()
+    assert not run(data, tmp_path / "work").failures, "the next run trains the missing fold"
+
+
+def test_a_run_in_which_every_fold_fails_says_why(tmp_path: Path) -> None:
+    with (
+        patch.object(worker, "train", side_effect=RuntimeError("the disk is full")),
+        pytest.raises(InputError, match="the disk is full"),
+    ):
+        run(dataset(tmp_path), tmp_path / "work")
+
+
+def test_fold_all_alone_is_bundled_without_a_selection(tmp_path: Path) -> None:
+    result = run(dataset(tmp_path), tmp_path / "work", folds=("all",))
+    assert result.selection is None
+    assert len(result.bundles) == 1
+    assert result.page.is_file()
+
+
+def test_folds_are_trained_side_by_side_with_the_same_weights(finished: tuple[Path, Path, RunResult], tmp_path: Path) -> None:
+    data, work, _ = finished
+    run(data, tmp_path / "work", devices=("cpu", "cpu"))
+    for fold in (0, 1):
+        ours, theirs = (
+            DatasetFolder(one / "data").model("3d_fullres", "baseline").fold(fold) for one in (tmp_path / "work", work)
+        )
+        assert ours.final_weights.read_bytes() == theirs.final_weights.read_bytes()
+
+
+def test_the_reason_of_a_process_that_fails_is_told(finished: tuple[Path, Path, RunResult], tmp_path: Path) -> None:
+    data, work = copied(finished, tmp_path)
+    folder = DatasetFolder(work / "data")
+    shutil.rmtree(folder.model("3d_fullres", "baseline").fold(0).path)
+    (folder.preprocessed / "3d_fullres" / "case_0.json").write_text("{")
+    result = run(data, work, devices=("cpu", "cpu"))
+    assert list(result.failures) == ["3d_fullres_baseline, fold 0"]
+    assert "case_0.json" in result.failures["3d_fullres_baseline, fold 0"]
