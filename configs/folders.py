@@ -141,6 +141,15 @@ class ModelFolder(Folder):
         return [FoldFolder(path) for path in sorted(found, key=lambda path: (len(path.name), path.name))]
 
 
+class RunRecords(Folder):
+    """What se_run writes into the folder of a planned dataset."""
+
+    schedule = Entry("schedule.json")  # all trainings, with their settings
+    settings = Entry("run_training.json")  # these settings as a file of their own, which se_train takes as a preset
+    page = Entry("index.html")  # page that links to all results
+    bundles = Entry("bundles")  # folder of the exported bundles
+
+
 class DatasetFolder(Folder):
     """A planned dataset under WORK."""
 
@@ -151,10 +160,6 @@ class DatasetFolder(Folder):
     splits = Entry(SPLITS)  # cases of each fold
     preprocessed = Entry("preprocessed")  # folder of the preprocessed cases of all configurations
     models_folder = Entry("models")  # folder of all models
-    schedule = Entry("schedule.json")  # trainings of se_run, with the settings of all of them
-    run_settings = Entry("run_training.json")  # these settings as a file of their own, which se_train takes as a preset
-    run_page = Entry("index.html")  # page that links to all results of se_run
-    bundles = Entry("bundles")  # folder of the bundles that se_run exports
 
     @property
     def models(self) -> list[ModelFolder]:

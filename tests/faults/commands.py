@@ -12,6 +12,7 @@ from inference.report import cli as report_cli
 from inference.selection import cli as selection_cli
 from planners import cli as planners_cli
 from trainers import cli as trainers_cli
+from trainers.pipeline import cli as pipeline_cli
 
 _PLANNED = ("--network", "baseline", "--configurations", "3d_fullres", "--patch-size", "8", "8", "8", "--quiet")
 _TRAINED = ("--network", "baseline", "--epochs", "3", "--iterations", "2", "--device", "cpu", "--quiet")
@@ -55,6 +56,12 @@ def _planning(source: Path, target: Path, *more: str) -> list[str]:
 def _training(source: Path, target: Path, *more: str) -> list[str]:
     settings = ("--set", "validation_iterations=1", "learning_rate=0.02")
     return _text(["se_train", "Balls", "--work", target / "work", *_TRAINED, *settings, *more])
+
+
+def _running(source: Path, target: Path) -> list[str]:
+    settings = ("epochs=2", "iterations=2", "validation_iterations=1", "workers=0", "base_features=2", "batch_size=1")
+    place = [source / "data", "--work", target / "work", "--preset", "quick", "--set", *settings]
+    return _text(["se_run", *place, "--folds", "0", "--devices", "cpu", "--quiet"])
 
 
 def _predicting(source: Path, target: Path, *more: str) -> list[str]:
@@ -110,6 +117,16 @@ def _planned_dataset(source: Path, target: Path) -> None:
     _dataset(source, target)
     options = PlanningOptions(networks=("baseline",), configurations=("3d_fullres",), patch_size=(8, 8, 8))
     plan_and_preprocess(source / "data", target / "work", options, jobs=1, plan_only=True)
+
+
+def _preprocessed_dataset(source: Path, target: Path) -> None:
+    """Write a dataset that lacks nothing but trainings; the planner's own stages are injected with faults above."""
+    from planners import plan_and_preprocess
+    from planners.options import PlanningOptions
+
+    _dataset(source, target)
+    options = PlanningOptions(networks=("baseline",), configurations=("3d_fullres",), patch_size=(8, 8, 8))
+    plan_and_preprocess(source / "data", target / "work", options, jobs=1)
 
 
 def _prepared_dataset(source: Path, target: Path) -> None:
@@ -220,6 +237,7 @@ COMMANDS = (
         _prepared_dataset,
         workers=True,
     ),
+    Command("run", pipeline_cli.main, _running, _running, _preprocessed_dataset, share=0.3),
     Command(
         "predict",
         predict_cli.main,
@@ -259,7 +277,7 @@ def import_everything() -> None:
         "inference.evaluation.robustness inference.evaluation.tables inference.prediction.statistics "
         "planners.run planners.options preprocessing.formats.nifti preprocessing.resample "
         "inference.selection.run inference.report.run inference.bundle.onnx onnx onnxscript onnxruntime torch.onnx "
-        "trainers.run trainers.job trainers.optimisation.checkpoint se_unet.cpu.allocator "
+        "trainers.pipeline.run trainers.run trainers.job trainers.optimisation.checkpoint se_unet.cpu.allocator "
         "tests.inference.models tests.inference.bundle.nnunet.results tests.inference.report.models tests.inference.selection.work "
         "tests.preprocessing.datasets "
         "tests.trainers.balls"

@@ -70,6 +70,7 @@ def test_the_guard_lets_a_reader_pass() -> None:
 
 LINES = {
     "PlanCommand": "se_plan_and_preprocess images --spacing 1 2 3 --network se --jobs 2",
+    "RunCommand": "se_run images --hours 2 --networks se --folds 0 all --set momentum=0.8",
     "TrainCommand": "se_train Balls --network se --fold 3 --lr 0.1 --set momentum=0.8 --resume",
     "PredictCommand": "se_predict -i images -o labels -m model --scales 0.8 1 --roi organ --part-id 1 --num-parts 2",
     "EvaluateCommand": "se_evaluate labels references --surface --tolerance 2",

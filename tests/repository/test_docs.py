@@ -21,6 +21,7 @@ PARSERS = {
     "se_train": "trainers.cli:_parser",
     "se_predict": "inference.prediction.cli:_parser",
     "se_evaluate": "inference.evaluation.cli:_parser",
+    "se_run": "trainers.pipeline.cli:_parser",
     "se_select": "inference.selection.cli:_parser",
     "se_bundle": "inference.bundle.cli:_parser",
     "se_report": "inference.report.cli:_parser",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from configs.errors import Fault, InputError
-from configs.folders import DatasetFolder
+from configs.folders import DatasetFolder, RunRecords
 from configs.progress import Progress
 from planners.options import PlanningOptions
 from trainers.pipeline.options import RunOptions
@@ -37,7 +37,31 @@ def _command(folder: DatasetFolder, training: Training) -> str:
     """Return the command line of se_train that starts a training of a run, or goes on with it."""
     words = ["se_train", folder.path.name, "--work", str(folder.path.resolve().parent), "--network", training.network]
     words += ["--configuration", training.configuration, "--fold", str(training.fold)]
-    return shlex.join([*words, "--preset", str(folder.run_settings.resolve()), "--resume"])
+    return shlex.join([*words, "--preset", str(RunRecords(folder.path).settings.resolve()), "--resume"])
+
+
+_SCRIPT = """\
+#!/bin/bash
+#SBATCH --job-name=se_run_{name}
+#SBATCH --array=0-{last}
+#SBATCH --gres=gpu:1
+#SBATCH --signal=B:USR1@120 --requeue
+# Change the lines above for your cluster, and add its time limit. Submit the script, and complete the run after it, with
+#   job=$(sbatch --parsable FILE); sbatch --dependency=afterany:$job --wrap {again}
+cd {here} || exit 1
+case "$SLURM_ARRAY_TASK_ID" in
+{tasks}
+  *) echo "there is no task $SLURM_ARRAY_TASK_ID" >&2; exit 2 ;;
+esac
+"${{words[@]}}" &
+training=$!
+trap 'kill -USR1 $training' USR1 # before the time limit: the training saves its state
+wait $training
+code=$?
+while kill -0 $training 2>/dev/null; do wait $training; code=$?; done
+[ $code -eq 138 ] && scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID"
+exit $code
+"""
 
 
 def array_script(folder: DatasetFolder, trainings: Sequence[Training], again: Sequence[str]) -> str:
@@ -48,23 +72,11 @@ def array_script(folder: DatasetFolder, trainings: Sequence[Training], again: Se
         trainings: trainings of the run.
         again: command line of se_run that completes the run after them.
     """
-    tasks = [f"  {number}) exec {_command(folder, each)} ;;" for number, each in enumerate(trainings)]
-    return "\n".join(
-        [
-            "#!/bin/bash",
-            f"#SBATCH --job-name=se_run_{folder.path.name}",
-            f"#SBATCH --array=0-{len(trainings) - 1}",
-            "#SBATCH --gres=gpu:1",
-            "#SBATCH --requeue",
-            "#SBATCH --signal=B:USR1@120",
-            "# Edit the lines above for your cluster. Before the time limit, SLURM asks the training to save its state; a task that is",
-            "# started again goes on. Submit the script as JOB=$(sbatch --parsable FILE), and complete the run afterwards with:",
-            f"#   sbatch --dependency=afterany:$JOB --wrap {shlex.quote(shlex.join(again))}",
-            f"cd {shlex.quote(str(Path.cwd()))} || exit 1",
-            'case "$SLURM_ARRAY_TASK_ID" in',
-            *tasks,
-            '  *) echo "there is no task $SLURM_ARRAY_TASK_ID" >&2; exit 2 ;;',
-            "esac",
-            "",
-        ]
+    tasks = [f"  {number}) words=({_command(folder, training)}) ;;" for number, training in enumerate(trainings)]
+    return _SCRIPT.format(
+        name=folder.path.name,
+        last=len(trainings) - 1,
+        again=shlex.quote(shlex.join(again)),
+        here=shlex.quote(str(Path.cwd())),
+        tasks="\n".join(tasks),
     )

@@ -7,11 +7,28 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import Fault, raise_faults
+from configs.files import parse_json
 from planners.options import PlanningOptions
 
 
+@dataclass(frozen=True, kw_only=True)
+class Machines:
+    """Where the work of a run is done.
+
+    Attributes:
+        devices: names of devices; on several, folds are trained side by side, each in a process of its own. Empty takes all GPUs, or else
+            the CPU.
+        jobs: number of processes that preprocess; None chooses it.
+        scheduler: address of a Dask scheduler whose workers preprocess cases and train folds.
+    """
+
+    devices: tuple[str, ...] = ()
+    jobs: int | None = None
+    scheduler: str | None = None
+
+
 @dataclass(frozen=True)
-class RunOptions:
+class RunOptions(Machines):
     """Options of a run.
 
     Attributes:
@@ -22,11 +39,7 @@ class RunOptions:
         networks: networks of the plan to train; empty for all, or as many as fit into the time.
         configurations: configurations of the plan to train; empty for the one at full resolution.
         folds: folds to train; empty for all, or as many as fit into the time.
-        devices: names of devices; on several, folds are trained side by side, each in a process of its own. Empty takes all GPUs, or else
-            the CPU.
         splits: file with the cases of each fold; see `planners.plan_and_preprocess`.
-        jobs: number of processes that preprocess; None chooses it.
-        scheduler: address of a Dask scheduler whose workers preprocess cases and train folds.
         restart: make a new schedule, and train again what was trained.
 
     Raises:
@@ -39,10 +52,7 @@ class RunOptions:
     networks: tuple[str, ...] = ()
     configurations: tuple[str, ...] = ()
     folds: tuple[int | str, ...] = ()
-    devices: tuple[str, ...] = ()
     splits: Path | None = None
-    jobs: int | None = None
-    scheduler: str | None = None
     restart: bool = False
 
     def __post_init__(self) -> None:
@@ -60,7 +70,7 @@ class RunOptions:
             "configurations": list(self.configurations),
             "folds": list(self.folds),
         }
-        asked: dict[str, Any] = json.loads(json.dumps({name: value for name, value in deciding.items() if value}, default=str))
+        asked: dict[str, Any] = parse_json(json.dumps({name: value for name, value in deciding.items() if value}, default=str))
         return asked
 
     def _faults(self) -> Iterator[Fault]:

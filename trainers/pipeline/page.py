@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from configs.files import write_text
-from configs.folders import DatasetFolder
+from configs.folders import DatasetFolder, RunRecords
 from inference.evaluation.scores import EvaluationResult
 from inference.evaluation.validated import read_scores
 from inference.prediction.selection import Selection
@@ -36,8 +36,8 @@ def write_run_page(
     text = environment.get_template("run.html.j2").render(
         name=folder.path.name, schedule=schedule, rows=rows, links=links, selection=selection, failures=failures
     )
-    write_text(folder.run_page, text)
-    return folder.run_page
+    write_text(RunRecords(folder.path).page, text)
+    return RunRecords(folder.path).page
 
 
 def _row(folder: DatasetFolder, training: Training, failures: Mapping[str, str]) -> dict[str, Any]:

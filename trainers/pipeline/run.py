@@ -8,7 +8,7 @@ from pathlib import Path
 
 from configs.errors import Fault, InputError, counted, raise_faults
 from configs.files import delete_partial_files
-from configs.folders import ALL, DatasetFolder, dataset_name
+from configs.folders import ALL, DatasetFolder, RunRecords, dataset_name
 from configs.outputs import folder_faults
 from configs.plan import Plan
 from configs.progress import Progress, Silent
@@ -102,8 +102,8 @@ def prepare(
     """
     folder = DatasetFolder(work / dataset_name(Path(dataset)))
     raise_faults(folder_faults(folder.path))
-    delete_partial_files(folder.path, folder.bundles, *(model.path for model in folder.models))
-    goes_on = folder.schedule.is_file() and not options.restart
+    delete_partial_files(folder.path, RunRecords(folder.path).bundles, *(model.path for model in folder.models))
+    goes_on = RunRecords(folder.path).schedule.is_file() and not options.restart
     if goes_on or (planning is None and _is_prepared(folder)):
         _logger.info("the plan and the prepared cases in %s are used as they are", folder.path)
         return folder
@@ -119,12 +119,16 @@ def load_schedule(folder: DatasetFolder, options: RunOptions, planning: Planning
     Raises:
         InputError: options differ from those of the schedule; all of them are listed.
     """
-    if options.restart or not folder.schedule.is_file():
+    if options.restart or not RunRecords(folder.path).schedule.is_file():
         return None
-    schedule = Schedule.read(folder.schedule)
+    schedule = Schedule.read(RunRecords(folder.path).schedule)
     remedy = "Leave the option out to go on with the schedule, or give --restart, which trains again"
     raise_faults(
-        Fault(f"option {name}", f"{value} differs from {schedule.asked.get(name, 'none')} in {folder.schedule}", remedy)
+        Fault(
+            f"option {name}",
+            f"{value} differs from {schedule.asked.get(name, 'none')} in {RunRecords(folder.path).schedule}",
+            remedy,
+        )
         for name, value in options.asked(planning).items()
         if value != schedule.asked.get(name)
     )
@@ -133,8 +137,8 @@ def load_schedule(folder: DatasetFolder, options: RunOptions, planning: Planning
 
 def save_schedule(folder: DatasetFolder, schedule: Schedule) -> None:
     """Write the schedule, and its settings as a preset for se_train."""
-    schedule.settings.write(folder.run_settings)
-    schedule.write(folder.schedule)
+    schedule.settings.write(RunRecords(folder.path).settings)
+    schedule.write(RunRecords(folder.path).schedule)
 
 
 def wishes_of(folder: DatasetFolder, options: RunOptions, on_gpu: bool) -> tuple[Plan, Wishes]:
@@ -241,7 +245,7 @@ def _finish(
 
 
 def _bundle(folder: DatasetFolder, model: Path, folds: tuple[int | str, ...]) -> Path:
-    output = folder.bundles / f"{folder.path.name}_{model.name}.zip"
+    output = RunRecords(folder.path).bundles / f"{folder.path.name}_{model.name}.zip"
     export_bundle(model, output, folds=folds or None)
     return output
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from configs.errors import InputError
-from configs.folders import DatasetFolder
+from configs.folders import DatasetFolder, RunRecords
 from configs.progress import Progress, Silent
 from preprocessing.parallel.markers import end_with
 from trainers.interruption import TrainingInterruptedError
@@ -59,7 +59,7 @@ def main() -> int:
     end_with(int(parent))
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     folder = DatasetFolder(Path(path))
-    schedule = Schedule.read(folder.schedule)
+    schedule = Schedule.read(RunRecords(folder.path).schedule)
     try:
         train_scheduled(folder, schedule, schedule.trainings[int(position)], device or None, Silent())
     except TrainingInterruptedError as interruption:

@@ -8,7 +8,7 @@ from unittest.mock import patch
 import pytest
 
 from configs.errors import InputError
-from configs.folders import DatasetFolder
+from configs.folders import DatasetFolder, RunRecords
 from inference.bundle.verify import verify_bundle
 from inference.prediction.selection import Selection
 from planners.options import PlanningOptions
@@ -64,7 +64,7 @@ def test_a_second_run_trains_nothing_and_changes_nothing(finished: tuple[Path, P
 def test_a_bare_second_call_goes_on_with_the_schedule(finished: tuple[Path, Path, RunResult], tmp_path: Path) -> None:
     data, work = copied(finished, tmp_path)
     run(data, work, None, preset=None, settings={}, folds=())
-    assert len(Schedule.read(DatasetFolder(work / "data").schedule).trainings) == 2
+    assert len(Schedule.read(RunRecords(work / "data").schedule).trainings) == 2
 
 
 def test_other_options_than_those_of_the_schedule_are_refused(finished: tuple[Path, Path, RunResult], tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_plan_that_was_made_and_edited_before_is_kept(finished: tuple[Path, Pa
     data, work = copied(finished, tmp_path)
     folder = DatasetFolder(work / "data")
     shutil.rmtree(folder.models_folder)
-    folder.schedule.unlink()
+    RunRecords(folder.path).schedule.unlink()
     folder.plan.write_text(edited := folder.plan.read_text().replace('"batch_size": 2', '"batch_size": 3'))
     run(data, work, None)
     assert folder.plan.read_text() == edited
