@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import io
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -13,6 +14,9 @@ import numpy as np
 from configs.files import PARTIAL
 
 _TIMES = ("seconds", "data_wait_share", "peak_memory")  # columns of log.csv that differ between equal runs
+
+_MEASURED = re.compile(rb"[0-9.]+ (ms|s|min|h|MB|GB|MiB|GiB)\b|[0-9.]+ ?%")  # times, memory and shares of time on pages
+_EXPECTED = re.compile(rb'"seconds": [0-9.]+')  # durations of trainings as they were expected
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -57,6 +61,10 @@ def _essence(path: Path) -> bytes:
     content = path.read_bytes()
     if path.suffix == ".gz":
         return gzip.decompress(content)
+    if path.suffix == ".html":
+        return _MEASURED.sub(b"", content)
+    if path.name == "schedule.json":
+        return _EXPECTED.sub(b"", content)
     if path.name == "log.csv":
         rows = [{key: row[key] for key in row if key not in _TIMES} for row in csv.DictReader(io.StringIO(content.decode()))]
         return json.dumps(rows).encode()
