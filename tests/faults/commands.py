@@ -237,7 +237,7 @@ COMMANDS = (
         _prepared_dataset,
         workers=True,
     ),
-    Command("run", pipeline_cli.main, _running, _running, _preprocessed_dataset, tells="left out of the report", share=0.5),
+    Command("run", pipeline_cli.main, _running, _running, _preprocessed_dataset, tells="left out of the", share=0.5),
     Command(
         "predict",
         predict_cli.main,

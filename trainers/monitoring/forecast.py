@@ -14,6 +14,7 @@ from inference.engine.capacity import Capacity
 from inference.engine.ensemble import count_tiles
 from inference.engine.scaling import scaled_shape
 from inference.engine.sliding_window import Shape
+from inference.sizes.calibrate import FEWEST_CASES
 from inference.sizes.calibration import WIDEST
 from inference.sizes.measure import Observer, affordable_cases, looked_at_sizes
 from inference.sizes.of_model import can_look
@@ -119,7 +120,7 @@ def _validation(plan: ModelPlan, shapes: Sequence[Shape], tile: float) -> float:
 
 def _calibration(job: Job, shapes: Sequence[Shape], tile: float) -> float:
     """Return the seconds of all looks; the cases are those of `inference.sizes.measure.measure_looks`, taken as equally large."""
-    if not can_look(job.fold, job.plan) or not shapes:
+    if not can_look(job.fold, job.plan) or len(shapes) < FEWEST_CASES:
         return 0.0
     sizes, patch = job.plan.whole.sizes or WIDEST, job.plan.network.patch_size
     axes = [axis for axis, length in enumerate(patch) if length > 1]
