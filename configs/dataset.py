@@ -8,6 +8,7 @@ from configs.files import Value
 
 BACKGROUND = "background"
 IGNORE = "ignore"
+_COLOURS = (("r", "g", "b"), ("red", "green", "blue"), ("rgb_to_0_1",) * 3)
 _LARGEST_VALUE = 2**31 - 1  # label files have at most 32 bits
 
 
@@ -104,6 +105,11 @@ class DatasetDescription(Value):
     def channel_titles(self) -> tuple[str, ...]:
         """Names of the channels for people; see `titles`."""
         return titles(self.channels)
+
+    @property
+    def is_colour(self) -> bool:
+        """Whether the channels are red, green and blue, by their names."""
+        return tuple(name.casefold() for name in self.channels) in _COLOURS
 
     @property
     def has_regions(self) -> bool:

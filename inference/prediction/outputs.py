@@ -20,6 +20,7 @@ from preprocessing.formats.images import write_labels, write_scalar
 from preprocessing.formats.registry import ending_of, stem_of
 from preprocessing.geometry.affine import Geometry
 from preprocessing.geometry.orientation import find_turn
+from preprocessing.pages.drawn_image import drawn_image
 
 
 @dataclass(frozen=True)
@@ -139,10 +140,11 @@ def _write_preview(
     turn = find_turn(geometry, "canonical")
     names = {value: name for name, value in description.labels.items() if isinstance(value, int)}
     spacing, labels = turn.apply_geometry(geometry).spacing, turn.apply(segmentation.labels)
-    montage(turn.apply(image[0]), labels, path, spacing=spacing, names=names, caption=caption(segmentation.quality))
+    shown = drawn_image(turn.apply(image), description)
+    montage(shown, labels, path, spacing=spacing, names=names, caption=caption(segmentation.quality))
 
 
 def _output_ending(image: Path) -> str:
-    """Return the ending of a segmentation: that of its image, but one that keeps header and data in a single file."""
+    """Return the ending of a segmentation: that of its image, but one that keeps all values, in a single file."""
     ending = ending_of(image) or ".nii.gz"
-    return {".nhdr": ".nrrd", ".mhd": ".mha"}.get(ending, ending)
+    return {".nhdr": ".nrrd", ".mhd": ".mha", ".jpg": ".png", ".jpeg": ".png"}.get(ending, ending)

@@ -24,6 +24,7 @@ from preprocessing.dataset.labels import to_class_indices
 from preprocessing.formats.images import read_image, read_labels
 from preprocessing.geometry.orientation import find_turn
 from preprocessing.geometry.same_grid import require_same_grid
+from preprocessing.pages.drawn_image import drawn_image
 
 _MOST_PIXELS = 384  # along a side
 _PHOTO = 128 * 128  # pixels above which a slice is stored as JPEG
@@ -57,7 +58,7 @@ class SegmentedCase:
     """A case in the plan's orientation, with Y reversed so that rows are drawn from front to back."""
 
     identifier: str
-    image: NDArray[np.float32]  # first channel (Z, Y, X)
+    image: NDArray  # first channel (Z, Y, X) float32, or colours (Z, Y, X, 3) uint8
     reference: NDArray[np.int16]  # class indices (Z, Y, X)
     prediction: NDArray[np.int16]  # class indices (Z, Y, X)
     spacing: tuple[float, float, float]  # (Z, Y, X) in mm
@@ -87,10 +88,10 @@ def load_segmented(
     require_same_grid(f"case `{identifier}`", f"the prediction {prediction}", predicted_grid, geometry)
     turn = find_turn(geometry, orientation)
     drawn = [
-        np.ascontiguousarray(turn.apply(array)[:, ::-1])
-        for array in (image[0], to_class_indices(reference, description), to_class_indices(predicted, description))
+        np.ascontiguousarray(turn.apply(to_class_indices(labels, description))[:, ::-1]) for labels in (reference, predicted)
     ]
-    return SegmentedCase(identifier, drawn[0], drawn[1], drawn[2], turn.apply_geometry(geometry).spacing)
+    shown = np.ascontiguousarray(drawn_image(turn.apply(image), description)[:, ::-1])
+    return SegmentedCase(identifier, shown, drawn[0], drawn[1], turn.apply_geometry(geometry).spacing)
 
 
 def cut_slices(
@@ -106,7 +107,7 @@ def cut_slices(
     for position in positions:
         image = case.image[position, rows, columns]
         reference, prediction = case.reference[position, rows, columns], case.prediction[position, rows, columns]
-        height, width = image.shape
+        height, width = reference.shape
         present = set(np.unique(reference)) | set(np.unique(prediction))
         outlines = [
             Outline(colour, _path(np.isin(reference, members)), _path(np.isin(prediction, members)))
@@ -143,15 +144,13 @@ def _frame(case: SegmentedCase) -> tuple[slice, slice]:
     return parts[0], parts[1]
 
 
-def _window(image: NDArray[np.float32]) -> tuple[float, float]:
+def _window(image: NDArray) -> tuple[float, float]:
     low, high = (float(end) for end in np.percentile(image, _WINDOW))
     return low, high if high > low else low + 1
 
 
-def _encode(image: NDArray[np.float32], window: tuple[float, float]) -> str:
-    low, high = window
-    grey = np.clip(np.nan_to_num((image - low) / (high - low)), 0, 1) * 255
-    picture = Image.fromarray(grey.astype(np.uint8))
+def _encode(image: NDArray, window: tuple[float, float]) -> str:
+    picture = Image.fromarray(image if image.ndim == 3 else in_window(image, window))
     if max(picture.size) > _MOST_PIXELS:
         factor = _MOST_PIXELS / max(picture.size)
         picture = picture.resize(
@@ -161,6 +160,13 @@ def _encode(image: NDArray[np.float32], window: tuple[float, float]) -> str:
     stored = io.BytesIO()
     picture.save(stored, format=kind, **({"optimize": True} if kind == "png" else {"quality": 88}))
     return f"data:image/{kind};base64,{base64.b64encode(stored.getvalue()).decode('ascii')}"
+
+
+def in_window(image: NDArray, window: tuple[float, float]) -> NDArray[np.uint8]:
+    """Return grey values from 0 to 255 between the ends of a window."""
+    low, high = window
+    grey = np.clip(np.nan_to_num((image - low) / (high - low)), 0, 1) * 255
+    return grey.astype(np.uint8)
 
 
 def _path(mask: NDArray[np.bool_]) -> Markup:

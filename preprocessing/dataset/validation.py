@@ -92,7 +92,8 @@ def image_faults(where: str, image: NDArray, description: DatasetDescription) ->
     if len(image) != len(description.channels):
         names = ", ".join(description.channels)
         problem = f"the image has {len(image)} channels, but `dataset.json` names {len(description.channels)} ({names})"
-        faults.append(Fault(where, problem, "Store one volume per channel"))
+        remedy = "Convert grey pictures to RGB" if len(image) == 1 and description.is_colour else "Store one volume per channel"
+        faults.append(Fault(where, problem, remedy))
     for index, channel in enumerate(image):
         broken = channel.size - int(np.isfinite(channel).sum())
         if broken:
