@@ -159,6 +159,10 @@ class DatasetDescription(Value):
         """Number of channels for the segmentation in a cascade: class indices 1, 2, ... one-hot."""
         return len(self.values) - 1
 
+    def label_values(self, name: str) -> tuple[int, ...]:
+        """Return the values in files of a label or region."""
+        return _as_tuple(self.labels[name])
+
     def class_indices(self, name: str) -> tuple[int, ...]:
         """Return the class indices of a label or region."""
         return tuple(self.values.index(value) for value in _as_tuple(self.labels[name]))

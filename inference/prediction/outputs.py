@@ -12,10 +12,11 @@ from configs.errors import Fault, InputError, raise_faults
 from configs.files import replacing
 from configs.outputs import file_faults, name_faults
 from inference.engine.assemble import Segmentation
+from inference.features.table import measure_features, write_features
 from inference.prediction.postprocessing import Postprocessing, postprocess
 from inference.prediction.quality_table import caption, write_quality
 from inference.prediction.statistics import measure_labels, write_statistics
-from preprocessing.dataset.by_products import DISAGREEMENT, ENTROPY, PREVIEW, PROBABILITIES, QUALITY, STATISTICS
+from preprocessing.dataset.by_products import DISAGREEMENT, ENTROPY, FEATURES, PREVIEW, PROBABILITIES, QUALITY, STATISTICS
 from preprocessing.formats.images import write_labels, write_scalar
 from preprocessing.formats.registry import ending_of, stem_of
 from preprocessing.geometry.affine import Geometry
@@ -33,6 +34,7 @@ class Extras:
         uncertainty: whether to write the images `<case>_entropy` and `<case>_disagreement`, in bits; see `inference.engine.uncertainty`.
         preview: whether to write `<case>_preview.png`, slices with outlines.
         statistics: whether to write `<case>_statistics.csv`; see `inference.prediction.statistics`.
+        features: whether to write `<case>_features.csv`; see `inference.features`.
         roi: labels to keep; the others become background. None keeps all.
         postprocessing: rules applied to the labels before they are measured, drawn and written.
     """
@@ -41,8 +43,14 @@ class Extras:
     uncertainty: bool = False
     preview: bool = False
     statistics: bool = False
+    features: bool = False
     roi: tuple[str, ...] | None = None
     postprocessing: Postprocessing = Postprocessing()  # noqa: RUF009 - frozen
+
+    @property
+    def need_the_image(self) -> bool:
+        """Whether an output needs the stored image."""
+        return self.preview or self.statistics or self.features
 
 
 def plan_outputs(cases: Mapping[str, tuple[Path, ...]], output: Path, extras: Extras | None = None) -> dict[str, Path]:
@@ -97,7 +105,7 @@ def write_case(
 ) -> None:
     """Write all outputs of one case, each file atomically, with exactly the geometry of the image file `like`.
 
-    The stored image (C, Z, Y, X) serves preview and statistics; it is None if neither is requested.
+    The stored image (C, Z, Y, X) serves preview, statistics and features; it is None if none of them is requested.
     """
     if extras.postprocessing != Postprocessing():
         turn = find_turn(geometry, "canonical")  # so that the order of storage does not decide between components of one size
@@ -115,6 +123,9 @@ def write_case(
     if extras.statistics and image is not None:
         measured = measure_labels(segmentation.labels, image, geometry, description, extras.roi, segmentation.quality)
         write_statistics(target.with_name(f"{name}{STATISTICS}.csv"), {name: measured})
+    if extras.features and image is not None:
+        features = measure_features(segmentation.labels, image, geometry, description, extras.roi)
+        write_features(target.with_name(f"{name}{FEATURES}.csv"), name, features)
     quality = target.with_name(f"{name}{QUALITY}.csv")
     if segmentation.quality is None:
         quality.unlink(missing_ok=True)  # of an earlier prediction

@@ -74,8 +74,7 @@ def _measure(
     description: DatasetDescription,
     boxes: list[tuple[slice, ...] | None],
 ) -> LabelStatistics:
-    stated = description.labels[name]
-    values = stated if isinstance(stated, tuple) else (stated,)
+    values = description.label_values(name)
     present = [box for value in values if value <= len(boxes) and (box := boxes[value - 1]) is not None]
     if not present:
         return LabelStatistics(volume_mm3=0.0, voxels=0, components=0)
