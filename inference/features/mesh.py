@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import marching_cubes, mesh_surface_area
 
-PART = 2**21  # voxels of a slab
+PART = 2**20  # voxels of a slab
 
 
 def mesh_area_and_volume(mask: NDArray[np.bool_], spacing: Sequence[float], part: int = PART) -> tuple[float, float]:

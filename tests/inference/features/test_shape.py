@@ -38,7 +38,7 @@ def test_an_ellipsoid(spacing: tuple[float, float, float]) -> None:
     # A solid ellipsoid has the variance r^2 / 5 along an axis of radius r.
     for name, radius in (("MajorAxisLength", 24), ("MinorAxisLength", 18), ("LeastAxisLength", 12)):
         assert found[name] == pytest.approx(4 * radius / math.sqrt(5), rel=0.02)
-    assert found["Elongation"] == pytest.approx(18 / 24, rel=0.01) and found["Flatness"] == pytest.approx(12 / 24, rel=0.01)
+    assert found["Elongation"] == pytest.approx(18 / 24, rel=0.02) and found["Flatness"] == pytest.approx(12 / 24, rel=0.02)
     assert found["Maximum3DDiameter"] == pytest.approx(48, rel=0.04)
 
 
@@ -116,4 +116,4 @@ def test_memory_is_a_few_masks() -> None:
     shape_features(mask, (1, 1, 1))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 30 * 2**21 * 4 + mask.size  # slabs; the whole mesh or all coordinates would take more with the mask
+    assert peak < 60 * 2**20 * 4 + mask.size  # slabs; the whole mesh or all coordinates would take more with the mask
