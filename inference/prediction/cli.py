@@ -83,7 +83,11 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also write the images CASE_entropy and CASE_disagreement",
     )
-    add("--preview", action="store_true", help="also write CASE_preview.png, slices with outlines of the labels")
+    add(
+        "--preview",
+        action="store_true",
+        help="also write CASE_preview.png, slices with outlines, and CASE_preview.html, a viewer",
+    )
     add("--statistics", action="store_true", help="also write volume, position, intensity and number of pieces of each label")
     add(
         "--features",

@@ -32,7 +32,7 @@ class Extras:
         probabilities: whether to write `<case>_probabilities.npz` with `probabilities` (K, Z, Y, X) float32 on the image's grid and
             `names` (K,).
         uncertainty: whether to write the images `<case>_entropy` and `<case>_disagreement`, in bits; see `inference.engine.uncertainty`.
-        preview: whether to write `<case>_preview.png`, slices with outlines.
+        preview: whether to write `<case>_preview.png`, slices with outlines, and `<case>_preview.html`, three planes to look through.
         statistics: whether to write `<case>_statistics.csv`; see `inference.prediction.statistics`.
         features: whether to write `<case>_features.csv`; see `inference.features`.
         roi: labels to keep; the others become background. None keeps all.
@@ -120,6 +120,7 @@ def write_case(
             write_scalar(target.with_name(f"{name}{by_product}{ending}"), volume, geometry, like)
     if extras.preview and image is not None:
         _write_preview(target.with_name(f"{name}{PREVIEW}.png"), image, geometry, segmentation, description)
+        _write_viewer(target.with_name(f"{name}{PREVIEW}.html"), name, image, geometry, segmentation, description)
     if extras.statistics and image is not None:
         measured = measure_labels(segmentation.labels, image, geometry, description, extras.roi, segmentation.quality)
         write_statistics(target.with_name(f"{name}{STATISTICS}.csv"), {name: measured})
@@ -153,6 +154,14 @@ def _write_preview(
     spacing, labels = turn.apply_geometry(geometry).spacing, turn.apply(segmentation.labels)
     shown = drawn_image(turn.apply(image), description)
     montage(shown, labels, path, spacing=spacing, names=names, caption=caption(segmentation.quality))
+
+
+def _write_viewer(
+    path: Path, case: str, image: NDArray, geometry: Geometry, segmentation: Segmentation, description: DatasetDescription
+) -> None:
+    from inference.viewer.page import write_viewer  # seldom needed, as above
+
+    write_viewer(path, case, image, segmentation.labels, geometry, description, caption(segmentation.quality))
 
 
 def _output_ending(image: Path) -> str:

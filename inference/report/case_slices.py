@@ -20,6 +20,7 @@ from configs.plan import Orientation
 from inference.report.scoring import notable, ranked
 from inference.report.trained import TrainedModel
 from inference.selection.candidates import find_sources
+from inference.viewer.planes import MOST, Layer, Planes, pack_planes
 from preprocessing.dataset.labels import to_class_indices
 from preprocessing.formats.images import read_image, read_labels
 from preprocessing.geometry.orientation import find_turn
@@ -202,6 +203,7 @@ class ShownCase:
     montage: Sequence[Slice] = ()
     viewer: Sequence[Slice] = ()
     start: int = 0
+    planes: Planes | None = None
 
 
 def show_cases(model: TrainedModel, colours: Sequence[str], worst: int) -> list[ShownCase]:
@@ -212,7 +214,7 @@ def show_cases(model: TrainedModel, colours: Sequence[str], worst: int) -> list[
     for number, (case, why) in enumerate(chosen.items(), start=1):
         plain = ShownCase(case, f"case-{number}", why, dice[case])
         try:
-            shown.append(_with_pictures(plain, model, colours, case in viewed))
+            shown.append(_with_pictures(plain, model, colours, MOST // len(chosen), case in viewed))
         except InputError as error:
             if is_of_system(error):
                 raise
@@ -222,13 +224,16 @@ def show_cases(model: TrainedModel, colours: Sequence[str], worst: int) -> list[
     return shown
 
 
-def _with_pictures(shown: ShownCase, model: TrainedModel, colours: Sequence[str], with_viewer: bool) -> ShownCase:
+def _with_pictures(shown: ShownCase, model: TrainedModel, colours: Sequence[str], most: int, with_viewer: bool) -> ShownCase:
     description, plan = model.plan.dataset, model.plan
     folder = ModelFolder(model.folder)
     prediction = folder.fold(model.scores.fold_of[shown.identifier]).validation.segmentation(shown.identifier)
     dataset_folder = folder.dataset.path
     case = load_segmented(dataset_folder, prediction, shown.identifier, description, plan.orientation)
-    shown = replace(shown, montage=cut_slices(case, spread(case, MONTAGE), description, colours, close=True))
+    layers = [Layer("reference", case.reference, is_filled=True), Layer("prediction", case.prediction, is_filled=False)]
+    planes = pack_planes(case.identifier, case.image, layers, case.spacing, description, colours, most)
+    montage = cut_slices(case, spread(case, MONTAGE), description, colours, close=True)
+    shown = replace(shown, montage=montage, planes=planes)
     if not with_viewer:
         return shown
     positions = spread(case, VIEWER, _AROUND)
