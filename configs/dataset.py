@@ -107,11 +107,6 @@ class DatasetDescription(Value):
         return titles(self.channels)
 
     @property
-    def is_colour(self) -> bool:
-        """Whether the channels are red, green and blue, by their names."""
-        return tuple(name.casefold() for name in self.channels) in _COLOURS
-
-    @property
     def has_regions(self) -> bool:
         """Whether some label has several values. The outputs of networks then overlap and are sigmoids."""
         return any(isinstance(value, tuple) for value in self.labels.values())
@@ -159,10 +154,6 @@ class DatasetDescription(Value):
         """Number of channels for the segmentation in a cascade: class indices 1, 2, ... one-hot."""
         return len(self.values) - 1
 
-    def label_values(self, name: str) -> tuple[int, ...]:
-        """Return the values in files of a label or region."""
-        return _as_tuple(self.labels[name])
-
     def class_indices(self, name: str) -> tuple[int, ...]:
         """Return the class indices of a label or region."""
         return tuple(self.values.index(value) for value in _as_tuple(self.labels[name]))
@@ -182,6 +173,16 @@ def possible_classes(description: DatasetDescription) -> dict[int, tuple[int, ..
 def titles(channels: Sequence[str]) -> tuple[str, ...]:
     """Return names of channels for people; a name that several channels share is followed by the channel's number."""
     return tuple(name if channels.count(name) == 1 else f"{name} (channel {index})" for index, name in enumerate(channels))
+
+
+def are_colours(channels: Sequence[str]) -> bool:
+    """Whether channels are red, green and blue, by their names."""
+    return tuple(name.casefold() for name in channels) in _COLOURS
+
+
+def label_values(description: DatasetDescription, name: str) -> tuple[int, ...]:
+    """Return the values in files of a label or region."""
+    return _as_tuple(description.labels[name])
 
 
 def _as_tuple(values: int | tuple[int, ...]) -> tuple[int, ...]:

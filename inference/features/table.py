@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from configs.dataset import DatasetDescription
+from configs.dataset import DatasetDescription, label_values
 from inference.features.intensity import INTENSITY, intensity_features
 from inference.features.shape import SHAPE, shape_features
 from preprocessing.dataset.by_products import FEATURES
@@ -41,7 +41,7 @@ def measure_features(
     boxes, found = ndimage.find_objects(labels), []
     for name in description.foreground:
         if roi is None or name in roi:
-            values = description.label_values(name)
+            values = label_values(description, name)
             box = _enclosing([box for value in values if value <= len(boxes) and (box := boxes[value - 1]) is not None])
             mask = np.isin(labels[box], values)
             shape = shape_features(mask, geometry.spacing)
