@@ -18,7 +18,8 @@ from inference.prediction.quality_table import caption, write_quality
 from inference.prediction.statistics import measure_labels, write_statistics
 from preprocessing.dataset.by_products import DISAGREEMENT, ENTROPY, FEATURES, PREVIEW, PROBABILITIES, QUALITY, STATISTICS
 from preprocessing.formats.images import write_labels, write_scalar
-from preprocessing.formats.registry import ending_of, stem_of
+from preprocessing.formats.pictures.colours import LOSSY, lossy_fault
+from preprocessing.formats.registry import PICTURES, ending_of, stem_of
 from preprocessing.geometry.affine import Geometry
 from preprocessing.geometry.orientation import find_turn
 from preprocessing.pages.drawn_image import drawn_image
@@ -69,7 +70,9 @@ def plan_outputs(cases: Mapping[str, tuple[Path, ...]], output: Path, extras: Ex
         outputs = dict.fromkeys(cases, output)
     else:
         outputs = {case: output / f"{case}{_output_ending(files[0])}" for case, files in cases.items()}
-    raise_faults([*name_faults("case", cases), *file_faults(*outputs.values()), *_clashing_extras(cases, extras or Extras())])
+    lossy = [lossy_fault(target) for target in outputs.values() if target.suffix.lower() in LOSSY]
+    faults = [*name_faults("case", cases), *file_faults(*outputs.values()), *_clashing_extras(cases, extras or Extras()), *lossy]
+    raise_faults(faults)
     sources = {file.resolve() for files in cases.values() for file in files}
     raise_faults(
         Fault(f"case `{case}`", f"the segmentation would replace the image {target}", "Choose another output folder")
@@ -117,7 +120,8 @@ def write_case(
         _write_probabilities(target.with_name(f"{name}{PROBABILITIES}.npz"), segmentation.probabilities, description, extras.roi)
     for by_product, volume in ((ENTROPY, segmentation.entropy), (DISAGREEMENT, segmentation.disagreement)):
         if volume is not None:
-            write_scalar(target.with_name(f"{name}{by_product}{ending}"), volume, geometry, like)
+            kept = ".tif" if ending in PICTURES else ending  # pictures hold no fractions
+            write_scalar(target.with_name(f"{name}{by_product}{kept}"), volume, geometry, like)
     if extras.preview and image is not None:
         _write_preview(target.with_name(f"{name}{PREVIEW}.png"), image, geometry, segmentation, description)
         _write_viewer(target.with_name(f"{name}{PREVIEW}.html"), name, image, geometry, segmentation, description)

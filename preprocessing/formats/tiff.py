@@ -15,7 +15,7 @@ from configs.errors import Fault, InputError
 from configs.files import replacing
 from preprocessing.formats.format import Format, Use
 from preprocessing.formats.gate import admit_spacing
-from preprocessing.formats.pictures.colours import COLOURS, lossy_fault, palette_fault, upright, without_alpha
+from preprocessing.formats.pictures.colours import COLOURS, lossy_fault, palette_fault, turned_fault, upright, without_alpha
 from preprocessing.formats.size_checks import MOST_DEFLATED, check_size
 from preprocessing.formats.spacing_beside import read_spacing, spacing_file, write_spacing
 from preprocessing.geometry.affine import Geometry
@@ -28,6 +28,7 @@ _AXES_REMEDY = (
 )
 _ORDERS = {b"II": "little", b"MM": "big"}
 _JPEG = (tifffile.COMPRESSION.OJPEG, tifffile.COMPRESSION.JPEG)
+_ORIENTATION = 274  # tag
 _PIXEL = (1.0, 1.0, 1.0)  # mm (Z, Y, X) of a single slice where nothing else is stated
 
 
@@ -76,10 +77,13 @@ class Tiff(Format):
         return () if beside is None else (beside,)
 
     def unfit(self, path: Path, use: Use) -> tuple[Fault, ...]:
-        """Return a fault for numbers of a palette as an image, and for labels that JPEG has compressed."""
+        """Return a fault for a palette as an image, labels that JPEG has compressed, and what viewers turn."""
         _check_directories(path)
         with tifffile.TiffFile(path) as file:
             page = file.pages.first
+            turned = page.tags.valueof(_ORIENTATION, 1)
+            if turned != 1:
+                return (turned_fault(path, turned),)
             if use == "labels":
                 return (lossy_fault(path),) if page.compression in _JPEG else ()
             return (palette_fault(path),) if page.photometric == tifffile.PHOTOMETRIC.PALETTE else ()

@@ -14,6 +14,7 @@ from inference.evaluation import cli as evaluate_cli
 from inference.prediction import cli as predict_cli
 from inference.report import cli as report_cli
 from planners import cli as planners_cli
+from preprocessing.formats.images import read_image
 from trainers import cli as trainers_cli
 
 pytestmark = pytest.mark.slow
@@ -34,14 +35,15 @@ def test_from_pictures_to_a_report(tmp_path: Path, run: Callable[..., int]) -> N
     images = tmp_path / "Cells/imagesTs"
     png = images / "cells_004_0000.png"
     Image.open(png).save(images / "photo_0000.jpg", quality=95)
-    assert (
-        run(predict_cli.main, "-i", images, "-o", output, "-m", model, "--device", "cpu", "--fast", "--preview", "--quiet") == 0
-    )
+    options = ["--device", "cpu", "--fast", "--preview", "--features", "--save-uncertainty", "--quiet"]
+    assert run(predict_cli.main, "-i", images, "-o", output, "-m", model, *options) == 0
+    assert read_image([output / "photo_entropy.tif"])[0].shape == (1, 1, 32, 32)
     for case in ("cells_004", "photo"):  # what JPEG cannot hold is written as PNG
         labels = np.asarray(Image.open(output / f"{case}.png"))
         assert labels.shape == (32, 32) and labels.dtype == np.uint8 and set(np.unique(labels)) <= set(LABELS.values())
-    (output / "photo.png").unlink()
-    (output / "photo_preview.png").unlink()
+    assert run(predict_cli.main, "-i", images / "photo_0000.jpg", "-o", tmp_path / "a.jpg", "-m", model, "--quiet") == 2
+    for path in output.glob("photo*"):
+        path.unlink()
     assert colourfulness(output / "cells_004_preview.png") > 5
     assert run(evaluate_cli.main, output, tmp_path / "Cells/labelsTs", "--quiet") == 0
     assert list(json.loads((output / "metrics.json").read_text())["cases"]) == ["cells_004", "cells_005"]

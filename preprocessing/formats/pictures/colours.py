@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from configs.errors import Fault, InputError
 
+LOSSY = (".jpg", ".jpeg")  # endings
 COLOURS = 3  # red, green and blue
 OPAQUE = (
     "Flatten it onto a background and save it without alpha, for example with `magick IN -background white -alpha remove OUT`"
@@ -23,6 +24,13 @@ def lossy_fault(path: Path) -> Fault:
     """Return the fault of a label file with JPEG compression."""
     problem = "a label file must not be compressed as JPEG, which changes the values around every edge"
     return Fault(str(path), problem, "Save the labels as PNG")
+
+
+def turned_fault(path: Path, orientation: int) -> Fault:
+    """Return the fault of a picture whose header asks viewers to turn it (EXIF and TIFF number the orientations; 1 is upright)."""
+    problem = f"its EXIF orientation is {orientation}: some programs turn it when they show it, and others do not"
+    remedy = "Save it turned, for example with `magick mogrify -auto-orient`, and check that its labels fit"
+    return Fault(str(path), problem, remedy)
 
 
 def without_alpha(path: Path, samples: NDArray, channels: int) -> NDArray:

@@ -16,12 +16,20 @@ from configs.errors import Fault, InputError
 from configs.files import replacing
 from preprocessing.formats.format import Format, Use
 from preprocessing.formats.gate import admit_spacing
-from preprocessing.formats.pictures.colours import COLOURS, lossy_fault, palette_fault, upright, without_alpha
+from preprocessing.formats.pictures.colours import (
+    COLOURS,
+    LOSSY,
+    OPAQUE,
+    lossy_fault,
+    palette_fault,
+    turned_fault,
+    upright,
+    without_alpha,
+)
 from preprocessing.formats.size_checks import MOST_DEFLATED, check_size
 from preprocessing.formats.spacing_beside import read_spacing, spacing_file, write_spacing
 from preprocessing.geometry.affine import Geometry
 
-LOSSY = (".jpg", ".jpeg")
 PIXEL = (1.0, 1.0, 1.0)  # mm (Z, Y, X) where nothing else is stated
 _KINDS = ("PNG", "JPEG", "BMP")  # names of Pillow, by content; a JPEG file with several pictures is then called MPO
 _CHANNELS = {"1": 1, "L": 1, "P": 1, "I": 1, "I;16": 1, "LA": 1, "PA": 1, "RGB": COLOURS, "RGBA": COLOURS}  # by Pillow's mode
@@ -70,11 +78,15 @@ class Picture(Format):
         return () if beside is None else (beside,)
 
     def unfit(self, path: Path, use: Use) -> tuple[Fault, ...]:
-        """Return a fault for a palette picture as an image, and for a JPEG file with labels, whatever its ending."""
+        """Return a fault for a palette or a transparent colour in an image, and for a JPEG file with labels, whatever its ending."""
         with _opened(path) as picture:
             if use == "labels" and picture.format in ("JPEG", "MPO"):
                 return (lossy_fault(path),)
-            return (palette_fault(path),) if use == "image" and picture.mode in ("P", "PA") else ()
+            if use == "image" and picture.mode in ("P", "PA"):
+                return (palette_fault(path),)
+            if use == "image" and "transparency" in picture.info:
+                return (Fault(str(path), "one of its colours is declared transparent", OPAQUE),)
+            return ()
 
     def _affine(self, path: Path, shape: tuple[int, ...]) -> NDArray[np.float64]:
         spacing = read_spacing(path, PIXEL)
@@ -123,9 +135,7 @@ def _problem(path: Path, picture: Image.Image) -> tuple[str, str] | None:
 def _check_upright(path: Path, picture: Image.Image) -> None:
     turned = picture.getexif().get(_ORIENTATION, 1)
     if turned not in (0, 1):
-        problem = f"its EXIF orientation is {turned}: some programs turn it when they show it, and others do not"
-        remedy = "Save it turned, for example with `magick mogrify -auto-orient`, and check that its labels fit"
-        raise InputError(Fault(str(path), problem, remedy))
+        raise InputError(turned_fault(path, turned))
 
 
 def _png_depth(path: Path, picture: Image.Image) -> int:

@@ -132,6 +132,8 @@ NOT_IMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "cmyk.tif": (lambda path: Image.fromarray(RGB).convert("CMYK").save(path), "are not red, green and blue"),
     "turned.jpg": (turned, "its EXIF orientation is 6"),
     "turned.png": (turned, "its EXIF orientation is 6"),
+    "turned.tif": (tiff(RGB, photometric="rgb", extratags=[(274, "H", 1, 6, True)]), "its EXIF orientation is 6"),
+    "key.png": (saved(transparency=(0, 0, 0)), "one of its colours is declared transparent"),
     "animated.png": (saved(save_all=True, append_images=[Image.fromarray(RGB[::-1])]), "it holds 2 pictures"),
     "two.jpg": (saved(format="MPO", save_all=True, append_images=[Image.fromarray(RGB[::-1])]), "it holds 2 pictures"),
     "deep.png": (raw_png(16, 2, bytes(48)), "it has 16 bits for each colour, of which 8 would be lost. Save it as TIFF"),
