@@ -92,11 +92,20 @@
     }
 
     draw() {
+      this.readControls();
       this.planes.forEach((plane, axis) => this.drawPlane(plane, axis));
       this.sliders.forEach((slider, axis) => {
         slider.value = this.position[axis];
       });
       this.output.textContent = this.describe();
+    }
+
+    readControls() {
+      this.opacity = Number(this.controls.opacity.value);
+      this.shown = this.layers.filter((layer) => this.controls[layer.name].checked);
+      if (this.samples !== 1) return;
+      this.black = Number(this.controls.black.value);
+      this.span = Math.max(1, Number(this.controls.white.value) - this.black);
     }
 
     drawPlane(plane, axis) {
@@ -108,7 +117,13 @@
         const index = upwards ? height - 1 - y : y;
         for (let x = 0; x < width; x++) {
           const voxel = start + index * this.strides[row] + x * this.strides[column];
-          picture.data.set(this.shade(voxel, index, x, row, column), 4 * (y * width + x));
+          const place = 4 * (y * width + x);
+          this.paint(picture.data, place, voxel);
+          for (const layer of this.shown) {
+            if (layer.labels[voxel] && (layer.filled || this.isEdge(layer.labels, voxel, index, x, row, column))) {
+              this.cover(picture.data, place, this.colours[layer.labels[voxel]], layer.filled ? this.opacity : 1);
+            }
+          }
         }
       }
       plane.querySelector("canvas").getContext("2d").putImageData(picture, 0, 0);
@@ -117,23 +132,19 @@
       plane.querySelector(".column").style.left = `${(100 * (this.position[column] + 0.5)) / width}%`;
     }
 
-    shade(voxel, y, x, row, column) {
-      let colour = this.samples === 3 ? this.image.subarray(3 * voxel, 3 * voxel + 3) : this.grey(voxel);
-      for (const layer of this.layers) {
-        const label = layer.labels[voxel];
-        if (!label || !this.controls[layer.name].checked || !(label in this.colours)) continue;
-        if (!layer.filled && !this.isEdge(layer.labels, voxel, y, x, row, column)) continue;
-        const share = layer.filled ? Number(this.controls.opacity.value) : 1;
-        colour = this.colours[label].map((part, index) => (1 - share) * colour[index] + share * part);
+    paint(pixels, place, voxel) {
+      for (let part = 0; part < 3; part++) {
+        pixels[place + part] =
+          this.samples === 3 ? this.image[3 * voxel + part] : (255 * (this.image[voxel] - this.black)) / this.span; // clamped
       }
-      return [...colour, 255];
+      pixels[place + 3] = 255;
     }
 
-    grey(voxel) {
-      const black = Number(this.controls.black.value);
-      const span = Math.max(1, Number(this.controls.white.value) - black);
-      const level = Math.max(0, Math.min(255, (255 * (this.image[voxel] - black)) / span));
-      return [level, level, level];
+    cover(pixels, place, colour, share) {
+      if (!colour) return;
+      for (let part = 0; part < 3; part++) {
+        pixels[place + part] = (1 - share) * pixels[place + part] + share * colour[part];
+      }
     }
 
     isEdge(labels, voxel, y, x, row, column) {
