@@ -63,5 +63,5 @@ def principal_variances(mask: NDArray[np.bool_], spacing: Sequence[float], part:
         number, sums, products = number + len(points), sums + points.sum(axis=0), products + points.T @ points
     covariance = products / number - np.outer(sums, sums) / number**2
     found = np.linalg.eigvalsh(covariance)[::-1]
-    rounding = 1e-12 * max(1.0, float(np.abs(products).max()) / number)
+    rounding = 1e-12 * float(np.abs(products).max()) / number
     return tuple(float(variance) if variance > rounding else 0.0 for variance in found)

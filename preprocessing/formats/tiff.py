@@ -66,7 +66,7 @@ class Tiff(Format):
         """Write an array (Z, Y, X), and before it the file with its spacing, without which a stack is not usable."""
         is_flat = len(array) == 1 and geometry.matrix[1, 1] < 0  # as pictures lie
         spacing = geometry.spacing if like is None else read_spacing(like, _PIXEL if is_flat else None)
-        if not is_flat or spacing != _PIXEL:
+        if not is_flat or spacing != _PIXEL or spacing_file(path) is not None:
             write_spacing(path, spacing)
         with replacing(path) as temporary:
             tifffile.imwrite(temporary, array[0] if is_flat else array, compression="zlib", photometric="minisblack")

@@ -65,7 +65,7 @@ class Picture(Format):
         """Write an array (1, Y, X) of labels up to 65535 as PNG, or up to 255 as BMP, and the spacing where it is not 1 mm."""
         _check_writable(path, array)
         spacing = geometry.spacing if like is None else read_spacing(like, PIXEL)
-        if spacing != PIXEL:
+        if spacing != PIXEL or spacing_file(path) is not None:  # such a file may be of an earlier picture
             write_spacing(path, spacing)
         small = array.max(initial=0) <= np.iinfo(np.uint8).max
         with replacing(path) as temporary:

@@ -92,6 +92,18 @@ def test_slabs_are_the_whole(part: int) -> None:
     assert principal_variances(mask, spacing, part) == pytest.approx(principal_variances(mask, spacing))
 
 
+def test_units_are_free() -> None:
+    """Micrometres and metres give the same numbers, but for the power of the unit."""
+    mask = ellipsoid((4, 8, 6), (1, 1, 1))
+    one = shape_features(mask, (1, 1, 1))
+    for unit in (1e-5, 1e3):
+        other = shape_features(mask, (unit,) * 3)
+        for name in SHAPE:
+            power = {"MeshVolume": 3, "VoxelVolume": 3, "SurfaceArea": 2, "SurfaceVolumeRatio": -1}.get(name, 1)
+            power = 0 if name in ("Sphericity", "Elongation", "Flatness") else power
+            assert other[name] == pytest.approx(one[name] * unit**power, rel=1e-4)
+
+
 @pytest.mark.parametrize("turn", [lambda mask: mask[::-1], lambda mask: mask[:, ::-1, ::-1]])
 def test_mirroring_changes_nothing(turn) -> None:
     mask = noise(3)

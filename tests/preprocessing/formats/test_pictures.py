@@ -174,6 +174,9 @@ def test_labels_come_back_on_the_grid_of_their_picture(tmp_path: Path, ending: s
     labels, grid = read_labels(tmp_path / f"out/a{ending}")
     assert np.array_equal(labels, LABELS[None]) and grid == geometry and grid.spacing == spacing
     assert (tmp_path / "out/a.json").exists() == (spacing != (1, 1, 1))
+    (tmp_path / "out/a.json").write_text('{"spacing": [1, 7, 7]}')  # of an earlier picture
+    write_labels(tmp_path / f"out/a{ending}", LABELS[None], geometry, like=image)
+    assert read_labels(tmp_path / f"out/a{ending}")[1] == geometry
 
 
 def test_what_a_picture_cannot_hold_is_refused(tmp_path: Path) -> None:
