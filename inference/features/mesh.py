@@ -1,8 +1,8 @@
 """The surface of a mask as a triangle mesh, measured slab by slab so that memory is bounded.
 
-The mesh is that of marching cubes at 0.5 on a mask with 0 around it: its vertices lie midway between voxels inside and outside. A slab
-shares one slice with the next, so that each cube of eight voxels belongs to exactly one slab, and sums over slabs are those of the whole
-mesh.
+The mesh is that of marching cubes (Lorensen and Cline 1987) at 0.5 on a mask with 0 around it: its vertices lie midway between voxels
+inside and outside. A slab shares one slice with the next, so that each cube of eight voxels belongs to exactly one slab, and sums over
+slabs are those of the whole mesh.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ def mesh_area_and_volume(mask: NDArray[np.bool_], spacing: Sequence[float], part
     for start, slab in _slabs(mask, part):
         if slab.all() or not slab.any():
             continue
-        vertices, faces, _, _ = marching_cubes(slab.astype(np.float32), 0.5, spacing=tuple(spacing))
+        vertices, faces, _, _ = marching_cubes(slab.astype(np.float32), 0.5, spacing=tuple(spacing), method="lorensen")
         a, b, c = np.moveaxis((vertices + np.array([start * spacing[0], 0, 0]))[faces], 1, 0)
         area += float(mesh_surface_area(vertices, faces))
         volume += float(np.einsum("ij,ij->", a, np.cross(b, c))) / 6
