@@ -18,6 +18,8 @@ from preprocessing.dataset.raw import find_cases, open_dataset
 from preprocessing.dataset.validation import examine
 from preprocessing.formats.images import read_header, read_image, read_labels, write_labels
 from preprocessing.geometry.affine import Geometry
+from preprocessing.geometry.orientation import find_turn
+from preprocessing.pages.drawn_image import drawn_image
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
 LABELS = np.random.default_rng(1).integers(0, 4, (6, 8), np.uint8)
@@ -74,6 +76,14 @@ def test_colours_are_channels_in_the_order_of_the_file(tmp_path: Path, name: str
     assert np.array_equal(image, np.moveaxis(RGB, 2, 0)[:, None])
     assert read_header(tmp_path / name) == (3, geometry) and geometry.spacing == (1, 1, 1)
     assert geometry.direction[1, 1] < 0  # rows run downwards, so that figures with Y upwards show the picture upright
+
+
+def test_figures_show_pictures_upright(tmp_path: Path) -> None:
+    """Figures have Y upwards: the first row of the file is the last of the turned image."""
+    saved()(tmp_path / "a.png")
+    image, geometry = read_image([tmp_path / "a.png"])
+    assert np.array_equal(drawn_image(find_turn(geometry, "canonical").apply(image), COLOUR)[0, ::-1], RGB)
+    assert not np.array_equal(drawn_image(image, COLOUR)[0, ::-1], RGB)
 
 
 def test_colours_of_16_bits_and_of_stacks_are_read_whole(tmp_path: Path) -> None:
