@@ -8,6 +8,7 @@ from configs.files import Value
 
 BACKGROUND = "background"
 IGNORE = "ignore"
+_COLOURS = (("r", "g", "b"), ("red", "green", "blue"), ("rgb_to_0_1",) * 3)
 _LARGEST_VALUE = 2**31 - 1  # label files have at most 32 bits
 
 
@@ -172,6 +173,16 @@ def possible_classes(description: DatasetDescription) -> dict[int, tuple[int, ..
 def titles(channels: Sequence[str]) -> tuple[str, ...]:
     """Return names of channels for people; a name that several channels share is followed by the channel's number."""
     return tuple(name if channels.count(name) == 1 else f"{name} (channel {index})" for index, name in enumerate(channels))
+
+
+def are_colours(channels: Sequence[str]) -> bool:
+    """Whether channels are red, green and blue, by their names."""
+    return tuple(name.casefold() for name in channels) in _COLOURS
+
+
+def label_values(description: DatasetDescription, name: str) -> tuple[int, ...]:
+    """Return the values in files of a label or region."""
+    return _as_tuple(description.labels[name])
 
 
 def _as_tuple(values: int | tuple[int, ...]) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from configs.errors import Fault, InputError, is_of_system, raise_faults
 from configs.files import read_json
 from inference.evaluation.label_meanings import contradictions
 from preprocessing.dataset.description import read_description
-from preprocessing.formats.registry import ending_of, endings_remedy, stem_of
+from preprocessing.formats.registry import endings_remedy, images_in, stem_of
 
 _logger = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ def list_label_files(folder: Path) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise InputError(Fault(str(folder), "the folder does not exist", "Check the path"))
-    files = [file for file in sorted(folder.iterdir()) if ending_of(file) and file.is_file()]
+    files = [file for file in images_in(folder) if file.is_file()]
     if not files:
         raise InputError(Fault(str(folder), "no label file found", endings_remedy()))
     by_case: dict[str, Path] = {}

@@ -83,8 +83,17 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also write the images CASE_entropy and CASE_disagreement",
     )
-    add("--preview", action="store_true", help="also write CASE_preview.png, slices with outlines of the labels")
+    add(
+        "--preview",
+        action="store_true",
+        help="also write CASE_preview.png, slices with outlines, and CASE_preview.html, a viewer",
+    )
     add("--statistics", action="store_true", help="also write volume, position, intensity and number of pieces of each label")
+    add(
+        "--features",
+        action="store_true",
+        help="also write shape and intensity features of each label, as PyRadiomics defines them",
+    )
     add("--roi", nargs="+", metavar="LABEL", help="names of the labels to keep; the others become background")
     add("--continue", dest="skip_existing", action="store_true", help="skip cases that already have a segmentation")
     add("--part-id", dest="part", type=int, default=0, help="part of the cases to segment, from 0; default: %(default)s")

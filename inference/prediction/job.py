@@ -8,6 +8,7 @@ from pathlib import Path
 from configs.errors import Fault, collecting, raise_faults
 from configs.progress import Progress
 from inference.engine.assemble import check_roi
+from inference.features.table import gather_features
 from inference.options import PredictionOptions
 from inference.prediction.case_list import list_cases
 from inference.prediction.cluster import predict_on_cluster
@@ -105,6 +106,8 @@ def run_job(job: PredictionJob, progress: Progress) -> dict[str, Exception]:
     cases = {stem_of(output) for output in job.outputs.values()}
     if job.command.extras.statistics:
         gather_statistics(job.folder, cases)
+    if job.command.extras.features:
+        gather_features(job.folder, cases)
     if gather_quality(job.folder, cases) is None:
         logger.info("expected Dice: not calibrated; se_evaluate -m MODEL --calibrate makes it known")
     return failures

@@ -12,14 +12,17 @@ from configs.errors import Fault, InputError, raise_faults
 from configs.files import replacing
 from configs.outputs import file_faults, name_faults
 from inference.engine.assemble import Segmentation
+from inference.features.table import measure_features, write_features
 from inference.prediction.postprocessing import Postprocessing, postprocess
 from inference.prediction.quality_table import caption, write_quality
 from inference.prediction.statistics import measure_labels, write_statistics
-from preprocessing.dataset.by_products import DISAGREEMENT, ENTROPY, PREVIEW, PROBABILITIES, QUALITY, STATISTICS
+from preprocessing.dataset.by_products import DISAGREEMENT, ENTROPY, FEATURES, PREVIEW, PROBABILITIES, QUALITY, STATISTICS
 from preprocessing.formats.images import write_labels, write_scalar
-from preprocessing.formats.registry import ending_of, stem_of
+from preprocessing.formats.pictures.colours import LOSSY, lossy_fault
+from preprocessing.formats.registry import PICTURES, ending_of, stem_of
 from preprocessing.geometry.affine import Geometry
 from preprocessing.geometry.orientation import find_turn
+from preprocessing.pages.drawn_image import drawn_image
 
 
 @dataclass(frozen=True)
@@ -30,8 +33,9 @@ class Extras:
         probabilities: whether to write `<case>_probabilities.npz` with `probabilities` (K, Z, Y, X) float32 on the image's grid and
             `names` (K,).
         uncertainty: whether to write the images `<case>_entropy` and `<case>_disagreement`, in bits; see `inference.engine.uncertainty`.
-        preview: whether to write `<case>_preview.png`, slices with outlines.
+        preview: whether to write `<case>_preview.png`, slices with outlines, and `<case>_preview.html`, three planes to look through.
         statistics: whether to write `<case>_statistics.csv`; see `inference.prediction.statistics`.
+        features: whether to write `<case>_features.csv`; see `inference.features`.
         roi: labels to keep; the others become background. None keeps all.
         postprocessing: rules applied to the labels before they are measured, drawn and written.
     """
@@ -40,8 +44,14 @@ class Extras:
     uncertainty: bool = False
     preview: bool = False
     statistics: bool = False
+    features: bool = False
     roi: tuple[str, ...] | None = None
     postprocessing: Postprocessing = Postprocessing()  # noqa: RUF009 - frozen
+
+    @property
+    def need_the_image(self) -> bool:
+        """Whether an output needs the stored image."""
+        return self.preview or self.statistics or self.features
 
 
 def plan_outputs(cases: Mapping[str, tuple[Path, ...]], output: Path, extras: Extras | None = None) -> dict[str, Path]:
@@ -60,7 +70,9 @@ def plan_outputs(cases: Mapping[str, tuple[Path, ...]], output: Path, extras: Ex
         outputs = dict.fromkeys(cases, output)
     else:
         outputs = {case: output / f"{case}{_output_ending(files[0])}" for case, files in cases.items()}
-    raise_faults([*name_faults("case", cases), *file_faults(*outputs.values()), *_clashing_extras(cases, extras or Extras())])
+    lossy = [lossy_fault(target) for target in outputs.values() if target.suffix.lower() in LOSSY]
+    faults = [*name_faults("case", cases), *file_faults(*outputs.values()), *_clashing_extras(cases, extras or Extras()), *lossy]
+    raise_faults(faults)
     sources = {file.resolve() for files in cases.values() for file in files}
     raise_faults(
         Fault(f"case `{case}`", f"the segmentation would replace the image {target}", "Choose another output folder")
@@ -96,7 +108,7 @@ def write_case(
 ) -> None:
     """Write all outputs of one case, each file atomically, with exactly the geometry of the image file `like`.
 
-    The stored image (C, Z, Y, X) serves preview and statistics; it is None if neither is requested.
+    The stored image (C, Z, Y, X) serves preview, statistics and features; it is None if none of them is requested.
     """
     if extras.postprocessing != Postprocessing():
         turn = find_turn(geometry, "canonical")  # so that the order of storage does not decide between components of one size
@@ -108,12 +120,17 @@ def write_case(
         _write_probabilities(target.with_name(f"{name}{PROBABILITIES}.npz"), segmentation.probabilities, description, extras.roi)
     for by_product, volume in ((ENTROPY, segmentation.entropy), (DISAGREEMENT, segmentation.disagreement)):
         if volume is not None:
-            write_scalar(target.with_name(f"{name}{by_product}{ending}"), volume, geometry, like)
+            kept = ".tif" if ending in PICTURES else ending  # pictures hold no fractions
+            write_scalar(target.with_name(f"{name}{by_product}{kept}"), volume, geometry, like)
     if extras.preview and image is not None:
         _write_preview(target.with_name(f"{name}{PREVIEW}.png"), image, geometry, segmentation, description)
+        _write_viewer(target.with_name(f"{name}{PREVIEW}.html"), name, image, geometry, segmentation, description)
     if extras.statistics and image is not None:
         measured = measure_labels(segmentation.labels, image, geometry, description, extras.roi, segmentation.quality)
         write_statistics(target.with_name(f"{name}{STATISTICS}.csv"), {name: measured})
+    if extras.features and image is not None:
+        features = measure_features(segmentation.labels, image, geometry, description, extras.roi)
+        write_features(target.with_name(f"{name}{FEATURES}.csv"), name, features)
     quality = target.with_name(f"{name}{QUALITY}.csv")
     if segmentation.quality is None:
         quality.unlink(missing_ok=True)  # of an earlier prediction
@@ -139,10 +156,19 @@ def _write_preview(
     turn = find_turn(geometry, "canonical")
     names = {value: name for name, value in description.labels.items() if isinstance(value, int)}
     spacing, labels = turn.apply_geometry(geometry).spacing, turn.apply(segmentation.labels)
-    montage(turn.apply(image[0]), labels, path, spacing=spacing, names=names, caption=caption(segmentation.quality))
+    shown = drawn_image(turn.apply(image), description)
+    montage(shown, labels, path, spacing=spacing, names=names, caption=caption(segmentation.quality))
+
+
+def _write_viewer(
+    path: Path, case: str, image: NDArray, geometry: Geometry, segmentation: Segmentation, description: DatasetDescription
+) -> None:
+    from inference.viewer.page import write_viewer  # seldom needed, as above
+
+    write_viewer(path, case, image, segmentation.labels, geometry, description, caption(segmentation.quality))
 
 
 def _output_ending(image: Path) -> str:
-    """Return the ending of a segmentation: that of its image, but one that keeps header and data in a single file."""
+    """Return the ending of a segmentation: that of its image, but one that keeps all values, in a single file."""
     ending = ending_of(image) or ".nii.gz"
-    return {".nhdr": ".nrrd", ".mhd": ".mha"}.get(ending, ending)
+    return {".nhdr": ".nrrd", ".mhd": ".mha", ".jpg": ".png", ".jpeg": ".png"}.get(ending, ending)

@@ -25,7 +25,7 @@ class _Loaded:
     """A case between the stages."""
 
     prepared: Prepared | None  # input of the networks, freed after use
-    image: NDArray[np.float32] | None  # stored image, if it is needed for preview or statistics
+    image: NDArray[np.float32] | None  # stored image, if an output needs it
     geometry: Geometry  # geometry of the image
     segmentation: Segmentation | None = None  # segmentation, once computed
 
@@ -58,7 +58,7 @@ def predict_cases(
         for doubt in doubts(cases[case]):
             logger.warning("case `%s`, %s", case, doubt)
         prepared = predictor.prepare(image, geometry, f"case `{case}`")
-        return _Loaded(prepared, image if extras.preview or extras.statistics else None, geometry)
+        return _Loaded(prepared, image if extras.need_the_image else None, geometry)
 
     def compute(case: str, loaded: _Loaded) -> _Loaded:
         del case

@@ -14,6 +14,7 @@ from configs.files import replacing
 
 COLUMNS = 6
 INCHES = 2.2
+NARROWEST = 4.4  # inches of all slices together, for legend and caption
 LEGEND = 24  # labels at most, so that the legend does not hide the figure
 
 
@@ -27,24 +28,26 @@ def montage(
     names: dict[int, str] | None = None,
     caption: str = "",
 ) -> None:
-    """Draw evenly spaced slices of an image (Z, Y, X) across Z, one row for each segmentation (Z, Y, X), and save them atomically as PNG.
+    """Draw evenly spaced slices of an image across Z, one row for each segmentation (Z, Y, X), and save them atomically as PNG.
 
-    Slices span the part of Z where any segmentation has a label, or all of Z if there is none. Grey values run from the image's 1st to its
-    99th percentile; X increases to the right and Y upwards. The spacing (Z, Y, X) in mm gives the proportions. Rows may have `titles`, and
-    label values may have `names` for the legend. The `caption` stands above.
+    The image is one channel (Z, Y, X), or colours (Z, Y, X, 3) uint8. Slices span the part of Z where any segmentation has a label, or all
+    of Z if there is none. Grey values run from the image's 1st to its 99th percentile; X increases to the right and Y upwards. The spacing
+    (Z, Y, X) in mm gives the proportions. Rows may have `titles`, and label values may have `names` for the legend. The `caption` stands
+    above.
 
     Raises:
         ValueError: a segmentation's shape differs from the image's, or the number of titles is wrong.
     """
     rows = [labels] if isinstance(labels, np.ndarray) else list(labels)
-    if not rows or any(row.shape != image.shape for row in rows):
-        raise ValueError(f"each segmentation must have the image's shape {image.shape}, not {[row.shape for row in rows]}")
+    if not rows or any(row.shape != image.shape[:3] for row in rows):
+        raise ValueError(f"each segmentation must have the image's shape {image.shape[:3]}, not {[row.shape for row in rows]}")
     if titles and len(titles) != len(rows):
         raise ValueError(f"there are {len(titles)} titles for {len(rows)} segmentations")
     slices = _choose_slices(rows)
     colours = _colours(rows)
     height = image.shape[1] * spacing[1] / (image.shape[2] * spacing[2])
-    size = (INCHES * len(slices), INCHES * len(rows) * min(max(height, 0.3), 3.0) + 0.5)
+    width = max(INCHES, NARROWEST / len(slices))
+    size = (width * len(slices), width * len(rows) * min(max(height, 0.3), 3.0) + 0.5)
     figure = Figure(figsize=size, layout="constrained", facecolor="white")
     grid = figure.subplots(len(rows), len(slices), squeeze=False)
     low, high = np.percentile(image, (1, 99))

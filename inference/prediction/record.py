@@ -9,7 +9,7 @@ from pydantic import Field
 
 from configs.dataset import DatasetDescription
 from configs.errors import Fault, InputError
-from configs.files import Value, list_folder
+from configs.files import Value
 from configs.plan import Average
 from configs.run_log import digest
 from inference.cascade import find_first_stage
@@ -18,7 +18,7 @@ from inference.options import PredictionOptions, Variants, average_of, searches
 from inference.prediction.outputs import Extras
 from inference.prediction.postprocessing import Postprocessing
 from inference.predictor import Predictor
-from preprocessing.formats.registry import ending_of
+from preprocessing.formats.registry import images_in
 
 logger = logging.getLogger(__name__)
 FILE = "prediction.json"
@@ -128,7 +128,7 @@ def _warn_if_unknown(folder: Path) -> None:
 
 
 def _segmentations(folder: Path) -> list[Path]:
-    return [path for path in list_folder(folder, "*") if ending_of(path) and path.is_file()]
+    return [path for path in images_in(folder) if path.is_file()] if folder.is_dir() else []
 
 
 def _record_model(model: Model, folder: Path, checkpoint: str, options: PredictionOptions) -> ModelRecord:

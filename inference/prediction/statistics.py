@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from configs.dataset import DatasetDescription
+from configs.dataset import DatasetDescription, label_values
 from configs.files import Value
 from inference.sizes.calibration import Expected
 from inference.sizes.quality import Quality
@@ -74,8 +74,7 @@ def _measure(
     description: DatasetDescription,
     boxes: list[tuple[slice, ...] | None],
 ) -> LabelStatistics:
-    stated = description.labels[name]
-    values = stated if isinstance(stated, tuple) else (stated,)
+    values = label_values(description, name)
     present = [box for value in values if value <= len(boxes) and (box := boxes[value - 1]) is not None]
     if not present:
         return LabelStatistics(volume_mm3=0.0, voxels=0, components=0)

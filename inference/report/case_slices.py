@@ -20,10 +20,12 @@ from configs.plan import Orientation
 from inference.report.scoring import notable, ranked
 from inference.report.trained import TrainedModel
 from inference.selection.candidates import find_sources
+from inference.viewer.planes import MOST, Layer, Planes, pack_planes
 from preprocessing.dataset.labels import to_class_indices
 from preprocessing.formats.images import read_image, read_labels
 from preprocessing.geometry.orientation import find_turn
 from preprocessing.geometry.same_grid import require_same_grid
+from preprocessing.pages.drawn_image import drawn_image
 
 _MOST_PIXELS = 384  # along a side
 _PHOTO = 128 * 128  # pixels above which a slice is stored as JPEG
@@ -57,7 +59,7 @@ class SegmentedCase:
     """A case in the plan's orientation, with Y reversed so that rows are drawn from front to back."""
 
     identifier: str
-    image: NDArray[np.float32]  # first channel (Z, Y, X)
+    image: NDArray  # first channel (Z, Y, X) float32, or colours (Z, Y, X, 3) uint8
     reference: NDArray[np.int16]  # class indices (Z, Y, X)
     prediction: NDArray[np.int16]  # class indices (Z, Y, X)
     spacing: tuple[float, float, float]  # (Z, Y, X) in mm
@@ -87,10 +89,10 @@ def load_segmented(
     require_same_grid(f"case `{identifier}`", f"the prediction {prediction}", predicted_grid, geometry)
     turn = find_turn(geometry, orientation)
     drawn = [
-        np.ascontiguousarray(turn.apply(array)[:, ::-1])
-        for array in (image[0], to_class_indices(reference, description), to_class_indices(predicted, description))
+        np.ascontiguousarray(turn.apply(to_class_indices(labels, description))[:, ::-1]) for labels in (reference, predicted)
     ]
-    return SegmentedCase(identifier, drawn[0], drawn[1], drawn[2], turn.apply_geometry(geometry).spacing)
+    shown = np.ascontiguousarray(drawn_image(turn.apply(image), description)[:, ::-1])
+    return SegmentedCase(identifier, shown, drawn[0], drawn[1], turn.apply_geometry(geometry).spacing)
 
 
 def cut_slices(
@@ -106,7 +108,7 @@ def cut_slices(
     for position in positions:
         image = case.image[position, rows, columns]
         reference, prediction = case.reference[position, rows, columns], case.prediction[position, rows, columns]
-        height, width = image.shape
+        height, width = reference.shape
         present = set(np.unique(reference)) | set(np.unique(prediction))
         outlines = [
             Outline(colour, _path(np.isin(reference, members)), _path(np.isin(prediction, members)))
@@ -143,15 +145,13 @@ def _frame(case: SegmentedCase) -> tuple[slice, slice]:
     return parts[0], parts[1]
 
 
-def _window(image: NDArray[np.float32]) -> tuple[float, float]:
+def _window(image: NDArray) -> tuple[float, float]:
     low, high = (float(end) for end in np.percentile(image, _WINDOW))
     return low, high if high > low else low + 1
 
 
-def _encode(image: NDArray[np.float32], window: tuple[float, float]) -> str:
-    low, high = window
-    grey = np.clip(np.nan_to_num((image - low) / (high - low)), 0, 1) * 255
-    picture = Image.fromarray(grey.astype(np.uint8))
+def _encode(image: NDArray, window: tuple[float, float]) -> str:
+    picture = Image.fromarray(image if image.ndim == 3 else in_window(image, window))
     if max(picture.size) > _MOST_PIXELS:
         factor = _MOST_PIXELS / max(picture.size)
         picture = picture.resize(
@@ -161,6 +161,13 @@ def _encode(image: NDArray[np.float32], window: tuple[float, float]) -> str:
     stored = io.BytesIO()
     picture.save(stored, format=kind, **({"optimize": True} if kind == "png" else {"quality": 88}))
     return f"data:image/{kind};base64,{base64.b64encode(stored.getvalue()).decode('ascii')}"
+
+
+def in_window(image: NDArray, window: tuple[float, float]) -> NDArray[np.uint8]:
+    """Return grey values from 0 to 255 between the ends of a window."""
+    low, high = window
+    grey = np.clip(np.nan_to_num((image - low) / (high - low)), 0, 1) * 255
+    return grey.astype(np.uint8)
 
 
 def _path(mask: NDArray[np.bool_]) -> Markup:
@@ -196,6 +203,7 @@ class ShownCase:
     montage: Sequence[Slice] = ()
     viewer: Sequence[Slice] = ()
     start: int = 0
+    planes: Planes | None = None
 
 
 def show_cases(model: TrainedModel, colours: Sequence[str], worst: int) -> list[ShownCase]:
@@ -206,7 +214,7 @@ def show_cases(model: TrainedModel, colours: Sequence[str], worst: int) -> list[
     for number, (case, why) in enumerate(chosen.items(), start=1):
         plain = ShownCase(case, f"case-{number}", why, dice[case])
         try:
-            shown.append(_with_pictures(plain, model, colours, case in viewed))
+            shown.append(_with_pictures(plain, model, colours, MOST // len(chosen), case in viewed))
         except InputError as error:
             if is_of_system(error):
                 raise
@@ -216,13 +224,16 @@ def show_cases(model: TrainedModel, colours: Sequence[str], worst: int) -> list[
     return shown
 
 
-def _with_pictures(shown: ShownCase, model: TrainedModel, colours: Sequence[str], with_viewer: bool) -> ShownCase:
+def _with_pictures(shown: ShownCase, model: TrainedModel, colours: Sequence[str], most: int, with_viewer: bool) -> ShownCase:
     description, plan = model.plan.dataset, model.plan
     folder = ModelFolder(model.folder)
     prediction = folder.fold(model.scores.fold_of[shown.identifier]).validation.segmentation(shown.identifier)
     dataset_folder = folder.dataset.path
     case = load_segmented(dataset_folder, prediction, shown.identifier, description, plan.orientation)
-    shown = replace(shown, montage=cut_slices(case, spread(case, MONTAGE), description, colours, close=True))
+    layers = [Layer("reference", case.reference, is_filled=True), Layer("prediction", case.prediction, is_filled=False)]
+    planes = pack_planes(case.identifier, case.image, layers, case.spacing, description, colours, most)
+    montage = cut_slices(case, spread(case, MONTAGE), description, colours, close=True)
+    shown = replace(shown, montage=montage, planes=planes)
     if not with_viewer:
         return shown
     positions = spread(case, VIEWER, _AROUND)

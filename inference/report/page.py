@@ -12,6 +12,7 @@ from inference.report.figures import calibration_figure, dice_figure, equivarian
 from inference.report.numbers import report_environment, size_of, timings_of
 from inference.report.scoring import TITLES, by_label, dice_over_sizes, dice_table, overall, ranked
 from inference.report.trained import TrainedModel
+from inference.viewer.page import viewer_script
 from preprocessing.pages.figures import label_colours
 from preprocessing.pages.rendering import script_source
 
@@ -28,7 +29,8 @@ class Measured:
 
 def model_page(model: TrainedModel, measured: Measured, worst: int = 3) -> str:
     """Return the page as HTML, with all slices of the `worst` cases. Equal folders give equal pages."""
-    script = Markup(resources.files("inference.report").joinpath("templates/viewer.js").read_text(encoding="utf-8"))
+    slices = resources.files("inference.report").joinpath("templates/viewer.js").read_text(encoding="utf-8")
+    script = Markup(slices + viewer_script())
     labels = model.plan.dataset.foreground
     colours = label_colours(len(labels))
     everything, summaries = overall(model), by_label(model) if model.scores.cases else []

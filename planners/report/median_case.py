@@ -14,6 +14,7 @@ from preprocessing.dataset.labels import labelled
 from preprocessing.dataset.raw import RawDataset
 from preprocessing.geometry.cropping import nonzero_box
 from preprocessing.geometry.orientation import find_turn
+from preprocessing.pages.drawn_image import drawn_image
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Slices:
     """Three orthogonal slices of a case through one voxel."""
 
     case: str  # identifier of the case
-    images: tuple[NDArray[np.float32], ...]  # slices across the axes Z, Y and X: (Y, X), (Z, X), (Z, Y)
+    images: tuple[NDArray, ...]  # slices across the axes Z, Y and X: (Y, X), (Z, X), (Z, Y), or the same with colours (..., 3)
     labels: tuple[NDArray[np.int16], ...] | None  # class indices in the same slices, or None
     centre: tuple[float, float, float]  # mm (Z, Y, X) from the corner of the cropped image to the voxel that the slices share
     spacing: Spacing  # mm (Z, Y, X)
@@ -44,13 +45,14 @@ def load_slices(dataset: RawDataset, fingerprint: Fingerprint, plan: Plan) -> Sl
     turn = find_turn(case.geometry, plan.orientation)
     image = turn.apply(case.image)
     box = nonzero_box(image)
-    channel = box.crop(image)[0]
+    shown = drawn_image(box.crop(image), plan.dataset)
+    shape = shown.shape[:3]
     labels = None if case.labels is None else box.crop(turn.apply(case.labels))
-    z, y, x = _middle(labels, plan.dataset) or tuple(size // 2 for size in channel.shape)
+    z, y, x = _middle(labels, plan.dataset) or tuple(size // 2 for size in shape)
     spacing = turn.apply_geometry(case.geometry).spacing
     centre = ((z + 0.5) * spacing[0], (y + 0.5) * spacing[1], (x + 0.5) * spacing[2])
-    extent = (channel.shape[0] * spacing[0], channel.shape[1] * spacing[1], channel.shape[2] * spacing[2])
-    return Slices(identifier, _cut(channel, z, y, x), None if labels is None else _cut(labels, z, y, x), centre, spacing, extent)
+    extent = (shape[0] * spacing[0], shape[1] * spacing[1], shape[2] * spacing[2])
+    return Slices(identifier, _cut(shown, z, y, x), None if labels is None else _cut(labels, z, y, x), centre, spacing, extent)
 
 
 def _cut(array: NDArray, z: int, y: int, x: int) -> tuple[NDArray, ...]:

@@ -4,12 +4,13 @@ from collections.abc import Collection, Mapping
 from typing import TypeVar
 
 T = TypeVar("T")
-ENTROPY, DISAGREEMENT, PROBABILITIES, PREVIEW, STATISTICS, QUALITY = BY_PRODUCTS = (
+ENTROPY, DISAGREEMENT, PROBABILITIES, PREVIEW, STATISTICS, FEATURES, QUALITY = BY_PRODUCTS = (
     "_entropy",
     "_disagreement",
     "_probabilities",
     "_preview",
     "_statistics",
+    "_features",
     "_quality",
 )
 

@@ -1,13 +1,14 @@
 """Find the cases of a dataset folder and the files of each.
 
-There are two layouts, told apart by the content of `dataset.json`. nnU-Net: `imagesTr/CASE_0000.nii.gz` (one file per channel),
-`labelsTr/CASE.nii.gz`, `dataset.json`. Medical Segmentation Decathlon: one file per case, 4D if there are several channels, listed in
-`dataset.json`.
+There are two layouts, told apart by the content of `dataset.json`. nnU-Net: `imagesTr/CASE_0000.nii.gz` (one file per channel, or one
+picture with all colours), `labelsTr/CASE.nii.gz`, `dataset.json`. Medical Segmentation Decathlon: one file per case, 4D if there are
+several channels, listed in `dataset.json`.
 """
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from configs.plan import Normalisation
 from preprocessing.dataset.annotated import read_annotated, with_annotated
 from preprocessing.dataset.by_products import is_by_product
 from preprocessing.dataset.description import read_description, read_normalisation
-from preprocessing.formats.registry import ending_of, endings_remedy, known_endings, require_format, stem_of
+from preprocessing.formats.images import read_header
+from preprocessing.formats.registry import PICTURES, ending_of, endings_remedy, images_in, known_endings, require_format, stem_of
 
 STORE_SUFFIXES = ("_labels", "_locations")  # names of a prepared case's further files: no other case's name may end with them
 _CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
@@ -100,7 +102,8 @@ def find_cases(path: Path, description: DatasetDescription) -> dict[str, tuple[P
     """Return the images to predict by case, given a file or a folder of files.
 
     Files named `CASE_0000`, `CASE_0001`, ... are the channels of a case; a file without such a number is a whole case (one channel, or
-    all channels in 4D). Given one file `CASE_0000` of several channels, the files of the other channels are found beside it.
+    all channels in 4D), and so is a lone picture `CASE_0000` with all colours. Given one file `CASE_0000` of several channels, the files of
+    the other channels are found beside it.
 
     Raises:
         InputError: there is no image, channels are missing or superfluous, or a case is given twice; all faults are listed.
@@ -108,10 +111,7 @@ def find_cases(path: Path, description: DatasetDescription) -> dict[str, tuple[P
     path = Path(path)
     if not path.exists():
         raise InputError(Fault(str(path), "no such file or folder", "Check the path"))
-    if path.is_dir():
-        files = [file for file in sorted(path.iterdir()) if ending_of(file) and file.is_file()]
-    else:
-        files = [file for file in _siblings(path, description) if file.is_file()]
+    files = [file for file in (images_in(path) if path.is_dir() else _siblings(path, description)) if file.is_file()]
     if not files:
         raise InputError(Fault(str(path), "no image found", endings_remedy()))
     cases: dict[str, tuple[Path, ...]] = {}
@@ -140,7 +140,7 @@ def _found_in_folders(folder: Path, description: DatasetDescription) -> tuple[di
     ]
     raise_faults(missing)
     ending = description.file_ending
-    images = [file for file in sorted((folder / "imagesTr").iterdir()) if ending_of(file)]
+    images = images_in(folder / "imagesTr")
     faults = [
         Fault(str(file), "the name does not end with a channel number", f"Name it CASE_0000{ending}, CASE_0001{ending}, ...")
         for file in images
@@ -149,9 +149,8 @@ def _found_in_folders(folder: Path, description: DatasetDescription) -> tuple[di
     numbered, grouping = _group_channels((file for file in images if _CHANNEL.match(stem_of(file))), description)
     faults += grouping
     labels: dict[str, list[Path]] = defaultdict(list)
-    for file in sorted((folder / "labelsTr").iterdir()):
-        if ending_of(file):
-            labels[stem_of(file)].append(file)
+    for file in images_in(folder / "labelsTr"):
+        labels[stem_of(file)].append(file)
     faults += [_given_twice(case, files) for case, files in labels.items() if len(files) > 1]
     faults += [
         Fault(f"case `{case}`", f"label file {files[0]} has no image", f"Add imagesTr/{case}_0000{ending} or remove the label")
@@ -172,9 +171,12 @@ def _group_channels(files: Iterable[Path], description: DatasetDescription) -> t
         if match:
             groups[match["case"]][int(match["channel"])].append(file)
     names = description.channels
+    joined = {case: channels[0][0] for case, channels in groups.items() if _holds_all_channels(channels, len(names))}
     faults: list[Fault] = []
     for case, channels in groups.items():
         faults += [_given_twice(case, twice) for twice in channels.values() if len(twice) > 1]
+        if case in joined:
+            continue
         for index in range(len(names)):
             if index not in channels:
                 problem = f"channel {index} ({names[index]}) is missing"
@@ -187,7 +189,19 @@ def _group_channels(files: Iterable[Path], description: DatasetDescription) -> t
         for case, channels in groups.items()
         if set(channels) >= set(range(len(names)))
     }
-    return complete, faults
+    return complete | {case: (file,) for case, file in joined.items()}, faults
+
+
+def _holds_all_channels(channels: Mapping[int, Sequence[Path]], number: int) -> bool:
+    """Whether a case of several channels has one file, `CASE_0000`, which holds all of them: a picture, or a file whose header says so."""
+    if number == 1 or set(channels) != {0} or len(channels[0]) > 1:
+        return False
+    (file,) = channels[0]
+    if ending_of(file) in PICTURES:
+        return True
+    with suppress(InputError):
+        return read_header(file)[0] == number
+    return False
 
 
 def _listed_by_case(

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.dataset import DatasetDescription
+from configs.dataset import DatasetDescription, are_colours
 from configs.errors import Fault, InputError, raise_faults
 from configs.progress import Progress, Silent
 from preprocessing.dataset.case import Case
@@ -92,7 +92,12 @@ def image_faults(where: str, image: NDArray, description: DatasetDescription) ->
     if len(image) != len(description.channels):
         names = ", ".join(description.channels)
         problem = f"the image has {len(image)} channels, but `dataset.json` names {len(description.channels)} ({names})"
-        faults.append(Fault(where, problem, "Store one volume per channel"))
+        remedy = (
+            "Convert grey pictures to RGB"
+            if len(image) == 1 and are_colours(description.channels)
+            else "Store one volume per channel"
+        )
+        faults.append(Fault(where, problem, remedy))
     for index, channel in enumerate(image):
         broken = channel.size - int(np.isfinite(channel).sum())
         if broken:

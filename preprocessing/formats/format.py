@@ -2,12 +2,15 @@
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from configs.errors import Fault
 from preprocessing.geometry.affine import Geometry
+
+Use = Literal["image", "labels"]
 
 
 @runtime_checkable
@@ -57,4 +60,9 @@ class Format(Protocol):
     def companions(self, path: Path) -> tuple[Path, ...]:
         """Return the existing further files that the image consists of."""
         del path
+        return ()
+
+    def unfit(self, path: Path, use: Use) -> tuple[Fault, ...]:
+        """Return why the file must not serve as an image, or as labels, though it can be read."""
+        del path, use
         return ()

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.errors import DAMAGE, Fault, InputError, collecting, fault_of
-from preprocessing.formats.format import Format
+from configs.errors import DAMAGE, Fault, InputError, collecting, fault_of, raise_faults
+from preprocessing.formats.format import Format, Use
 from preprocessing.formats.gate import Stored, admit, admit_geometry
 from preprocessing.formats.registry import format_of
 from preprocessing.geometry.affine import Geometry
@@ -36,6 +36,7 @@ def read_image(paths: Sequence[Path]) -> tuple[NDArray[np.float32], Geometry]:
     stored: list[Stored] = []
     for path in paths:
         with collecting(faults):
+            _check_use(path, "image")
             stored.append(_read(path))
     if not faults:
         admitted = admit(stored)
@@ -53,8 +54,10 @@ def read_labels(path: Path) -> tuple[NDArray[np.integer], Geometry]:
         Label values (Z, Y, X) of an integer type, and the geometry.
 
     Raises:
-        InputError: the file cannot be read, has several volumes, or holds values that are not whole numbers.
+        InputError: the file cannot be read, has several volumes, or holds values that are not whole numbers, or its compression
+            changes values.
     """
+    _check_use(path, "labels")
     volumes, geometry = read_volumes(path)
     if len(volumes) != 1:
         raise InputError(
@@ -158,6 +161,11 @@ def _opened(path: Path) -> Iterator[Format]:
         reason = " ".join(str(error).split()) or type(error).__name__
         remedy = "It may be truncated or damaged: copy it again"
         raise InputError(fault_of(error, str(path), f"the file cannot be read ({reason})", remedy)) from error
+
+
+def _check_use(path: Path, use: Use) -> None:
+    with _opened(path) as used:
+        raise_faults(used.unfit(path, use))
 
 
 def _read(path: Path) -> Stored:

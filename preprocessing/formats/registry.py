@@ -10,10 +10,13 @@ from configs.errors import Fault, InputError
 from configs.named_parts import PATTERN, import_part
 from preprocessing.formats.format import Format
 
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
+_TIFF = (".tif", ".tiff")  # of volumes and of pictures
 _BUILT_IN = {
     "preprocessing.formats.nifti:Nifti": (".nii", ".nii.gz"),
     "preprocessing.formats.itk:Itk": (".nrrd", ".nhdr", ".mha", ".mhd", ".gipl", ".gipl.gz"),
-    "preprocessing.formats.tiff:Tiff": (".tif", ".tiff"),
+    "preprocessing.formats.tiff:Tiff": _TIFF,
+    "preprocessing.formats.pictures.picture:Picture": PICTURES,
 }
 _own: dict[str, tuple[str, ...]] = {}  # formats of the user; the last one that knows an ending comes first
 
@@ -83,6 +86,16 @@ def ending_of(path: Path) -> str | None:
         return None
     matching = [ending for ending in known_endings() if path.name.lower().endswith(ending)]
     return max(matching, key=len, default=None)
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Return the paths in a folder that are named like image files, sorted.
+
+    Pictures beside volumes are left out, since they are previews and figures.
+    """
+    files = [file for file in sorted(folder.iterdir()) if ending_of(file)]
+    volumes = [file for file in files if ending_of(file) not in PICTURES]
+    return volumes if any(ending_of(file) not in _TIFF for file in volumes) else files
 
 
 def stem_of(path: Path) -> str:

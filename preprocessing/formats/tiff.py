@@ -1,10 +1,9 @@
-"""TIFF stacks through tifffile, with their spacing in a JSON file beside them, as in nnU-Net.
+"""TIFF stacks and pictures through tifffile, with their spacing in a JSON file beside them (`preprocessing.formats.spacing_beside`).
 
-The file `case.json` beside `case_0000.tif` (and beside the label file `case.tif`) holds {"spacing": [Z, Y, X]} in mm. TIFF has no origin
-and no direction: images are taken to lie at the origin in canonical orientation.
+TIFF has no origin and no direction: stacks are taken to lie at the origin in canonical orientation, and single slices as pictures do.
+Colours become channels. A single slice without a file beside it has pixels of 1 mm.
 """
 
-import re
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,73 +12,81 @@ import tifffile
 from numpy.typing import NDArray
 
 from configs.errors import Fault, InputError
-from configs.files import read_json, replacing, write_json
-from preprocessing.formats.format import Format
+from configs.files import replacing
+from preprocessing.formats.format import Format, Use
 from preprocessing.formats.gate import admit_spacing
+from preprocessing.formats.pictures.colours import COLOURS, lossy_fault, palette_fault, turned_fault, upright, without_alpha
 from preprocessing.formats.size_checks import MOST_DEFLATED, check_size
+from preprocessing.formats.spacing_beside import read_spacing, spacing_file, write_spacing
 from preprocessing.geometry.affine import Geometry
 
-# Axes that a file states by tifffile's letters and that are not those of a volume; Z is depth, Q and I are not stated.
-_NOT_SPACE = {"S": "colours (S)", "C": "channels (C)", "T": "times (T)"}
+# Axes that a file states by tifffile's letters and that are neither those of a volume nor colours; Z is depth, Q and I are not stated.
+_NOT_SPACE = {"C": "channels (C)", "T": "times (T)"}
 _AXES_REMEDY = (
     "Store one volume (Z, Y, X) for each channel, by tifffile with photometric='minisblack' and metadata={'axes': 'ZYX'}; "
     "in ImageJ, slices can be exchanged with channels or frames under Properties"
 )
 _ORDERS = {b"II": "little", b"MM": "big"}
-_CHANNEL = re.compile(r"_\d{4}$")
-_REMEDY = 'Write {"spacing": [Z, Y, X]} there, mm between voxels along each axis of the array'
+_JPEG = (tifffile.COMPRESSION.OJPEG, tifffile.COMPRESSION.JPEG)
+_ORIENTATION = 274  # tag
+_PIXEL = (1.0, 1.0, 1.0)  # mm (Z, Y, X) of a single slice where nothing else is stated
 
 
 class Tiff(Format):
-    """TIFF stacks of one channel."""
+    """TIFF stacks and single slices of one channel, or of colours."""
 
     endings = (".tif", ".tiff")
     damage = (AssertionError, tifffile.TiffFileError)  # the second is a ValueError in newer versions
 
     def read(self, path: Path) -> tuple[NDArray, NDArray[np.float64]]:
-        """Return the voxels (1, Z, Y, X) and the affine."""
+        """Return the voxels (C, Z, Y, X) and the affine."""
         _check_directories(path)
         with tifffile.TiffFile(path) as file:
             shape = _shape(path, file)
+            series = file.series[0]
             try:
-                data = file.series[0].asarray()
+                data = series.asarray()
             except ValueError as error:
                 if "imagecodecs" not in str(error):
                     raise
-                data = _read_rare(path, shape)
-        return data[None], admit_spacing(str(path), shape, _read_spacing(path)).matrix
+                data = _read_rare(path, tuple(series.shape))
+            is_flat = _is_flat(series.axes)
+        samples = np.moveaxis(data, series.axes.index("S"), 0) if "S" in series.axes else data[None]
+        voxels = without_alpha(path, samples, shape[0])
+        return (voxels[:, None] if is_flat else voxels), _affine(path, shape, is_flat)
 
     def read_header(self, path: Path) -> tuple[tuple[int, ...], NDArray[np.float64]]:
-        """Return the shape (1, Z, Y, X) and the affine."""
+        """Return the shape (C, Z, Y, X) and the affine."""
         _check_directories(path)
         with tifffile.TiffFile(path) as file:
-            shape = _shape(path, file)
-        return (1, *shape), admit_spacing(str(path), shape, _read_spacing(path)).matrix
+            shape, is_flat = _shape(path, file), _is_flat(file.series[0].axes)
+        return shape, _affine(path, shape, is_flat)
 
     def write(self, path: Path, array: NDArray, geometry: Geometry, like: Path | None) -> None:
-        """Write an array (Z, Y, X), and before it the file with its spacing, without which it is not usable."""
-        spacing = geometry.spacing if like is None else _read_spacing(like)
-        write_json(path.with_name(f"{path.stem}.json"), {"spacing": list(spacing)})
+        """Write an array (Z, Y, X), and before it the file with its spacing, without which a stack is not usable."""
+        is_flat = len(array) == 1 and geometry.matrix[1, 1] < 0  # as pictures lie
+        spacing = geometry.spacing if like is None else read_spacing(like, _PIXEL if is_flat else None)
+        if not is_flat or spacing != _PIXEL or spacing_file(path) is not None:
+            write_spacing(path, spacing)
         with replacing(path) as temporary:
-            tifffile.imwrite(temporary, array, compression="zlib", photometric="minisblack")
+            tifffile.imwrite(temporary, array[0] if is_flat else array, compression="zlib", photometric="minisblack")
 
     def companions(self, path: Path) -> tuple[Path, ...]:
         """Return the file with the spacing, where there is one."""
-        beside = _sidecar(path)
+        beside = spacing_file(path)
         return () if beside is None else (beside,)
 
-
-def _read_spacing(path: Path) -> tuple[float, float, float]:
-    """The spacing (Z, Y, X) in mm from the JSON file beside a TIFF file."""
-    beside = _sidecar(path)
-    if beside is None:
-        expected = path.with_name(f"{_CHANNEL.sub('', path.stem)}.json")
-        raise InputError(Fault(str(path), f"its spacing is not known: there is no {expected.name} beside it", _REMEDY))
-    content = read_json(beside)
-    spacing = content.get("spacing") if isinstance(content, dict) else None
-    if not isinstance(spacing, list) or len(spacing) != 3 or not all(_is_number(size) for size in spacing):
-        raise InputError(Fault(str(beside), f"`spacing` must be three positive lengths, not {spacing}", _REMEDY))
-    return float(spacing[0]), float(spacing[1]), float(spacing[2])
+    def unfit(self, path: Path, use: Use) -> tuple[Fault, ...]:
+        """Return a fault for a palette as an image, labels that JPEG has compressed, and what viewers turn."""
+        _check_directories(path)
+        with tifffile.TiffFile(path) as file:
+            page = file.pages.first
+            turned = page.tags.valueof(_ORIENTATION, 1)
+            if turned != 1:
+                return (turned_fault(path, turned),)
+            if use == "labels":
+                return (lossy_fault(path),) if page.compression in _JPEG else ()
+            return (palette_fault(path),) if page.photometric == tifffile.PHOTOMETRIC.PALETTE else ()
 
 
 def _read_rare(path: Path, shape: tuple[int, ...]) -> NDArray:
@@ -92,7 +99,19 @@ def _read_rare(path: Path, shape: tuple[int, ...]) -> NDArray:
     return data
 
 
+def _affine(path: Path, shape: tuple[int, ...], is_flat: bool) -> NDArray[np.float64]:
+    spacing = read_spacing(path, _PIXEL if is_flat else None)
+    straight = admit_spacing(str(path), shape[1:], spacing).matrix
+    return upright(spacing) if is_flat else straight
+
+
+def _is_flat(axes: str) -> bool:
+    """Whether the axes are those of a single slice, without an axis of depth."""
+    return len(axes.replace("S", "")) == 2
+
+
 def _shape(path: Path, file: tifffile.TiffFile) -> tuple[int, ...]:
+    """The shape (C, Z, Y, X); an alpha channel is not counted."""
     if not file.series:
         raise ValueError("it holds no image")
     series = file.series[0]
@@ -101,20 +120,20 @@ def _shape(path: Path, file: tifffile.TiffFile) -> tuple[int, ...]:
     if stated:
         problem = f"its axes are {series.axes} with the shape {shape}: {' and '.join(stated)} instead of a volume"
         raise InputError(Fault(str(path), problem, _AXES_REMEDY))
-    if len(shape) != 3:
+    samples = shape[series.axes.index("S")] if "S" in series.axes else None
+    if samples is not None and (samples not in (COLOURS, COLOURS + 1) or not _is_rgb(file)):
+        problem = f"its {samples} samples of each pixel are not red, green and blue"
+        raise InputError(Fault(str(path), problem, "Convert it to RGB, or store one file for each channel"))
+    space = tuple(size for axis, size in zip(series.axes, shape, strict=True) if axis != "S")
+    if len(space) not in (2, 3):
         raise InputError(Fault(str(path), f"its shape is {shape}", "Three axes (Z, Y, X) are needed, one file for each channel"))
     packed = file.pages.first.compression != tifffile.COMPRESSION.NONE
     check_size(path, shape, int(series.nbytes), path.stat().st_size * (MOST_DEFLATED if packed else 1))
-    return shape
+    return (1 if samples is None else COLOURS, *((1, *space) if len(space) == 2 else space))
 
 
-def _sidecar(path: Path) -> Path | None:
-    stems = dict.fromkeys((path.stem, _CHANNEL.sub("", path.stem)))
-    return next((beside for stem in stems if (beside := path.with_name(f"{stem}.json")).is_file()), None)
-
-
-def _is_number(size: object) -> bool:
-    return isinstance(size, int | float) and not isinstance(size, bool)
+def _is_rgb(file: tifffile.TiffFile) -> bool:
+    return file.pages.first.photometric in (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR)
 
 
 def _check_directories(path: Path) -> None:

@@ -7,19 +7,20 @@ from collections.abc import Iterator
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from configs.dataset import are_colours
 from configs.errors import counted, times
 from configs.plan import ConfigurationPlan, NetworkPlan
 from preprocessing.pages.figures import in_figures
 
 
-def page_environment(package: str) -> Environment:
-    """Return an environment of the package's folder `templates`, then the shared templates of this package. All text is escaped.
+def page_environment(*packages: str) -> Environment:
+    """Return an environment of the folders `templates` of packages, then the shared templates of this package. All text is escaped.
 
-    Templates have the function `counted` and the filters `times` and `in_figures` for numbers.
+    Templates have the functions `counted` and `are_colours`, and the filters `times` and `in_figures` for numbers.
     """
-    loader = ChoiceLoader([PackageLoader(package), PackageLoader("preprocessing.pages")])
+    loader = ChoiceLoader([*map(PackageLoader, packages), PackageLoader("preprocessing.pages")])
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.globals |= {"counted": counted, "stage_grids": stage_grids}
+    environment.globals |= {"are_colours": are_colours, "counted": counted, "stage_grids": stage_grids}
     environment.filters |= {"times": times, "in_figures": in_figures}
     return environment
 

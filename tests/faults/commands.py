@@ -66,7 +66,7 @@ def _running(source: Path, target: Path) -> list[str]:
 
 def _predicting(source: Path, target: Path, *more: str) -> list[str]:
     place: list[str | Path] = ["-i", source / "images", "-o", target / "segmentations", "-m", source / "model"]
-    return _text(["se_predict", *place, "--device", "cpu", "--statistics", "--quiet", *more])
+    return _text(["se_predict", *place, "--device", "cpu", "--statistics", "--features", "--quiet", *more])
 
 
 def _importing(source: Path, target: Path) -> list[str]:
@@ -274,7 +274,7 @@ def import_everything() -> None:
         "inference.bundle.export inference.bundle.install inference.bundle.nnunet.install inference.evaluation.equivariance "
         "inference.prediction.command inference.prediction.job inference.evaluation.cli inference.prediction.cli "
         "inference.evaluation.evaluate inference.evaluation.label_files inference.prediction.predict_files inference.prediction.estimate "
-        "inference.evaluation.robustness inference.evaluation.tables inference.prediction.statistics "
+        "inference.evaluation.robustness inference.evaluation.tables inference.prediction.statistics inference.features.table "
         "planners.run planners.options preprocessing.formats.nifti preprocessing.resample "
         "inference.selection.run inference.report.run inference.bundle.onnx onnx onnxscript onnxruntime torch.onnx "
         "trainers.pipeline.run trainers.run trainers.job trainers.optimisation.checkpoint se_unet.cpu.allocator "

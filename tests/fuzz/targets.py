@@ -49,7 +49,7 @@ def _images(ending: str) -> Callable[[Path], list[bytes]]:
         if ending in (".nrrd", ".mha"):
             made += _other_itk(folder, ending, values)
         if ending == ".tif":
-            made.append(_stated_axes(folder, values))
+            made += [_stated_axes(folder, values), _colours(folder, values)]
         return [path.read_bytes() for path in made]
 
     return make
@@ -72,6 +72,36 @@ def _stated_axes(folder: Path, values: np.ndarray) -> Path:
 
     tifffile.imwrite(folder / "stated.tif", values.astype(np.uint8), imagej=True, metadata={"axes": "ZYX"})
     return folder / "stated.tif"
+
+
+def _colours(folder: Path, values: np.ndarray) -> Path:
+    """A picture with colours and an opaque alpha channel."""
+    import tifffile
+
+    samples = np.dstack([*values[:3], np.full(values.shape[1:], 255)]).astype(np.uint8)
+    tifffile.imwrite(folder / "colours.tif", samples, photometric="rgb", extrasamples=["unassalpha"])
+    return folder / "colours.tif"
+
+
+def _pictures(ending: str) -> Callable[[Path], list[bytes]]:
+    """Return a function that writes grey values, colours, and what else the format has: a palette, alpha, 16 bits, an EXIF header."""
+
+    def make(folder: Path) -> list[bytes]:
+        from PIL import Image
+
+        values = np.random.default_rng(0).integers(0, 4, (9, 11, 4), np.uint8)
+        made = [Image.fromarray(values[..., 0]), Image.fromarray(values[..., :3])]
+        if ending != ".jpg":
+            made += [made[0].convert("P"), Image.fromarray(values[..., 0] > 1)]
+        if ending == ".png":
+            made += [Image.fromarray(values + np.uint8(252)), Image.fromarray(values[..., 0].astype(np.uint16))]
+        exif = Image.Exif()
+        exif[0x0112] = 1
+        for index, picture in enumerate(made):
+            picture.save(folder / f"{index}{ending}", **({} if ending == ".bmp" else {"exif": exif}))
+        return [(folder / f"{index}{ending}").read_bytes() for index in range(len(made))]
+
+    return make
 
 
 def _nifti(folder: Path) -> list[bytes]:
@@ -472,6 +502,9 @@ TARGETS = (
     Target("NRRD, detached", "case.nhdr", _detached_nrrd, damaged, _read_detached),
     Target("GIPL", "case.gipl", _images(".gipl"), damaged, _read_image),
     Target("TIFF", "case.tif", _images(".tif"), damaged, _read_tiff),
+    Target("PNG", "case.png", _pictures(".png"), damaged, _read_image),
+    Target("JPEG", "case.jpg", _pictures(".jpg"), damaged, _read_image),
+    Target("BMP", "case.bmp", _pictures(".bmp"), damaged, _read_image, 0.5),
     Target("dataset.json", "dataset.json", _dataset_json, damaged_json, _read_dataset),
     Target("plan.json", "plan.json", _plan_json, damaged_json, _read_plan),
     Target("annotated labels", "annotated.csv", _annotated, damaged, _read_annotated, 0.5),

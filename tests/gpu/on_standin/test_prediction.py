@@ -195,7 +195,7 @@ def test_where_nothing_fits_the_message_says_what_to_do(gpu: Ledger, image: NDAr
 
 
 def test_files_are_whole_or_absent(gpu: Ledger, image: NDArray[np.float32], tmp_path: Path) -> None:
-    from inference.prediction.predict_files import predict_cases
+    from inference.prediction.predict_files import Extras, predict_cases
     from preprocessing.formats.images import read_labels, write_scalar
 
     path, output = tmp_path / "a_0000.nii.gz", tmp_path / "out" / "a.nii.gz"
@@ -206,5 +206,8 @@ def test_files_are_whole_or_absent(gpu: Ledger, image: NDArray[np.float32], tmp_
     errors = predict_cases(predictor, {"a": (path,)}, {"a": output})
     assert "too little memory" in str(errors["a"]) and not list(output.parent.iterdir())
     gpu.memory.restart()
-    assert predict_cases(predictor, {"a": (path,)}, {"a": output}) == {}
+    everything = Extras(preview=True, statistics=True, features=True)
+    assert predict_cases(predictor, {"a": (path,)}, {"a": output}, everything) == {}
     assert read_labels(output)[0].shape == SHAPE
+    written = {"a.nii.gz", "a_features.csv", "a_preview.html", "a_preview.png", "a_statistics.csv"}
+    assert {file.name for file in output.parent.iterdir()} == written

@@ -34,7 +34,7 @@ def predict_with_everything(folder: Path, case: str, like: Path) -> None:
     """Write a segmentation and all that may stand beside it."""
     volume = np.random.default_rng(0).random(SHAPE, np.float32)
     everything = Segmentation(labels(), np.stack([volume, 1 - volume]), volume, volume, quality=Quality({}, 1.0, ()))
-    extras = Extras(probabilities=True, uncertainty=True, preview=True, statistics=True)
+    extras = Extras(probabilities=True, uncertainty=True, preview=True, statistics=True, features=True)
     write_case(folder / f"{case}.nii.gz", everything, volume[None], GEOMETRY, like, ORGAN, extras)
 
 

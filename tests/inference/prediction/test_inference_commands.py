@@ -89,7 +89,7 @@ def test_one_file_to_one_file(run: Run, tmp_path: Path, model: Path, images: Pat
     options = ("--folds", 1, "--search", "never", "--no-mirror", "--step-size", 1, "--preview", "--save-probabilities")
     assert run(predict_main, "-i", images / "case0_0000.nii.gz", "-o", target, "-m", model, *options) == 0
     names = sorted(path.name for path in target.parent.iterdir())
-    assert names == ["logs", "mine.nii.gz", "mine_preview.png", "mine_probabilities.npz", "prediction.json"]
+    assert names == ["logs", "mine.nii.gz", "mine_preview.html", "mine_preview.png", "mine_probabilities.npz", "prediction.json"]
 
 
 def test_one_bad_case_among_good_ones(
@@ -146,12 +146,15 @@ def test_wrong_folders_to_evaluate(run: Run, tmp_path: Path, capsys: pytest.Capt
 
 def test_everything_that_can_be_written(run: Run, tmp_path: Path, model: Path, images: Path) -> None:
     out = tmp_path / "out"
-    options = ("--save-uncertainty", "--save-probabilities", "--statistics", "--preview", "--roi", "bright")
+    options = ("--save-uncertainty", "--save-probabilities", "--statistics", "--features", "--preview", "--roi", "bright")
     assert run(predict_main, "-i", images, "-o", out, "-m", model, model, "--device", "cpu", *options) == 0
     kinds = ("", "_entropy", "_disagreement")
     expected = [f"case{seed}{kind}.nii.gz" for seed in range(3) for kind in kinds]
-    expected += [f"case{seed}_{kind}" for seed in range(3) for kind in ("statistics.csv", "preview.png", "probabilities.npz")]
-    assert sorted(path.name for path in out.iterdir()) == sorted([*expected, "logs", "prediction.json", "statistics.csv"])
+    written = ("statistics.csv", "features.csv", "preview.png", "preview.html", "probabilities.npz")
+    expected += [f"case{seed}_{kind}" for seed in range(3) for kind in written]
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        [*expected, "features.csv", "logs", "prediction.json", "statistics.csv"]
+    )
     assert set(np.unique(np.asanyarray(nib.load(out / "case0.nii.gz").dataobj))) <= {0, 7}
     assert np.load(out / "case0_probabilities.npz")["names"].tolist() == ["bright"]
     record = PredictionRecord.read(out / "prediction.json")

@@ -32,7 +32,7 @@ addEventListener("load", async () => {
   found.pictures = pictures.length;
   found.small = pictures.filter((picture) => picture.closest("figure") && picture.getBoundingClientRect().width < 40).length;
   found.before = shown();
-  const slider = document.querySelector("input[type=range]"), stage = document.querySelector(".stage");
+  const slider = document.querySelector(".viewer input[type=range]"), stage = document.querySelector(".stage");
   slider.value = 0; slider.dispatchEvent(new Event("input")); found.first = shown()[0];
   const press = (key) => stage.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
   press("ArrowRight"); found.next = shown()[0]; press("End"); found.last = shown()[0]; press("ArrowRight"); found.beyond = shown()[0];

@@ -231,7 +231,10 @@ OTHER_FORMATS = {
     "two.tif": (lambda path: tif_with_spacing(path, '{"spacing": [1, 2]}'), "must be three positive lengths"),
     "zero.tif": (lambda path: tif_with_spacing(path, '{"spacing": [1, 0, 2]}'), "must be three positive lengths"),
     "nan.tif": (lambda path: tif_with_spacing(path, '{"spacing": [1, NaN, 2]}'), "must be three positive lengths"),
-    "flat.tif": (lambda path: tif_with_spacing(path, '{"spacing": [1, 1, 1]}', labels()[0]), "its shape is (12, 14)"),
+    "times.tif": (
+        lambda path: tif_with_spacing(path, '{"spacing": [1, 1, 1]}', np.stack([labels()] * 2)),
+        "its shape is (2, 10, 12, 14)",
+    ),
 }
 
 

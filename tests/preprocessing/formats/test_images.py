@@ -181,9 +181,9 @@ def test_damage_is_one_clear_fault(tmp_path, name):
 def test_missing_unknown_and_flat_files(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         read_image([tmp_path / "none.nii.gz"])
-    (tmp_path / "a.png").write_bytes(b"")
+    (tmp_path / "a.gif").write_bytes(b"")
     with pytest.raises(InputError, match=r"unknown image format.*\.nrrd"):
-        read_image([tmp_path / "a.png"])
+        read_image([tmp_path / "a.gif"])
     with pytest.raises(InputError, match="Three axes"):
         read_image([save(tmp_path / "flat.nii.gz", np.ones((4, 5), np.float32))])
     with pytest.raises(InputError, match="one volume"):
@@ -205,7 +205,7 @@ def test_nothing_half_written(tmp_path):
     with pytest.raises(ValueError, match="32-bit"):
         write_labels(tmp_path / "a.nii.gz", np.full((2, 2, 2), 2**40), geometry)
     with pytest.raises(InputError, match="format"):
-        write_labels(tmp_path / "a.png", np.zeros((2, 2, 2), int), geometry)
+        write_labels(tmp_path / "a.gif", np.zeros((2, 2, 2), int), geometry)
     assert not list(tmp_path.iterdir())
 
 

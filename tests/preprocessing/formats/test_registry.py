@@ -123,7 +123,7 @@ def test_unknown_endings_are_refused_with_the_known_ones(tmp_path: Path) -> None
         lambda: read_labels(data / "labelsTr/case_0.vox"),
         lambda: write_labels(tmp_path / "a.vox", labels(), geometry),
     ):
-        with pytest.raises(InputError, match=r"\.nii\.gz, \.nrrd.*\.tiff, or name a format of your own"):
+        with pytest.raises(InputError, match=r"\.nii\.gz, \.nrrd.*\.bmp, or name a format of your own"):
             refused()
 
 

@@ -1,0 +1,1 @@
+"""Colour pictures: PNG, JPEG and BMP files, and the rules for colours that TIFF files share."""
