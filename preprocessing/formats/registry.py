@@ -14,6 +14,7 @@ _BUILT_IN = {
     "preprocessing.formats.nifti:Nifti": (".nii", ".nii.gz"),
     "preprocessing.formats.itk:Itk": (".nrrd", ".nhdr", ".mha", ".mhd", ".gipl", ".gipl.gz"),
     "preprocessing.formats.tiff:Tiff": (".tif", ".tiff"),
+    "preprocessing.dicom.series:DicomSeries": (".series",),
 }
 _own: dict[str, tuple[str, ...]] = {}  # formats of the user; the last one that knows an ending comes first
 

@@ -1,0 +1,160 @@
+"""What a series must be to become a volume: each rule says what it found, and how to help."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from configs.errors import Fault
+from preprocessing.dicom.header import Header, Pixels, Plane
+from preprocessing.dicom.stack import is_orientation
+from preprocessing.geometry.affine import LARGEST, SMALLEST
+from preprocessing.geometry.same_grid import is_same_direction, is_same_spacing
+
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and its multi-frame kinds, which have one more number
+_NO_IMAGES = ("SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "RTRECORD", "SR", "PR", "KO", "REG", "FID", "DOC", "ECG", "PLAN", "M3D")
+_MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
+UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
+_COMPRESSED = {  # transfer syntaxes that are read -> most bytes that one byte expands to
+    "1.2.840.10008.1.2.5": 64,  # RLE
+    **dict.fromkeys((f"1.2.840.10008.1.2.4.{kind}" for kind in (50, 51, 57, 70, 80, 81, 90, 91)), 5_000),  # JPEG, JPEG-LS, JPEG 2000
+}
+_BITS = (8, 16, 32)
+_HEADER_OF_ELEMENT = 8  # bytes in front of the pixel data at least
+
+
+def left_out_because(headers: Sequence[Header]) -> str | None:
+    """Return why a series is no volume that anybody would segment, or None."""
+    if all(header.pixels is None or header.modality in _NO_IMAGES for header in headers):
+        return f"it holds objects of the kind {_named({header.modality for header in headers})} and no images"
+    if all(_is_secondary_capture(header) for header in headers):
+        return "it holds secondary captures, such as screenshots, which have no place in the patient"
+    if all(_is_localiser(header) for header in headers):
+        return "it is a localiser"
+    return None
+
+
+def series_faults(where: str, headers: Sequence[Header]) -> list[Fault]:
+    """Return every fault of a series that can be told before its images are put in order."""
+    planes = [plane for header in headers for plane in header.planes]
+    return [fault for rule in _RULES for fault in rule(where, headers)] + [
+        fault for check in _OF_PLANES for fault in check(where, planes)
+    ]
+
+
+def _kinds(where: str, headers: Sequence[Header]) -> Iterator[Fault]:
+    for thing, test in (("no images", lambda header: header.pixels is None), ("secondary captures", _is_secondary_capture)):
+        yield from _some(where, headers, test, f"are {thing}", "Move them to another series")
+    yield from _some(where, headers, _is_localiser, "are localisers", "Move them to another series")
+    yield from _some(where, headers, lambda header: header.has_modality_table, "have a Modality LUT", _CONVERT)
+    modalities = {header.modality for header in headers}
+    if len(modalities) > 1:
+        yield Fault(where, f"its files have several modalities, {_named(modalities)}", "Export each as a series of its own")
+    if not headers[0].series:
+        yield Fault(where, "SeriesInstanceUID (0020,000E) is missing", "Export the files again")
+
+
+def _storage(where: str, headers: Sequence[Header]) -> Iterator[Fault]:
+    with_pixels = [header for header in headers if header.pixels]
+    yield from _some(where, with_pixels, _is_coloured, "are not monochrome", "Give a series of grey values")
+    for syntax in sorted({header.transfer_syntax for header in headers} - {"", *UNCOMPRESSED, *_COMPRESSED}):
+        yield Fault(where, f"its transfer syntax {syntax[:64]} is not read", _CONVERT)
+    bits = sorted({header.pixels.bits for header in with_pixels if header.pixels} - set(_BITS))
+    if bits:
+        yield Fault(where, f"its pixels have {_named(bits)} bits, and {_named(_BITS)} are read", _CONVERT)
+    yield from _some(where, with_pixels, _is_short, "have fewer pixels than their header states", "Copy the files again")
+
+
+def _one_volume(where: str, headers: Sequence[Header]) -> Iterator[Fault]:
+    several = [header for header in headers if header.pixels and header.pixels.frames > 1]
+    if several and len(headers) > 1:
+        problem = f"it has {len(several)} multi-frame files among {len(headers)}, whose frames may belong to different volumes"
+        yield Fault(where, problem, "Give each multi-frame file a series of its own")
+    sizes = {(header.pixels.rows, header.pixels.columns) for header in headers if header.pixels}
+    if len(sizes) > 1:
+        shown = ", ".join(f"{rows} x {columns}" for rows, columns in sorted(sizes)[:4])
+        yield Fault(where, f"its images have several sizes, {shown} (rows x columns)", _SPLIT)
+    if len({header.frame_of_reference for header in headers}) > 1:
+        yield Fault(where, "its images have several frames of reference, so their places cannot be compared", _SPLIT)
+
+
+def _geometry_is_there(where: str, planes: Sequence[Plane]) -> Iterator[Fault]:
+    for name, get in (
+        ("ImagePositionPatient (0020,0032)", lambda plane: plane.position),
+        ("ImageOrientationPatient (0020,0037)", lambda plane: plane.orientation),
+        ("PixelSpacing (0028,0030)", lambda plane: plane.spacing),
+        ("RescaleSlope or RescaleIntercept (0028,1052)", lambda plane: plane.rescale),
+    ):
+        yield from _some(where, planes, lambda plane, get=get: get(plane) is None, f"have no usable {name}", _GEOMETRY)
+
+
+def _geometry_is_possible(where: str, planes: Sequence[Plane]) -> Iterator[Fault]:
+    yield from _some(where, planes, _is_crooked, "have directions that are no unit vectors at a right angle", _GEOMETRY)
+    yield from _some(where, planes, _has_impossible_spacing, f"have a spacing outside of {SMALLEST:g} to {LARGEST:g} mm", _GEOMETRY)
+    yield from _some(where, planes, _is_far_away, f"lie more than {_FARTHEST:g} mm away", _GEOMETRY)
+    yield from _some(where, planes, lambda plane: bool(plane.rescale and plane.rescale[0] == 0), "have a RescaleSlope of 0", _GEOMETRY)
+
+
+def _same_grid(where: str, planes: Sequence[Plane]) -> Iterator[Fault]:
+    turned = [plane.orientation for plane in planes if plane.orientation]
+    if any(not is_same_direction(np.array(one), np.array(turned[0])) for one in turned):
+        groups = len({tuple(np.round(one, 2) + 0.0) for one in turned})
+        yield Fault(where, f"its images have mixed orientations, about {groups} different ones", _SPLIT)
+    spacings = [plane.spacing for plane in planes if plane.spacing]
+    if any(not is_same_spacing(one, spacings[0]) for one in spacings):
+        low, high = min(spacings), max(spacings)
+        yield Fault(where, f"its images have several pixel spacings, from {low[0]:.4g} to {high[0]:.4g} mm", _SPLIT)
+
+
+_CONVERT = "Convert it to plain images, for example with dcmtk or dcm2niix"
+_SPLIT = "Export each part as a series of its own"
+_GEOMETRY = "Export the original images of the scanner"
+_FARTHEST = 1e6  # mm; DICOM has no limit, but sums of larger numbers lose their fractions
+_Rule = Callable[[str, Sequence[Any]], Iterable[Fault]]
+_RULES: tuple[_Rule, ...] = (_kinds, _storage, _one_volume)
+_OF_PLANES: tuple[_Rule, ...] = (_geometry_is_there, _geometry_is_possible, _same_grid)
+
+
+def _some(where: str, things: Sequence[Any], test: Callable[[Any], bool], problem: str, remedy: str) -> Iterator[Fault]:
+    """Yield one fault where some of the files or images have a property."""
+    number = sum(map(test, things))
+    if number:
+        yield Fault(where, f"{number} of its {len(things)} images {problem}", remedy)
+
+
+def possible_bytes(pixels: Pixels, transfer_syntax: str) -> int:
+    """Return how many bytes the images of a file can unpack to at most."""
+    return (pixels.left - _HEADER_OF_ELEMENT) * _COMPRESSED.get(transfer_syntax, 1)
+
+
+def _is_short(header: Header) -> bool:
+    return header.pixels is not None and header.pixels.stated > possible_bytes(header.pixels, header.transfer_syntax)
+
+
+def _is_coloured(header: Header) -> bool:
+    return header.pixels is not None and (header.pixels.samples != 1 or header.pixels.photometric not in _MONOCHROME)
+
+
+def _is_secondary_capture(header: Header) -> bool:
+    return header.kind == _SECONDARY_CAPTURE or header.kind.startswith(f"{_SECONDARY_CAPTURE}.")
+
+
+def _is_localiser(header: Header) -> bool:
+    return "LOCALIZER" in header.image_type[2:]
+
+
+def _is_crooked(plane: Plane) -> bool:
+    return plane.orientation is not None and not is_orientation(plane.orientation)
+
+
+def _has_impossible_spacing(plane: Plane) -> bool:
+    return plane.spacing is not None and not all(SMALLEST <= size <= LARGEST for size in plane.spacing)
+
+
+def _is_far_away(plane: Plane) -> bool:
+    return plane.position is not None and any(abs(place) > _FARTHEST for place in plane.position)
+
+
+def _named(things: Iterable[object]) -> str:
+    shown = sorted(str(thing)[:20] for thing in things)
+    return ", ".join(shown[:5]) + (", ..." if len(shown) > 5 else "")
