@@ -1,7 +1,6 @@
 """The description of a dataset: its channels and labels, as in `dataset.json`."""
 
 from collections.abc import Sequence
-
 from typing import Any
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator

@@ -11,11 +11,13 @@ from configs.dataset import DatasetDescription
 from configs.errors import Fault, InputError, raise_faults
 from configs.files import replacing
 from configs.outputs import file_faults, name_faults
+from inference.dicom.segmentation import DicomOutput, write_segmentation
 from inference.engine.assemble import Segmentation
 from inference.prediction.postprocessing import Postprocessing, postprocess
 from inference.prediction.quality_table import caption, write_quality
 from inference.prediction.statistics import measure_labels, write_statistics
 from preprocessing.dataset.by_products import DISAGREEMENT, ENTROPY, PREVIEW, PROBABILITIES, QUALITY, STATISTICS
+from preprocessing.dicom.series import ENDING as SERIES
 from preprocessing.formats.images import write_labels, write_scalar
 from preprocessing.formats.registry import ending_of, stem_of
 from preprocessing.geometry.affine import Geometry
@@ -32,6 +34,7 @@ class Extras:
         uncertainty: whether to write the images `<case>_entropy` and `<case>_disagreement`, in bits; see `inference.engine.uncertainty`.
         preview: whether to write `<case>_preview.png`, slices with outlines.
         statistics: whether to write `<case>_statistics.csv`; see `inference.prediction.statistics`.
+        dicom: how to write `<case>.dcm`, a DICOM segmentation, of cases that are DICOM series; None does not.
         roi: labels to keep; the others become background. None keeps all.
         postprocessing: rules applied to the labels before they are measured, drawn and written.
     """
@@ -40,6 +43,7 @@ class Extras:
     uncertainty: bool = False
     preview: bool = False
     statistics: bool = False
+    dicom: DicomOutput | None = None
     roi: tuple[str, ...] | None = None
     postprocessing: Postprocessing = Postprocessing()  # noqa: RUF009 - frozen
 
@@ -119,6 +123,9 @@ def write_case(
         quality.unlink(missing_ok=True)  # of an earlier prediction
     else:
         write_quality(quality, name, segmentation.quality)
+    if extras.dicom is not None:
+        path = target.with_name(f"{name}.dcm")
+        write_segmentation(path, segmentation.labels, like, description, extras.dicom, segmentation.quality, extras.roi)
     write_labels(target, segmentation.labels, geometry, like)
 
 
@@ -143,6 +150,6 @@ def _write_preview(
 
 
 def _output_ending(image: Path) -> str:
-    """Return the ending of a segmentation: that of its image, but one that keeps header and data in a single file."""
+    """Return the ending of a segmentation: that of its image, but one that can be written, with header and data in a single file."""
     ending = ending_of(image) or ".nii.gz"
-    return {".nhdr": ".nrrd", ".mhd": ".mha"}.get(ending, ending)
+    return {".nhdr": ".nrrd", ".mhd": ".mha", SERIES: ".nii.gz"}.get(ending, ending)

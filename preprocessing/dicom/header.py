@@ -13,6 +13,14 @@ if TYPE_CHECKING:
 
 MOST_HEADER = 32 * 2**20  # bytes of a file in front of its pixel data
 _MOST_FRAMES = 100_000
+UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
+COMPRESSED = {  # transfer syntaxes that are read -> most bytes that one byte expands to
+    "1.2.840.10008.1.2.5": 64,  # RLE
+    **dict.fromkeys(
+        (f"1.2.840.10008.1.2.4.{kind}" for kind in (50, 51, 57, 70, 80, 81, 90, 91)), 5_000
+    ),  # JPEG, JPEG-LS, JPEG 2000
+}
+_HEADER_OF_ELEMENT = 8  # bytes in front of the pixel data, and of each compressed frame, at least
 _PIXEL_MACROS = {  # functional groups of multi-frame images that hold an attribute (PS3.3 C.7.6.16)
     "ImagePositionPatient": "PlanePositionSequence",
     "ImageOrientationPatient": "PlaneOrientationSequence",
@@ -76,12 +84,17 @@ class Pixels:
     samples: int  # numbers in each pixel
     bits: int  # bits allocated for a number
     photometric: str  # photometric interpretation
+    transfer_syntax: str  # identifier of the way of storage, "" where it is missing
     left: int  # bytes of the file from the pixel data on
 
     @property
-    def stated(self) -> int:
-        """Bytes that the images take uncompressed."""
-        return math.ceil(self.rows * self.columns * self.frames * self.samples * self.bits / 8)
+    def can_be_there(self) -> bool:
+        """Whether the rest of the file can hold so many pixels."""
+        stated = math.ceil(self.rows * self.columns * self.frames * self.samples * self.bits / 8)
+        left = self.left - _HEADER_OF_ELEMENT
+        if self.transfer_syntax in COMPRESSED:
+            return stated <= left * COMPRESSED[self.transfer_syntax] and self.frames * _HEADER_OF_ELEMENT <= left
+        return stated <= left
 
 
 @dataclass(frozen=True)
@@ -94,10 +107,9 @@ class Header:
     kind: str  # identifier of the kind of object (SOP class)
     modality: str  # such as CT
     image_type: tuple[str, ...]  # such as ORIGINAL, PRIMARY, AXIAL
-    transfer_syntax: str  # identifier of the way of storage
     frame_of_reference: str  # identifier of the patient's position on the table, "" where it is missing
     pixels: Pixels | None  # None for objects that are no images
-    planes: tuple[Plane, ...]  # the images
+    planes: tuple[Plane, ...]  # the images; none where the file cannot hold them
     has_modality_table: bool  # whether a table takes the place of slope and intercept
     lacks: tuple[str, ...]  # identifiers that an object which refers to the file needs, and that are missing
 
@@ -123,8 +135,8 @@ def read_header(source: Source, name: str) -> Header:
 
 
 def _header(dataset: "Dataset", name: str, left: int) -> Header:
-    pixels = _pixels(dataset, left)
     meta: Any = getattr(dataset, "file_meta", {})
+    pixels = _pixels(dataset, _text(meta.get("TransferSyntaxUID")), left)
     needed = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID", "FrameOfReferenceUID")
     return Header(
         file=name,
@@ -133,16 +145,15 @@ def _header(dataset: "Dataset", name: str, left: int) -> Header:
         kind=_text(dataset.get("SOPClassUID")),
         modality=_text(dataset.get("Modality")) or "unknown",
         image_type=_words(dataset.get("ImageType")),
-        transfer_syntax=_text(meta.get("TransferSyntaxUID")),
         frame_of_reference=_text(dataset.get("FrameOfReferenceUID")),
         pixels=pixels,
-        planes=_planes(dataset, name, pixels.frames) if pixels else (),
+        planes=_planes(dataset, name, pixels.frames) if pixels and pixels.can_be_there else (),
         has_modality_table=bool(dataset.get("ModalityLUTSequence")),
         lacks=tuple(keyword for keyword in needed if not _text(dataset.get(keyword))),
     )
 
 
-def _pixels(dataset: "Dataset", left: int) -> Pixels | None:
+def _pixels(dataset: "Dataset", transfer_syntax: str, left: int) -> Pixels | None:
     rows, columns = _whole(dataset.get("Rows")), _whole(dataset.get("Columns"))
     if not rows or not columns:
         return None
@@ -150,7 +161,7 @@ def _pixels(dataset: "Dataset", left: int) -> Pixels | None:
     if not 1 <= frames <= _MOST_FRAMES:
         raise NoDicomError(f"it claims {frames} frames, at most {_MOST_FRAMES} are read")
     samples, bits = _whole(dataset.get("SamplesPerPixel", 1)) or 1, _whole(dataset.get("BitsAllocated")) or 0
-    return Pixels(rows, columns, frames, samples, bits, _text(dataset.get("PhotometricInterpretation")), left)
+    return Pixels(rows, columns, frames, samples, bits, _text(dataset.get("PhotometricInterpretation")), transfer_syntax, left)
 
 
 def _planes(dataset: "Dataset", name: str, frames: int) -> tuple[Plane, ...]:

@@ -19,7 +19,9 @@ _ITEM = b"\xfe\xff\x00\xe0"
 _TRANSFER_SYNTAX = 0x00020010
 _LOCK = RLock()
 # First elements of files without a preamble: group length, character set, kind and identifier of an image.
-_FIRST = tuple(bytes((group, 0, element, 0)) for group, element in [(2, 0), (2, 1), (2, 2), *((8, e) for e in (0, 1, 5, 8, 0x16))])
+_FIRST = tuple(
+    bytes((group, 0, element, 0)) for group, element in [(2, 0), (2, 1), (2, 2), *((8, e) for e in (0, 1, 5, 8, 0x16))]
+)
 
 
 class NoDicomError(ValueError):

@@ -37,7 +37,7 @@ def read_frames(content: bytes, shape: tuple[int, int], frames: Sequence[int]) -
             _check(dataset, shape, max(frames))
             decoded = _by_pydicom(dataset, frames) if _syntax(dataset) in _BY_PYDICOM else _by_gdcm(dataset, frames)
             for frame in decoded:
-                yield _without_unused_bits(frame, dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit)
+                yield _without_unused_bits(frame, dataset.BitsAllocated - dataset.BitsStored)
     except NoDicomError:
         raise
     except UNPARSABLE as error:
@@ -48,8 +48,10 @@ def _check(dataset: "Dataset", shape: tuple[int, int], last: int) -> None:
     if (dataset.Rows, dataset.Columns) != shape or dataset.SamplesPerPixel != 1 or last >= _number_of_frames(dataset):
         raise NoDicomError("the file has changed")
     allocated, stored, high = dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit
-    if allocated not in (8, 16, 32) or not 0 < stored <= high + 1 <= allocated:
-        raise NoDicomError(f"{allocated} bits are allocated and {stored} are stored up to bit {high}, which contradict each other")
+    if allocated not in (8, 16, 32) or not 0 < stored <= allocated or high != stored - 1:
+        raise NoDicomError(
+            f"{allocated} bits are allocated and {stored} are stored up to bit {high}, which contradict each other"
+        )
 
 
 def _number_of_frames(dataset: "Dataset") -> int:
@@ -63,8 +65,9 @@ def _syntax(dataset: "Dataset") -> str:
 
 def _by_pydicom(dataset: "Dataset", frames: Sequence[int]) -> Iterator[NDArray]:
     from pydicom.pixels import iter_pixels
+    from pydicom.uid import UID
 
-    dataset.file_meta.TransferSyntaxUID = _syntax(dataset)
+    dataset.file_meta.TransferSyntaxUID = UID(_syntax(dataset))
     return iter_pixels(dataset, indices=list(frames), raw=True)
 
 
@@ -108,8 +111,6 @@ def _frames_alone(dataset: "Dataset") -> "Dataset":
     return alone
 
 
-def _without_unused_bits(frame: NDArray, allocated: int, stored: int, high: int) -> NDArray:
-    """Stored values without what lies in the other bits of their words (PS3.5 8.1.1); the sign is extended."""
-    if stored == allocated:
-        return frame
-    return (frame << (allocated - high - 1)) >> (allocated - stored)
+def _without_unused_bits(frame: NDArray, unused: int) -> NDArray:
+    """Stored values without what lies in the high bits of their words (PS3.5 8.1.1); the sign is extended."""
+    return (frame << unused) >> unused if unused else frame

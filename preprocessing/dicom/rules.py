@@ -1,12 +1,13 @@
 """What a series must be to become a volume: each rule says what it found, and how to help."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from configs.errors import Fault
-from preprocessing.dicom.header import Header, Pixels, Plane
+from preprocessing.dicom.header import COMPRESSED, UNCOMPRESSED, Header, Plane
 from preprocessing.dicom.stack import is_orientation
 from preprocessing.geometry.affine import LARGEST, SMALLEST
 from preprocessing.geometry.same_grid import is_same_direction, is_same_spacing
@@ -14,13 +15,7 @@ from preprocessing.geometry.same_grid import is_same_direction, is_same_spacing
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and its multi-frame kinds, which have one more number
 _NO_IMAGES = ("SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "RTRECORD", "SR", "PR", "KO", "REG", "FID", "DOC", "ECG", "PLAN", "M3D")
 _MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
-UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
-_COMPRESSED = {  # transfer syntaxes that are read -> most bytes that one byte expands to
-    "1.2.840.10008.1.2.5": 64,  # RLE
-    **dict.fromkeys((f"1.2.840.10008.1.2.4.{kind}" for kind in (50, 51, 57, 70, 80, 81, 90, 91)), 5_000),  # JPEG, JPEG-LS, JPEG 2000
-}
 _BITS = (8, 16, 32)
-_HEADER_OF_ELEMENT = 8  # bytes in front of the pixel data at least
 
 
 def left_out_because(headers: Sequence[Header]) -> str | None:
@@ -57,7 +52,9 @@ def _kinds(where: str, headers: Sequence[Header]) -> Iterator[Fault]:
 def _storage(where: str, headers: Sequence[Header]) -> Iterator[Fault]:
     with_pixels = [header for header in headers if header.pixels]
     yield from _some(where, with_pixels, _is_coloured, "are not monochrome", "Give a series of grey values")
-    for syntax in sorted({header.transfer_syntax for header in headers} - {"", *UNCOMPRESSED, *_COMPRESSED}):
+    for syntax in sorted(
+        {header.pixels.transfer_syntax for header in with_pixels if header.pixels} - {"", *UNCOMPRESSED, *COMPRESSED}
+    ):
         yield Fault(where, f"its transfer syntax {syntax[:64]} is not read", _CONVERT)
     bits = sorted({header.pixels.bits for header in with_pixels if header.pixels} - set(_BITS))
     if bits:
@@ -79,20 +76,24 @@ def _one_volume(where: str, headers: Sequence[Header]) -> Iterator[Fault]:
 
 
 def _geometry_is_there(where: str, planes: Sequence[Plane]) -> Iterator[Fault]:
-    for name, get in (
-        ("ImagePositionPatient (0020,0032)", lambda plane: plane.position),
-        ("ImageOrientationPatient (0020,0037)", lambda plane: plane.orientation),
-        ("PixelSpacing (0028,0030)", lambda plane: plane.spacing),
-        ("RescaleSlope or RescaleIntercept (0028,1052)", lambda plane: plane.rescale),
+    for name, attribute in (
+        ("ImagePositionPatient (0020,0032)", "position"),
+        ("ImageOrientationPatient (0020,0037)", "orientation"),
+        ("PixelSpacing (0028,0030)", "spacing"),
+        ("RescaleSlope and RescaleIntercept (0028,1052)", "rescale"),
     ):
-        yield from _some(where, planes, lambda plane, get=get: get(plane) is None, f"have no usable {name}", _GEOMETRY)
+        yield from _some(where, planes, partial(_lacks, attribute), f"have no usable {name}", _GEOMETRY)
 
 
 def _geometry_is_possible(where: str, planes: Sequence[Plane]) -> Iterator[Fault]:
     yield from _some(where, planes, _is_crooked, "have directions that are no unit vectors at a right angle", _GEOMETRY)
-    yield from _some(where, planes, _has_impossible_spacing, f"have a spacing outside of {SMALLEST:g} to {LARGEST:g} mm", _GEOMETRY)
+    yield from _some(
+        where, planes, _has_impossible_spacing, f"have a spacing outside of {SMALLEST:g} to {LARGEST:g} mm", _GEOMETRY
+    )
     yield from _some(where, planes, _is_far_away, f"lie more than {_FARTHEST:g} mm away", _GEOMETRY)
-    yield from _some(where, planes, lambda plane: bool(plane.rescale and plane.rescale[0] == 0), "have a RescaleSlope of 0", _GEOMETRY)
+    yield from _some(
+        where, planes, lambda plane: bool(plane.rescale and plane.rescale[0] == 0), "have a RescaleSlope of 0", _GEOMETRY
+    )
 
 
 def _same_grid(where: str, planes: Sequence[Plane]) -> Iterator[Fault]:
@@ -122,13 +123,8 @@ def _some(where: str, things: Sequence[Any], test: Callable[[Any], bool], proble
         yield Fault(where, f"{number} of its {len(things)} images {problem}", remedy)
 
 
-def possible_bytes(pixels: Pixels, transfer_syntax: str) -> int:
-    """Return how many bytes the images of a file can unpack to at most."""
-    return (pixels.left - _HEADER_OF_ELEMENT) * _COMPRESSED.get(transfer_syntax, 1)
-
-
 def _is_short(header: Header) -> bool:
-    return header.pixels is not None and header.pixels.stated > possible_bytes(header.pixels, header.transfer_syntax)
+    return header.pixels is not None and not header.pixels.can_be_there
 
 
 def _is_coloured(header: Header) -> bool:
@@ -141,6 +137,10 @@ def _is_secondary_capture(header: Header) -> bool:
 
 def _is_localiser(header: Header) -> bool:
     return "LOCALIZER" in header.image_type[2:]
+
+
+def _lacks(attribute: str, plane: Plane) -> bool:
+    return getattr(plane, attribute) is None
 
 
 def _is_crooked(plane: Plane) -> bool:

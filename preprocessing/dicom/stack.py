@@ -79,9 +79,13 @@ def _repeated(where: str, planes: Sequence[Plane], depths: NDArray[np.float64]) 
     most = max(times.values())
     if most == 1:
         return
-    differing = [key for key, _ in planes[0].marks if len({dict(plane.marks).get(key) for plane in planes}) > 1]
+    marks = [dict(plane.marks) for plane in planes]
+    keys = dict.fromkeys(key for one in marks for key in one)
+    differing = [key for key in keys if len({one.get(key) for one in marks}) > 1]
     if min(times.values()) == most and differing:
-        problem = f"it holds {most} acquisitions at each of {counted(len(times), 'place')}, which differ in {', '.join(differing)}"
+        problem = (
+            f"it holds {most} acquisitions at each of {counted(len(times), 'place')}, which differ in {', '.join(differing)}"
+        )
         yield Fault(where, problem, "Export each acquisition as a series of its own")
         return
     twice = [float(depths[list(places).index(place)]) for place, count in times.items() if count > 1]
@@ -105,7 +109,9 @@ def _uneven(where: str, depths: NDArray[np.float64]) -> Iterator[Fault]:
     even = np.linspace(depths[0], depths[-1], len(depths))
     worst = float(np.abs(depths - even).max()) / usual
     if not missing.any() and worst > ORIGIN_TOLERANCE:
-        problem = f"its slices are unevenly spaced, from {gaps.min():.4g} to {gaps.max():.4g} mm; they lie up to {worst:.2g} spacings"
+        problem = (
+            f"its slices are unevenly spaced, from {gaps.min():.4g} to {gaps.max():.4g} mm; they lie up to {worst:.2g} spacings"
+        )
         yield Fault(where, f"{problem} off an even grid, and {ORIGIN_TOLERANCE:g} are allowed", "Resample it to an even spacing")
 
 
