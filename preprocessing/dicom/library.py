@@ -1,5 +1,6 @@
 """The optional library pydicom: parse one file from bytes, without more memory than the file can justify."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -89,7 +90,7 @@ def transfer_syntax(content: bytes) -> str:
 def unchecked() -> Iterator[None]:
     """Let pydicom and highdicom take values as they are: they would print those that break a rule, which may be a patient's.
 
-    One thread at a time, since filters of warnings are those of the process.
+    One thread at a time, since filters of warnings and levels of loggers are those of the process.
     """
     import warnings
 
@@ -97,4 +98,12 @@ def unchecked() -> Iterator[None]:
 
     with _LOCK, disable_value_validation(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
+        loggers = [logging.getLogger(name) for name in ("pydicom", "highdicom")]
+        before = [logger.level for logger in loggers]
+        try:
+            for logger in loggers:
+                logger.setLevel(logging.CRITICAL)
+            yield
+        finally:
+            for logger, level in zip(loggers, before, strict=True):
+                logger.setLevel(level)
