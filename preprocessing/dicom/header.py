@@ -103,7 +103,6 @@ class Header:
 
     file: str  # name of the file in its source
     series: str  # identifier of the series, "" where it is missing
-    instance: str  # identifier of the file's object
     kind: str  # identifier of the kind of object (SOP class)
     modality: str  # such as CT
     image_type: tuple[str, ...]  # such as ORIGINAL, PRIMARY, AXIAL
@@ -141,7 +140,6 @@ def _header(dataset: "Dataset", name: str, left: int) -> Header:
     return Header(
         file=name,
         series=_text(dataset.get("SeriesInstanceUID")),
-        instance=_text(dataset.get("SOPInstanceUID")),
         kind=_text(dataset.get("SOPClassUID")),
         modality=_text(dataset.get("Modality")) or "unknown",
         image_type=_words(dataset.get("ImageType")),

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from configs.dataset import Code, LabelCode
 from configs.errors import Fault, InputError, raise_faults
-from preprocessing.dicom.header import Header, Plane, read_header
+from preprocessing.dicom.header import UNCOMPRESSED, Header, Plane, read_header
 from preprocessing.dicom.library import UNPARSABLE, NoDicomError, parse, unchecked
 from preprocessing.dicom.source import Source
 from preprocessing.dicom.stack import TO_RAS, axes, is_orientation
@@ -112,12 +112,23 @@ def _frames(where: str, dataset: "Dataset", values: Mapping[int, int]) -> Iterat
     kind = str(dataset.get("SegmentationType"))
     if kind not in ("BINARY", "LABELMAP"):
         raise InputError(Fault(where, f"it is of the type {kind[:16]}", "Give a segmentation of the type BINARY or LABELMAP"))
-    for number, frame in enumerate(iter_pixels(dataset, raw=True)):
+    frames = _unpacked(dataset) if dataset.BitsAllocated == 1 else iter_pixels(dataset, raw=True)
+    for number, frame in enumerate(frames):
         if kind == "BINARY":
             yield frame.astype(np.int32) * values[_segment_number(dataset, number)]
         else:
             table = np.array([values.get(stored, 0) for stored in range(int(frame.max()) + 1)], dtype=np.int32)
             yield table[frame]
+
+
+def _unpacked(dataset: "Dataset") -> Iterator[NDArray[np.uint8]]:
+    """Frames of single bits, which follow each other without gaps, so that a frame may begin within a byte (PS3.5 8.1.1)."""
+    if dataset.file_meta.TransferSyntaxUID not in UNCOMPRESSED:
+        raise NoDicomError("its bits are compressed")
+    packed, each = np.frombuffer(dataset.PixelData, np.uint8), dataset.Rows * dataset.Columns
+    for start in range(0, each * int(dataset.NumberOfFrames), each):
+        bits = np.unpackbits(packed[start // 8 : (start + each + 7) // 8], bitorder="little")[start % 8 :][:each]
+        yield bits.reshape(dataset.Rows, dataset.Columns)
 
 
 def _segment_number(dataset: "Dataset", frame: int) -> int:
