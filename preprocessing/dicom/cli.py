@@ -96,7 +96,7 @@ def _list(command: DicomList) -> int:
         print(f"{case}: {series.modality}, {grid}, {found.places[case] or command.input}")
     for title, faults in (("left out", found.left_out), ("refused", found.faults)):
         for fault in faults:
-            place = next((f" [{place}]" for case, place in found.places.items() if case in fault.where), "")
+            place = next((f" [{place}]" for known, place in found.places.items() if known in fault.where), "")
             print(f"{title}: {fault}{place}")
     return DONE
 

@@ -95,7 +95,7 @@ def make_dataset(
         _check_kinds(matched.values(), names or {})
     with collecting(faults):
         channel = channel or _modality(found.series)
-    raise_faults(faults)
+    raise_faults([*found.faults, *faults] if faults else [])  # labels may belong to a series that is refused
     series = {case: one for case, one in found.series.items() if case in matched}
     for case in sorted(set(found.series) - set(series)):
         logger.warning("series `%s` is left out, since it has no labels", case)

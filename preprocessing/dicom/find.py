@@ -18,6 +18,7 @@ from preprocessing.geometry.affine import Geometry
 
 _DIRECTORY = "1.2.840.10008.1.3.10"  # an index of files, DICOMDIR
 _LEFT_OUT = "It is left out"
+_UNREADABLE = "Copy the file again, or remove it; se_dicom list shows its name"
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ class Found:
     series: dict[str, Series] = field(default_factory=dict)  # whole volumes by the name of their case, sorted
     left_out: list[Fault] = field(default_factory=list)  # series that nobody would segment, with the reason
     faults: list[Fault] = field(default_factory=list)  # series that cannot be used, and files that cannot be read
-    places: dict[str, str] = field(default_factory=dict)  # the first file of each series, by the name of its case
+    # the first file of each series by the name of its case, and files that cannot be read by their name in messages
+    places: dict[str, str] = field(default_factory=dict)
 
 
 def find_series(path: Path) -> Found:
@@ -100,14 +102,16 @@ def write_lists(series: dict[str, Series], folder: Path) -> dict[str, tuple[Path
 
 
 def _read(source: Source, name: str, where: str, found: Found) -> Header | None:
+    """The header of a file; None for an index of files, and with a fault for one that cannot be read."""
     try:
         header = read_header(source, name)
     except NoDicomError as error:
-        found.faults.append(Fault(where, f"the DICOM file cannot be read: {error}", "Copy the file again, or remove it"))
+        found.faults.append(Fault(where, f"the DICOM file cannot be read: {error}", _UNREADABLE))
     except InputError as error:
-        found.faults.extend(type(fault)(where, fault.problem, fault.remedy) for fault in error.faults)
+        found.faults.extend(type(fault)(where, fault.problem, _UNREADABLE) for fault in error.faults)
     else:
-        return None if header.kind == _DIRECTORY or name.upper().endswith("DICOMDIR") else header
+        return None if header.kind == _DIRECTORY or PurePosixPath(name).name.upper() == "DICOMDIR" else header
+    found.places[where] = name
     return None
 
 

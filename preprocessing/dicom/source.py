@@ -40,11 +40,15 @@ class Folder:
     path: Path
 
     def names(self) -> list[str]:
-        """Return the paths of the files, relative to the folder; "" for a single file."""
+        """Return the paths of the files, relative to the folder; "" for a single file.
+
+        Raises:
+            OSError: a folder cannot be read, which must not pass for an empty one.
+        """
         if not self.path.is_dir():
             return [""]
         found = []
-        for folder, folders, files in os.walk(self.path):
+        for folder, folders, files in os.walk(self.path, onerror=_raise):
             folders[:] = [name for name in folders if not name.startswith(".")]
             found += [(Path(folder) / name).relative_to(self.path).as_posix() for name in files if not name.startswith(".")]
         return sorted(name for name in found if is_file(self.path / name))
@@ -60,7 +64,7 @@ class Folder:
                 return file.read(self.size(name) if most is None else min(most, self.size(name)))
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise InputError(fault_of(error, "a file", f"it cannot be read ({reason})", "Copy it again")) from error
+            raise InputError(fault_of(error, "a DICOM file", f"it cannot be read ({reason})", "Copy it again")) from error
 
 
 class Archive:
@@ -94,6 +98,10 @@ class Archive:
             return file.read(self.size(name) if most is None else min(most, self.size(name)))
 
 
+def _raise(error: OSError) -> None:
+    raise error
+
+
 def source_of(path: Path) -> Source:
     """Return the files at a path.
 
@@ -111,10 +119,17 @@ def is_archive(path: Path) -> bool:
 
 
 def dicom_names(source: Source) -> list[str]:
-    """Return the names of the files that begin as DICOM files do."""
+    """Return the names of the files that begin as DICOM files do, or cannot be read."""
     return [name for name in source.names() if holds_dicom(source, [name])]
 
 
 def holds_dicom(source: Source, names: Iterable[str]) -> bool:
-    """Return whether one of these files begins as DICOM files do."""
-    return any(looks_like_dicom(source.content(name, _START)) for name in names)
+    """Return whether one of these files begins as DICOM files do, or cannot be read, so that whoever reads it finds the reason."""
+    return any(_may_be_dicom(source, name) for name in names)
+
+
+def _may_be_dicom(source: Source, name: str) -> bool:
+    try:
+        return looks_like_dicom(source.content(name, _START))
+    except InputError:
+        return True
