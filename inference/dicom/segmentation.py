@@ -16,7 +16,7 @@ from configs.dataset import Code, DatasetDescription, LabelCode
 from configs.errors import Fault, InputError
 from configs.files import replacing
 from inference.sizes.quality import Quality
-from preprocessing.dicom.library import UNPARSABLE, NoDicomError, parse, require_library, unchecked
+from preprocessing.dicom.library import NoDicomError, parse, require_library, unchecked, unparsable
 from preprocessing.dicom.series import ENDING, SeriesList, sources_of
 
 if TYPE_CHECKING:
@@ -91,9 +91,9 @@ def write_segmentation(
             made = _segmentation(labels, SeriesList.read(listed), description, output, quality, roi)
             with replacing(path) as temporary:
                 made.save_as(temporary)
-    except OSError:
+    except (OSError, InputError):
         raise
-    except UNPARSABLE as error:
+    except unparsable() as error:
         where = f"series `{listed.name.removesuffix(ENDING)}`"
         reason = str(error) if isinstance(error, (NoDicomError, AttributeError)) else type(error).__name__
         remedy = "Check the series with a validator such as dciodvfy, or leave out --dicom"

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from preprocessing.dicom.library import UNPARSABLE, NoDicomError, parse, unchecked
+from preprocessing.dicom.library import NoDicomError, parse, unchecked, unparsable
 from preprocessing.dicom.source import Source
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def read_header(source: Source, name: str) -> Header:
             return _header(dataset, name, source.size(name) - place)
     except NoDicomError:
         raise
-    except UNPARSABLE as error:
+    except unparsable() as error:
         raise NoDicomError(f"its header cannot be used ({type(error).__name__})") from error
 
 

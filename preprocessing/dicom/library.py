@@ -12,7 +12,6 @@ from configs.errors import DAMAGE, Fault, InputError
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
 
-UNPARSABLE = (*DAMAGE, AttributeError, NotImplementedError)  # what pydicom raises for damaged files
 DEFLATED = "1.2.840.10008.1.2.1.99"
 MOST_ITEMS = 500_000  # items of sequences in a file: pydicom needs about a kilobyte for each
 _PREAMBLE, _MAGIC = 128, b"DICM"
@@ -37,6 +36,13 @@ def require_library() -> None:
     except ImportError as error:
         problem = f"`{error.name}` is not installed"
         raise InputError(Fault("DICOM files", problem, "Run pip install 'se-unet[dicom]'")) from error
+
+
+def unparsable() -> tuple[type[Exception], ...]:
+    """Return what pydicom raises for damaged files."""
+    from pydicom.errors import BytesLengthException, InvalidDicomError
+
+    return (*DAMAGE, AttributeError, NotImplementedError, BytesLengthException, InvalidDicomError)
 
 
 def looks_like_dicom(start: bytes) -> bool:
@@ -69,7 +75,7 @@ def parse(content: bytes, pixels: bool = False) -> "tuple[FileDataset, int]":
             return dcmread(stream, stop_before_pixels=not pixels, force=True), stream.tell()
     except NoDicomError:
         raise
-    except UNPARSABLE as error:
+    except unparsable() as error:
         raise NoDicomError(f"it is damaged ({type(error).__name__})") from error
 
 

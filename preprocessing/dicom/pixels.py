@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocessing.dicom.codestream import stated_size
-from preprocessing.dicom.library import UNPARSABLE, NoDicomError, parse, unchecked
+from preprocessing.dicom.library import NoDicomError, parse, unchecked, unparsable
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -40,7 +40,7 @@ def read_frames(content: bytes, shape: tuple[int, int], frames: Sequence[int]) -
                 yield _without_unused_bits(frame, dataset.BitsAllocated - dataset.BitsStored)
     except NoDicomError:
         raise
-    except UNPARSABLE as error:
+    except unparsable() as error:
         raise NoDicomError(f"the pixels are damaged ({type(error).__name__})") from error
 
 

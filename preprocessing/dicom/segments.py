@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from configs.dataset import Code, LabelCode
 from configs.errors import Fault, InputError, raise_faults
 from preprocessing.dicom.header import UNCOMPRESSED, Header, Plane, read_header
-from preprocessing.dicom.library import UNPARSABLE, NoDicomError, parse, unchecked
+from preprocessing.dicom.library import NoDicomError, parse, unchecked, unparsable
 from preprocessing.dicom.source import Source
 from preprocessing.dicom.stack import TO_RAS, axes, is_orientation
 from preprocessing.geometry.affine import Geometry
@@ -58,7 +58,7 @@ def read_segmentation(source: Source, name: str) -> SegmentationFile | None:
             (referenced, *_) = dataset.ReferencedSeriesSequence
             segments = tuple(_segment(item) for item in dataset.SegmentSequence if int(item.SegmentNumber) > 0)
             return SegmentationFile(source, header, str(referenced.SeriesInstanceUID), segments)
-    except UNPARSABLE as error:
+    except unparsable() as error:
         raise NoDicomError(f"its segments or its series are not described ({type(error).__name__})") from error
 
 
@@ -88,7 +88,7 @@ def labels_of(where: str, file: SegmentationFile, geometry: Geometry, values: Ma
             return _painted(where, parse(file.source.content(file.header.file), pixels=True)[0], places, geometry, values)
     except InputError:
         raise
-    except UNPARSABLE as error:
+    except unparsable() as error:
         raise InputError(Fault(where, f"it cannot be decoded ({type(error).__name__})", _REMEDY)) from error
 
 
@@ -163,7 +163,7 @@ def _code(item: "Dataset") -> LabelCode | None:
     try:
         (kind, *_), (category, *_) = item.SegmentedPropertyTypeCodeSequence, item.SegmentedPropertyCategoryCodeSequence
         found = LabelCode(**_words(kind), category=Code(**_words(category)))
-    except (*UNPARSABLE, ValidationError):
+    except (*unparsable(), ValidationError):
         return None
     return None if found.scheme.startswith("99") else found
 

@@ -464,7 +464,8 @@ def _read_description(path: Path) -> None:
 
 
 def _dicom(folder: Path) -> list[bytes]:
-    """Return single images, uncompressed, run-length encoded and by JPEG-LS, frames in one file, and a segmentation."""
+    """Return single images, uncompressed, run-length encoded, by JPEG-LS and JPEG 2000, frames in one file, and a segmentation."""
+    from pydicom.data import get_testdata_file
     from pydicom.uid import JPEGLSLossless, RLELossless
 
     from tests.preprocessing.dicom.making import affine_of, multi_frame, rotation, slices, volume
@@ -479,7 +480,8 @@ def _dicom(folder: Path) -> list[bytes]:
     made = [plain, packed, near, frames, segmentation(folder / "frames", drawn(), ("spleen", "liver"))]
     for number, dataset in enumerate(made):
         dataset.save_as(folder / str(number), enforce_file_format=True)
-    return [(folder / str(number)).read_bytes() for number in range(len(made))]
+    jpeg_2000 = Path(str(get_testdata_file("MR_small_jp2klossless.dcm", download=False))).read_bytes()
+    return [*((folder / str(number)).read_bytes() for number in range(len(made))), jpeg_2000]
 
 
 def _read_dicom(path: Path) -> None:
