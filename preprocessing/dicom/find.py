@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from configs.errors import Fault, InputError, collecting, raise_faults
+from configs.errors import Fault, InputError, collecting, counted, raise_faults
 from preprocessing.dicom.header import Header, read_header
 from preprocessing.dicom.library import NoDicomError, require_library
 from preprocessing.dicom.rules import left_out_because, series_faults
@@ -69,9 +69,10 @@ def find_series(path: Path) -> Found:
         if header is not None:
             by_series[header.series].append(header)
     for identifier, headers in sorted(by_series.items(), key=lambda item: case_name(item[0])):
-        found.places[case_name(identifier)] = headers[0].file
+        name = case_name(identifier) if identifier else counted(len(headers), "DICOM file")
+        found.places[name] = headers[0].file
         with collecting(found.faults):
-            _sort_in(found, path, identifier, headers)
+            _sort_in(found, path, name, headers)
     return found
 
 
@@ -115,18 +116,20 @@ def _read(source: Source, name: str, where: str, found: Found) -> Header | None:
     return None
 
 
-def _sort_in(found: Found, path: Path, identifier: str, headers: Sequence[Header]) -> None:
-    case = case_name(identifier)
-    where = f"series `{case}`" if identifier else "files without a SeriesInstanceUID"
+def _sort_in(found: Found, path: Path, case: str, headers: Sequence[Header]) -> None:
+    if not headers[0].series:
+        problem = "SeriesInstanceUID (0020,000E) is missing, so that they may be truncated files of any series"
+        raise InputError(Fault(case, problem, _UNREADABLE))
+    where = f"series `{case}`"
     reason = left_out_because(headers)
     if reason is not None:
         found.left_out.append(Fault(where, reason, _LEFT_OUT))
         return
     raise_faults(series_faults(where, headers))
-    found.series[case] = _volume(where, path, identifier, headers)
+    found.series[case] = _volume(where, path, headers)
 
 
-def _volume(where: str, path: Path, identifier: str, headers: Sequence[Header]) -> Series:
+def _volume(where: str, path: Path, headers: Sequence[Header]) -> Series:
     """Put the images in order, and check what holds for images of all formats."""
     planes = [plane for header in headers for plane in header.planes]
     ordered = stack(where, planes)
@@ -140,7 +143,7 @@ def _volume(where: str, path: Path, identifier: str, headers: Sequence[Header]) 
         affine=geometry.affine,
     )
     lacks = tuple(dict.fromkeys(keyword for header in headers for keyword in header.lacks))
-    return Series(listed, geometry, headers[0].modality, identifier, lacks)
+    return Series(listed, geometry, headers[0].modality, headers[0].series, lacks)
 
 
 def _listed(file: str, frame: int, rescale: tuple[float, ...] | None) -> ListedPlane:

@@ -12,7 +12,9 @@ from preprocessing.dicom.stack import is_orientation
 from preprocessing.geometry.affine import LARGEST, SMALLEST
 from preprocessing.geometry.same_grid import is_same_direction, is_same_spacing
 
-_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and its multi-frame kinds, which have one more number
+# Kinds of objects (SOP classes); numbers that follow tell multi-frame and other variants.
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+_CT_MR_AND_PET = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.128")
 _NO_IMAGES = ("SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "RTRECORD", "SR", "PR", "KO", "REG", "FID", "DOC", "ECG", "PLAN", "M3D")
 _MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 _BITS = (8, 16, 32)
@@ -20,7 +22,7 @@ _BITS = (8, 16, 32)
 
 def left_out_because(headers: Sequence[Header]) -> str | None:
     """Return why a series is no volume that anybody would segment, or None."""
-    if all(header.pixels is None or header.modality in _NO_IMAGES for header in headers):
+    if all(header.modality in _NO_IMAGES or (header.pixels is None and not _should_be_image(header)) for header in headers):
         return f"it holds objects of the kind {_named({header.modality for header in headers})} and no images"
     if all(_is_secondary_capture(header) for header in headers):
         return "it holds secondary captures, such as screenshots, which have no place in the patient"
@@ -45,8 +47,6 @@ def _kinds(where: str, headers: Sequence[Header]) -> Iterator[Fault]:
     modalities = {header.modality for header in headers}
     if len(modalities) > 1:
         yield Fault(where, f"its files have several modalities, {_named(modalities)}", "Export each as a series of its own")
-    if not headers[0].series:
-        yield Fault(where, "SeriesInstanceUID (0020,000E) is missing", "Export the files again")
 
 
 def _storage(where: str, headers: Sequence[Header]) -> Iterator[Fault]:
@@ -132,7 +132,16 @@ def _is_coloured(header: Header) -> bool:
 
 
 def _is_secondary_capture(header: Header) -> bool:
-    return header.kind == _SECONDARY_CAPTURE or header.kind.startswith(f"{_SECONDARY_CAPTURE}.")
+    return _is_of(header, _SECONDARY_CAPTURE)
+
+
+def _should_be_image(header: Header) -> bool:
+    """Whether an object without pixels has lost them."""
+    return any(_is_of(header, kind) for kind in _CT_MR_AND_PET)
+
+
+def _is_of(header: Header, kind: str) -> bool:
+    return header.kind == kind or header.kind.startswith(f"{kind}.")
 
 
 def _is_localiser(header: Header) -> bool:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from configs.dataset import Code, LabelCode
 from configs.errors import Fault, InputError, raise_faults
@@ -163,7 +162,7 @@ def _code(item: "Dataset") -> LabelCode | None:
     try:
         (kind, *_), (category, *_) = item.SegmentedPropertyTypeCodeSequence, item.SegmentedPropertyCategoryCodeSequence
         found = LabelCode(**_words(kind), category=Code(**_words(category)))
-    except (*unparsable(), ValidationError):
+    except unparsable():
         return None
     return None if found.scheme.startswith("99") else found
 
