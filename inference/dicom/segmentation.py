@@ -30,6 +30,8 @@ _LABEL = Code(value="LABEL", scheme=_PRIVATE, meaning="Label of a dataset")
 _SERIES_NUMBER = 9000  # beyond those of scanners
 _LONGEST_NAME, _LONGEST_TEXT = 64, 1024  # characters of DICOM's LO and ST
 _DIGEST = 16  # letters of the model's checksum
+_MAY_BE_EMPTY = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "ReferringPhysicianName")
+_MAY_BE_EMPTY += ("StudyID", "StudyDate", "StudyTime", "PositionReferenceIndicator")  # but must be there (type 2)
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def _segmentation(
     segments = segments_of(description, roi)
     model = output.model[:_DIGEST] or "unknown"
     return Segmentation(
-        source_images=[parse(content)[0] for content in sources_of(listed)],
+        source_images=[_completed(parse(content)[0], listed) for content in sources_of(listed)],
         pixel_array=_in_order_of_frames(_segment_numbers(labels, segments, description.has_regions), listed),
         segmentation_type=output.kind.upper(),
         segment_descriptions=_descriptions(segments, description, output, quality),
@@ -131,6 +133,16 @@ def _segmentation(
         series_description=f"Segmentation by {_SOFTWARE}",
         transfer_syntax_uid=ExplicitVRLittleEndian,
     )
+
+
+def _completed(image: "Dataset", listed: SeriesList) -> "Dataset":
+    """An image of the series with what a segmentation object takes from it; de-identified files may lack some of it."""
+    for keyword in _MAY_BE_EMPTY:
+        if keyword not in image:
+            setattr(image, keyword, "")
+    if "SliceThickness" not in image:
+        image.SliceThickness = round(float(np.linalg.norm(np.array(listed.affine)[:3, 2])), 6)
+    return image
 
 
 def _segment_numbers(labels: NDArray[np.integer], segments: Sequence[Segment], do_overlap: bool) -> NDArray[np.integer]:

@@ -22,7 +22,7 @@ from preprocessing.formats.format import Format
 from preprocessing.geometry.affine import Affine, Geometry
 
 ENDING = ".series"
-_LETTERS = 10  # of a checksum in the name of a case
+_LETTERS = 12  # of a checksum in the name of a case
 _REMEDY = "Copy the files again"
 _MOST_ROWS = 65535  # DICOM keeps them in 16 bits
 
@@ -71,6 +71,11 @@ class DicomSeries(Format):
         """Return the shape (1, Z, Y, X) and the affine."""
         listed = SeriesList.read(path)
         return (1, *listed.shape), np.array(listed.affine, dtype=np.float64)
+
+    def doubts(self, path: Path) -> tuple[str, ...]:
+        """Return what the header leaves open."""
+        is_single = len(SeriesList.read(path).planes) == 1
+        return ("it has one image, whose thickness is taken from its header",) if is_single else ()
 
     def write(self, path: Path, array: NDArray, geometry: Geometry, like: Path | None) -> None:
         """Refuse: images are written in other formats."""

@@ -190,6 +190,26 @@ def test_the_validator_sees_an_error(tmp_path: Path) -> None:
     assert errors(tmp_path / "broken.dcm")
 
 
+def test_series_without_the_patient_have_segmentations_too(tmp_path: Path) -> None:
+    """De-identified files lack what others must have, though it may be empty."""
+    listed, geometry = make_series(tmp_path, "files")
+    for path in (tmp_path / "in").iterdir():
+        image = pydicom.dcmread(path)
+        for keyword in (
+            "PatientName",
+            "PatientID",
+            "PatientBirthDate",
+            "PatientSex",
+            "AccessionNumber",
+            "StudyDate",
+            "SliceThickness",
+        ):
+            delattr(image, keyword)
+        image.save_as(path)
+    write_segmentation(tmp_path / "out.dcm", some_labels(), listed, LABELS, DicomOutput("binary"))
+    assert nearly(positions_by_hand(tmp_path / "out.dcm")[1], expected_places(some_labels(), geometry, (3,)))
+
+
 def test_only_what_was_kept_is_a_segment(tmp_path: Path) -> None:
     listed, _ = make_series(tmp_path, "files")
     labels = np.where(some_labels() == 7, 7, 0)

@@ -155,8 +155,7 @@ def niix(folder: Path, out: Path) -> tuple[NDArray, NDArray[np.float64]]:
     """What dcm2niix makes of a folder: voxels (z, y, x) and affine."""
     out.mkdir()
     subprocess.run(["dcm2niix", "-f", "x", "-o", str(out), str(folder)], check=True, capture_output=True, timeout=60)
-    (path,) = out.glob("*.nii")
-    image = nib.load(path)
+    image = nib.load(out / "x.nii")
     assert isinstance(image, nib.Nifti1Image)
     return np.asarray(image.dataobj).T, image.affine
 
@@ -178,5 +177,22 @@ def test_geometry_is_that_of_dcm2niix(tmp_path: Path, name: str, image: str, mak
     save(make(values, affine_of(spacing, DIRECTIONS[name], ORIGIN)), tmp_path / "in", shuffled(len(values))[: len(values)])
     (case,) = convert(tmp_path / "in", tmp_path / "out").series
     voxels, geometry = read_volumes(tmp_path / "out" / f"{case}.nii.gz")
+    theirs, affine = niix(tmp_path / "in", tmp_path / "niix")
+    assert difference(geometry, voxels[0], theirs, affine) < 1e-4
+
+
+OF_PYDICOM = ("MR_small.dcm", "CT_small.dcm", "693_J2KI.dcm", "examples_overlay.dcm", "dicomdirtests/98892001/CT5N")
+
+
+@pytest.mark.skipif(shutil.which("dcm2niix") is None, reason="dcm2niix is not installed")
+@pytest.mark.parametrize("name", OF_PYDICOM)
+def test_files_of_pydicom_have_the_geometry_of_dcm2niix(tmp_path: Path, name: str) -> None:
+    import pydicom.data
+
+    source = Path(pydicom.data.__file__).parent / "test_files" / name
+    (tmp_path / "in").mkdir()
+    for file in source.iterdir() if source.is_dir() else [source]:
+        shutil.copy(file, tmp_path / "in")
+    voxels, geometry = read_volumes(only_case(tmp_path / "in", tmp_path))
     theirs, affine = niix(tmp_path / "in", tmp_path / "niix")
     assert difference(geometry, voxels[0], theirs, affine) < 1e-4
