@@ -30,8 +30,8 @@ _LABEL = Code(value="LABEL", scheme=_PRIVATE, meaning="Label of a dataset")
 _SERIES_NUMBER = 9000  # beyond those of scanners
 _LONGEST_NAME, _LONGEST_TEXT = 64, 1024  # characters of DICOM's LO and ST
 _DIGEST = 16  # letters of the model's checksum
-_MAY_BE_EMPTY = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "ReferringPhysicianName")
-_MAY_BE_EMPTY += ("StudyID", "StudyDate", "StudyTime", "PositionReferenceIndicator")  # but must be there (type 2)
+_OF_PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")  # these and the next must be there, but may be empty
+_OF_STUDY = ("AccessionNumber", "ReferringPhysicianName", "StudyID", "StudyDate", "StudyTime", "PositionReferenceIndicator")
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _segmentation(
 
 def _completed(image: "Dataset", listed: SeriesList) -> "Dataset":
     """An image of the series with what a segmentation object takes from it; de-identified files may lack some of it."""
-    for keyword in _MAY_BE_EMPTY:
+    for keyword in (*_OF_PATIENT, *_OF_STUDY):
         if keyword not in image:
             setattr(image, keyword, "")
     if "SliceThickness" not in image:

@@ -111,7 +111,7 @@ def _read(source: Source, name: str, where: str, found: Found) -> Header | None:
     except InputError as error:
         found.faults.extend(type(fault)(where, fault.problem, _UNREADABLE) for fault in error.faults)
     else:
-        return None if header.kind == _DIRECTORY or PurePosixPath(name).name.upper() == "DICOMDIR" else header
+        return None if header.kind == _DIRECTORY else header
     found.places[where] = name
     return None
 

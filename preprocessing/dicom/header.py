@@ -140,7 +140,7 @@ def _header(dataset: "Dataset", name: str, left: int) -> Header:
     return Header(
         file=name,
         series=_text(dataset.get("SeriesInstanceUID")),
-        kind=_text(dataset.get("SOPClassUID")),
+        kind=_text(dataset.get("SOPClassUID")) or _text(meta.get("MediaStorageSOPClassUID")),
         modality=_text(dataset.get("Modality")) or "unknown",
         image_type=_words(dataset.get("ImageType")),
         frame_of_reference=_text(dataset.get("FrameOfReferenceUID")),

@@ -1,7 +1,6 @@
 """What a series must be to become a volume: each rule says what it found, and how to help."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,21 @@ from preprocessing.geometry.same_grid import is_same_direction, is_same_spacing
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _CT_MR_AND_PET = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.128")
 _NO_IMAGES = ("SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "RTRECORD", "SR", "PR", "KO", "REG", "FID", "DOC", "ECG", "PLAN", "M3D")
+_PROJECTIONS = (
+    "CR",
+    "DX",
+    "MG",
+    "RF",
+    "XA",
+    "PX",
+    "IO",
+    "US",
+    "ES",
+    "XC",
+    "GM",
+    "SM",
+    "OP",
+)  # radiographs, ultrasound, photographs
 _MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 _BITS = (8, 16, 32)
 
@@ -28,6 +42,10 @@ def left_out_because(headers: Sequence[Header]) -> str | None:
         return "it holds secondary captures, such as screenshots, which have no place in the patient"
     if all(_is_localiser(header) for header in headers):
         return "it is a localiser"
+    if all(header.modality in _PROJECTIONS and not _has_place(header) for header in headers):
+        return (
+            f"it holds images of the kind {_named({header.modality for header in headers})}, which have no place in the patient"
+        )
     return None
 
 
@@ -40,8 +58,10 @@ def series_faults(where: str, headers: Sequence[Header]) -> list[Fault]:
 
 
 def _kinds(where: str, headers: Sequence[Header]) -> Iterator[Fault]:
-    for thing, test in (("no images", lambda header: header.pixels is None), ("secondary captures", _is_secondary_capture)):
-        yield from _some(where, headers, test, f"are {thing}", "Move them to another series")
+    yield from _some(
+        where, headers, lambda header: header.pixels is None, "have no pixels", "Copy them again, or move them elsewhere"
+    )
+    yield from _some(where, headers, _is_secondary_capture, "are secondary captures", "Move them to another series")
     yield from _some(where, headers, _is_localiser, "are localisers", "Move them to another series")
     yield from _some(where, headers, lambda header: header.has_modality_table, "have a Modality LUT", _CONVERT)
     modalities = {header.modality for header in headers}
@@ -76,13 +96,10 @@ def _one_volume(where: str, headers: Sequence[Header]) -> Iterator[Fault]:
 
 
 def _geometry_is_there(where: str, planes: Sequence[Plane]) -> Iterator[Fault]:
-    for name, attribute in (
-        ("ImagePositionPatient (0020,0032)", "position"),
-        ("ImageOrientationPatient (0020,0037)", "orientation"),
-        ("PixelSpacing (0028,0030)", "spacing"),
-        ("RescaleSlope and RescaleIntercept (0028,1052)", "rescale"),
-    ):
-        yield from _some(where, planes, partial(_lacks, attribute), f"have no usable {name}", _GEOMETRY)
+    lacking = {name: sum(getattr(plane, attribute) is None for plane in planes) for attribute, name in _NEEDED.items()}
+    for number in sorted(set(lacking.values()) - {0}, reverse=True):
+        names = ", ".join(name for name, count in lacking.items() if count == number)
+        yield Fault(where, f"{number} of its {len(planes)} images have no usable {names}", _GEOMETRY)
 
 
 def _geometry_is_possible(where: str, planes: Sequence[Plane]) -> Iterator[Fault]:
@@ -107,6 +124,12 @@ def _same_grid(where: str, planes: Sequence[Plane]) -> Iterator[Fault]:
         yield Fault(where, f"its images have several pixel spacings, from {low[0]:.4g} to {high[0]:.4g} mm", _SPLIT)
 
 
+_NEEDED = {
+    "position": "ImagePositionPatient (0020,0032)",
+    "orientation": "ImageOrientationPatient (0020,0037)",
+    "spacing": "PixelSpacing (0028,0030)",
+    "rescale": "RescaleSlope and RescaleIntercept (0028,1052)",
+}
 _CONVERT = "Convert it to plain images, for example with dcmtk or dcm2niix"
 _SPLIT = "Export each part as a series of its own"
 _GEOMETRY = "Export the original images of the scanner"
@@ -120,7 +143,8 @@ def _some(where: str, things: Sequence[Any], test: Callable[[Any], bool], proble
     """Yield one fault where some of the files or images have a property."""
     number = sum(map(test, things))
     if number:
-        yield Fault(where, f"{number} of its {len(things)} images {problem}", remedy)
+        kind = "files" if isinstance(things[0], Header) else "images"
+        yield Fault(where, f"{number} of its {len(things)} {kind} {problem}", remedy)
 
 
 def _is_short(header: Header) -> bool:
@@ -148,8 +172,8 @@ def _is_localiser(header: Header) -> bool:
     return "LOCALIZER" in header.image_type[2:]
 
 
-def _lacks(attribute: str, plane: Plane) -> bool:
-    return getattr(plane, attribute) is None
+def _has_place(header: Header) -> bool:
+    return any(plane.position is not None for plane in header.planes)
 
 
 def _is_crooked(plane: Plane) -> bool:

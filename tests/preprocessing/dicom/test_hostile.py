@@ -162,7 +162,7 @@ def test_a_frame_of_few_bytes_cannot_be_large(tmp_path: Path) -> None:
     dataset.compress(RLELossless, generate_instance_uid=False)
     dataset.Rows = dataset.Columns = 4000
     (fault,) = found_in(dataset, tmp_path).faults
-    assert "have fewer pixels than their header states" in fault.problem
+    assert "fewer pixels than" in fault.problem
 
 
 def test_a_list_of_other_images_is_refused(tmp_path: Path) -> None:
