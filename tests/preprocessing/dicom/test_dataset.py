@@ -223,3 +223,21 @@ def test_names_must_be_unique(images: Path, tmp_path: Path, run: Callable[..., i
     assert not (tmp_path / "out").exists()
     with pytest.raises(SystemExit):
         run("dataset", images, "-o", tmp_path / "out", "--labels", tmp_path / "labels", "--names", "spleen=0")
+
+
+def test_the_plan_has_the_codes_and_no_patient(images: Path, tmp_path: Path) -> None:
+    """From DICOM files to the report: what is made of the dataset later knows no more than the dataset."""
+    from configs.plan import Plan
+    from planners import plan_and_preprocess
+    from planners.options import PlanningOptions
+
+    save([segmentation(images / "p1", drawn(), ("spleen", "liver"))], tmp_path / "labels" / "a")
+    save([segmentation(images / "p2", drawn(), ("spleen", "liver"))], tmp_path / "labels" / "b")
+    make_dataset(images, tmp_path / "labels", tmp_path / "out")
+    options = PlanningOptions(networks=("baseline",), configurations=("3d_fullres",), patch_size=(8, 8, 8))
+    plan_and_preprocess(tmp_path / "out", tmp_path / "work", options, jobs=1, plan_only=True)
+    plan = Plan.read(tmp_path / "work" / "out" / "plan.json")
+    assert plan.dataset.codes["spleen"].value == "78961009" and set(plan.dataset.codes) == {"spleen", "liver"}
+    written = [path for part in ("out", "work") for path in (tmp_path / part).rglob("*") if path.is_file()]
+    content = b"".join(path.name.encode() + path.read_bytes() for path in written)
+    assert len(written) >= 10 and not [secret for secret in (*SECRETS, ONE, TWO) if secret.encode() in content]
