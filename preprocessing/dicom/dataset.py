@@ -89,10 +89,10 @@ def make_dataset(
     Raises:
         InputError: labels do not belong to a series or lie on another grid, or the folder holds another dataset; all faults are listed.
     """
-    found, faults = _found(path, folder), list[Fault]()
+    found, faults, table = _found(path, folder), list[Fault](), Names(dict(names or {}))
     with collecting(faults):
         matched = match_labels(labels, found)
-        _check_kinds(matched.values(), names or {})
+        _check_kinds(matched.values(), table)
     with collecting(faults):
         channel = channel or _modality(found.series)
     raise_faults([*found.faults, *faults] if faults else [])  # labels may belong to a series that is refused
@@ -100,16 +100,7 @@ def make_dataset(
     for case in sorted(set(found.series) - set(series)):
         logger.warning("series `%s` is left out, since it has no labels", case)
     _check_folder(folder, series)
-    table = Names(dict(names or {}))
-    for file in matched.values():
-        if isinstance(file.file, SegmentationFile):
-            table.add_segments(file.file)
-    for case, file in matched.items():
-        with collecting(faults):
-            labels_on_grid = _labels(file, series[case].geometry, table)
-            table.add_values(present_values(labels_on_grid))
-            write_labels(folder / "labelsTr" / f"{case}{_ENDING}", labels_on_grid, series[case].geometry)
-    raise_faults(faults)
+    _write_labels(matched, series, folder / "labelsTr", table)
     _write_all(series, lambda case: folder / "imagesTr" / f"{case}_0000{_ENDING}", progress)
     write_json(folder / _DATASET, _description(channel or "", table, len(series)))
     return found
@@ -139,10 +130,10 @@ def _check_folder(folder: Path, cases: Iterable[str]) -> None:
         raise InputError(Fault(str(folder), problem, "Choose an empty output folder"))
 
 
-def _check_kinds(files: Iterable[LabelFile], names: Mapping[str, int]) -> None:
+def _check_kinds(files: Iterable[LabelFile], table: Names) -> None:
     """Numbers of segments and values of label files may mean different things, unless the user names the values."""
     kinds = {isinstance(one.file, SegmentationFile) for one in files}
-    if len(kinds) > 1 and not names:
+    if len(kinds) > 1 and not table.values:
         problem = "some labels are DICOM segmentations, which name their segments, and some are label files, which do not"
         raise InputError(Fault("the labels", problem, "Name the values of the label files with --names"))
 
@@ -169,6 +160,20 @@ def _modality(series: Mapping[str, Series]) -> str:
         problem = f"the series have several modalities, {', '.join(found)}"
         raise InputError(Fault("the images", problem, "Name their channel with --channel, or make a dataset of each"))
     return found[0]
+
+
+def _write_labels(matched: Mapping[str, LabelFile], series: Mapping[str, Series], folder: Path, table: Names) -> None:
+    """Write the labels of all series on their grids, and name their values; then raise the faults of those that do not fit."""
+    faults: list[Fault] = []
+    for file in matched.values():
+        if isinstance(file.file, SegmentationFile):
+            table.add_segments(file.file)
+    for case, file in matched.items():
+        with collecting(faults):
+            labels = _labels(file, series[case].geometry, table)
+            table.add_values(present_values(labels))
+            write_labels(folder / f"{case}{_ENDING}", labels, series[case].geometry)
+    raise_faults(faults)
 
 
 def _labels(file: LabelFile, geometry: Geometry, table: Names) -> NDArray[np.integer]:

@@ -14,12 +14,9 @@ if TYPE_CHECKING:
 MOST_HEADER = 32 * 2**20  # bytes of a file in front of its pixel data
 _MOST_FRAMES = 100_000
 UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
-COMPRESSED = {  # transfer syntaxes that are read -> most bytes that one byte expands to
-    "1.2.840.10008.1.2.5": 64,  # RLE
-    **dict.fromkeys(
-        (f"1.2.840.10008.1.2.4.{kind}" for kind in (50, 51, 57, 70, 80, 81, 90, 91)), 5_000
-    ),  # JPEG, JPEG-LS, JPEG 2000
-}
+_JPEG = tuple(f"1.2.840.10008.1.2.4.{kind}" for kind in (50, 51, 57, 70, 80, 81, 90, 91))  # JPEG, JPEG-LS, JPEG 2000
+# Transfer syntaxes that are read, RLE and JPEG -> most bytes that one byte expands to.
+COMPRESSED = {"1.2.840.10008.1.2.5": 64} | dict.fromkeys(_JPEG, 5_000)
 _HEADER_OF_ELEMENT = 8  # bytes in front of the pixel data, and of each compressed frame, at least
 _PIXEL_MACROS = {  # functional groups of multi-frame images that hold an attribute (PS3.3 C.7.6.16)
     "ImagePositionPatient": "PlanePositionSequence",

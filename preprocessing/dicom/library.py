@@ -96,14 +96,15 @@ def transfer_syntax(content: bytes) -> str:
 def unchecked() -> Iterator[None]:
     """Let pydicom and highdicom take values as they are: they would print those that break a rule, which may be a patient's.
 
-    One thread at a time, since filters of warnings and levels of loggers are those of the process.
+    One thread at a time, since levels of loggers are those of the process. Filters of warnings are too; the one that is added here stays,
+    as no thread may take back what others have set meanwhile.
     """
     import warnings
 
     from pydicom.config import disable_value_validation
 
-    with _LOCK, disable_value_validation(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _LOCK, disable_value_validation():
+        warnings.filterwarnings("ignore", module="pydicom|highdicom")
         loggers = [logging.getLogger(name) for name in ("pydicom", "highdicom")]
         before = [logger.level for logger in loggers]
         try:

@@ -35,13 +35,24 @@ def read_frames(content: bytes, shape: tuple[int, int], frames: Sequence[int]) -
     try:
         with unchecked():
             _check(dataset, shape, max(frames))
+            unused = dataset.BitsAllocated - dataset.BitsStored
             decoded = _by_pydicom(dataset, frames) if _syntax(dataset) in _BY_PYDICOM else _by_gdcm(dataset, frames)
-            for frame in decoded:
-                yield _without_unused_bits(frame, dataset.BitsAllocated - dataset.BitsStored)
+        for frame in _one_by_one(decoded):
+            yield _without_unused_bits(frame, unused)
     except NoDicomError:
         raise
     except unparsable() as error:
         raise NoDicomError(f"the pixels are damaged ({type(error).__name__})") from error
+
+
+def _one_by_one(frames: Iterator[NDArray]) -> Iterator[NDArray]:
+    """The frames, decoded within `unchecked`, which is left before each is handed out: whoever takes it may stop there."""
+    while True:
+        with unchecked():
+            frame = next(frames, None)
+        if frame is None:
+            return
+        yield frame
 
 
 def _check(dataset: "Dataset", shape: tuple[int, int], last: int) -> None:

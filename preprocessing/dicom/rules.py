@@ -15,21 +15,8 @@ from preprocessing.geometry.same_grid import is_same_direction, is_same_spacing
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _CT_MR_AND_PET = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.128")
 _NO_IMAGES = ("SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "RTRECORD", "SR", "PR", "KO", "REG", "FID", "DOC", "ECG", "PLAN", "M3D")
-_PROJECTIONS = (
-    "CR",
-    "DX",
-    "MG",
-    "RF",
-    "XA",
-    "PX",
-    "IO",
-    "US",
-    "ES",
-    "XC",
-    "GM",
-    "SM",
-    "OP",
-)  # radiographs, ultrasound, photographs
+# Radiographs, ultrasound, photographs.
+_PROJECTIONS = ("CR", "DX", "MG", "RF", "XA", "PX", "IO", "US", "ES", "XC", "GM", "SM", "OP")
 _MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 _BITS = (8, 16, 32)
 

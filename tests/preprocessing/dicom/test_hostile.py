@@ -3,6 +3,7 @@
 import struct
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
@@ -178,6 +179,18 @@ def test_a_list_of_other_images_is_refused(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=rf"series `{case}`: its images cannot be read"):
             read_image([tmp_path / f"{case}.series"])
     assert SeriesList.read(tmp_path / f"{case}.series")
+
+
+def test_a_failure_in_one_thread_does_not_hold_up_another(tmp_path: Path) -> None:
+    """Whoever keeps the error of a series keeps its half-read frames too."""
+    save(slices(volume(), AFFINE, "1.2.3"), tmp_path / "in")
+    listed = find_series(tmp_path / "in").series[case_name("1.2.3")].listed
+    listed.model_copy(update={"planes": (ListedPlane(file="IM0000", slope=1e30),)}).write(tmp_path / "x.series")
+    with ThreadPoolExecutor(1) as pool:
+        error = pool.submit(read_image, [tmp_path / "x.series"]).exception()
+        assert isinstance(error, InputError)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(lambda: find_series(tmp_path / "in")).result(timeout=20).series
 
 
 def test_an_unreadable_file_does_not_hide_the_others(tmp_path: Path) -> None:
