@@ -54,6 +54,8 @@ def checked_entries(path: Path, archive: zipfile.ZipFile, spare: int, remedy: st
 
 
 def _entry_problem(entry: zipfile.ZipInfo, spare: int) -> str | None:
+    if not entry.filename:
+        return "the entry has no name"
     path, mode = PurePosixPath(entry.filename.replace("\\", "/")), entry.external_attr >> 16
     if path.is_absolute() or ".." in path.parts or entry.filename[1:2] == ":":
         return "the name leads outside of the archive"

@@ -15,7 +15,7 @@ from inference.prediction.case_list import list_cases
 from inference.prediction.cluster import predict_on_cluster
 from inference.prediction.command import PredictCommand, check_input
 from inference.prediction.estimate import estimate_prediction
-from inference.prediction.outputs import plan_outputs
+from inference.prediction.outputs import dicom_file, plan_outputs
 from inference.prediction.predict_files import predict_cases
 from inference.prediction.quality_table import gather_quality
 from inference.prediction.record import FILE, ModelRecord, PredictionRecord, in_folder, record_of
@@ -74,10 +74,17 @@ def prepare_job(command: PredictCommand, room: Path) -> PredictionJob:
     record = record_of(predictor, command.models.folders, command.models.checkpoint, command.extras)
     record = in_folder(record, folder_of(outputs), command.skip_existing)
     names = list(found.files)[command.part :: command.parts]
-    cases = {case: found.files[case] for case in names if not (command.skip_existing and record.is_of_these(outputs[case]))}
+    cases = {
+        case: found.files[case] for case in names if not (command.skip_existing and _is_done(outputs[case], record, command))
+    }
     if len(cases) < len(names):
         logger.info("%d of %d cases already have a segmentation", len(names) - len(cases), len(names))
     return PredictionJob(_with_digest(command, record), predictor, cases, outputs, record, found.refused)
+
+
+def _is_done(output: Path, record: PredictionRecord, command: PredictCommand) -> bool:
+    """Whether a segmentation of the same models and options is there, as a DICOM segmentation too where one is asked for."""
+    return record.is_of_these(output) and (command.extras.dicom is None or dicom_file(output).is_file())
 
 
 def _find_cases(command: PredictCommand, predictor: Predictor, room: Path) -> InputCases:

@@ -74,6 +74,11 @@ def plan_outputs(cases: Mapping[str, tuple[Path, ...]], output: Path, extras: Ex
     return outputs
 
 
+def dicom_file(target: Path) -> Path:
+    """Return the path of the DICOM segmentation beside a segmentation."""
+    return target.with_name(f"{stem_of(target)}.dcm")
+
+
 def _clashing_extras(cases: Mapping[str, tuple[Path, ...]], extras: Extras) -> list[Fault]:
     """Return a fault for each case whose segmentation has the name of an image that another case writes beside its own."""
     endings = (ENTROPY, DISAGREEMENT) if extras.uncertainty else ()
@@ -124,8 +129,10 @@ def write_case(
     else:
         write_quality(quality, name, segmentation.quality)
     if extras.dicom is not None:
-        path = target.with_name(f"{name}.dcm")
-        write_segmentation(path, segmentation.labels, like, description, extras.dicom, segmentation.quality, extras.roi)
+        labels, expected = segmentation.labels, segmentation.quality
+        write_segmentation(dicom_file(target), labels, like, description, extras.dicom, expected, extras.roi)
+    elif ending_of(like) == SERIES:
+        dicom_file(target).unlink(missing_ok=True)  # of an earlier prediction
     write_labels(target, segmentation.labels, geometry, like)
 
 

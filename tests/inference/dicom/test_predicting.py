@@ -68,6 +68,14 @@ def test_series_are_segmented_and_the_others_told(
     assert "2 of 2 cases already have a segmentation" in caplog.text
 
 
+def test_segmentation_objects_are_those_of_the_segmentations(run: Run, hospital: Path, tmp_path: Path) -> None:
+    """One that is missing is made when work is continued, and none of an earlier prediction is left."""
+    series, out = hospital / SECRETS[1], tmp_path / "out"
+    assert run("-i", series, "-o", out) == 0 and not list(out.glob("*.dcm"))
+    assert run("-i", series, "-o", out, "--dicom", "--continue") == 0 and len(list(out.glob("*.dcm"))) == 1
+    assert run("-i", series, "-o", out, "--no-mirror", "--step-size", 1) == 0 and not list(out.glob("*.dcm"))
+
+
 def test_no_written_byte_tells_who_the_patient_is(
     run: Run, hospital: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

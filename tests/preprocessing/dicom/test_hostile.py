@@ -51,6 +51,7 @@ ARCHIVES = {
     "absolute": (entry("/etc/x"), "the name leads outside of the archive"),
     "drive": (entry("C:/x"), "the name leads outside of the archive"),
     "backslashes": (entry("..\\x"), "the name leads outside of the archive"),
+    "no name": (entry("", filename=""), "the entry has no name"),
     "link": (entry("x", external_attr=0o120777 << 16), "the entry is a link"),
     "bomb": (bomb, r"the entry claims 33554432 bytes in \d+"),
     "nothing": (lambda archive: archive.writestr("readme.txt", "hello"), "no DICOM file found"),
