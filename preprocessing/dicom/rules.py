@@ -50,6 +50,7 @@ def _kinds(where: str, headers: Sequence[Header]) -> Iterator[Fault]:
     )
     yield from _some(where, headers, _is_secondary_capture, "are secondary captures", "Move them to another series")
     yield from _some(where, headers, _is_localiser, "are localisers", "Move them to another series")
+    yield from _some(where, headers, _is_mosaic, "are mosaics, which hold many slices side by side", _CONVERT)
     yield from _some(where, headers, lambda header: header.has_modality_table, "have a Modality LUT", _CONVERT)
     modalities = {header.modality for header in headers}
     if len(modalities) > 1:
@@ -157,6 +158,10 @@ def _is_of(header: Header, kind: str) -> bool:
 
 def _is_localiser(header: Header) -> bool:
     return "LOCALIZER" in header.image_type[2:]
+
+
+def _is_mosaic(header: Header) -> bool:
+    return "MOSAIC" in header.image_type[2:]
 
 
 def _has_place(header: Header) -> bool:

@@ -133,6 +133,7 @@ ODD: dict[str, Odd] = {
     ),
     "localiser": Odd(each(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]), "it is a localiser", is_left_out=True),
     "localiser among images": Odd(one(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]), "1 of its 8 files are localisers"),
+    "mosaics": Odd(each(ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"]), "8 of its 8 files are mosaics"),
     "secondary captures": Odd(each(SOPClassUID=SECONDARY), "it holds secondary captures", is_left_out=True),
     "multi-frame captures": Odd(each(SOPClassUID=f"{SECONDARY}.2"), "it holds secondary captures", is_left_out=True),
     "capture among images": Odd(one(SOPClassUID=SECONDARY), "1 of its 8 files are secondary captures"),
