@@ -99,7 +99,7 @@ def write_segmentation(
         where = f"series `{listed.name.removesuffix(ENDING)}`"
         reason = str(error) if isinstance(error, (NoDicomError, AttributeError)) else type(error).__name__
         remedy = "Check the series with a validator such as dciodvfy, or leave out --dicom"
-        raise InputError(Fault(where, f"no DICOM segmentation can be made of it ({reason})", remedy)) from error
+        raise InputError(Fault(where, f"no DICOM segmentation can be made of it ({reason})", remedy)) from None
 
 
 def _segmentation(

@@ -127,7 +127,7 @@ def read_header(source: Source, name: str) -> Header:
     except NoDicomError:
         raise
     except unparsable() as error:
-        raise NoDicomError(f"its header cannot be used ({type(error).__name__})") from error
+        raise NoDicomError(f"its header cannot be used ({type(error).__name__})") from None
 
 
 def _header(dataset: "Dataset", name: str, left: int) -> Header:

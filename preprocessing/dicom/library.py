@@ -25,7 +25,10 @@ _FIRST = tuple(
 
 
 class NoDicomError(ValueError):
-    """The bytes are not a DICOM file that can be parsed."""
+    """The bytes are not a DICOM file that can be parsed.
+
+    It is raised `from None`, like other refusals here: tracebacks go into logs, and pydicom's messages quote values.
+    """
 
 
 def require_library() -> None:
@@ -76,7 +79,7 @@ def parse(content: bytes, pixels: bool = False) -> "tuple[FileDataset, int]":
     except NoDicomError:
         raise
     except unparsable() as error:
-        raise NoDicomError(f"it is damaged ({type(error).__name__})") from error
+        raise NoDicomError(f"it is damaged ({type(error).__name__})") from None
 
 
 def transfer_syntax(content: bytes) -> str:

@@ -42,7 +42,7 @@ def read_frames(content: bytes, shape: tuple[int, int], frames: Sequence[int]) -
     except NoDicomError:
         raise
     except unparsable() as error:
-        raise NoDicomError(f"the pixels are damaged ({type(error).__name__})") from error
+        raise NoDicomError(f"the pixels are damaged ({type(error).__name__})") from None
 
 
 def _one_by_one(frames: Iterator[NDArray]) -> Iterator[NDArray]:

@@ -58,7 +58,7 @@ def read_segmentation(source: Source, name: str) -> SegmentationFile | None:
             segments = tuple(_segment(item) for item in dataset.SegmentSequence if int(item.SegmentNumber) > 0)
             return SegmentationFile(source, header, str(referenced.SeriesInstanceUID), segments)
     except unparsable() as error:
-        raise NoDicomError(f"its segments or its series are not described ({type(error).__name__})") from error
+        raise NoDicomError(f"its segments or its series are not described ({type(error).__name__})") from None
 
 
 def labels_of(where: str, file: SegmentationFile, geometry: Geometry, values: Mapping[int, int]) -> NDArray[np.int32]:
@@ -88,7 +88,7 @@ def labels_of(where: str, file: SegmentationFile, geometry: Geometry, values: Ma
     except InputError:
         raise
     except unparsable() as error:
-        raise InputError(Fault(where, f"it cannot be decoded ({type(error).__name__})", _REMEDY)) from error
+        raise InputError(Fault(where, f"it cannot be decoded ({type(error).__name__})", _REMEDY)) from None
 
 
 def _painted(

@@ -64,7 +64,7 @@ class Folder:
                 return file.read(self.size(name) if most is None else min(most, self.size(name)))
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise InputError(fault_of(error, "a DICOM file", f"it cannot be read ({reason})", "Copy it again")) from error
+            raise InputError(fault_of(error, "a DICOM file", f"it cannot be read ({reason})", "Copy it again")) from None
 
 
 class Archive:

@@ -1,9 +1,11 @@
 """Files of strangers: nothing leads outside, nothing claims memory that its bytes cannot justify, and every refusal has a reason."""
 
 import struct
+import traceback
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from io import BytesIO
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from preprocessing.dicom.codestream import stated_size
 from preprocessing.dicom.find import Found, find_series, write_lists
 from preprocessing.dicom.series import ListedPlane, SeriesList, case_name
 from preprocessing.formats.images import read_image, read_volumes
-from tests.preprocessing.dicom.making import affine_of, save, slices, volume
+from tests.preprocessing.dicom.making import SECRETS, affine_of, save, slices, volume
 
 AFFINE = affine_of((0.7, 0.9, 2.5), np.eye(3), (1, 2, 3))
 
@@ -180,6 +182,25 @@ def test_a_list_of_other_images_is_refused(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=rf"series `{case}`: its images cannot be read"):
             read_image([tmp_path / f"{case}.series"])
     assert SeriesList.read(tmp_path / f"{case}.series")
+
+
+def test_no_traceback_names_a_file_or_quotes_a_value(tmp_path: Path) -> None:
+    """Logs keep tracebacks, and names of files and values may be a patient's."""
+    made = slices(volume((4, 9, 7)), AFFINE, "1.2.3")
+    names = [f"{SECRETS[0]}/{number}" for number in range(4)]
+    save(made, tmp_path / "in", names)
+    listed = find_series(tmp_path / "in").series[case_name("1.2.3")].listed
+    listed.write(tmp_path / "x.series")
+    damaged = deepcopy(made[1])
+    damaged.NumberOfFrames = "0000000000000001"
+    for replacement in (None, content(damaged).replace(b"0000000000000001", SECRETS[0].encode())):
+        path = tmp_path / "in" / names[1]
+        path.unlink() if replacement is None else path.write_bytes(replacement)
+        with pytest.raises(InputError) as caught:
+            read_volumes(tmp_path / "x.series")
+        told = "".join(traceback.format_exception(caught.value))
+        assert "its images cannot be read" in told or "it cannot be read" in told
+        assert not [secret for secret in SECRETS if secret in told]
 
 
 def test_a_failure_in_one_thread_does_not_hold_up_another(tmp_path: Path) -> None:
