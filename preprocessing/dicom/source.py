@@ -86,6 +86,10 @@ class Archive:
         if packed > self._path.stat().st_size:
             raise InputError(Fault(str(self._path), f"its entries claim {packed} bytes, more than it has", _REMEDY))
         names = {entry.filename for entry in entries if not entry.is_dir()}
+        if len(entries) > len({entry.filename for entry in entries}):
+            raise InputError(
+                Fault(str(self._path), "several of its entries have the same name, of which one hides the others", _REMEDY)
+            )
         return sorted(name for name in names if not any(part.startswith(".") for part in PurePosixPath(name).parts))
 
     def size(self, name: str) -> int:

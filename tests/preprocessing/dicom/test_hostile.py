@@ -2,6 +2,7 @@
 
 import struct
 import traceback
+import warnings
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -43,6 +44,13 @@ def entry(name: str, **fields: int) -> Callable[[zipfile.ZipFile], None]:
     return add
 
 
+def repeated(archive: zipfile.ZipFile) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        entry("x")(archive)
+        entry("x")(archive)
+
+
 def bomb(archive: zipfile.ZipFile) -> None:
     archive.writestr("bomb", bytes(2**25), zipfile.ZIP_DEFLATED)
 
@@ -55,6 +63,7 @@ ARCHIVES = {
     "backslashes": (entry("..\\x"), "the name leads outside of the archive"),
     "no name": (entry("", filename=""), "the entry has no name"),
     "link": (entry("x", external_attr=0o120777 << 16), "the entry is a link"),
+    "repeated": (repeated, "several of its entries have the same name, of which one hides the others"),
     "bomb": (bomb, r"the entry claims 33554432 bytes in \d+"),
     "nothing": (lambda archive: archive.writestr("readme.txt", "hello"), "no DICOM file found"),
 }
