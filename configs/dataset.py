@@ -1,8 +1,9 @@
 """The description of a dataset: its channels and labels, as in `dataset.json`."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from configs.files import Value
 
@@ -10,6 +11,21 @@ BACKGROUND = "background"
 IGNORE = "ignore"
 _COLOURS = (("r", "g", "b"), ("red", "green", "blue"), ("rgb_to_0_1",) * 3)
 _LARGEST_VALUE = 2**31 - 1  # label files have at most 32 bits
+
+
+class Code(Value):
+    """A concept of a coding scheme such as SNOMED CT, within the lengths that DICOM admits."""
+
+    value: str = Field(min_length=1, max_length=16)  # code, such as 78961009
+    scheme: str = Field(min_length=1, max_length=16)  # designator of the scheme, such as SCT
+    meaning: str = Field(min_length=1, max_length=64)  # words for people, such as Spleen
+
+
+class LabelCode(Code):
+    """What a label is: its type, and the category of that type."""
+
+    # such as a morphologically altered structure; the default is an anatomical structure
+    category: Code = Code(value="123037004", scheme="SCT", meaning="Anatomical Structure")
 
 
 class DatasetDescription(Value):
@@ -24,6 +40,7 @@ class DatasetDescription(Value):
         regions_class_order: value written for each region, where labels are regions; later regions overwrite earlier ones. Each
             value must come back in the same regions.
         annotated: sets of labels that were annotated in some cases, where not all were; see `partial_index`.
+        codes: codes of labels for DICOM segmentations. Files leave the field out where it is empty.
     """
 
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")
@@ -32,6 +49,13 @@ class DatasetDescription(Value):
     file_ending: str = Field(default=".nii.gz", pattern=r"^\.[a-z0-9.]+$")
     regions_class_order: tuple[int, ...] | None = None
     annotated: tuple[tuple[str, ...], ...] = ()
+    codes: dict[str, LabelCode] = Field(default_factory=dict)
+
+    @model_serializer(mode="wrap")
+    def _without_empty_codes(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Files without codes stay those of earlier versions."""
+        fields = write(self)
+        return fields if self.codes else {name: value for name, value in fields.items() if name != "codes"}
 
     @field_validator("labels")
     @classmethod
@@ -76,6 +100,13 @@ class DatasetDescription(Value):
             raise ValueError("`annotated` is for labels, and this dataset has regions, whose voxels lie in several of them")
         if not all(self.annotated) or len(set(self.annotated)) != len(self.annotated):
             raise ValueError("the sets in `annotated` must be distinct and have a label each")
+        return self
+
+    @model_validator(mode="after")
+    def _codes_are_of_labels(self) -> "DatasetDescription":
+        unknown = sorted(set(self.codes) - set(self.foreground))
+        if unknown:
+            raise ValueError(f"`codes` has names that are not labels: {', '.join(unknown)}")
         return self
 
     def _check_painting(self) -> None:

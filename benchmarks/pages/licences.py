@@ -18,7 +18,7 @@ from configs.files import write_text
 
 PAGE = ROOT / "docs" / "reference" / "licences.md"
 PLACE = re.compile(r"(<!-- licences: (\w+) -->\n).*?(<!-- end of licences -->)", re.DOTALL)
-EXTRAS = ("dask", "onnx")  # those that are installed for the tests
+EXTRAS = ("dask", "onnx", "dicom")  # those that are installed for the tests
 # With PyTorch's builds for GPUs; docs/reference/licences.md says so.
 OF_GPU_BUILDS = re.compile(r"nvidia-|cuda-|triton$")
 

@@ -26,7 +26,13 @@ def _parser() -> argparse.ArgumentParser:
         description="Segment images with trained models. Each segmentation keeps the exact geometry of its image.",
     )
     add = parser.add_argument
-    add("-i", "--input", type=Path, required=True, help="image file, folder of images, or list of cases (.json, .txt)")
+    add(
+        "-i",
+        "--input",
+        type=Path,
+        required=True,
+        help="image file, folder of images, list of cases (.json, .txt), or DICOM: file, folder or ZIP file",
+    )
     add("-o", "--output", type=Path, required=True, help="output folder; or output file, for one case")
     add("-m", "--model", dest="folders", type=Path, nargs="+", default=[], help="model folder; several are averaged")
     add("--selection", type=Path, metavar="FILE", help="file of se_select with models, folds, checkpoint and postprocessing")
@@ -94,6 +100,13 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also write shape and intensity features of each label, as PyRadiomics defines them",
     )
+    add(
+        "--dicom",
+        nargs="?",
+        const="binary",
+        choices=("binary", "labelmap"),
+        help="also write CASE.dcm, a DICOM segmentation, of DICOM series; default of its kind: binary",
+    )
     add("--roi", nargs="+", metavar="LABEL", help="names of the labels to keep; the others become background")
     add("--continue", dest="skip_existing", action="store_true", help="skip cases that already have a segmentation")
     add("--part-id", dest="part", type=int, default=0, help="part of the cases to segment, from 0; default: %(default)s")
@@ -101,25 +114,32 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
 
 
 def _read(given: argparse.Namespace) -> "PredictCommand":
+    from inference.dicom.segmentation import DicomOutput
     from inference.prediction.command import GivenOptions, ModelChoice, PredictCommand, choose_models
     from inference.prediction.outputs import Extras
     from preprocessing.formats.registry import use_format
 
     use_format(given.image_format)
     models, postprocessing = choose_models(fill(ModelChoice, given), given.selection)
-    extras = fill(Extras, given, postprocessing=postprocessing)
+    dicom = None if given.dicom is None else DicomOutput(given.dicom)
+    extras = fill(Extras, given, postprocessing=postprocessing, dicom=dicom)
     return fill(PredictCommand, given, models=models, given=fill(GivenOptions, given), extras=extras)
 
 
 def _predict(command: "PredictCommand") -> int:
+    import tempfile
+
     from configs.folders import ModelFolder
     from inference.prediction.job import prepare_job, run_job
 
-    job = prepare_job(command)
-    keep_log(job.folder, plan=[ModelFolder(folder).plan for folder in command.models.folders])
-    with _interruptible():
+    with tempfile.TemporaryDirectory() as room, _interruptible():
+        job = prepare_job(command, Path(room))
+        keep_log(job.folder, plan=[ModelFolder(folder).plan for folder in command.models.folders])
         failures = run_job(job, Bar(command.quiet))
-    return _report(failures, job.cases, job.folder)
+    code = _report(failures, job.cases, job.folder)
+    if job.refused:
+        logger.error("%d series or files were refused, as said above", len(job.refused))
+    return FAILED if job.refused else code
 
 
 def _report(failures: Mapping[str, Exception], cases: Mapping[str, object], folder: Path) -> int:

@@ -1,12 +1,14 @@
 """One run of se_predict: everything is checked first, then the cases are segmented."""
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from configs.errors import Fault, collecting, raise_faults
+from configs.errors import Fault, InputError, collecting, raise_faults
 from configs.progress import Progress
+from inference.dicom.cases import InputCases, dicom_cases
+from inference.dicom.segmentation import kind_faults
 from inference.engine.assemble import check_roi
 from inference.features.table import gather_features
 from inference.options import PredictionOptions
@@ -14,13 +16,14 @@ from inference.prediction.case_list import list_cases
 from inference.prediction.cluster import predict_on_cluster
 from inference.prediction.command import PredictCommand, check_input
 from inference.prediction.estimate import estimate_prediction
-from inference.prediction.outputs import plan_outputs
+from inference.prediction.outputs import dicom_file, plan_outputs
 from inference.prediction.predict_files import predict_cases
 from inference.prediction.quality_table import gather_quality
 from inference.prediction.record import FILE, ModelRecord, PredictionRecord, in_folder, record_of
 from inference.prediction.statistics import gather_statistics
 from inference.predictor import Predictor
 from inference.trial import try_network
+from preprocessing.dicom.find import is_dicom
 from preprocessing.formats.registry import stem_of
 from se_unet.cpu.allocator import keep_freed_memory
 
@@ -36,6 +39,7 @@ class PredictionJob:
     cases: dict[str, tuple[Path, ...]]  # identifier -> image files of the cases to segment
     outputs: dict[str, Path]  # identifier -> segmentation file of every case of the input, also of those left out of this run
     record: PredictionRecord  # how the segmentations are made
+    refused: tuple[Fault, ...] = ()  # DICOM series of the input that cannot be segmented, which were told
 
     @property
     def folder(self) -> Path:
@@ -48,8 +52,12 @@ def folder_of(outputs: Mapping[str, Path]) -> Path:
     return next(iter(outputs.values())).parent
 
 
-def prepare_job(command: PredictCommand) -> PredictionJob:
+def prepare_job(command: PredictCommand, room: Path) -> PredictionJob:
     """Load the models, find the cases, and check everything that can be checked before any image is read.
+
+    Args:
+        command: what was asked for.
+        room: folder for lists of DICOM series, which lasts as long as the job.
 
     Raises:
         InputError: options, models, device or input cannot be used, or outputs would collide; every fault is listed.
@@ -59,17 +67,53 @@ def prepare_job(command: PredictCommand) -> PredictionJob:
         check_roi(predictor.description, command.extras.roi)
     with collecting(faults):
         command.extras.postprocessing.check(predictor.description)
+    faults += kind_faults(command.extras.dicom, predictor.description)
     with collecting(faults):
-        found = list_cases(command.input, predictor.description)
+        found = _find_cases(command, predictor, room)
     raise_faults(faults)
-    outputs = plan_outputs(found, command.output, command.extras)
+    outputs = plan_outputs(found.files, command.output, command.extras)
     record = record_of(predictor, command.models.folders, command.models.checkpoint, command.extras)
     record = in_folder(record, folder_of(outputs), command.skip_existing)
-    names = list(found)[command.part :: command.parts]
-    cases = {case: found[case] for case in names if not (command.skip_existing and record.is_of_these(outputs[case]))}
+    names = list(found.files)[command.part :: command.parts]
+    cases = {
+        case: found.files[case] for case in names if not (command.skip_existing and _is_done(outputs[case], record, command))
+    }
     if len(cases) < len(names):
         logger.info("%d of %d cases already have a segmentation", len(names) - len(cases), len(names))
-    return PredictionJob(command, predictor, cases, outputs, record)
+    return PredictionJob(_with_digest(command, record), predictor, cases, outputs, record, found.refused)
+
+
+def _is_done(output: Path, record: PredictionRecord, command: PredictCommand) -> bool:
+    """Whether a segmentation of the same models and options is there, as a DICOM segmentation too where one is asked for."""
+    return record.is_of_these(output) and (command.extras.dicom is None or dicom_file(output).is_file())
+
+
+def _find_cases(command: PredictCommand, predictor: Predictor, room: Path) -> InputCases:
+    do_refer = command.extras.dicom is not None
+    if is_dicom(command.input):
+        raise_faults(_dicom_faults(command))
+        return dicom_cases(command.input, predictor.description, room, do_refer)
+    if do_refer:
+        problem = "the input has no DICOM series that a DICOM segmentation could refer to"
+        raise InputError(Fault("--dicom", problem, "Give a DICOM file, folder or ZIP file after -i, or leave it out"))
+    return InputCases(list_cases(command.input, predictor.description), ())
+
+
+def _dicom_faults(command: PredictCommand) -> Iterator[Fault]:
+    """Yield a fault for each option that does not go with a DICOM input."""
+    if command.scheduler is not None:
+        problem = "DICOM series are read by this process alone"
+        yield Fault(f"--scheduler {command.scheduler}", problem, "Leave it out, or convert with se_dicom convert")
+    if command.output.resolve() == command.input.resolve():
+        problem = "the segmentations would lie among the DICOM files"
+        yield Fault(str(command.output), problem, "Choose another output folder")
+
+
+def _with_digest(command: PredictCommand, record: PredictionRecord) -> PredictCommand:
+    """The command with the checksum of the models, which DICOM segmentations state."""
+    if command.extras.dicom is None:
+        return command
+    return replace(command, extras=replace(command.extras, dicom=replace(command.extras.dicom, model=record.digest())))
 
 
 def _load_predictor(command: PredictCommand) -> Predictor:

@@ -11,12 +11,14 @@ from configs.dataset import DatasetDescription
 from configs.errors import Fault, InputError, raise_faults
 from configs.files import replacing
 from configs.outputs import file_faults, name_faults
+from inference.dicom.segmentation import DicomOutput, write_segmentation
 from inference.engine.assemble import Segmentation
 from inference.features.table import measure_features, write_features
 from inference.prediction.postprocessing import Postprocessing, postprocess
 from inference.prediction.quality_table import caption, write_quality
 from inference.prediction.statistics import measure_labels, write_statistics
 from preprocessing.dataset.by_products import DISAGREEMENT, ENTROPY, FEATURES, PREVIEW, PROBABILITIES, QUALITY, STATISTICS
+from preprocessing.dicom.series import ENDING as SERIES
 from preprocessing.formats.images import write_labels, write_scalar
 from preprocessing.formats.pictures.colours import LOSSY, lossy_fault
 from preprocessing.formats.registry import PICTURES, ending_of, stem_of
@@ -36,6 +38,7 @@ class Extras:
         preview: whether to write `<case>_preview.png`, slices with outlines, and `<case>_preview.html`, three planes to look through.
         statistics: whether to write `<case>_statistics.csv`; see `inference.prediction.statistics`.
         features: whether to write `<case>_features.csv`; see `inference.features`.
+        dicom: how to write `<case>.dcm`, a DICOM segmentation, of cases that are DICOM series; None does not.
         roi: labels to keep; the others become background. None keeps all.
         postprocessing: rules applied to the labels before they are measured, drawn and written.
     """
@@ -45,6 +48,7 @@ class Extras:
     preview: bool = False
     statistics: bool = False
     features: bool = False
+    dicom: DicomOutput | None = None
     roi: tuple[str, ...] | None = None
     postprocessing: Postprocessing = Postprocessing()  # noqa: RUF009 - frozen
 
@@ -80,6 +84,11 @@ def plan_outputs(cases: Mapping[str, tuple[Path, ...]], output: Path, extras: Ex
         if target.resolve() in sources
     )
     return outputs
+
+
+def dicom_file(target: Path) -> Path:
+    """Return the path of the DICOM segmentation beside a segmentation."""
+    return target.with_name(f"{stem_of(target)}.dcm")
 
 
 def _clashing_extras(cases: Mapping[str, tuple[Path, ...]], extras: Extras) -> list[Fault]:
@@ -136,6 +145,11 @@ def write_case(
         quality.unlink(missing_ok=True)  # of an earlier prediction
     else:
         write_quality(quality, name, segmentation.quality)
+    if extras.dicom is not None:
+        labels, expected = segmentation.labels, segmentation.quality
+        write_segmentation(dicom_file(target), labels, like, description, extras.dicom, expected, extras.roi)
+    elif ending_of(like) == SERIES:
+        dicom_file(target).unlink(missing_ok=True)  # of an earlier prediction
     write_labels(target, segmentation.labels, geometry, like)
 
 
@@ -172,3 +186,6 @@ def _output_ending(image: Path) -> str:
     """Return the ending of a segmentation: that of its image, but one that keeps all values, in a single file."""
     ending = ending_of(image) or ".nii.gz"
     return {".nhdr": ".nrrd", ".mhd": ".mha", ".jpg": ".png", ".jpeg": ".png"}.get(ending, ending)
+    """Return the ending of a segmentation: that of its image, but one that can be written, with header and data in a single file."""
+    ending = ending_of(image) or ".nii.gz"
+    return {".nhdr": ".nrrd", ".mhd": ".mha", SERIES: ".nii.gz"}.get(ending, ending)

@@ -1,6 +1,7 @@
 """Record how a folder of segmentations was made, beside them, so that work is only continued with the same models and options."""
 
 import hashlib
+import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,6 +71,12 @@ class PredictionRecord(Value):
         pairs = [*zip(self.models, now.models, strict=True)]
         pairs += [(self.first_stage, now.first_stage)] if self.first_stage is not None and now.first_stage is not None else []
         return found + [words for before, after in pairs for words in before.differences(after)]
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the plans and weights of all models, wherever these lie."""
+        models = [*self.models, *([self.first_stage] if self.first_stage is not None else [])]
+        stated = json.dumps([[one.plan, one.weights] for one in models], sort_keys=True)
+        return hashlib.sha256(stated.encode()).hexdigest()
 
     def is_of_these(self, segmentation: Path) -> bool:
         """Return whether a segmentation exists and was not made otherwise before."""

@@ -46,6 +46,7 @@ def read_description(folder: Path, data: Any) -> DatasetDescription:
             labels=dict(labels),
             file_ending=_with_dot(data.get("file_ending")) or _ending_of_listed(data),
             regions_class_order=data.get("regions_class_order"),
+            codes=data.get("codes", {}),
         )
     except ValidationError as error:
         raise InputError(*(_broken_rule(where, problem) for problem in error.errors())) from error

@@ -17,7 +17,9 @@ _BUILT_IN = {
     "preprocessing.formats.itk:Itk": (".nrrd", ".nhdr", ".mha", ".mhd", ".gipl", ".gipl.gz"),
     "preprocessing.formats.tiff:Tiff": _TIFF,
     "preprocessing.formats.pictures.picture:Picture": PICTURES,
+    "preprocessing.dicom.series:DicomSeries": (".series",),
 }
+_HANDED_ON = (".series",)  # files that commands write for each other, which users need not know
 _own: dict[str, tuple[str, ...]] = {}  # formats of the user; the last one that knows an ending comes first
 
 
@@ -118,7 +120,8 @@ def format_of(path: Path) -> Format:
 
 def endings_remedy() -> str:
     """Return the remedy for files of an unknown ending."""
-    return f"Use one of {', '.join(known_endings())}, or name a format of your own with --image-format"
+    shown = ", ".join(ending for ending in known_endings() if ending not in _HANDED_ON)
+    return f"Use one of {shown}, or name a format of your own with --image-format"
 
 
 @cache

@@ -11,6 +11,7 @@ from inference.prediction import cli as predict_cli
 from inference.report import cli as report_cli
 from inference.selection import cli as selection_cli
 from planners import cli as planners_cli
+from preprocessing.dicom import cli as dicom_cli
 from trainers import cli as trainers_cli
 from trainers.pipeline import cli as pipeline_cli
 
@@ -67,6 +68,15 @@ def _running(source: Path, target: Path) -> list[str]:
 def _predicting(source: Path, target: Path, *more: str) -> list[str]:
     place: list[str | Path] = ["-i", source / "images", "-o", target / "segmentations", "-m", source / "model"]
     return _text(["se_predict", *place, "--device", "cpu", "--statistics", "--features", "--quiet", *more])
+
+
+def _predicting_series(source: Path, target: Path, *more: str) -> list[str]:
+    place: list[str | Path] = ["-i", source / "series", "-o", target / "segmentations", "-m", source / "model"]
+    return _text(["se_predict", *place, "--device", "cpu", "--quiet", *more])
+
+
+def _making_dataset(source: Path, target: Path) -> list[str]:
+    return _text(["se_dicom", "dataset", source / "series", "-o", target / "data", "--labels", source / "labels", "--quiet"])
 
 
 def _importing(source: Path, target: Path) -> list[str]:
@@ -148,6 +158,23 @@ def _images_and_model(source: Path, target: Path) -> None:
     for case in "abc":
         values = np.random.default_rng(ord(case)).random((18, 21, 13), np.float32)
         save(source / "images" / f"{case}_0000.nii.gz", values)
+
+
+def _series_and_labels(source: Path, target: Path) -> None:
+    """Two series with label files, and a model."""
+    import numpy as np
+
+    from preprocessing.dicom.series import case_name
+    from tests.inference.models import write_model
+    from tests.preprocessing.datasets import save as save_nifti
+    from tests.preprocessing.dicom.making import affine_of, save, slices, volume
+
+    write_model(source / "model", ("0",))
+    for name in ("1.2.3", "1.2.4"):
+        values = volume((8, 10, 9), seed=int(name[-1]))
+        affine = affine_of((1.0, 1.0, 1.5), np.eye(3), (1.0, 2.0, 3.0))
+        save(slices(values, affine, name), source / "series" / name)
+        save_nifti(source / "labels" / f"{case_name(name)}.nii.gz", (values % 2).T.astype(np.uint8), affine)
 
 
 def _bundle(source: Path, target: Path) -> None:
@@ -245,6 +272,15 @@ COMMANDS = (
         lambda source, target: _predicting(source, target, "--continue"),
         _images_and_model,
     ),
+    Command(
+        "predict, DICOM",
+        predict_cli.main,
+        _predicting_series,
+        lambda source, target: _predicting_series(source, target, "--continue"),
+        _series_and_labels,
+        share=0.4,
+    ),
+    Command("dicom dataset", dicom_cli.main, _making_dataset, _making_dataset, _series_and_labels, produces="data", share=0.4),
     Command("bundle import", bundle_cli.main, _importing, _importing, _bundle, produces="model"),
     Command(
         "bundle import, nnU-Net",
@@ -279,7 +315,7 @@ def import_everything() -> None:
         "inference.selection.run inference.report.run inference.bundle.onnx onnx onnxscript onnxruntime torch.onnx "
         "trainers.pipeline.run trainers.run trainers.job trainers.optimisation.checkpoint se_unet.cpu.allocator "
         "tests.inference.models tests.inference.bundle.nnunet.results tests.inference.report.models tests.inference.selection.work "
-        "tests.preprocessing.datasets "
+        "pydicom.pixels highdicom preprocessing.dicom.dataset tests.preprocessing.datasets tests.preprocessing.dicom.making "
         "tests.trainers.balls"
     )
     for name in names.split():

@@ -493,6 +493,60 @@ def _read_description(path: Path) -> None:
     load_description(path)
 
 
+def _dicom(folder: Path) -> list[bytes]:
+    """Return single images, uncompressed, run-length encoded, by JPEG-LS and JPEG 2000, frames in one file, and a segmentation."""
+    from pydicom.data import get_testdata_file
+    from pydicom.uid import JPEGLSLossless, RLELossless
+
+    from tests.preprocessing.dicom.making import affine_of, multi_frame, rotation, slices, volume
+    from tests.preprocessing.dicom.test_dataset import drawn, segmentation
+
+    affine = affine_of((0.7, 0.9, 2.5), rotation(), (1, 2, 3))
+    (plain, packed, near), frames = slices(volume((3, 9, 7)), affine), multi_frame(volume(), affine, "1.2.3")
+    packed.compress(RLELossless, generate_instance_uid=False)
+    near.compress(JPEGLSLossless, generate_instance_uid=False)
+    (folder / "frames").mkdir()
+    frames.save_as(folder / "frames" / "x", enforce_file_format=True)
+    made = [plain, packed, near, frames, segmentation(folder / "frames", drawn(), ("spleen", "liver"))]
+    for number, dataset in enumerate(made):
+        dataset.save_as(folder / str(number), enforce_file_format=True)
+    jpeg_2000 = Path(str(get_testdata_file("MR_small_jp2klossless.dcm", download=False))).read_bytes()
+    return [*((folder / str(number)).read_bytes() for number in range(len(made))), jpeg_2000]
+
+
+def _read_dicom(path: Path) -> None:
+    """Read the file as a folder's only image and as a segmentation."""
+    from configs.errors import Fault, InputError
+    from preprocessing.dicom.find import find_series, write_lists
+    from preprocessing.dicom.library import NoDicomError
+    from preprocessing.dicom.segments import labels_of, read_segmentation
+    from preprocessing.dicom.source import source_of
+    from preprocessing.formats.images import read_image
+    from preprocessing.geometry.affine import Geometry
+    from tests.preprocessing.dicom.making import affine_of, rotation
+
+    found = find_series(path)
+    for listed in write_lists(found.series, path.parent).values():
+        read_image(listed)
+    if path.name == "image":
+        try:
+            file = read_segmentation(source_of(path), "")
+        except NoDicomError as error:
+            raise InputError(Fault(str(path), str(error), "none")) from error
+        if file is not None:
+            grid = Geometry.from_affine((6, 9, 7), affine_of((0.7, 0.9, 2.5), rotation(), (1, 2, 3)))
+            labels_of(str(path), file, grid, dict.fromkeys((one.number for one in file.segments), 1))
+    if found.faults:
+        raise InputError(*found.faults)
+
+
+def _dicom_archive(folder: Path) -> list[bytes]:
+    from tests.preprocessing.dicom.making import affine_of, save, slices, volume, zipped
+
+    save(slices(volume((3, 9, 7)), affine_of((0.7, 0.9, 2.5), np.eye(3), (1, 2, 3))), folder / "series")
+    return [zipped(folder / "series", folder / "export.zip").read_bytes()]
+
+
 TARGETS = (
     Target("NIfTI", "case.nii", _nifti, damaged, _read_image, 2),
     Target("NIfTI, compressed", "case.nii.gz", _nifti, damaged_gzip, _read_image, 2),
@@ -505,6 +559,8 @@ TARGETS = (
     Target("PNG", "case.png", _pictures(".png"), damaged, _read_image),
     Target("JPEG", "case.jpg", _pictures(".jpg"), damaged, _read_image),
     Target("BMP", "case.bmp", _pictures(".bmp"), damaged, _read_image, 0.5),
+    Target("DICOM", "image", _dicom, damaged, _read_dicom, 2),
+    Target("DICOM in a ZIP file", "export.zip", _dicom_archive, damaged, _read_dicom),
     Target("dataset.json", "dataset.json", _dataset_json, damaged_json, _read_dataset),
     Target("plan.json", "plan.json", _plan_json, damaged_json, _read_plan),
     Target("annotated labels", "annotated.csv", _annotated, damaged, _read_annotated, 0.5),

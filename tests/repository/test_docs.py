@@ -24,6 +24,7 @@ PARSERS = {
     "se_run": "trainers.pipeline.cli:_parser",
     "se_select": "inference.selection.cli:_parser",
     "se_bundle": "inference.bundle.cli:_parser",
+    "se_dicom": "preprocessing.dicom.cli:_parser",
     "se_report": "inference.report.cli:_parser",
 }
 COMMON = {"--help", "--verbose", "--quiet"}

@@ -7,7 +7,7 @@ from importlib.metadata import EntryPoint, distribution
 
 import pytest
 
-HEAVY = {"torch", "numpy", "scipy", "pandas", "nibabel", "SimpleITK", "blosc2", "skimage", "matplotlib", "pydantic"}
+HEAVY = {"torch", "numpy", "scipy", "pandas", "nibabel", "SimpleITK", "blosc2", "skimage", "matplotlib", "pydantic", "pydicom"}
 COMMANDS = [point for point in distribution("se-unet").entry_points if point.group == "console_scripts"]
 
 

@@ -3,19 +3,17 @@
 Nothing is unpacked under a name that a file states, and nothing is run.
 """
 
-import lzma
 import os
 import re
-import stat
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
+from configs.archives import checked_entries, opened_archive
 from configs.errors import DAMAGE, Fault, InputError, fault_of, raise_faults
 from configs.files import parse_json
 from configs.folders import ModelFolder
@@ -25,8 +23,7 @@ KINDS = ("final", "best")  # nnU-Net's checkpoints of finished trainings
 _CHECKPOINT = re.compile(rf"fold_(?P<fold>all|\d{{1,3}})/checkpoint_(?P<kind>{'|'.join(KINDS)})\.pth")
 _POSTPROCESSING = re.compile(r"crossval_results_folds_[0-9a-z_]+/postprocessing\.json")
 _DEEPEST = 5  # folders above a checkpoint: those of nnUNet_results, of a dataset and of a model
-_MOST_ENTRIES, _MOST_TEXT_BYTES, _MOST_EXPANSION = 200_000, 16 * 2**20, 100
-_ENCRYPTED = 0x1
+_MOST_TEXT_BYTES = 16 * 2**20
 REMEDY = "Get the model again from a source that you trust"
 
 
@@ -94,13 +91,8 @@ class Archive:
         Raises:
             InputError: the file is not a ZIP file, is damaged, or has entries that no export of nnU-Net has.
         """
-        with _opened(self.path) as archive:
-            entries = archive.infolist()
-            if len(entries) > _MOST_ENTRIES:
-                problem = f"the archive has {len(entries)} entries, more than {_MOST_ENTRIES}"
-                raise InputError(Fault(str(self.path), problem, REMEDY))
-            faults = [(entry, _entry_problem(entry)) for entry in entries]
-            raise_faults(Fault(f"{self.path}: {entry.filename!r}", problem, REMEDY) for entry, problem in faults if problem)
+        with opened_archive(self.path, REMEDY) as archive:
+            entries = checked_entries(self.path, archive, _MOST_TEXT_BYTES, REMEDY)
             names = [entry.filename for entry in entries if _is_of_interest(PurePosixPath(entry.filename).name)]
         repeated = sorted({name for name in names if names.count(name) > 1})
         raise_faults(Fault(f"{self.path}: {name!r}", "the name occurs more than once", REMEDY) for name in repeated)
@@ -108,7 +100,7 @@ class Archive:
 
     def read(self, name: str) -> bytes:
         """Return the content of a small file."""
-        with _opened(self.path) as archive, archive.open(name) as file:
+        with opened_archive(self.path, REMEDY) as archive, archive.open(name) as file:
             return _limited(file.read(_MOST_TEXT_BYTES + 1), f"{self.path}: {name}")
 
     @contextmanager
@@ -116,35 +108,10 @@ class Archive:
         """Yield the path to a copy of a checkpoint, which is removed afterwards."""
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / "checkpoint.pth"
-            with _opened(self.path) as archive, archive.open(name) as file, copy.open("wb") as target:
+            with opened_archive(self.path, REMEDY) as archive, archive.open(name) as file, copy.open("wb") as target:
                 while part := file.read(2**20):
                     target.write(part)
             yield copy
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            yield archive
-    except InputError:
-        raise
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, *DAMAGE) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(fault_of(error, str(path), f"not a ZIP file, or a damaged one ({reason})", REMEDY)) from error
-
-
-def _entry_problem(entry: zipfile.ZipInfo) -> str | None:
-    path, mode = PurePosixPath(entry.filename.replace("\\", "/")), entry.external_attr >> 16
-    if path.is_absolute() or ".." in path.parts or entry.filename[1:2] == ":":
-        return "the name leads outside the model"
-    if stat.S_ISLNK(mode):
-        return "the entry is a link"
-    if entry.flag_bits & _ENCRYPTED:
-        return "the entry is encrypted"
-    if entry.file_size > _MOST_EXPANSION * entry.compress_size + _MOST_TEXT_BYTES:
-        return f"the entry claims {entry.file_size} bytes in {entry.compress_size}"
-    return None
 
 
 def _limited(content: bytes, where: str) -> bytes:

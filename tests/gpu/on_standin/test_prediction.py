@@ -211,3 +211,23 @@ def test_files_are_whole_or_absent(gpu: Ledger, image: NDArray[np.float32], tmp_
     assert read_labels(output)[0].shape == SHAPE
     written = {"a.nii.gz", "a_features.csv", "a_preview.html", "a_preview.png", "a_statistics.csv"}
     assert {file.name for file in output.parent.iterdir()} == written
+
+
+def test_dicom_segmentations_are_those_of_the_cpu(gpu: Ledger, image: NDArray[np.float32], tmp_path: Path) -> None:
+    """`--dicom`: a series in, a segmentation object out."""
+    import pydicom
+
+    from inference.dicom.segmentation import DicomOutput
+    from inference.prediction.predict_files import Extras, predict_cases
+    from preprocessing.dicom.find import find_series, write_lists
+    from tests.preprocessing.dicom.making import save, slices
+
+    save(slices((100 * image[0]).astype(np.int16), GRID.matrix, slope=0.01), tmp_path / "series")
+    cases, stored = write_lists(find_series(tmp_path / "series").series, tmp_path), []
+    for device in ("cpu", "cuda"):
+        outputs = {case: tmp_path / device / f"{case}.nii.gz" for case in cases}
+        assert predict_cases(Predictor(threshold_model(), device), cases, outputs, Extras(dicom=DicomOutput("labelmap"))) == {}
+        (path,) = (tmp_path / device).glob("*.dcm")
+        stored.append(pydicom.dcmread(path).pixel_array)
+    assert gpu.launches > 0 and stored[0].any()
+    assert stored[0].shape == stored[1].shape and (stored[0] == stored[1]).mean() > 0.995
