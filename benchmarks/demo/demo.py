@@ -19,8 +19,8 @@ from configs.cli import Bar
 from configs.files import write_json
 from inference import EvaluationResult, PredictionOptions, Predictor, evaluate, predict_cases
 from inference.evaluation.tables import score_table
+from inference.outputs.preview import montage
 from inference.prediction.predict_files import plan_outputs
-from inference.prediction.preview import montage
 from planners.options import PlanningOptions
 from preprocessing.dataset.raw import find_cases, open_dataset
 from preprocessing.dataset.splits import NNUNET_SPLITS

@@ -114,7 +114,7 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
 
 
 def _read(given: argparse.Namespace) -> "PredictCommand":
-    from inference.dicom.segmentation import DicomOutput
+    from inference.outputs.dicom.segmentation import DicomOutput
     from inference.prediction.command import GivenOptions, ModelChoice, PredictCommand, choose_models
     from inference.prediction.outputs import Extras
     from preprocessing.formats.registry import use_format

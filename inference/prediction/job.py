@@ -7,20 +7,20 @@ from pathlib import Path
 
 from configs.errors import Fault, InputError, collecting, raise_faults
 from configs.progress import Progress
-from inference.dicom.cases import InputCases, dicom_cases
-from inference.dicom.segmentation import kind_faults
 from inference.engine.assemble import check_roi
-from inference.features.table import gather_features
 from inference.options import PredictionOptions
+from inference.outputs.dicom.cases import InputCases, dicom_cases
+from inference.outputs.dicom.segmentation import kind_faults
+from inference.outputs.features.table import gather_features
+from inference.outputs.quality_table import gather_quality
+from inference.outputs.statistics import gather_statistics
 from inference.prediction.case_list import list_cases
 from inference.prediction.cluster import predict_on_cluster
 from inference.prediction.command import PredictCommand, check_input
 from inference.prediction.estimate import estimate_prediction
 from inference.prediction.outputs import dicom_file, plan_outputs
 from inference.prediction.predict_files import predict_cases
-from inference.prediction.quality_table import gather_quality
 from inference.prediction.record import FILE, ModelRecord, PredictionRecord, in_folder, record_of
-from inference.prediction.statistics import gather_statistics
 from inference.predictor import Predictor
 from inference.trial import try_network
 from preprocessing.dicom.find import is_dicom

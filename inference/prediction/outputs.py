@@ -11,12 +11,12 @@ from configs.dataset import DatasetDescription
 from configs.errors import Fault, InputError, raise_faults
 from configs.files import replacing
 from configs.outputs import file_faults, name_faults
-from inference.dicom.segmentation import DicomOutput, write_segmentation
 from inference.engine.assemble import Segmentation
-from inference.features.table import measure_features, write_features
+from inference.outputs.dicom.segmentation import DicomOutput, write_segmentation
+from inference.outputs.features.table import measure_features, write_features
+from inference.outputs.quality_table import caption, write_quality
+from inference.outputs.statistics import measure_labels, write_statistics
 from inference.prediction.postprocessing import Postprocessing, postprocess
-from inference.prediction.quality_table import caption, write_quality
-from inference.prediction.statistics import measure_labels, write_statistics
 from preprocessing.dataset.by_products import DISAGREEMENT, ENTROPY, FEATURES, PREVIEW, PROBABILITIES, QUALITY, STATISTICS
 from preprocessing.dicom.series import ENDING as SERIES
 from preprocessing.formats.images import write_labels, write_scalar
@@ -36,8 +36,8 @@ class Extras:
             `names` (K,).
         uncertainty: whether to write the images `<case>_entropy` and `<case>_disagreement`, in bits; see `inference.engine.uncertainty`.
         preview: whether to write `<case>_preview.png`, slices with outlines, and `<case>_preview.html`, three planes to look through.
-        statistics: whether to write `<case>_statistics.csv`; see `inference.prediction.statistics`.
-        features: whether to write `<case>_features.csv`; see `inference.features`.
+        statistics: whether to write `<case>_statistics.csv`; see `inference.outputs.statistics`.
+        features: whether to write `<case>_features.csv`; see `inference.outputs.features`.
         dicom: how to write `<case>.dcm`, a DICOM segmentation, of cases that are DICOM series; None does not.
         roi: labels to keep; the others become background. None keeps all.
         postprocessing: rules applied to the labels before they are measured, drawn and written.
@@ -165,7 +165,7 @@ def _write_probabilities(
 def _write_preview(
     path: Path, image: NDArray, geometry: Geometry, segmentation: Segmentation, description: DatasetDescription
 ) -> None:
-    from inference.prediction.preview import montage  # matplotlib is slow to import and seldom needed
+    from inference.outputs.preview import montage  # matplotlib is slow to import and seldom needed
 
     turn = find_turn(geometry, "canonical")
     names = {value: name for name, value in description.labels.items() if isinstance(value, int)}
@@ -177,15 +177,12 @@ def _write_preview(
 def _write_viewer(
     path: Path, case: str, image: NDArray, geometry: Geometry, segmentation: Segmentation, description: DatasetDescription
 ) -> None:
-    from inference.viewer.page import write_viewer  # seldom needed, as above
+    from inference.outputs.viewer.page import write_viewer  # seldom needed, as above
 
     write_viewer(path, case, image, segmentation.labels, geometry, description, caption(segmentation.quality))
 
 
 def _output_ending(image: Path) -> str:
-    """Return the ending of a segmentation: that of its image, but one that keeps all values, in a single file."""
+    """Return the ending of a segmentation: that of its image, but one that keeps all values and can be written, in a single file."""
     ending = ending_of(image) or ".nii.gz"
-    return {".nhdr": ".nrrd", ".mhd": ".mha", ".jpg": ".png", ".jpeg": ".png"}.get(ending, ending)
-    """Return the ending of a segmentation: that of its image, but one that can be written, with header and data in a single file."""
-    ending = ending_of(image) or ".nii.gz"
-    return {".nhdr": ".nrrd", ".mhd": ".mha", SERIES: ".nii.gz"}.get(ending, ending)
+    return {".nhdr": ".nrrd", ".mhd": ".mha", ".jpg": ".png", ".jpeg": ".png", SERIES: ".nii.gz"}.get(ending, ending)

@@ -17,10 +17,10 @@ from configs.dataset import DatasetDescription
 from configs.errors import Fault, InputError, is_of_system
 from configs.folders import ModelFolder
 from configs.plan import Orientation
+from inference.outputs.viewer.planes import MOST, Layer, Planes, pack_planes
 from inference.report.scoring import notable, ranked
 from inference.report.trained import TrainedModel
 from inference.selection.candidates import find_sources
-from inference.viewer.planes import MOST, Layer, Planes, pack_planes
 from preprocessing.dataset.labels import to_class_indices
 from preprocessing.formats.images import read_image, read_labels
 from preprocessing.geometry.orientation import find_turn

@@ -66,7 +66,7 @@ def size_of(model: TrainedModel) -> Size:
 
 def report_environment() -> Environment:
     """Return the environment of the report's templates, with filters for its numbers."""
-    environment = page_environment("inference.report", "inference.viewer")
+    environment = page_environment("inference.report", "inference.outputs.viewer")
     environment.filters |= {"decimals": shown_number, "interval": shown_interval, "thousands": in_thousands}
     environment.filters |= {"time": in_time, "bytes": in_bytes}
     return environment

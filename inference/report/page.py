@@ -7,12 +7,12 @@ from markupsafe import Markup
 
 from configs.training import TrainingConfig
 from inference.evaluation.equivariance import COMPARED, EquivarianceCurve
+from inference.outputs.viewer.page import viewer_script
 from inference.report.case_slices import show_cases
 from inference.report.figures import calibration_figure, dice_figure, equivariance_figure, robustness_figure, training_figure
 from inference.report.numbers import report_environment, size_of, timings_of
 from inference.report.scoring import TITLES, by_label, dice_over_sizes, dice_table, overall, ranked
 from inference.report.trained import TrainedModel
-from inference.viewer.page import viewer_script
 from preprocessing.pages.figures import label_colours
 from preprocessing.pages.rendering import script_source
 

@@ -310,7 +310,7 @@ def import_everything() -> None:
         "inference.bundle.export inference.bundle.install inference.bundle.nnunet.install inference.evaluation.equivariance "
         "inference.prediction.command inference.prediction.job inference.evaluation.cli inference.prediction.cli "
         "inference.evaluation.evaluate inference.evaluation.label_files inference.prediction.predict_files inference.prediction.estimate "
-        "inference.evaluation.robustness inference.evaluation.tables inference.prediction.statistics inference.features.table "
+        "inference.evaluation.robustness inference.evaluation.tables inference.outputs.statistics inference.outputs.features.table "
         "planners.run planners.options preprocessing.formats.nifti preprocessing.resample "
         "inference.selection.run inference.report.run inference.bundle.onnx onnx onnxscript onnxruntime torch.onnx "
         "trainers.pipeline.run trainers.run trainers.job trainers.optimisation.checkpoint se_unet.cpu.allocator "

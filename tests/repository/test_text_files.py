@@ -12,7 +12,7 @@ OWN = {  # files that no person writes
     "preprocessing/parallel/memory.py": "reads counters of the system",
     "preprocessing/parallel/markers.py": "reads marks that worker processes of the same run wrote",
     "inference/report/page.py": "reads a script that is installed with the package",
-    "inference/viewer/page.py": "reads a script that is installed with the package",
+    "inference/outputs/viewer/page.py": "reads a script that is installed with the package",
 }
 PARSERS = {"loads", "load", "reader", "DictReader", "read_csv", "read_table", "loadtxt", "genfromtxt"}
 MODULES = {"json", "csv", "pd", "pandas", "np", "numpy", "tomllib", "yaml"}

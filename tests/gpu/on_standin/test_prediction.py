@@ -217,7 +217,7 @@ def test_dicom_segmentations_are_those_of_the_cpu(gpu: Ledger, image: NDArray[np
     """`--dicom`: a series in, a segmentation object out."""
     import pydicom
 
-    from inference.dicom.segmentation import DicomOutput
+    from inference.outputs.dicom.segmentation import DicomOutput
     from inference.prediction.predict_files import Extras, predict_cases
     from preprocessing.dicom.find import find_series, write_lists
     from tests.preprocessing.dicom.making import save, slices

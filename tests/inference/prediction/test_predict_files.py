@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from configs.errors import InputError
 from inference import PredictionOptions, Predictor, predict_cases
+from inference.outputs.preview import montage
 from inference.prediction.predict_files import Extras, plan_outputs
-from inference.prediction.preview import montage
 from tests.inference.models import threshold_model
 
 REAL = Path(__file__).parents[4] / "shared" / "data" / "Dataset050_SpinalCordMix" / "imagesTr"

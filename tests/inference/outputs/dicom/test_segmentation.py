@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 
 from configs.dataset import Code, DatasetDescription, LabelCode
 from configs.errors import InputError
-from inference.dicom.segmentation import KINDS, DicomOutput, Kind, kind_faults, write_segmentation
+from inference.outputs.dicom.segmentation import KINDS, DicomOutput, Kind, kind_faults, write_segmentation
 from inference.sizes.calibration import Expected
 from inference.sizes.quality import Quality
 from preprocessing.dicom.find import find_series, write_lists

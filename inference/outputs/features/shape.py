@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.features.diameter import largest_diameter
-from inference.features.mesh import PART, mesh_area_and_volume
+from inference.outputs.features.diameter import largest_diameter
+from inference.outputs.features.mesh import PART, mesh_area_and_volume
 
 SHAPE = (
     "MeshVolume",

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from configs.dataset import DatasetDescription
 from configs.files import write_text
-from inference.viewer.planes import Layer, pack_planes
+from inference.outputs.viewer.planes import Layer, pack_planes
 from preprocessing.dataset.labels import to_class_indices
 from preprocessing.geometry.affine import Geometry
 from preprocessing.geometry.orientation import find_turn
@@ -20,7 +20,7 @@ from preprocessing.pages.rendering import page_environment, script_source
 
 def viewer_script() -> str:
     """Return the script of the viewer."""
-    return resources.files("inference.viewer").joinpath("templates/planes.js").read_text(encoding="utf-8")
+    return resources.files("inference.outputs.viewer").joinpath("templates/planes.js").read_text(encoding="utf-8")
 
 
 def write_viewer(
@@ -47,7 +47,7 @@ def write_viewer(
     shown = drawn_image(turn.apply(image), description)[:, ::-1]
     layer = Layer("prediction", turn.apply(to_class_indices(labels, description))[:, ::-1], is_filled=True)
     planes = pack_planes(title, shown, [layer], turn.apply_geometry(geometry).spacing, description, colours)
-    template = page_environment("inference.viewer").get_template("preview.html.j2")
+    template = page_environment("inference.outputs.viewer").get_template("preview.html.j2")
     legend = list(zip(description.foreground, colours, strict=True))
     content = {"title": title, "caption": caption, "planes": planes, "legend": legend, "script": script}
     write_text(path, template.render(content, script_source=Markup(script_source(script)), description=description))

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import pdist
 from skimage.measure import marching_cubes
 
-from inference.features.diameter import largest_diameter
-from inference.features.mesh import mesh_area_and_volume
-from inference.features.shape import SHAPE, principal_variances, shape_features
+from inference.outputs.features.diameter import largest_diameter
+from inference.outputs.features.mesh import mesh_area_and_volume
+from inference.outputs.features.shape import SHAPE, principal_variances, shape_features
 
 SPACINGS = [(1.0, 1.0, 1.0), (2.0, 1.0, 0.7), (0.5, 0.8, 0.8)]
 

@@ -8,9 +8,9 @@ import pytest
 from scipy import stats
 
 from configs.dataset import DatasetDescription
-from inference.features.intensity import INTENSITY, intensity_features
-from inference.features.shape import SHAPE
-from inference.features.table import gather_features, measure_features, write_features
+from inference.outputs.features.intensity import INTENSITY, intensity_features
+from inference.outputs.features.shape import SHAPE
+from inference.outputs.features.table import gather_features, measure_features, write_features
 from preprocessing.geometry.affine import Geometry
 
 LABELS = DatasetDescription(name="toy", channels=("MR", "MR"), labels={"background": 0, "kidney": 5, "cyst": 9, "stone": 11})

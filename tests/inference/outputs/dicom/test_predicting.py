@@ -162,7 +162,7 @@ def test_other_input_is_not_taken_for_dicom(run: Run, tmp_path: Path, hospital: 
 
 def test_several_channels_need_a_list(hospital: Path, tmp_path: Path) -> None:
     from configs.errors import InputError
-    from inference.dicom.cases import dicom_cases
+    from inference.outputs.dicom.cases import dicom_cases
 
     description = plan(many_classes(3)).dataset.model_copy(update={"channels": ("T1", "T2")})
     with pytest.raises(InputError, match="one channel, but the model has 2: T1, T2"):

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from inference import PredictionOptions, Predictor, predict_cases
+from inference.outputs.quality_table import caption, gather_quality, write_quality
 from inference.prediction.outputs import Extras, plan_outputs
-from inference.prediction.quality_table import caption, gather_quality, write_quality
 from inference.sizes.calibration import Expected
 from inference.sizes.quality import Quality
 from preprocessing.formats.images import write_scalar

@@ -11,7 +11,7 @@ _ROWS = 512  # hull vertices whose distances to all others are held at once
 
 
 def largest_diameter(mask: NDArray[np.bool_], spacing: Sequence[float]) -> float:
-    """Return the largest distance in mm between two vertices of the mesh (`inference.features.mesh`) of a mask (Z, Y, X).
+    """Return the largest distance in mm between two vertices of the mesh (`inference.outputs.features.mesh`) of a mask (Z, Y, X).
 
     The vertices lie half a voxel from voxel centres along the axes. Both ends of the largest distance are vertices of the convex hull, and
     the hull is spanned by voxels that are the first or last of their row along each axis.

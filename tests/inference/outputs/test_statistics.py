@@ -8,7 +8,7 @@ import pytest
 import SimpleITK
 
 from configs.dataset import DatasetDescription
-from inference.prediction.statistics import gather_statistics, measure_labels, write_statistics
+from inference.outputs.statistics import gather_statistics, measure_labels, write_statistics
 from preprocessing.formats.itk import affine_of
 from preprocessing.geometry.affine import Geometry
 

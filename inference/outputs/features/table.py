@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from configs.dataset import DatasetDescription, label_values
-from inference.features.intensity import INTENSITY, intensity_features
-from inference.features.shape import SHAPE, shape_features
+from inference.outputs.features.intensity import INTENSITY, intensity_features
+from inference.outputs.features.shape import SHAPE, shape_features
 from preprocessing.dataset.by_products import FEATURES
 from preprocessing.geometry.affine import Geometry
 from preprocessing.tables import gather, write_table

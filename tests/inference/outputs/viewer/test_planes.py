@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from configs.dataset import DatasetDescription
-from inference.viewer.page import write_viewer
-from inference.viewer.planes import Layer, choose_steps, legend, pack_planes
+from inference.outputs.viewer.page import write_viewer
+from inference.outputs.viewer.planes import Layer, choose_steps, legend, pack_planes
 from preprocessing.geometry.affine import Geometry
 from preprocessing.pages.drawn_image import drawn_image
 

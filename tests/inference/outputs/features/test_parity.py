@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from inference.features.intensity import INTENSITY, intensity_features
-from inference.features.shape import SHAPE, shape_features
+from inference.outputs.features.intensity import INTENSITY, intensity_features
+from inference.outputs.features.shape import SHAPE, shape_features
 
 SPACING = (2.5, 0.8, 0.8)
 RECORDED = {

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from configs.dataset import DatasetDescription
-from inference.viewer.page import write_viewer
+from inference.outputs.viewer.page import write_viewer
 from preprocessing.geometry.affine import Geometry
 from tests.planners.report.test_browser import BROWSER, QUIET, visit
 
