@@ -315,6 +315,7 @@ def import_everything() -> None:
         "inference.selection.run inference.report.run inference.bundle.onnx onnx onnxscript onnxruntime torch.onnx "
         "trainers.pipeline.run trainers.run trainers.job trainers.optimisation.checkpoint se_unet.cpu.allocator "
         "tests.inference.models tests.inference.bundle.nnunet.results tests.inference.report.models tests.inference.selection.work "
+        "inference.outputs.dicom.segmentation inference.outputs.viewer.page "
         "pydicom.pixels highdicom preprocessing.dicom.dataset tests.preprocessing.datasets tests.preprocessing.dicom.making "
         "tests.trainers.balls"
     )

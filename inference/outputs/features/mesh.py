@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from skimage.measure import marching_cubes, mesh_surface_area
 
 PART = 2**20  # voxels of a slab
+_BYTES_OF_VERTEX = 256  # in marching cubes, whose arrays of vertices and triangles are copied as they grow
 
 
 def mesh_area_and_volume(mask: NDArray[np.bool_], spacing: Sequence[float], part: int = PART) -> tuple[float, float]:
@@ -21,6 +22,7 @@ def mesh_area_and_volume(mask: NDArray[np.bool_], spacing: Sequence[float], part
 
     Raises:
         ValueError: the mask is empty.
+        MemoryError: memory does not suffice.
     """
     if not mask.any():
         raise ValueError("an empty mask has no surface")
@@ -28,11 +30,21 @@ def mesh_area_and_volume(mask: NDArray[np.bool_], spacing: Sequence[float], part
     for start, slab in _slabs(mask, part):
         if slab.all() or not slab.any():
             continue
+        _require_memory(slab)
         vertices, faces, _, _ = marching_cubes(slab.astype(np.float32), 0.5, spacing=tuple(spacing), method="lorensen")
         a, b, c = np.moveaxis((vertices + np.array([start * spacing[0], 0, 0]))[faces], 1, 0)
         area += float(mesh_surface_area(vertices, faces))
         volume += float(np.einsum("ij,ij->", a, np.cross(b, c))) / 6
     return area, abs(volume)
+
+
+def _require_memory(slab: NDArray[np.bool_]) -> None:
+    """Raise `MemoryError` if memory does not suffice for the mesh: scikit-image goes on without it, and the process crashes.
+
+    Each edge of the grid whose ends differ has one vertex.
+    """
+    vertices = sum(int(np.count_nonzero(np.diff(slab, axis=axis))) for axis in range(3))
+    np.empty(2**20 + _BYTES_OF_VERTEX * vertices, dtype=np.uint8)
 
 
 def _slabs(mask: NDArray[np.bool_], part: int) -> Iterator[tuple[int, NDArray[np.bool_]]]:
