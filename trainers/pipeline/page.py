@@ -31,10 +31,11 @@ def write_run_page(
         "bundles": [_link(folder, bundle) for bundle in bundles],
         "logs": _link(folder, folder.path / "logs"),
     }
+    chosen = [] if selection is None else [Path(model).name for model in selection.models]
     environment = page_environment("trainers.pipeline")
     environment.filters["duration"] = duration
     text = environment.get_template("run.html.j2").render(
-        name=folder.path.name, schedule=schedule, rows=rows, links=links, selection=selection, failures=failures
+        name=folder.path.name, schedule=schedule, rows=rows, links=links, selection=selection, chosen=chosen, failures=failures
     )
     write_text(RunRecords(folder.path).page, text)
     return RunRecords(folder.path).page

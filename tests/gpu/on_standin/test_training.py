@@ -43,6 +43,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "loading process": {"workers": 1},
     "sampling": {"oversampling": "probabilistic", "class_weights": {"dark": 2.0}, "mirror": False, "augmentation": False},
     "small structures": {"loss_weights": {"dark": 2.0}, "top_k": 0.2, "centreline": 0.5},
+    "time limit": {"time_limit": 1e6},
     "fine-tuning": {"freeze": ("decoder",), "encoder_rate": 0.1},
 }
 
