@@ -91,7 +91,8 @@ def _time_tile(job: Job, parts: Parts) -> float:
         seconds = time.perf_counter() - start
         if seconds > _ENOUGH_SECONDS:
             break
-    return seconds / count_tiles(tuple(image.shape[1:]), patch, _STEP)
+    depth, height, width = image.shape[1:]
+    return seconds / count_tiles((depth, height, width), patch, _STEP)
 
 
 def _time_backward(job: Job, parts: Parts) -> float:
