@@ -73,7 +73,7 @@ class Wishes:
         hours = HOURS_WITHOUT_GPU if is_open and not on_gpu else options.hours
         return cls(
             models=tuple(_models(options, plan)),
-            folds=tuple(_known_folds(options.folds, folds)) if options.folds else tuple(range(folds)),
+            folds=tuple(_known_folds(options.folds, folds)) if options.folds else tuple(range(folds)) or ("all",),
             settings=load_training_config(options.preset or ("default" if on_gpu else "quick"), dict(options.settings)),
             hours=hours,
             needs_all_models=bool(options.networks or options.configurations),
@@ -98,7 +98,7 @@ def make_schedule(
         seconds_spent: time that the run has taken so far.
 
     Raises:
-        InputError: not even one epoch of the first model fits into the time.
+        InputError: not even one epoch of the first model fits into the time, or a model was not timed.
     """
     models, folds, settings = wishes.models, wishes.folds, wishes.settings
     steps = float(settings.steps)
@@ -175,6 +175,10 @@ class _Choice:
 
 def _fitting(wishes: Wishes, speeds: Mapping[tuple[str, str], Speed], seconds: float) -> _Choice:
     """Return as many models and folds as leave enough steps for each, or else the first alone."""
+    untimed = [f"{configuration}_{network}" for configuration, network in wishes.models if (configuration, network) not in speeds]
+    if untimed:
+        problem = "its steps cannot be timed before the network whose segmentation it refines is trained"
+        raise InputError(*(Fault(name, problem, "Give --preset or --set epochs=N instead of --hours") for name in untimed))
     few_models = wishes.models if wishes.needs_all_models else wishes.models[:1]
     few_folds = wishes.folds if wishes.needs_all_folds else wishes.folds[:1]
     widths = ((wishes.models, wishes.folds), (wishes.models, few_folds), (few_models, few_folds))

@@ -115,6 +115,18 @@ def test_wrong_options_are_refused(given: dict[str, Any], problem: str) -> None:
         schedule(**given)
 
 
+def test_a_single_case_is_trained_as_fold_all() -> None:
+    wishes = Wishes.of(RunOptions(preset="quick"), plan_of("se"), folds=0, on_gpu=False)
+    assert [training.fold for training in wishes.trainings()] == ["all"]
+
+
+def test_a_model_that_cannot_be_timed_is_not_fitted_into_hours() -> None:
+    options, plan = RunOptions(hours=2.0), plan_of("se", "baseline")
+    speeds = {("3d_fullres", "se"): Speed(1.0, 50.0, 20.0, 30.0)}
+    with pytest.raises(InputError, match="3d_fullres_baseline: its steps cannot be timed"):
+        make_schedule(Wishes.of(options, plan, FOLDS, on_gpu=False), {}, plan, speeds)
+
+
 def test_a_schedule_is_read_as_it_was_written(tmp_path: Path) -> None:
     made = schedule(hours=1.0)
     made.write(tmp_path / "schedule.json")
