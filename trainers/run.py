@@ -175,10 +175,10 @@ def _fit(job: Job, stop: StopRequest, progress: Progress, resume: bool, restart:
 
 
 def _tell_duration(job: Job, parts: Parts, state: TrainingState) -> None:
-    """Log how long the training will take, unless it is short; a user's own network or loss may not bear to be tried."""
-    own = (job.config.network_class, job.config.loss_class, job.config.trainer_class)
+    """Log how long the training will take, unless it is short or its time is set; a user's own network or loss may not bear a trial."""
+    untold = (job.config.network_class, job.config.loss_class, job.config.trainer_class, job.config.time_limit)
     left = job.config.epochs - state.epoch
-    if not any(own) and left * job.config.iterations >= WORTH_TELLING:
+    if not any(untold) and left * job.config.iterations >= WORTH_TELLING:
         logger.info(forecast(job, parts, left))
 
 
