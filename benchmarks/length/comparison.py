@@ -147,15 +147,15 @@ class Queue:
                 stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         yield_to_others(process.pid)
-        file.write_text(f"{process.pid}", encoding="utf-8")
+        file.write_text(f"{process.pid} {beginning(process.pid)}", encoding="utf-8")
 
     def running(self) -> dict[Run, int]:
         """Return the running trainings with the number of their process and group."""
         for child in self.children.values():
             child.poll()  # one that has ended would else keep its number
         files = {run: self._file(run) for run in QUEUE}
-        numbers = {run: int(file.read_text(encoding="utf-8")) for run, file in files.items() if file.is_file()}
-        return {run: number for run, number in numbers.items() if is_training(number)}
+        numbers = {run: file.read_text(encoding="utf-8").split() for run, file in files.items() if file.is_file()}
+        return {run: int(number) for run, (number, begun) in numbers.items() if beginning(int(number)) == begun}
 
     def follow_pause(self) -> None:
         """Pause all trainings while the file exists."""
@@ -192,12 +192,17 @@ def yield_to_others(process: int) -> None:
         group.write_text("19", encoding="utf-8")
 
 
-def is_training(process: int) -> bool:
-    """Return whether this process was started by this program and still runs."""
+def beginning(process: int) -> str | None:
+    """Return when a process began, in ticks since the start of the machine, or None where it has ended.
+
+    Two processes with the same number differ in it, while a process keeps it when `nice` hands over to the program that it starts,
+    a moment at which the process has no command line.
+    """
     try:
-        return b"benchmarks.length" in Path(f"/proc/{process}/cmdline").read_bytes()
+        state, *values = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:
-        return False
+        return None
+    return None if state == "Z" else values[18]
 
 
 def status(queue: Queue, committed: list[dict[str, Any]]) -> str:

@@ -153,10 +153,10 @@ def test_patches_are_transformed_more_often_where_that_is_asked_for() -> None:
 
 
 class Sleeping(Queue):
-    """Its trainings sleep instead of training, with a word in their command that tells them from other processes."""
+    """Its trainings sleep instead of training."""
 
     def _words(self, run: Run) -> list[str]:
-        return [sys.executable, "-c", "import time; time.sleep(60)", "benchmarks.length"]
+        return [sys.executable, "-c", "import time; time.sleep(60)"]
 
 
 def state_of(process: int) -> str:
@@ -176,9 +176,9 @@ def test_trainings_stand_still_while_the_file_is_there_and_another_program_finds
     first = Sleeping(place_in(tmp_path), pause)
     first.start(run)
     later = Sleeping(place_in(tmp_path), pause)
-    wait_for(lambda: run in later.running())  # the shell word `nice` comes first
-    process = later.running()[run]
+    process = first.children[run].pid
     try:
+        assert all(later.running() == {run: process} for _ in range(500))  # also while `nice` hands over to Python
         pause.touch()
         later.follow_pause()
         wait_for(lambda: state_of(process) == "T")
@@ -197,7 +197,7 @@ def test_a_number_that_another_program_has_by_now_is_no_training(tmp_path: Path)
     try:
         file = tmp_path / "running" / QUEUE[0].name
         file.parent.mkdir()
-        file.write_text(f"{stranger.pid}")
+        file.write_text(f"{stranger.pid} 1")
         assert not queue.running()
     finally:
         stranger.kill()
