@@ -59,7 +59,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="folds to train, or all (default: all five, or what fits into the time)",
     )
-    add("--devices", nargs="+", metavar="NAME", help="devices that train folds side by side (default: all GPUs, or else the CPU)")
+    add(
+        "--devices",
+        nargs="+",
+        metavar="NAME",
+        help="devices that train folds side by side (default: all GPUs, or else the CPU as often as processors and memory allow)",
+    )
     add("--scheduler", metavar="ADDRESS", help="address of a Dask scheduler whose workers preprocess and train")
     add("--gpu-memory", type=float, metavar="GB", help="GPU memory to plan for, in GB (default: 8)")
     add("--splits", type=Path, metavar="FILE", help="cases of each fold, such as nnU-Net's splits_final.json")

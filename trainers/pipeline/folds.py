@@ -1,15 +1,17 @@
 """Train the folds of a schedule: in turn in this process, side by side on several devices, or on a cluster."""
 
 import logging
-import os
 import signal
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import AbstractContextManager
 from queue import SimpleQueue
 from types import FrameType
 from typing import Any
+
+import joblib
 
 from configs.errors import InputError
 from configs.folders import DatasetFolder
@@ -18,23 +20,19 @@ from preprocessing.dataset.splits import read_splits
 from preprocessing.parallel.for_each_case import for_each_case
 from trainers.interruption import TrainingInterruptedError
 from trainers.monitoring.forecast import Speed
-from trainers.pipeline.schedule import Schedule, Training
-from trainers.pipeline.whole_progress import seconds_of_items, whole_progress
+from trainers.pipeline.schedule import Schedule, Training, stages
+from trainers.pipeline.told_progress import messages_of
+from trainers.pipeline.whole_progress import TrainingProgress, WholeProgress, seconds_of_items, whole_progress
 from trainers.pipeline.worker import AGAIN, start_worker, train_scheduled
 
 _logger = logging.getLogger(__name__)
 _TITLE = "Training folds"
 _LAST_LINES = 3  # of a failed process, in the message
 Failures = dict[str, str]  # reason why a training failed, by its name
+Speeds = Mapping[tuple[str, str], Speed]  # speed of each model, by configuration and network
 
 
-def train_in_turn(
-    folder: DatasetFolder,
-    schedule: Schedule,
-    speeds: Mapping[tuple[str, str], Speed],
-    device: str | None,
-    progress: Progress,
-) -> Failures:
+def train_in_turn(folder: DatasetFolder, schedule: Schedule, speeds: Speeds, device: str | None, progress: Progress) -> Failures:
     """Train the folds one after the other. A fold that fails does not stop the others.
 
     Raises:
@@ -43,10 +41,9 @@ def train_in_turn(
     failures: Failures = {}
     with whole_progress(progress, schedule.trainings) as whole:
         for training in schedule.trainings:
-            speed = speeds.get((training.configuration, training.network))
-            with whole.training(training, seconds_of_items(speed, schedule.settings, _validation_cases(folder, training))):
+            with _shown(whole, folder, schedule, training, speeds) as shown:
                 try:
-                    train_scheduled(folder, schedule, training, device, whole)
+                    train_scheduled(folder, schedule, training, device, shown)
                 except TrainingInterruptedError:
                     raise
                 except Exception as error:  # noqa: BLE001 - one fold must not stop the others; all reasons are reported
@@ -54,7 +51,9 @@ def train_in_turn(
     return failures
 
 
-def train_on_devices(folder: DatasetFolder, schedule: Schedule, devices: Sequence[str], progress: Progress) -> Failures:
+def train_on_devices(
+    folder: DatasetFolder, schedule: Schedule, speeds: Speeds, devices: Sequence[str], progress: Progress
+) -> Failures:
     """Train folds side by side, each in a process on a free device. A fold that fails does not stop the others.
 
     Raises:
@@ -63,39 +62,54 @@ def train_on_devices(folder: DatasetFolder, schedule: Schedule, devices: Sequenc
     free: SimpleQueue[str] = SimpleQueue()
     for device in devices:
         free.put(device)
-    threads = max(1, (os.cpu_count() or 1) // len(devices))
+    threads = threads_of_each(devices)
     failures: Failures = {}
-    with _Workers() as workers, ThreadPoolExecutor(len(devices)) as pool:
+    with _Workers() as workers, whole_progress(progress, schedule.trainings) as whole, ThreadPoolExecutor(len(devices)) as pool:
 
         def on_free_device(training: Training) -> str | None:
             device = free.get()
             try:
-                return workers.train(folder, schedule, training, device, threads)
+                with _shown(whole, folder, schedule, training, speeds) as shown:
+                    return workers.train(folder, schedule, training, device, threads, shown)
             finally:
                 free.put(device)
 
-        futures = {pool.submit(on_free_device, training): training for training in schedule.trainings}
-        for future in progress.track(as_completed(futures), _TITLE, len(futures)):
-            if (reason := future.result()) is not None:
-                _add_failure(failures, futures[future], reason)
+        for stage in stages(schedule.trainings):
+            futures = {pool.submit(on_free_device, training): training for training in stage}
+            for future in as_completed(futures):
+                if (reason := future.result()) is not None:
+                    _add_failure(failures, futures[future], reason)
     return failures
+
+
+def _shown(
+    whole: WholeProgress, folder: DatasetFolder, schedule: Schedule, training: Training, speeds: Speeds
+) -> AbstractContextManager[TrainingProgress]:
+    speed = speeds.get((training.configuration, training.network))
+    return whole.training(training, seconds_of_items(speed, schedule.settings, _validation_cases(folder, training)))
+
+
+def threads_of_each(devices: Sequence[str]) -> int:
+    """Return the number of threads of each training, if there is one on each device."""
+    return max(1, int(joblib.cpu_count()) // max(1, len(devices)))
 
 
 def train_on_cluster(folder: DatasetFolder, schedule: Schedule, scheduler: str, progress: Progress) -> Failures:
     """Train folds on the workers of a Dask scheduler, which see the dataset's folder under the same path."""
     shared = DatasetFolder(folder.path.resolve())
-    tasks = {str(training): (shared, schedule, training) for training in schedule.trainings}
     failures: Failures = {}
-    for name, reason in for_each_case(_train_on_worker, tasks, 1, progress, _TITLE, scheduler):
-        if reason is not None:
-            _add_failure(failures, name, reason)
+    for stage in stages(schedule.trainings):
+        tasks = {str(training): (shared, schedule, training) for training in stage}
+        for name, reason in for_each_case(_train_on_worker, tasks, 1, progress, _TITLE, scheduler):
+            if reason is not None:
+                _add_failure(failures, name, reason)
     return failures
 
 
 def _train_on_worker(name: str, task: tuple[DatasetFolder, Schedule, Training]) -> str | None:
     folder, schedule, training = task
     with _Workers() as workers:
-        return workers.train(folder, schedule, training, None, None)
+        return workers.train(folder, schedule, training, None, None, None)
 
 
 def _reason(error: Exception) -> str:
@@ -134,6 +148,7 @@ class _Workers:
         training: Training,
         device: str | None,
         threads: int | None,
+        progress: TrainingProgress | None,
     ) -> str | None:
         """Train a fold, and return the last lines of its messages if it failed."""
         if self._received is not None:
@@ -142,7 +157,8 @@ class _Workers:
             self._running.add(process)
             if self._received is not None:  # between the start and now
                 process.send_signal(self._received)
-            lines = (process.communicate()[0] or "").strip().splitlines()
+            lines = messages_of(process.stdout or (), progress)
+            process.wait()
             self._running.discard(process)
         return None if process.returncode == 0 else "; ".join(lines[-_LAST_LINES:]) or f"exit code {process.returncode}"
 

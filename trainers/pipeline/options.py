@@ -16,8 +16,8 @@ class Machines:
     """Where the work of a run is done.
 
     Attributes:
-        devices: names of devices; on several, folds are trained side by side, each in a process of its own. Empty takes all GPUs, or else
-            the CPU.
+        devices: names of devices; on several, folds are trained side by side, each in a process of its own. A device may be named
+            several times. Empty takes all GPUs, or else the CPU as many times as processors and memory allow.
         jobs: number of processes that preprocess; None chooses it.
         scheduler: address of a Dask scheduler whose workers preprocess cases and train folds.
     """

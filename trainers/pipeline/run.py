@@ -1,8 +1,9 @@
 """Run all stages from a dataset to a model: plan, preprocess, train, select, report, bundle."""
 
+import heapq
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from configs.outputs import folder_faults
 from configs.plan import Plan
 from configs.progress import Progress, Silent
 from inference.bundle.export import export_bundle
-from inference.device import choose_device, existing_devices
+from inference.device import choose_device
 from inference.prediction.selection import Selection
 from inference.report.run import ReportOptions, write_report
 from inference.selection.run import SelectionOptions, select
@@ -22,12 +23,12 @@ from planners.run import plan_and_preprocess
 from preprocessing.dataset.splits import find_splits
 from preprocessing.store import CaseStore
 from trainers.job import delete_training
-from trainers.monitoring.forecast import Speed
 from trainers.monitoring.progress_note import duration
-from trainers.pipeline.folds import Failures, is_done, train_in_turn, train_on_cluster, train_on_devices
+from trainers.pipeline.devices import choose_devices
+from trainers.pipeline.folds import Failures, Speeds, is_done, threads_of_each, train_in_turn, train_on_cluster, train_on_devices
 from trainers.pipeline.options import RunOptions
 from trainers.pipeline.page import write_run_page
-from trainers.pipeline.schedule import Schedule, Training, Wishes, make_schedule
+from trainers.pipeline.schedule import Schedule, Training, Wishes, make_schedule, trainings_of
 from trainers.pipeline.speeds import measure_speeds
 
 _logger = logging.getLogger(__name__)
@@ -79,9 +80,8 @@ def run_dataset(
     options, progress = options or RunOptions(), progress or Silent()
     start = time.monotonic()
     folder = prepare(dataset, Path(work), options, planning, progress)
-    devices = options.devices or _all_gpus()
-    schedule, speeds = _schedule(folder, options, planning, devices, start, progress)
-    tell(folder, schedule)
+    schedule, speeds, devices = _schedule(folder, options, planning, start, progress)
+    tell(folder, schedule, len(devices))
     failures = _train(folder, schedule, speeds, devices, options, progress)
     progress.note("")
     result = _finish(folder, schedule, failures, devices, options, progress)
@@ -119,16 +119,13 @@ def load_schedule(folder: DatasetFolder, options: RunOptions, planning: Planning
     Raises:
         InputError: options differ from those of the schedule; all of them are listed.
     """
-    if options.restart or not RunRecords(folder.path).schedule.is_file():
+    path = RunRecords(folder.path).schedule
+    if options.restart or not path.is_file():
         return None
-    schedule = Schedule.read(RunRecords(folder.path).schedule)
+    schedule = Schedule.read(path)
     remedy = "Leave the option out to go on with the schedule, or give --restart, which trains again"
     raise_faults(
-        Fault(
-            f"option {name}",
-            f"{value} differs from {schedule.asked.get(name, 'none')} in {RunRecords(folder.path).schedule}",
-            remedy,
-        )
+        Fault(f"option {name}", f"{value} differs from {schedule.asked.get(name, 'none')} in {path}", remedy)
         for name, value in options.asked(planning).items()
         if value != schedule.asked.get(name)
     )
@@ -148,20 +145,23 @@ def wishes_of(folder: DatasetFolder, options: RunOptions, on_gpu: bool) -> tuple
     return plan, Wishes.of(options, plan, len(find_splits(folder.splits, cases)), on_gpu)
 
 
-def tell(folder: DatasetFolder, schedule: Schedule) -> None:
+def tell(folder: DatasetFolder, schedule: Schedule, side_by_side: int) -> None:
     """Log what will be trained, with the expected end of each training, and what is given up."""
-    settings, now = schedule.settings, time.time()
+    settings = schedule.settings
     length = f"{settings.steps:,} steps" if settings.time_limit is None else duration(settings.time_limit)
-    _logger.info("%s, each of %s and its validation:", counted(len(schedule.trainings), "training"), length)
+    number, beside = counted(len(schedule.trainings), "training"), f", {side_by_side} side by side" if side_by_side > 1 else ""
+    _logger.info("%s, each of %s and its validation%s:", number, length, beside)
+    free_at = [time.time()] * side_by_side
     for training in schedule.trainings:
         if is_done(folder, training):
             _logger.info("  %s: done", training)
         elif training.seconds is None:
             _logger.info("  %s", training)
         else:
-            now += training.seconds
+            end = heapq.heappop(free_at) + training.seconds
+            heapq.heappush(free_at, end)
             _logger.info(
-                "  %s: about %s, until %s", training, duration(training.seconds), time.strftime("%a %H:%M", time.localtime(now))
+                "  %s: about %s, until %s", training, duration(training.seconds), time.strftime("%a %H:%M", time.localtime(end))
             )
     for given_up in schedule.gives_up:
         _logger.info("  given up for the time: %s", given_up)
@@ -178,27 +178,26 @@ def _is_prepared(folder: DatasetFolder) -> bool:
 
 
 def _schedule(
-    folder: DatasetFolder,
-    options: RunOptions,
-    planning: PlanningOptions | None,
-    devices: Sequence[str],
-    start: float,
-    progress: Progress,
-) -> tuple[Schedule, Mapping[tuple[str, str], Speed]]:
-    """Return the schedule that goes on, or a new one, and the speeds that were measured for it."""
+    folder: DatasetFolder, options: RunOptions, planning: PlanningOptions | None, start: float, progress: Progress
+) -> tuple[Schedule, Speeds, tuple[str, ...]]:
+    """Return the schedule that goes on, or a new one, the speeds that were measured for it, and the devices."""
     known = load_schedule(folder, options, planning)
     if known is not None:
-        return known, {}
-    device = choose_device(devices[0] if devices else None)
+        return known, {}, choose_devices(options.devices, Plan.read(folder.plan), known.trainings, known.settings)
+    device = choose_device(options.devices[0] if options.devices else None)
     plan, wishes = wishes_of(folder, options, device.type == "cuda")
-    speeds: Mapping[tuple[str, str], Speed] = {}
-    if options.scheduler is None:
-        speeds = measure_speeds(folder, plan, wishes.trainings(), wishes.settings, device, progress)
-    schedule = make_schedule(wishes, options.asked(planning), plan, speeds, time.monotonic() - start)
+    wanted = trainings_of(plan, wishes.models, wishes.folds)
+    devices = choose_devices(options.devices, plan, wanted, wishes.settings)
+    speeds: Speeds = {}
+    if options.scheduler is not None:
+        devices = devices[:1]  # of the stages after the trainings
+    else:
+        speeds = measure_speeds(folder, plan, wishes, device, progress, threads_of_each(devices))
+    schedule = make_schedule(wishes, options.asked(planning), plan, speeds, time.monotonic() - start, len(devices))
     if options.restart:
         _delete_trainings(folder, schedule)
     save_schedule(folder, schedule)
-    return schedule, speeds
+    return schedule, speeds, devices[: len(schedule.trainings)]
 
 
 def _delete_trainings(folder: DatasetFolder, schedule: Schedule) -> None:
@@ -209,18 +208,13 @@ def _delete_trainings(folder: DatasetFolder, schedule: Schedule) -> None:
 
 
 def _train(
-    folder: DatasetFolder,
-    schedule: Schedule,
-    speeds: Mapping[tuple[str, str], Speed],
-    devices: Sequence[str],
-    options: RunOptions,
-    progress: Progress,
+    folder: DatasetFolder, schedule: Schedule, speeds: Speeds, devices: Sequence[str], options: RunOptions, progress: Progress
 ) -> Failures:
     if options.scheduler is not None:
         return train_on_cluster(folder, schedule, options.scheduler, progress)
     if len(devices) > 1:
-        return train_on_devices(folder, schedule, devices, progress)
-    return train_in_turn(folder, schedule, speeds, devices[0] if devices else None, progress)
+        return train_on_devices(folder, schedule, speeds, devices, progress)
+    return train_in_turn(folder, schedule, speeds, devices[0], progress)
 
 
 def _finish(
@@ -230,17 +224,17 @@ def _finish(
     done = [training for training in schedule.trainings if str(training) not in failures]
     if not done:
         raise InputError(*(Fault(name, reason, "Mend it and run se_run again") for name, reason in failures.items()))
-    device = devices[0] if devices else None
     folds = _common_folds(done)
     models: tuple[Path, ...] = (folder.model(done[0].configuration, done[0].network).path,)
-    path = None
+    path: Path | None = None
+    selection: Selection | None = None
     if folds:
-        choice = SelectionOptions(folds=folds, device=device, jobs=options.jobs or 1)
+        choice = SelectionOptions(folds=folds, device=devices[0], jobs=options.jobs or 1)
         path, selection = select(folder.path, options=choice, progress=progress)
         models = tuple(selection.model_folders(path))
-    write_report(folder.path, options=ReportOptions(equivariance=False, device=device), progress=progress)
+    write_report(folder.path, options=ReportOptions(equivariance=False, device=devices[0]), progress=progress)
     bundles = tuple(_bundle(folder, model, folds) for model in models)
-    page = write_run_page(folder, schedule, failures, Selection.read(path) if path else None, bundles)
+    page = write_run_page(folder, schedule, failures, selection, bundles)
     return RunResult(page, models, path, bundles, failures)
 
 
@@ -259,8 +253,3 @@ def _common_folds(done: Sequence[Training]) -> tuple[int | str, ...]:
     folds = list(by_model.values())
     common = [fold for fold in folds[0] if all(fold in others for others in folds)] if folds else []
     return tuple(common or (folds[0] if folds else ()))
-
-
-def _all_gpus() -> tuple[str, ...]:
-    gpus = tuple(name for name in existing_devices() if name.startswith("cuda"))
-    return gpus if len(gpus) > 1 else ()

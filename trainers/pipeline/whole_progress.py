@@ -1,5 +1,6 @@
 """One progress display for all trainings of a run: it moves on by the seconds that each part of a training is expected to take."""
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -13,7 +14,7 @@ T = TypeVar("T")
 
 
 class WholeProgress:
-    """Progress display of all trainings. While one of them runs, its own progress is shown as a note.
+    """Progress display of all trainings, also of several that run side by side, each in a thread of its own.
 
     Args:
         whole: progress display of the run.
@@ -22,40 +23,75 @@ class WholeProgress:
 
     def __init__(self, whole: Progress, tick: Callable[[], object]):
         self._whole, self._tick = whole, tick
-        self._title = self._description = ""
-        self._seconds: Mapping[str, float] = {}
-        self._done, self._ticked = 0.0, 0
+        self._passed, self._ticked = 0.0, 0
+        self._notes: dict[str, str] = {}
+        self._lock = threading.Lock()
 
     @contextmanager
-    def training(self, training: Training, seconds: Mapping[str, float]) -> Iterator[None]:
-        """Show a training in the block. After it, all its seconds count as passed.
+    def training(self, training: Training, seconds: Mapping[str, float]) -> Iterator["TrainingProgress"]:
+        """Yield the display of a training that runs in the block. After it, all its seconds count as passed.
 
         Args:
             training: training that runs in the block.
             seconds: expected seconds of an item, by the first word of the description under which it is tracked.
         """
-        end = self._done + (training.seconds or 1.0)
-        self._title, self._seconds = str(training), seconds
-        yield
-        self._move_to(end)
+        shown = TrainingProgress(self, str(training), seconds)
+        yield shown
+        self.move((training.seconds or 1.0) - shown.passed)
+        self._notes.pop(str(training), None)
+
+    def move(self, seconds: float) -> None:
+        """Move on by the seconds that a part of a training was expected to take."""
+        with self._lock:
+            self._passed += seconds
+            for _ in range(int(self._passed) - self._ticked):
+                self._tick()
+            self._ticked = max(self._ticked, int(self._passed))
+
+    def note(self, title: str, text: str) -> None:
+        """Show a short text on a training beside those on the others that are running."""
+        with self._lock:
+            self._notes[title] = text
+            self._whole.note("; ".join(f"{each}, {note}" for each, note in self._notes.items()))
+
+
+class TrainingProgress:
+    """Progress display of one training within that of the run; its own progress is shown as a note.
+
+    Args:
+        whole: display of the run.
+        title: name of the training.
+        seconds: expected seconds of an item, by the first word of the description under which it is tracked.
+    """
+
+    def __init__(self, whole: WholeProgress, title: str, seconds: Mapping[str, float]):
+        self.passed = 0.0  # seconds, as expected
+        self._whole, self._title, self._seconds = whole, title, seconds
+        self._description = ""
 
     def track(self, items: Iterable[T], description: str, total: int) -> Iterator[T]:
-        """Yield the items of a part of a training."""
+        """Yield the items of a part of the training."""
+        del total
         self._description = description
         self.note("")
         for item in items:
             yield item
-            self._move_to(self._done + self._seconds.get(description.split(" ")[0], 0.0))
+            self._move(1)
+
+    def show(self, description: str, items: int, note: str) -> None:
+        """Move on by items of the part of the training with this description, and show a note."""
+        self._description = description
+        self.note(note)
+        self._move(items)
 
     def note(self, text: str) -> None:
         """Show a short text on the training."""
-        self._whole.note(f"{self._title}, {self._description}  {text}".rstrip())
+        self._whole.note(self._title, f"{self._description}  {text}".rstrip())
 
-    def _move_to(self, seconds: float) -> None:
-        self._done = seconds
-        for _ in range(int(seconds) - self._ticked):
-            self._tick()
-        self._ticked = max(self._ticked, int(seconds))
+    def _move(self, items: int) -> None:
+        seconds = items * self._seconds.get(self._description.split(" ")[0], 0.0)
+        self.passed += seconds
+        self._whole.move(seconds)
 
 
 @contextmanager

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from configs.errors import InputError
 from configs.folders import DatasetFolder, RunRecords
-from configs.progress import Progress, Silent
+from configs.progress import Progress
 from preprocessing.parallel.markers import end_with
 from trainers.interruption import TrainingInterruptedError
 from trainers.pipeline.schedule import Schedule, Training
+from trainers.pipeline.told_progress import ToldProgress
 from trainers.run import train
 
 AGAIN = "Run se_run again to go on."
@@ -38,7 +39,7 @@ def train_scheduled(
 def start_worker(
     folder: DatasetFolder, schedule: Schedule, training: Training, device: str | None, threads: int | None
 ) -> "subprocess.Popen[str]":
-    """Start a process that trains a fold with this number of threads; it writes errors to its standard output."""
+    """Start a process that trains a fold with this number of threads; it writes progress and errors to its standard output."""
     position = schedule.trainings.index(training)
     words = [str(folder.path.resolve()), str(position), device or "", str(os.getpid())]
     environment = dict(os.environ) | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
@@ -61,7 +62,7 @@ def main() -> int:
     folder = DatasetFolder(Path(path))
     schedule = Schedule.read(RunRecords(folder.path).schedule)
     try:
-        train_scheduled(folder, schedule, schedule.trainings[int(position)], device or None, Silent())
+        train_scheduled(folder, schedule, schedule.trainings[int(position)], device or None, ToldProgress(sys.stdout))
     except TrainingInterruptedError as interruption:
         return 128 + interruption.signal_number
     except InputError as error:

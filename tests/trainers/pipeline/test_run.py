@@ -12,6 +12,7 @@ from configs.folders import DatasetFolder, RunRecords
 from inference.bundle.verify import verify_bundle
 from inference.prediction.selection import Selection
 from planners.options import PlanningOptions
+from tests.preprocessing.datasets import image, labels, make_dataset, save
 from tests.trainers.pipeline.small_runs import dataset, lasting_files, run
 from trainers import train
 from trainers.optimisation.checkpoint import CheckpointKeeper
@@ -155,3 +156,18 @@ def test_the_reason_of_a_process_that_fails_is_told(finished: tuple[Path, Path, 
     result = run(data, work, devices=("cpu", "cpu"))
     assert list(result.failures) == ["3d_fullres_baseline, fold 0"]
     assert "case_0.json" in result.failures["3d_fullres_baseline, fold 0"]
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("devices", [("cpu",), ("cpu", "cpu")])
+def test_a_cascade_is_trained_after_all_folds_of_its_first_network(tmp_path: Path, devices: tuple[str, ...]) -> None:
+    data, shape, both = make_dataset(tmp_path / "data", cases=2), (48, 48, 48), ("3d_lowres", "3d_cascade_fullres")
+    for number in range(2):
+        save(data / f"imagesTr/case_{number}_0000.nii.gz", image(number, shape))
+        save(data / f"labelsTr/case_{number}.nii.gz", labels(shape))
+    planning = PlanningOptions(
+        networks=("baseline",), configurations=(*both, "3d_fullres"), patch_size=(16, 16, 16), gpu_memory=0.02
+    )
+    result = run(data, tmp_path / "work", planning, configurations=both, devices=devices)
+    assert not result.failures
+    assert DatasetFolder(tmp_path / "work" / "data").model("3d_cascade_fullres", "baseline").fold(1).final_weights.is_file()

@@ -14,7 +14,7 @@ from configs.training import load_training_config
 from tests.trainers.balls import tiny_plan
 from trainers.monitoring.forecast import Speed
 from trainers.pipeline.options import RunOptions
-from trainers.pipeline.schedule import ENOUGH_STEPS, HOURS_WITHOUT_GPU, Schedule, Wishes, make_schedule
+from trainers.pipeline.schedule import ENOUGH_STEPS, HOURS_WITHOUT_GPU, Schedule, Wishes, make_schedule, stages
 
 FOLDS = 5
 
@@ -26,7 +26,7 @@ def plan_of(*networks: str) -> Plan:
     return plan.model_copy(update={"configurations": {"3d_fullres": configuration.model_copy(update={"networks": same})}})
 
 
-def schedule(step: float = 0.1, spent: float = 0.0, on_gpu: bool = False, **given: Any) -> Schedule:
+def schedule(step: float = 0.1, spent: float = 0.0, on_gpu: bool = False, side_by_side: int = 1, **given: Any) -> Schedule:
     """A schedule of two networks, of which the second takes half of the time."""
     options, plan = RunOptions(**given), plan_of("se", "baseline")
     wishes = Wishes.of(options, plan, FOLDS, on_gpu)
@@ -34,7 +34,7 @@ def schedule(step: float = 0.1, spent: float = 0.0, on_gpu: bool = False, **give
         ("3d_fullres", name): Speed(seconds, seconds * wishes.settings.iterations, validation=20.0, calibration=30.0)
         for name, seconds in (("se", step), ("baseline", step / 2))
     }
-    return make_schedule(wishes, options.asked(None), plan, speeds, spent)
+    return make_schedule(wishes, options.asked(None), plan, speeds, spent, side_by_side)
 
 
 def steps(made: Schedule, step: float) -> float:
@@ -42,11 +42,30 @@ def steps(made: Schedule, step: float) -> float:
     return (made.settings.time_limit or 0.0) / step
 
 
-@given(hours=st.floats(0.1, 200.0), step=st.floats(0.01, 1.0), spent=st.floats(0.0, 60.0))
-def test_the_whole_fits_into_the_hours_and_uses_them(hours: float, step: float, spent: float) -> None:
-    made = schedule(step, spent, hours=hours)
-    expected = spent + sum(training.seconds or math.nan for training in made.trainings)
-    assert 0.9 * hours * 3600 - 30 < expected <= hours * 3600
+def end_of(made: Schedule, side_by_side: int) -> float:
+    """The seconds after which the last training ends when each starts on the device that is free first."""
+    free_at = [0.0] * side_by_side
+    for training in made.trainings:
+        free_at.sort()
+        free_at[0] += training.seconds or math.nan
+    return max(free_at)
+
+
+@given(
+    hours=st.floats(0.1, 200.0),
+    step=st.floats(0.01, 1.0),
+    spent=st.floats(0.0, 60.0),
+    side_by_side=st.sampled_from((1, 2, 3, 10, 16)),
+)
+def test_the_whole_fits_into_the_hours_and_uses_them(hours: float, step: float, spent: float, side_by_side: int) -> None:
+    made = schedule(step, spent, side_by_side=side_by_side, hours=hours)
+    assert 0.9 * hours * 3600 - 30 < spent + end_of(made, side_by_side) <= hours * 3600
+
+
+def test_trainings_side_by_side_have_more_time_each() -> None:
+    alone, beside = (schedule(side_by_side=number, hours=2.0) for number in (1, 2))
+    assert len(beside.trainings) == len(alone.trainings) == 10
+    assert (beside.settings.time_limit or 0) > 1.9 * (alone.settings.time_limit or 0)
 
 
 @pytest.mark.parametrize(("hours", "trainings"), [(0.05, 1), (0.2, 2), (1.0, 10), (100.0, 10)])
@@ -116,8 +135,24 @@ def test_wrong_options_are_refused(given: dict[str, Any], problem: str) -> None:
 
 
 def test_a_single_case_is_trained_as_fold_all() -> None:
-    wishes = Wishes.of(RunOptions(preset="quick"), plan_of("se"), folds=0, on_gpu=False)
-    assert [training.fold for training in wishes.trainings()] == ["all"]
+    plan = plan_of("se")
+    wishes = Wishes.of(RunOptions(preset="quick"), plan, folds=0, on_gpu=False)
+    assert [training.fold for training in make_schedule(wishes, {}, plan, {}).trainings] == ["all"]
+
+
+def test_second_networks_of_cascades_start_after_all_folds_of_the_first() -> None:
+    plan = plan_of("se")
+    second = plan.configurations["3d_fullres"].model_copy(update={"previous": "3d_fullres"})
+    plan = plan.model_copy(update={"configurations": {**plan.configurations, "3d_cascade_fullres": second}})
+    options = RunOptions(preset="quick", configurations=("3d_cascade_fullres", "3d_fullres"), folds=(0, 1))
+    made = make_schedule(Wishes.of(options, plan, FOLDS, on_gpu=False), {}, plan, {}).trainings
+    assert [(each.configuration, each.fold) for each in made] == [
+        ("3d_fullres", 0),
+        ("3d_fullres", 1),
+        ("3d_cascade_fullres", 0),
+        ("3d_cascade_fullres", 1),
+    ]
+    assert [len(stage) for stage in stages(made)] == [2, 2]
 
 
 def test_a_model_that_cannot_be_timed_is_not_fitted_into_hours() -> None:
