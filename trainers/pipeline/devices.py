@@ -17,19 +17,27 @@ _PROCESSES = 3  # of a training: the one that trains, and those that load its da
 
 
 def choose_devices(wanted: Sequence[str], plan: Plan, trainings: Sequence[Training], config: TrainingConfig) -> tuple[str, ...]:
-    """Return the devices of a run: those wanted, or else all GPUs, or the CPU as many times as trainings fit side by side.
+    """Return the devices of a new run: those wanted, or else all GPUs, or the CPU as many times as trainings fit side by side.
 
     Small networks keep several cores badly busy: on two cores, two trainings with a thread each take 1.6 times the steps of one with two
     threads (hippocampus, `quick`).
     """
     if wanted:
         return tuple(wanted)
-    gpus = tuple(name for name in existing_devices() if name.startswith("cuda"))
-    if gpus:
+    if gpus := _gpus():
         return gpus
     largest = max(_bytes(plan, training, config) for training in trainings)
     fitting = int(_SHARE * available_bytes() / largest)
     return ("cpu",) * max(1, min(int(joblib.cpu_count()), len(trainings), fitting))
+
+
+def same_devices(wanted: Sequence[str], side_by_side: int) -> tuple[str, ...]:
+    """Return the devices of a run that goes on, on which so many trainings ran side by side."""
+    return tuple(wanted) or _gpus() or ("cpu",) * side_by_side
+
+
+def _gpus() -> tuple[str, ...]:
+    return tuple(name for name in existing_devices() if name.startswith("cuda"))
 
 
 def _bytes(plan: Plan, training: Training, config: TrainingConfig) -> int:

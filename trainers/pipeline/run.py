@@ -24,7 +24,7 @@ from preprocessing.dataset.splits import find_splits
 from preprocessing.store import CaseStore
 from trainers.job import delete_training
 from trainers.monitoring.progress_note import duration
-from trainers.pipeline.devices import choose_devices
+from trainers.pipeline.devices import choose_devices, same_devices
 from trainers.pipeline.folds import Failures, Speeds, is_done, threads_of_each, train_in_turn, train_on_cluster, train_on_devices
 from trainers.pipeline.options import RunOptions
 from trainers.pipeline.page import write_run_page
@@ -183,7 +183,7 @@ def _schedule(
     """Return the schedule that goes on, or a new one, the speeds that were measured for it, and the devices."""
     known = load_schedule(folder, options, planning)
     if known is not None:
-        return known, {}, choose_devices(options.devices, Plan.read(folder.plan), known.trainings, known.settings)
+        return known, {}, same_devices(options.devices, known.side_by_side)
     device = choose_device(options.devices[0] if options.devices else None)
     plan, wishes = wishes_of(folder, options, device.type == "cuda")
     wanted = trainings_of(plan, wishes.models, wishes.folds)
@@ -197,7 +197,7 @@ def _schedule(
     if options.restart:
         _delete_trainings(folder, schedule)
     save_schedule(folder, schedule)
-    return schedule, speeds, devices[: len(schedule.trainings)]
+    return schedule, speeds, devices[: schedule.side_by_side]
 
 
 def _delete_trainings(folder: DatasetFolder, schedule: Schedule) -> None:

@@ -47,6 +47,7 @@ class Schedule(Value):
     version: Literal[1] = 1  # version of the file format
     asked: dict[str, Any]  # options that the user gave
     hours: float | None  # hours for the whole run, or None
+    side_by_side: int = Field(1, ge=1)  # number of trainings that run at the same time, on which their threads and length depend
     settings: TrainingConfig  # settings of all trainings
     trainings: tuple[Training, ...] = Field(min_length=1)  # in the order in which they start
     gives_up: tuple[str, ...] = ()  # what a full training would do beyond this
@@ -131,7 +132,14 @@ def make_schedule(
         settings = settings.model_copy(update=limits)
     trainings = [_timed(training, settings, speeds) for training in trainings_of(plan, models, folds)]
     given_up = tuple(_given_up(wishes, plan, models, folds, settings, steps))
-    return Schedule(asked=asked, hours=wishes.hours, settings=settings, trainings=tuple(trainings), gives_up=given_up)
+    return Schedule(
+        asked=asked,
+        hours=wishes.hours,
+        side_by_side=min(side_by_side, len(trainings)),
+        settings=settings,
+        trainings=tuple(trainings),
+        gives_up=given_up,
+    )
 
 
 def _timed(training: Training, settings: TrainingConfig, speeds: Mapping[tuple[str, str], Speed]) -> Training:

@@ -123,7 +123,7 @@ def test_the_slurm_script_passes_the_warning_on_and_asks_for_another_turn(tmp_pa
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGUSR1)
-        assert process.communicate(timeout=20)[0] == "requeue 7_0\n"
+        assert process.communicate(timeout=120)[0] == "requeue 7_0\n"
     assert process.returncode == 138
 
 
@@ -143,7 +143,7 @@ def test_a_signal_saves_the_trainings_and_the_run_goes_on(
         while not all(log.exists() for log in logs) and time.monotonic() < deadline and process.poll() is None:
             time.sleep(0.02)
         process.send_signal(number)
-        told = process.communicate(timeout=60)[1]
+        told = process.communicate(timeout=120)[1]
     assert process.returncode == 128 + number
     assert f"{number.name} received" in told
     trained = [fold for fold in (0, 1) if model.fold(fold).checkpoint.is_file()]

@@ -10,7 +10,7 @@ import pytest
 from configs.training import load_training_config
 from tests.trainers.balls import tiny_plan
 from trainers.pipeline import devices
-from trainers.pipeline.devices import choose_devices
+from trainers.pipeline.devices import choose_devices, same_devices
 from trainers.pipeline.schedule import Training
 from trainers.pipeline.told_progress import ToldProgress, messages_of
 from trainers.pipeline.whole_progress import whole_progress
@@ -66,6 +66,12 @@ def test_gpus_are_preferred_and_named_devices_kept(machine: pytest.MonkeyPatch) 
     machine.setattr(devices, "existing_devices", lambda: ["cpu", "cuda:0", "cuda:1"])
     assert chosen(10) == ("cuda:0", "cuda:1")
     assert chosen(10, "cpu") == ("cpu",)
+
+
+def test_a_run_that_goes_on_has_as_many_trainings_side_by_side_as_before(machine: pytest.MonkeyPatch) -> None:
+    machine.setattr(devices, "available_bytes", lambda: 0)
+    assert same_devices((), 3) == ("cpu",) * 3
+    assert same_devices(("cpu",), 3) == ("cpu",)
 
 
 def told(epochs: int, cases: int) -> str:
