@@ -61,9 +61,9 @@ case "$SLURM_ARRAY_TASK_ID" in
 {tasks}
   *) echo "there is no task $SLURM_ARRAY_TASK_ID" >&2; exit 2 ;;
 esac
+trap '[ -z "$!" ] || kill -USR1 $!' USR1 # before the time limit: the training saves its state
 "${{words[@]}}" &
 training=$!
-trap 'kill -USR1 $training' USR1 # before the time limit: the training saves its state
 wait $training
 code=$?
 while kill -0 $training 2>/dev/null; do wait $training; code=$?; done
