@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from configs.dataset import DatasetDescription, label_values
 from configs.files import Value
+from inference.outputs.label_box import Box, label_box
 from inference.sizes.calibration import Expected
 from inference.sizes.quality import Quality
 from preprocessing.dataset.by_products import STATISTICS
@@ -72,15 +73,13 @@ def _measure(
     channel: NDArray[np.float32],
     geometry: Geometry,
     description: DatasetDescription,
-    boxes: list[tuple[slice, ...] | None],
+    boxes: Sequence[Box | None],
 ) -> LabelStatistics:
     values = label_values(description, name)
-    present = [box for value in values if value <= len(boxes) and (box := boxes[value - 1]) is not None]
-    if not present:
+    box = label_box(boxes, values)
+    if box is None:
         return LabelStatistics(volume_mm3=0.0, voxels=0, components=0)
-    starts = [min(box[axis].start for box in present) for axis in range(3)]
-    stops = [max(box[axis].stop for box in present) for axis in range(3)]
-    box = tuple(slice(start, stop) for start, stop in zip(starts, stops, strict=True))
+    starts, stops = [part.start for part in box], [part.stop for part in box]
     mask = np.isin(labels[box], values)
     measured = cc3d.statistics(mask.astype(np.uint8))
     voxels = int(measured["voxel_counts"][1])

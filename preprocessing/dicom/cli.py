@@ -94,10 +94,10 @@ def _list(command: DicomList) -> int:
     for case, series in found.series.items():
         grid = f"{in_words(series.geometry.shape)} voxels, {in_words(series.geometry.spacing)} mm (Z Y X)"
         print(f"{case}: {series.modality}, {grid}, {found.places[case] or command.input}")
-    for title, faults in (("left out", found.left_out), ("refused", found.faults)):
+    for title, faults in (("", found.left_out), ("refused: ", found.faults)):
         for fault in faults:
             place = next((f" [{place}]" for known, place in found.places.items() if known in fault.where), "")
-            print(f"{title}: {fault}{place}")
+            print(f"{title}{fault}{place}")
     return DONE
 
 

@@ -11,11 +11,13 @@ from scipy import ndimage
 from configs.dataset import DatasetDescription, label_values
 from inference.outputs.features.intensity import INTENSITY, intensity_features
 from inference.outputs.features.shape import SHAPE, shape_features
+from inference.outputs.label_box import label_box
 from preprocessing.dataset.by_products import FEATURES
 from preprocessing.geometry.affine import Geometry
 from preprocessing.tables import gather, write_table
 
 GATHERED = "features.csv"
+_EMPTY = (slice(0, 0),) * 3
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def measure_features(
     for name in description.foreground:
         if roi is None or name in roi:
             values = label_values(description, name)
-            box = _enclosing([box for value in values if value <= len(boxes) and (box := boxes[value - 1]) is not None])
+            box = label_box(boxes, values) or _EMPTY
             mask = np.isin(labels[box], values)
             shape = shape_features(mask, geometry.spacing)
             for channel, volume in zip(description.channel_titles, image, strict=True):
@@ -63,10 +65,3 @@ def gather_features(folder: Path, cases: Iterable[str]) -> Path | None:
 def _rows(case: str, measured: Iterable[LabelFeatures]) -> Iterator[list[object]]:
     for one in measured:
         yield [case, one.label, one.channel, *(one.features[name] for name in (*SHAPE, *INTENSITY))]
-
-
-def _enclosing(boxes: Sequence[tuple[slice, ...]]) -> tuple[slice, ...]:
-    """The smallest box around others; an empty one where there are none."""
-    if not boxes:
-        return (slice(0, 0),) * 3
-    return tuple(slice(min(part.start for part in parts), max(part.stop for part in parts)) for parts in zip(*boxes, strict=True))

@@ -206,7 +206,7 @@ def test_the_command(images: Path, tmp_path: Path, run: Callable[..., int], caps
     assert run("list", images) == 0
     told = capsys.readouterr().out
     assert f"{FIRST}: CT, 6 x 9 x 7 voxels, 2.5 x 0.9 x 0.7 mm (Z Y X), p1/IM0000" in told
-    assert f"left out: series `{case_name('1.2.9')}`: it is a localiser. It is left out. [scout/IM0000]" in told
+    assert f"series `{case_name('1.2.9')}`: it is a localiser. It is left out. [scout/IM0000]" in told
     assert run("convert", images, "-o", tmp_path / "converted") == 0
     assert {path.name for path in (tmp_path / "converted").iterdir()} == {f"{FIRST}.nii.gz", f"{SECOND}.nii.gz"}
     assert run("dataset", images, "-o", tmp_path / "out", "--labels", tmp_path / "labels", "--names", "spleen=1", "liver=2") == 0
