@@ -1,23 +1,25 @@
 """Convert in-memory images of several libraries to arrays with geometry, and segmentations back to the same library."""
 
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
-import SimpleITK
 from numpy.typing import NDArray
 
 from configs.errors import Fault, collecting, raise_faults
 from preprocessing.formats.gate import Stored, admit, admit_spacing
 from preprocessing.formats.images import DOUBT_REMEDY
-from preprocessing.formats.itk import affine_of
 from preprocessing.formats.itk_metadata import check_metadata
 from preprocessing.formats.nifti import check_loaded, geometry_header
 from preprocessing.formats.nifti_geometry import affine_in_mm, header_in_memory, two_places
 from preprocessing.geometry.affine import Geometry
+
+if TYPE_CHECKING:
+    import SimpleITK
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +77,9 @@ def _open_one(where: str, image: Any, spacing: Sequence[float] | None) -> _Opene
         raise ValueError("only arrays take a spacing; other images have their own")
     if isinstance(image, nib.spatialimages.SpatialImage):
         return _open_nibabel(where, image)
-    if isinstance(image, SimpleITK.Image):
+    if "SimpleITK" in sys.modules and isinstance(
+        image, sys.modules["SimpleITK"].Image
+    ):  # whoever has such an image has imported it
         return _open_simpleitk(where, image)
     raise TypeError(f"an image must be a NumPy array, a nibabel image or a SimpleITK image, not {type(image).__name__}")
 
@@ -110,7 +114,11 @@ def _open_nibabel(where: str, image: nib.spatialimages.SpatialImage) -> _Opened:
     return _Opened(Stored(where, channels, affine_in_mm(where, header, affine)), wrap)
 
 
-def _open_simpleitk(where: str, image: SimpleITK.Image) -> _Opened:
+def _open_simpleitk(where: str, image: "SimpleITK.Image") -> _Opened:
+    import SimpleITK
+
+    from preprocessing.formats.itk import affine_of
+
     if image.GetDimension() != 3:
         raise ValueError(f"a SimpleITK image must have three axes, not {image.GetDimension()}")
     check_metadata(where, image)

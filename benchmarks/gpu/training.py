@@ -16,7 +16,7 @@ import trainers.cli
 from benchmarks.gpu.setting import FAMILIES, Result, Setting, SkippedError
 from configs.files import read_json
 
-NEEDED = ("SimpleITK", "nibabel", "batchgenerators")
+NEEDED = ("nibabel", "batchgenerators")
 STEPS = 250  # of an epoch
 EPOCHS = 8
 DICE = 0.8  # of validation cases, which a short training must reach
@@ -74,7 +74,7 @@ def run(main: Callable[[], int], *words: object) -> None:
 def _planned(setting: Setting) -> Path:
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
-        raise SkippedError(f"{', '.join(missing)} are not installed")
+        raise SkippedError(f"{', '.join(missing)} must be installed, as by benchmarks/gpu/parcel.py")
     if not setting.data.is_dir():
         raise SkippedError(f"there is no dataset {setting.data}")
     work = setting.folder / "work"
