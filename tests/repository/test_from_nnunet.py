@@ -1,9 +1,11 @@
 """Every command of the page for users of nnU-Net does what it is shown for, on a tiny dataset with a tiny trained nnU-Net model."""
 
 import json
+import os
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import import_module
@@ -14,7 +16,7 @@ import pytest
 
 from tests.inference.bundle.nnunet.results import DATASET, plans, write_results
 from tests.preprocessing.datasets import image, labels, save
-from tests.repository.test_docs import DOCS, PARSERS, examples
+from tests.repository.test_docs import DOCS, PARSERS, ROOT, examples
 
 PAGE = (DOCS / "how_to" / "from_nnunet.md").read_text(encoding="utf-8")
 NAME, CASES = "Dataset004_Hippocampus", 5
@@ -56,6 +58,9 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch) -> int:
     name, *words = shlex.split(command)
     if name == "se_train":
         words += TINY + ([] if "--epochs" in words else SHORT)
+    if "--num-gpus" in words:  # the command becomes a program that starts the others
+        line = [sys.executable, "-m", PARSERS[name].split(":")[0], *words]
+        return subprocess.run(line, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False).returncode
     monkeypatch.setattr(sys, "argv", [name, *words])
     result = import_module(PARSERS[name].split(":")[0]).main()
     return int(result or 0)
