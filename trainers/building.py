@@ -29,6 +29,7 @@ from trainers.optimisation.loss import make_loss
 from trainers.optimisation.optimiser import make_optimiser, trained_parameters
 from trainers.optimisation.precision import Precision
 from trainers.optimisation.step import TrainingStep
+from trainers.rescaled_weights import rescale_before_norms, sizes_before_norms
 
 
 def make_learner(job: Job) -> Learner:
@@ -37,7 +38,9 @@ def make_learner(job: Job) -> Learner:
     torch.manual_seed(config.seed)  # equal weights in all processes
     network = make_network(job.plan.network, config.network_class)
     if config.init_weights and not job.fold.checkpoint.is_file():
+        sizes = sizes_before_norms(network)
         initialise(network, config.init_weights, job.plan.dataset)
+        rescale_before_norms(network, sizes)
     network.to(job.device)
     torch.manual_seed(config.seed + rank())
     decay = config.weight_average
