@@ -23,13 +23,14 @@ NAME, CASES = "Dataset004_Hippocampus", 5
 MODEL = f"se_work/{NAME}/models/3d_fullres_se"
 THEIRS = f"nnUNet_results/{NAME}/nnUNetTrainer__nnUNetPlans__3d_fullres"
 # One step instead of 250,000, with a tiny network.
-TINY = ["--device", "cpu", "--set", "iterations=1", "validation_iterations=1", "base_features=2", "batch_size=1", "workers=0"]
+TINY = ["--device", "cpu", "--set", "iterations=1", "validation_iterations=1", "base_features=2", "workers=0"]
 SHORT = ["--epochs", "1"]
 # What the page leaves open, or what is too large for a test.
 FILLED_IN = {
     "se_train ... --network nnunet": f"se_train {NAME} --network nnunet",
     "--epochs 100": "--epochs 2",
     "--num-gpus 4": "--num-gpus 2 --batch-size 2",
+    "--ensembles": "--ensembles --folds 0",
     "-i IN -o OUT": f"-i {NAME}/imagesTs -o OUT",
     "-m MODEL": f"-m {MODEL}",
     "export MODEL -o FILE": f"export {MODEL} -o model.zip",
@@ -85,7 +86,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
             *(f"se_train {NAME} --network {network} --fold 0" for network in ("se", "baseline")),
             f"se_train {NAME} --network se --fold all",
             f"se_select se_work/{NAME} --folds 0 --ensembles",
-            f"se_predict -i {NAME}/imagesTs -o OUT -m {MODEL} --folds 0",
+            f"se_predict -i {NAME}/imagesTs -o OUT -m {MODEL}",
         ):
             assert run(command, patch) == 0, command
     return folder
