@@ -194,7 +194,8 @@ class _Choice:
     ) -> "_Choice":
         """Divide the seconds evenly among the trainings of which each device has most."""
         rounds = math.ceil(len(folds) * len(models) / side_by_side)
-        each = seconds / rounds - statistics.fmean(speeds[model].training(0) for model in models)
+        after = [speeds[model].training(0) for model in models]  # of which one device may get the longest each time
+        each = seconds / rounds - (statistics.fmean(after) if side_by_side == 1 else max(after))
         return cls(models, folds, each, each / max(speeds[model].epoch for model in models))
 
 

@@ -26,13 +26,15 @@ def plan_of(*networks: str) -> Plan:
     return plan.model_copy(update={"configurations": {"3d_fullres": configuration.model_copy(update={"networks": same})}})
 
 
-def schedule(step: float = 0.1, spent: float = 0.0, on_gpu: bool = False, side_by_side: int = 1, **given: Any) -> Schedule:
-    """A schedule of two networks, of which the second takes half of the time."""
+def schedule(
+    step: float = 0.1, spent: float = 0.0, on_gpu: bool = False, side_by_side: int = 1, validation: float = 20.0, **given: Any
+) -> Schedule:
+    """A schedule of two networks, of which the second takes half of the time to train, and has a validation of its own length."""
     options, plan = RunOptions(**given), plan_of("se", "baseline")
     wishes = Wishes.of(options, plan, FOLDS, on_gpu)
     speeds = {
-        ("3d_fullres", name): Speed(seconds, seconds * wishes.settings.iterations, validation=20.0, calibration=30.0)
-        for name, seconds in (("se", step), ("baseline", step / 2))
+        ("3d_fullres", name): Speed(seconds, seconds * wishes.settings.iterations, after, calibration=30.0)
+        for name, seconds, after in (("se", step, 20.0), ("baseline", step / 2, validation))
     }
     return make_schedule(wishes, options.asked(None), plan, speeds, spent, side_by_side)
 
@@ -60,6 +62,12 @@ def end_of(made: Schedule, side_by_side: int) -> float:
 def test_the_whole_fits_into_the_hours_and_uses_them(hours: float, step: float, spent: float, side_by_side: int) -> None:
     made = schedule(step, spent, side_by_side=side_by_side, hours=hours)
     assert 0.9 * hours * 3600 - 30 < spent + end_of(made, side_by_side) <= hours * 3600
+
+
+def test_a_device_that_gets_all_long_validations_ends_in_time_too() -> None:
+    made = schedule(side_by_side=2, validation=200.0, hours=2.0)
+    assert len(made.trainings) == 10
+    assert end_of(made, 2) <= 2 * 3600
 
 
 def test_trainings_side_by_side_have_more_time_each() -> None:
