@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from configs.network import Border
-from se_unet.layers.grids import band_matrix, channels_innermost, kept_band_matrix, per_scale_separable
+from se_unet.layers.fused.separable import banded_separable
+from se_unet.layers.grids import band_matrix, band_of, channels_innermost, kept_band_matrix, per_scale_separable
 from se_unet.layers.row_blur import blur_rows, can_blur_rows
 
 Engine = Literal["factorised", "dense"]
@@ -55,7 +56,8 @@ def blurred(x: Tensor, blurs: Sequence[Tensor | None], margins: Sequence[int], b
         None if taps is None else kept_band_matrix(taps, n, border, margin, x.dtype)[scale : scale + 1]
         for taps, n, margin in zip((z, y, along_x), x.shape[2:], margins, strict=True)
     ]
-    return per_scale_separable(rows, (matrices[0], matrices[1], matrices[2])).squeeze(2)
+    bands = [band_of(0 if taps is None else taps.shape[1] // 2, border, 1, margin) for taps, margin in zip(blurs, margins, strict=True)]
+    return banded_separable(rows, (matrices[0], matrices[1], matrices[2]), bands).squeeze(2)
 
 
 def dense(x: Tensor, kernels: Tensor, bias: Tensor | None, border: Border) -> Tensor:

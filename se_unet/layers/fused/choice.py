@@ -1,0 +1,73 @@
+"""Whether a fused kernel or PyTorch's own operators do a piece of work on a GPU: at first use, whichever is right and faster.
+
+Nobody could measure these kernels when they were written. So each process compares a kernel with PyTorch's operators once for each device,
+kind and size of map, and keeps to PyTorch where the results differ, where the kernel fails, or where it is slower. The environment variable
+`SE_UNET_KERNELS` set to `plain` or `fused` takes the one or the other unseen.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Hashable
+
+import torch
+from torch import Tensor
+
+logger = logging.getLogger(__name__)
+Function = Callable[[Tensor], Tensor]
+RUNS = 5  # runs whose time is taken
+TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}  # of the largest value of the result
+_known: dict[Hashable, bool] = {}
+
+
+def are_allowed() -> bool:
+    """Return whether fused kernels may be used at all."""
+    return os.environ.get("SE_UNET_KERNELS", "auto") != "plain"
+
+
+def prefers_fused(key: Hashable, fused: Function, plain: Function, like: Tensor) -> bool:
+    """Return whether `fused` is to be used instead of `plain`.
+
+    Args:
+        key: everything on which the answer depends; it is found once for each key.
+        fused, plain: functions that should give the same result.
+        like: argument as in use (B, ...); the trial takes random values for one sample.
+    """
+    if os.environ.get("SE_UNET_KERNELS", "auto") == "fused":
+        return True
+    if key not in _known:
+        if torch.cuda.is_current_stream_capturing():  # where nothing may wait for the device
+            return False
+        # Which is faster may differ from run to run, and the two round differently.
+        _known[key] = not torch.are_deterministic_algorithms_enabled() and _is_better(fused, plain, like)
+    return _known[key]
+
+
+def _is_better(fused: Function, plain: Function, like: Tensor) -> bool:
+    """Return whether the results agree and the fused kernel is faster. A failure is no error but a warning."""
+    try:
+        example = torch.randn(like[:1].shape, dtype=like.dtype, device=like.device)
+        expected, found = plain(example).float(), fused(example).float()
+        error, largest = (found - expected).abs().max(), expected.abs().max()
+        if not error <= TOLERANCE[like.dtype] * largest:
+            logger.warning("a fused kernel is left out: it differs from PyTorch by %.2g of %.2g", error.item(), largest.item())
+            return False
+        return _milliseconds(fused, example) < _milliseconds(plain, example)
+    except torch.OutOfMemoryError:
+        logger.debug("there is no memory to try a fused kernel")
+    except Exception as error:
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        logger.warning("a fused kernel is left out, which is slower but has the same results: %s", reason)
+        logger.debug("traceback of a fused kernel", exc_info=True)
+    return False
+
+
+def _milliseconds(function: Function, example: Tensor) -> float:
+    """Return the time of some runs on the device."""
+    function(example)
+    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    begin.record()
+    for _ in range(RUNS):
+        function(example)
+    end.record()
+    end.synchronize()
+    return begin.elapsed_time(end)
