@@ -8,6 +8,7 @@ kind and size of map, and keeps to PyTorch where the results differ, where the k
 import logging
 import os
 from collections.abc import Callable, Hashable
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -39,7 +40,8 @@ def prefers_fused(key: Hashable, fused: Function, plain: Function, like: Tensor)
         if torch.cuda.is_current_stream_capturing():  # where nothing may wait for the device
             return False
         # Which is faster may differ from run to run, and the two round differently.
-        _known[key] = not torch.are_deterministic_algorithms_enabled() and _is_better(fused, plain, like)
+        with torch.inference_mode(False):  # a trial may need gradients
+            _known[key] = not torch.are_deterministic_algorithms_enabled() and _is_better(fused, plain, like)
     return _known[key]
 
 
@@ -50,16 +52,20 @@ def _is_better(fused: Function, plain: Function, like: Tensor) -> bool:
         expected, found = plain(example).float(), fused(example).float()
         error, largest = (found - expected).abs().max(), expected.abs().max()
         if not error <= TOLERANCE[like.dtype] * largest:
-            logger.warning("a fused kernel is left out: it differs from PyTorch by %.2g of %.2g", error.item(), largest.item())
+            _warn_once(f"it differs from PyTorch by {error.item():.2g} of {largest.item():.2g}")
             return False
         return _milliseconds(fused, example) < _milliseconds(plain, example)
     except torch.OutOfMemoryError:
         logger.debug("there is no memory to try a fused kernel")
     except Exception as error:
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-        logger.warning("a fused kernel is left out, which is slower but has the same results: %s", reason)
+        _warn_once(next(iter(str(error).splitlines()), "") or type(error).__name__)
         logger.debug("traceback of a fused kernel", exc_info=True)
     return False
+
+
+@lru_cache
+def _warn_once(reason: str) -> None:
+    logger.warning("a fused kernel is left out, which is slower but has the same results: %s", reason)
 
 
 def _milliseconds(function: Function, example: Tensor) -> float:

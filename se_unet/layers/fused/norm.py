@@ -1,6 +1,6 @@
 """Instance normalisation and rectifier of a GPU's maps by kernels of their own.
 
-The operator `se_unet::norm` is one call for compilers, fake tensors and counters. Its gradient needs the input alone, so that no other map
+The operator `se_unet::instance_norm` is one call for compilers, fake tensors and counters. Its gradient needs the input alone, so that no other map
 is kept for it.
 """
 
@@ -35,7 +35,7 @@ def _gradient_of(function: Function, x: Tensor) -> Tensor:
         return torch.autograd.grad(result, given, result.detach())[0]
 
 
-@torch.library.custom_op("se_unet::norm", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("se_unet::instance_norm", mutates_args=(), device_types="cpu")
 def _norm(samples: Tensor, weight: Tensor, bias: Tensor, eps: float, slope: float) -> tuple[Tensor, Tensor]:
     """Normalise samples (B, voxels, C): the result, and mean and reciprocal deviation (B, 2, C) float32."""
     values = samples.float()
@@ -53,21 +53,21 @@ def _norm_on_gpu(samples: Tensor, weight: Tensor, bias: Tensor, eps: float, slop
 
 @_norm.register_fake
 def _norm_shapes(samples: Tensor, weight: Tensor, bias: Tensor, eps: float, slope: float) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(samples), _pairs_for(samples)
+    return torch.empty_like(samples), samples.new_empty(samples.shape[0], 2, samples.shape[2], dtype=torch.float32)
 
 
-@torch.library.custom_op("se_unet::norm_backward", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("se_unet::instance_norm_backward", mutates_args=(), device_types="cpu")
 def _norm_backward(
     gradient: Tensor, samples: Tensor, weight: Tensor, bias: Tensor, statistics: Tensor, slope: float
 ) -> tuple[Tensor, Tensor]:
-    """Return the gradient of the samples (B, voxels, C), and those of bias and weight for each sample, (B, 2, C) float32."""
+    """Return the gradient of the samples (B, voxels, C), and those of bias and weight, (2, C) float32."""
     mean, deviation = statistics.unbind(1)
     values = samples.float() - mean[:, None]
     before = torch.where(values * (deviation * weight)[:, None] + bias > 0, gradient.float(), slope * gradient.float())
     values *= deviation[:, None]
     totals = torch.stack([before.sum(1), (before * values).sum(1)], 1)
     shift, share = (totals / samples.shape[1])[:, :, None].unbind(1)
-    return ((before - shift - values * share) * (deviation * weight)[:, None]).to(samples.dtype), totals
+    return ((before - shift - values * share) * (deviation * weight)[:, None]).to(samples.dtype), totals.sum(0)
 
 
 @_norm_backward.register_kernel("cuda")
@@ -83,21 +83,17 @@ def _norm_backward_on_gpu(
 def _norm_backward_shapes(
     gradient: Tensor, samples: Tensor, weight: Tensor, bias: Tensor, statistics: Tensor, slope: float
 ) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(samples), _pairs_for(samples)
-
-
-def _pairs_for(samples: Tensor) -> Tensor:
-    return samples.new_empty(samples.shape[0], 2, samples.shape[2], dtype=torch.float32)
+    return torch.empty_like(samples), samples.new_empty(2, samples.shape[2], dtype=torch.float32)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     samples, weight, bias, _, ctx.slope = inputs
     ctx.save_for_backward(samples, weight, bias, output[1])
+    ctx.set_materialize_grads(False)  # the statistics have no gradient
 
 
 def _gradients(ctx: Any, gradient: Tensor, of_statistics: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-    of_samples, totals = _norm_backward(gradient.contiguous(), *ctx.saved_tensors, ctx.slope)
-    of_bias, of_weight = totals.sum(0).unbind(0)
+    of_samples, (of_bias, of_weight) = _norm_backward(gradient.contiguous(), *ctx.saved_tensors, ctx.slope)
     return of_samples, of_weight, of_bias, None, None
 
 

@@ -15,7 +15,8 @@ PARTS = 256  # most parts of the voxels
 def launch(samples: Tensor, weight: Tensor, bias: Tensor, eps: float, slope: float) -> tuple[Tensor, Tensor]:
     """Normalise contiguous samples (B, voxels, C) and rectify them: the result, and mean and reciprocal deviation (B, 2, C) float32."""
     result = samples.new_empty(samples.shape)
-    sums, statistics, grid, sizes = _plan(samples)
+    sums, grid, sizes = _plan(samples)
+    statistics = sums.new_empty((len(sums), *sums.shape[2:]))
     sum_values[grid](samples, sums, *sizes[0], **sizes[1])
     normalise[grid](samples, result, weight, bias, sums, statistics, eps, slope, *sizes[0], **sizes[1])
     return result, statistics
@@ -24,16 +25,17 @@ def launch(samples: Tensor, weight: Tensor, bias: Tensor, eps: float, slope: flo
 def launch_backward(
     gradient: Tensor, samples: Tensor, weight: Tensor, bias: Tensor, statistics: Tensor, slope: float
 ) -> tuple[Tensor, Tensor]:
-    """Return the gradient of the samples, and those of bias and weight for each sample, (B, 2, C) float32."""
+    """Return the gradient of the samples (B, voxels, C), and those of bias and weight, (2, C) float32."""
     result = samples.new_empty(samples.shape)
-    sums, totals, grid, sizes = _plan(samples)
+    sums, grid, sizes = _plan(samples)
+    totals = sums.new_empty(sums.shape[2:])
     sum_gradients[grid](gradient, samples, weight, bias, statistics, sums, slope, *sizes[0], **sizes[1])
     propagate[grid](gradient, samples, result, weight, bias, statistics, sums, totals, slope, *sizes[0], **sizes[1])
     return result, totals
 
 
-def _plan(samples: Tensor) -> tuple[Tensor, Tensor, tuple[int, int, int], tuple[tuple[int, int, int], dict[str, int]]]:
-    """Return room for the sums of parts (B, parts, 2, C) and of samples (B, 2, C), the grid, and the sizes that kernels need."""
+def _plan(samples: Tensor) -> tuple[Tensor, tuple[int, int, int], tuple[tuple[int, int, int], dict[str, int]]]:
+    """Return room for the sums of parts (B, parts, 2, C), the grid, and the sizes that kernels need."""
     batch, voxels, channels = samples.shape
     columns = min(64, triton.next_power_of_2(channels))
     rows = VALUES // columns
@@ -42,7 +44,7 @@ def _plan(samples: Tensor) -> tuple[Tensor, Tensor, tuple[int, int, int], tuple[
     sums = samples.new_empty((batch, parts, 2, channels), dtype=float32)
     constants = {"ROWS": rows, "COLUMNS": columns, "PARTS": triton.next_power_of_2(parts), "num_warps": 8}
     grid = (parts, triton.cdiv(channels, columns), batch)
-    return sums, sums.new_empty((batch, 2, channels)), grid, ((voxels, channels, each), constants)
+    return sums, grid, ((voxels, channels, each), constants)
 
 
 @triton.jit
@@ -61,30 +63,21 @@ def _block(start, last, channel, channels, ROWS: tl.constexpr):  # type: ignore[
 
 
 @triton.jit
-def _keep_sums(sums, one, other, channel, channels):  # type: ignore[no-untyped-def]
-    """Store two sums over a part."""
-    sums += (tl.program_id(2) * tl.num_programs(0) + tl.program_id(0)) * 2 * channels + channel
-    tl.store(sums, one, mask=channel < channels)
-    tl.store(sums + channels, other, mask=channel < channels)
+def _keep_pair(pairs, place, one, other, channel, channels):  # type: ignore[no-untyped-def]
+    """Store two values for each channel at a place of pairs (..., 2, C)."""
+    pairs += place * 2 * channels + channel
+    tl.store(pairs, one, mask=channel < channels)
+    tl.store(pairs + channels, other, mask=channel < channels)
 
 
 @triton.jit
-def _add_up(sums, channel, channels, PARTS: tl.constexpr):  # type: ignore[no-untyped-def]
+def _add_up(sums, sample, channel, channels, PARTS: tl.constexpr):  # type: ignore[no-untyped-def]
     """Return two sums over all parts of a sample."""
     part = tl.arange(0, PARTS)
     inside = (part < tl.num_programs(0))[:, None] & (channel < channels)[None, :]
-    places = (tl.program_id(2) * tl.num_programs(0) + part)[:, None] * 2 * channels + channel[None, :]
+    places = (sample * tl.num_programs(0) + part)[:, None] * 2 * channels + channel[None, :]
     one = tl.sum(tl.load(sums + places, mask=inside, other=0.0), 0)
     return one, tl.sum(tl.load(sums + places + channels, mask=inside, other=0.0), 0)
-
-
-@triton.jit
-def _keep_totals(totals, one, other, channel, channels):  # type: ignore[no-untyped-def]
-    """Store two values for each channel of a sample; every part has the same."""
-    totals += tl.program_id(2) * 2 * channels + channel
-    inside = (channel < channels) & (tl.program_id(0) + 0 * channel == 0)
-    tl.store(totals, one, mask=inside)
-    tl.store(totals + channels, other, mask=inside)
 
 
 @triton.jit
@@ -105,7 +98,8 @@ def sum_values(samples, sums, voxels, channels, each, ROWS: tl.constexpr, COLUMN
         values = tl.where(inside, values - pivot[None, :], 0.0)
         one += values
         other += values * values
-    _keep_sums(sums, tl.sum(one, 0), tl.sum(other, 0), channel, channels)
+    part = tl.program_id(2) * tl.num_programs(0) + tl.program_id(0)
+    _keep_pair(sums, part, tl.sum(one, 0), tl.sum(other, 0), channel, channels)
 
 
 @triton.jit
@@ -115,11 +109,12 @@ def normalise(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Normalise, scale, shift and rectify a part."""
     channel, first, last, begin = _places(voxels, channels, each, ROWS, COLUMNS)
-    one, other = _add_up(sums, channel, channels, PARTS)
+    one, other = _add_up(sums, tl.program_id(2), channel, channels, PARTS)
     distance = one / voxels
     mean = _of_channels(samples + begin, channel, channels) + distance
     deviation = 1.0 / tl.sqrt(tl.maximum(other / voxels - distance * distance, 0.0) + eps)
-    _keep_totals(statistics, mean, deviation, channel, channels)
+    if tl.program_id(0) == 0:
+        _keep_pair(statistics, tl.program_id(2), mean, deviation, channel, channels)
     gain = _of_channels(weight, channel, channels) * deviation
     shift = _of_channels(bias, channel, channels)
     for start in range(first, last, ROWS):
@@ -158,7 +153,8 @@ def sum_gradients(  # type: ignore[no-untyped-def]
         before, values = _before_norm(gradient, samples, begin + places, inside, mean, deviation, gain, shift, slope)
         one += before
         other += before * values
-    _keep_sums(sums, tl.sum(one, 0), tl.sum(other, 0), channel, channels)
+    part = tl.program_id(2) * tl.num_programs(0) + tl.program_id(0)
+    _keep_pair(sums, part, tl.sum(one, 0), tl.sum(other, 0), channel, channels)
 
 
 @triton.jit
@@ -166,10 +162,16 @@ def propagate(  # type: ignore[no-untyped-def]
     gradient, samples, result, weight, bias, statistics, sums, totals, slope, voxels, channels, each,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, PARTS: tl.constexpr,
 ):  # fmt: skip
-    """Compute the gradient of a part of the samples."""
+    """Compute the gradient of a part of the samples; one program also adds up those of bias and weight over the samples."""
     channel, first, last, begin = _places(voxels, channels, each, ROWS, COLUMNS)
-    one, other = _add_up(sums, channel, channels, PARTS)
-    _keep_totals(totals, one, other, channel, channels)
+    one, other = _add_up(sums, tl.program_id(2), channel, channels, PARTS)
+    if tl.program_id(0) + tl.program_id(2) == 0:
+        all_one, all_other = one, other
+        for sample in range(1, tl.num_programs(2)):
+            of_one, of_other = _add_up(sums, sample, channel, channels, PARTS)
+            all_one += of_one
+            all_other += of_other
+        _keep_pair(totals, 0, all_one, all_other, channel, channels)
     statistics += tl.program_id(2) * 2 * channels
     mean, deviation = _of_channels(statistics, channel, channels), _of_channels(statistics + channels, channel, channels)
     gain, shift = _of_channels(weight, channel, channels) * deviation, _of_channels(bias, channel, channels)
