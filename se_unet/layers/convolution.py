@@ -144,7 +144,7 @@ def _merged_innermost(weight: Tensor, functions: Tensor) -> Tensor:
     Weights are (O, I, J, F) for J scales that are seen, functions (S, F, K_z, K_y, K_x).
     """
     each = weight.transpose(1, 2).flatten(1, 2)  # (O, J I, F)
-    kernels = functions.flatten(2).mT[:, None] @ each.mT  # (S, O, K_z K_y K_x, J I)
+    kernels = functions.flatten(2).mT[:, None] @ each.mT[None]  # (S, O, K_z K_y K_x, J I)
     return kernels.unflatten(2, functions.shape[2:]).movedim(-1, 2)
 
 

@@ -125,7 +125,7 @@ def test_one_operator_for_three_axes(gpu: Ledger, name: str, kernels: str, monke
     there = gradients(layer, x.to("cuda"), weight.to("cuda"))
     assert gpu.operators["separable"] == (number if kernels == "auto" else 0)
     for one, other in zip(expected, there, strict=True):
-        torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-3)
 
 
 def test_wide_blurs_are_products(gpu: Ledger) -> None:
