@@ -56,7 +56,9 @@ def blurred(x: Tensor, blurs: Sequence[Tensor | None], margins: Sequence[int], b
         None if taps is None else kept_band_matrix(taps, n, border, margin, x.dtype)[scale : scale + 1]
         for taps, n, margin in zip((z, y, along_x), x.shape[2:], margins, strict=True)
     ]
-    bands = [band_of(0 if taps is None else taps.shape[1] // 2, border, 1, margin) for taps, margin in zip(blurs, margins, strict=True)]
+    bands = [
+        band_of(0 if taps is None else taps.shape[1] // 2, border, 1, margin) for taps, margin in zip(blurs, margins, strict=True)
+    ]
     return banded_separable(rows, (matrices[0], matrices[1], matrices[2]), bands).squeeze(2)
 
 

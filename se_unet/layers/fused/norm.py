@@ -1,7 +1,7 @@
 """Instance normalisation and rectifier of a GPU's maps by kernels of their own.
 
-The operator `se_unet::instance_norm` is one call for compilers, fake tensors and counters. Its gradient needs the input alone, so that no other map
-is kept for it.
+The operator `se_unet::instance_norm` is one call for compilers, fake tensors and counters of kernels. Its gradient needs the input alone,
+so that no other map is kept for it.
 """
 
 from typing import Any

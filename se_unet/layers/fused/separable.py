@@ -1,7 +1,7 @@
 """One banded matrix for each axis of a map, on a GPU by one kernel where that is right and faster.
 
-The operator `se_unet::separable` is one call for compilers, fake tensors and counters of kernels. Its gradient is the same operator with the
-transposed matrices. On other devices maps never meet it.
+The operator `se_unet::separable` is one call for compilers, fake tensors and counters of kernels. Its gradient is the same operator with
+the transposed matrices. Maps of other devices never meet it.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from se_unet.layers.grids import Band, apply_to_rows, kept_matrix, per_scale_sep
 
 Matrices = tuple[Tensor | None, Tensor | None, Tensor | None]
 UNTOUCHED = Band(1, 1, 0, 0)
-LARGEST = 2**31  # values of one sample and scale whose places the kernel can count
+LARGEST = 2**30  # values of one sample and scale; the kernel counts places in 32 bits
 
 
 def banded_separable(x: Tensor, matrices: Matrices, bands: Sequence[Band]) -> Tensor:

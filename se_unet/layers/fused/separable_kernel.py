@@ -5,7 +5,6 @@ of Y and X on tensor cores, and adds the result to all outputs along Z that the 
 complete. Neighbouring tiles overlap by the reach of the matrices; they run side by side, so that a GPU's cache serves the overlap.
 """
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -66,11 +65,8 @@ def _tile_matrix(matrix, row_stride, column_stride, row, column, last_row, last_
 
 
 @triton.jit
-def _store(result, values, z, y, x, channel, first_z, last_z, last_y, last_x, OUT_Y, OUT_X, C, ROWS: tl.constexpr, CHANNELS: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Write a finished plane (X, Y * C) of outputs unless another program, or none, has to."""
-    places = ((z * OUT_Y + y[None, :, None]) * OUT_X + x[:, None, None]) * C + channel[None, None, :]
-    last_x = tl.where((z >= first_z) & (z < last_z), last_x, 0)
-    inside = (x < last_x)[:, None, None] & (y < last_y)[None, :, None] & (channel < C)[None, None, :]
+def _store(result, places, inside, values, ROWS: tl.constexpr, CHANNELS: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Write a finished plane (X, Y * C) of outputs."""
     tl.store(result + places, tl.reshape(values, (ROWS, ROWS, CHANNELS)).to(result.dtype.element_ty), mask=inside)
 
 
@@ -96,10 +92,10 @@ def kernel(  # type: ignore[no-untyped-def]
     # The tile of this program: outputs (y, x), and the inputs (from_y, from_x) that they need.
     blocks = (channels + CHANNELS - 1) // CHANNELS
     tiles_x = (out_x + TILE_X - 1) // TILE_X
-    place = tl.program_id(0) // blocks
+    tile = tl.program_id(0) // blocks
     channel = (tl.program_id(0) % blocks) * CHANNELS + tl.arange(0, CHANNELS)
-    first_y = (place // tiles_x) * TILE_Y
-    first_x = (place % tiles_x) * TILE_X
+    first_y = (tile // tiles_x) * TILE_Y
+    first_x = (tile % tiles_x) * TILE_X
     last_y = tl.minimum(first_y + TILE_Y, out_y)
     last_x = tl.minimum(first_x + TILE_X, out_x)
     y = first_y + tl.arange(0, ROWS)
@@ -112,6 +108,9 @@ def kernel(  # type: ignore[no-untyped-def]
     matrix_x = _tile_matrix(along_x + scale * x_scale, x_row, x_column, x, from_x, last_x, until_x)
     voxel = (from_y[:, None, None] * in_x + from_x[None, :, None]) * channels + channel[None, None, :]
     inside = (from_y < until_y)[:, None, None] & (from_x < until_x)[None, :, None] & (channel < channels)[None, None, :]
+
+    place = (y[None, :, None] * out_x + x[:, None, None]) * channels + channel[None, None, :]
+    wanted = (x < last_x)[:, None, None] & (y < last_y)[None, :, None] & (channel < channels)[None, None, :]
 
     # The march along Z: `pending` are the outputs from z = `oldest` on.
     first_z = tl.program_id(1) * depth
@@ -130,14 +129,14 @@ def kernel(  # type: ignore[no-untyped-def]
         for index in tl.static_range(KEPT):
             z = oldest + index
             weight = tl.load(along_z + z * z_row + plane * z_column, mask=(z >= first_z) & (z < last_z), other=0.0)
-            touched = touched + (pending[index] + weight.to(tl.float32) * values,)
+            touched = touched + (pending[index] + weight.to(tl.float32) * values,)  # noqa: RUF005
         pending = touched
         following = _first((plane + 1) * Z_IN + Z_OFFSET - Z_REACH, Z_OUT)
         for z in range(oldest, following):
-            _store(result, pending[0], z, y, x, channel, first_z, last_z, last_y, last_x, out_y, out_x, channels, ROWS, CHANNELS)
-            pending = pending[1:] + (nothing,)
+            if (z >= first_z) & (z < last_z):
+                _store(result + z * out_y * out_x * channels, place, wanted, pending[0], ROWS, CHANNELS)
+            pending = pending[1:] + (nothing,)  # noqa: RUF005 (Triton has no starred values)
         oldest = following
     for index in tl.static_range(KEPT):
-        _store(
-            result, pending[index], oldest + index, y, x, channel, first_z, last_z, last_y, last_x, out_y, out_x, channels, ROWS, CHANNELS
-        )
+        if (oldest + index >= first_z) & (oldest + index < last_z):
+            _store(result + (oldest + index) * out_y * out_x * channels, place, wanted, pending[index], ROWS, CHANNELS)
