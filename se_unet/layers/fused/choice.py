@@ -41,31 +41,32 @@ def prefers_fused(key: Hashable, fused: Function, plain: Function, like: Tensor)
             return False
         # Which is faster may differ from run to run, and the two round differently.
         with torch.inference_mode(False):  # a trial may need gradients
-            _known[key] = not torch.are_deterministic_algorithms_enabled() and _is_better(fused, plain, like)
+            _known[key] = not torch.are_deterministic_algorithms_enabled() and _is_better(key, fused, plain, like)
     return _known[key]
 
 
-def _is_better(fused: Function, plain: Function, like: Tensor) -> bool:
+def _is_better(key: Hashable, fused: Function, plain: Function, like: Tensor) -> bool:
     """Return whether the results agree and the fused kernel is faster. A failure is no error but a warning."""
     try:
         example = torch.randn_like(like[:1])
         expected, found = plain(example).float(), fused(example).float()
         error, largest = (found - expected).abs().max(), expected.abs().max()
         if not error <= TOLERANCE[like.dtype] * largest:
-            _warn_once(f"it differs from PyTorch by {error.item():.2g} of {largest.item():.2g}")
+            _warn_once("its results differ")
+            logger.debug("%s: a difference of %.2g, where the largest value is %.2g", key, error.item(), largest.item())
             return False
         return _milliseconds(fused, example) < _milliseconds(plain, example)
     except torch.OutOfMemoryError:
         logger.debug("there is no memory to try a fused kernel")
     except Exception as error:
         _warn_once(next(iter(str(error).splitlines()), "") or type(error).__name__)
-        logger.debug("traceback of a fused kernel", exc_info=True)
+        logger.debug("traceback for %s", key, exc_info=True)
     return False
 
 
 @lru_cache
 def _warn_once(reason: str) -> None:
-    logger.warning("a fused kernel is left out, which is slower but has the same results: %s", reason)
+    logger.warning("PyTorch's own kernels take the place of a fused one, which may be slower and nothing else: %s", reason)
 
 
 def _milliseconds(function: Function, example: Tensor) -> float:

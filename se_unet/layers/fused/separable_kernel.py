@@ -129,12 +129,12 @@ def kernel(  # type: ignore[no-untyped-def]
         for index in tl.static_range(KEPT):
             z = oldest + index
             weight = tl.load(along_z + z * z_row + plane * z_column, mask=(z >= first_z) & (z < last_z), other=0.0)
-            touched = touched + (pending[index] + weight.to(tl.float32) * values,)  # noqa: RUF005
+            touched = touched + (pending[index] + weight.to(tl.float32) * values,)  # type: ignore[assignment]  # noqa: RUF005
         pending = touched
         following = _first((plane + 1) * Z_IN + Z_OFFSET - Z_REACH, Z_OUT)
         for z in range(oldest, following):
             if (z >= first_z) & (z < last_z):
-                _store(result + z * out_y * out_x * channels, place, wanted, pending[0], ROWS, CHANNELS)
+                _store(result + z * out_y * out_x * channels, place, wanted, pending[0], ROWS, CHANNELS)  # type: ignore[misc]
             pending = pending[1:] + (nothing,)  # noqa: RUF005 (Triton has no starred values)
         oldest = following
     for index in tl.static_range(KEPT):
