@@ -52,10 +52,12 @@ def blurred(x: Tensor, blurs: Sequence[Tensor | None], margins: Sequence[int], b
         along_x = None
     else:
         rows = x[:, :, None]
-    matrices = [
-        None if taps is None else kept_band_matrix(taps, n, border, margin, x.dtype)[scale : scale + 1]
+    all_scales = [
+        None if taps is None else kept_band_matrix(taps, n, border, margin, x.dtype)
         for taps, n, margin in zip((z, y, along_x), x.shape[2:], margins, strict=True)
     ]
+    # A matrix for one scale stays the object that is kept, since others may be kept with it.
+    matrices = [one if one is None or len(one) == 1 else one[scale : scale + 1] for one in all_scales]
     bands = [
         band_of(0 if taps is None else taps.shape[1] // 2, border, 1, margin) for taps, margin in zip(blurs, margins, strict=True)
     ]
