@@ -99,6 +99,8 @@ class ScaleConvolution(nn.Module):
 
     def _merge(self, functions: Tensor) -> Tensor:
         with full_precision(functions.device):
+            if functions.device.type == "cuda":
+                return _merged_innermost(self.weight.to(functions.dtype), functions)
             kernels = torch.einsum("oijf,sfzyx->soijzyx", self.weight.to(functions.dtype), functions)
         return kernels.movedim(3, 2).flatten(2, 3)
 
@@ -134,6 +136,16 @@ class GroupConvolution(ScaleConvolution):
     def gathered(self, x: Tensor) -> Tensor:
         """Return each scale's channels and those of the scales above that it sees: (B, C * scale_size, S, Z, Y, X)."""
         return x if self.scale_size == 1 else torch.cat([_shift_scales(x, j) for j in range(self.scale_size)], 1)
+
+
+def _merged_innermost(weight: Tensor, functions: Tensor) -> Tensor:
+    """Return what `_merge` does with channels innermost in memory, as convolutions on GPUs need them, by one product.
+
+    Weights are (O, I, J, F) for J scales that are seen, functions (S, F, K_z, K_y, K_x).
+    """
+    each = weight.transpose(1, 2).flatten(1, 2)  # (O, J I, F)
+    kernels = functions.flatten(2).mT[:, None] @ each.mT[None]  # (S, O, K_z K_y K_x, J I)
+    return kernels.unflatten(2, functions.shape[2:]).movedim(-1, 2)
 
 
 def _order_zero_profiles(functions: Tensor, active: Sequence[bool]) -> list[Tensor | None]:

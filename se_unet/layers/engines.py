@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from configs.network import Border
-from se_unet.layers.grids import band_matrix, channels_innermost, kept_band_matrix, per_scale_separable
+from se_unet.layers.fused.separable import banded_separable
+from se_unet.layers.grids import band_matrix, band_of, channels_innermost, kept_band_matrix, per_scale_separable
 from se_unet.layers.row_blur import blur_rows, can_blur_rows
 
 Engine = Literal["factorised", "dense"]
@@ -33,7 +34,7 @@ def factorised(x: Tensor, blurs: Sequence[Tensor | None], kernels: Tensor, bias:
     margins = [size // 2 for size in kernels.shape[3:]]
     maps = [rows.movedim(-1, 1) for rows in _scales_of(channels_innermost(x).movedim(1, -1))]
     outputs = []
-    for k, kernel in enumerate(kernels):  # one after the other, so that each stays in a CPU's cache from step to step
+    for k, kernel in enumerate(_each(kernels)):  # one after the other, so that each stays in a CPU's cache from step to step
         one = maps[k if len(maps) > 1 else 0]
         outputs.append(_convolve(blurred(one, blurs, margins, border, k), kernel, bias))
     return _stack_scales(outputs)
@@ -51,11 +52,16 @@ def blurred(x: Tensor, blurs: Sequence[Tensor | None], margins: Sequence[int], b
         along_x = None
     else:
         rows = x[:, :, None]
-    matrices = [
-        None if taps is None else kept_band_matrix(taps, n, border, margin, x.dtype)[scale : scale + 1]
+    all_scales = [
+        None if taps is None else kept_band_matrix(taps, n, border, margin, x.dtype)
         for taps, n, margin in zip((z, y, along_x), x.shape[2:], margins, strict=True)
     ]
-    return per_scale_separable(rows, (matrices[0], matrices[1], matrices[2])).squeeze(2)
+    # A matrix for one scale stays the object that is kept, since others may be kept with it.
+    matrices = [one if one is None or len(one) == 1 else one[scale : scale + 1] for one in all_scales]
+    bands = [
+        band_of(0 if taps is None else taps.shape[1] // 2, border, 1, margin) for taps, margin in zip(blurs, margins, strict=True)
+    ]
+    return banded_separable(rows, (matrices[0], matrices[1], matrices[2]), bands).squeeze(2)
 
 
 def dense(x: Tensor, kernels: Tensor, bias: Tensor | None, border: Border) -> Tensor:
@@ -98,6 +104,11 @@ def _scales_of(rows: Tensor) -> Sequence[Tensor]:
     The gradient of indexing is a map of zeros for each scale, that of unbinding a copy of all scales.
     """
     return (rows.squeeze(1),) if rows.shape[1] == 1 else rows.unbind(1)
+
+
+def _each(kernels: Tensor) -> Sequence[Tensor]:
+    """Divide kernels (S, O, I, K_z, K_y, K_x) by scale, without a copy of the gradient where there is one."""
+    return (kernels.squeeze(0),) if len(kernels) == 1 else kernels.unbind(0)
 
 
 def _convolve(x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:

@@ -5,6 +5,7 @@ norms and matrix products. Every function here accepts any memory layout and ret
 """
 
 from collections.abc import Callable, Hashable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +17,19 @@ from configs.network import Border
 _WIDE = 16
 _MOST_KEPT = 16  # matrices for the same taps; patches have the same size all the time
 _kept: WeakIdKeyDictionary = WeakIdKeyDictionary()  # taps -> key -> matrix, as long as the taps live
+
+
+class Band(NamedTuple):
+    """Where the matrix of an axis has values: at output a and input b only if |out_step * a - in_step * b - offset| <= reach."""
+
+    out_step: int
+    in_step: int
+    offset: int
+    reach: int
+
+    def transposed(self) -> "Band":
+        """Return the band of the transposed matrix."""
+        return Band(self.in_step, self.out_step, -self.offset, self.reach)
 
 
 def channels_innermost(x: Tensor) -> Tensor:
@@ -75,19 +89,28 @@ def band_matrix(taps: Tensor, n: int, border: Border = "replicate", stride: int 
     return matrix.scatter_add(2, positions, rows)
 
 
+def band_of(radius: int, border: Border = "replicate", stride: int = 1, margin: int = 0) -> Band:
+    """Return the band of `band_matrix` with taps of a radius; a border moves no value farther than its margin is wide."""
+    return Band(stride, 1, margin, radius + 2 * margin if border == "reflect" else max(radius, margin))
+
+
 def per_scale_separable(x: Tensor, matrices: tuple[Tensor | None, Tensor | None, Tensor | None]) -> Tensor:
     """Apply one matrix for each scale and axis: (B, C, S, Z, Y, X) -> (B, C, S, Z', Y', X') with channels innermost in memory.
 
     Matrices are (S or 1, outputs, inputs) for each of Z, Y and X, or None for the identity.
     """
-    rows = x.movedim(1, -1).contiguous()  # (B, S, Z, Y, X, C)
+    return apply_to_rows(x.movedim(1, -1).contiguous(), matrices).contiguous().movedim(-1, 1)
+
+
+def apply_to_rows(rows: Tensor, matrices: tuple[Tensor | None, Tensor | None, Tensor | None]) -> Tensor:
+    """Apply one matrix for each scale and axis, as `per_scale_separable` does, to contiguous rows (B, S, Z, Y, X, C)."""
     steps = [(axis, matrix) for axis, matrix in enumerate(matrices) if matrix is not None]
     # X is the most expensive axis, so it comes last where the map shrinks and first where it grows.
     for axis, matrix in sorted(
         steps, key=lambda step: (growth := step[1].shape[1] / step[1].shape[2], -step[0] if growth > 1 else step[0])
     ):
         rows = _apply(rows, matrix.to(rows.dtype), axis)
-    return rows.contiguous().movedim(-1, 1)
+    return rows
 
 
 def _apply(rows: Tensor, matrix: Tensor, axis: int) -> Tensor:

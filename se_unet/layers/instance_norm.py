@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from se_unet.layers.fused.norm import norm, suits
+
 
 class InstanceNorm(nn.Module):
     """Normalise each channel of each sample to zero mean and unit variance, scale and shift it, and rectify it.
@@ -36,11 +38,24 @@ class InstanceNorm(nn.Module):
         ):
             return _ChannelsInnermost.apply(x, self.weight, self.bias, self.eps, 1.0 if self.slope is None else self.slope)
         if x.device.type == "cuda" and not torch.compiler.is_compiling():  # compilers fuse the operators below themselves
-            return _InTheMapsPrecision.apply(x, self.weight, self.bias, self.eps, 1.0 if self.slope is None else self.slope)
+            return self._on_gpu(x)
         y = F.group_norm(x, x.shape[1], self.weight, self.bias, self.eps)
         if self.slope is None:
             return y
         return F.leaky_relu(y, self.slope, inplace=True)  # the gradient of the norm needs only the input of the norm
+
+    def _on_gpu(self, x: Tensor) -> Tensor:
+        """Normalise a map in its precision and layout, by kernels of its own or by PyTorch's."""
+        weight, bias, slope = self.weight, self.bias, 1.0 if self.slope is None else self.slope
+
+        def fused(x: Tensor) -> Tensor:
+            return norm(x, weight, bias, self.eps, slope)
+
+        def plain(x: Tensor) -> Tensor:
+            result: Tensor = _InTheMapsPrecision.apply(x, weight, bias, self.eps, slope)
+            return result
+
+        return fused(x) if suits(x, fused, plain) else plain(x)
 
     def extra_repr(self) -> str:
         """Return the number of channels and the slope, for printing."""

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from configs.network import Border
-from se_unet.layers.grids import band_matrix, kept_matrix, per_scale_separable
+from se_unet.layers.fused.separable import banded_separable
+from se_unet.layers.grids import Band, band_matrix, band_of, kept_matrix
 
 Interpolation = Literal["linear", "cubic"]
 # Weights of the samples around the midpoint of two voxels: linear, and the four-point cubic of Keys (1981).
@@ -43,7 +44,7 @@ class LowPassDown(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Blur and subsample."""
-        return _along_strided(x, self.strides, self.taps, self._matrix)
+        return _along_strided(x, self.strides, self.taps, self._matrix, band_of(self.taps.shape[1] // 2, self.border, 2))
 
     def _matrix(self, n: int) -> Tensor:
         matrix = band_matrix(self.taps, n, self.border, stride=2)
@@ -67,7 +68,8 @@ class InterpolateUp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Interpolate along the strided axes."""
-        return _along_strided(x, self.strides, self.weights, self._matrix)
+        # The farthest sample from a new voxel is `len(weights) - 1` voxels of the finer grid away.
+        return _along_strided(x, self.strides, self.weights, self._matrix, Band(1, 2, 0, len(self.weights) - 1))
 
     def _matrix(self, n: int) -> Tensor:
         """Return (1, 2 n, n), with a replicated border."""
@@ -79,11 +81,14 @@ class InterpolateUp(nn.Module):
         return torch.stack([torch.eye(n, dtype=self.weights.dtype, device=self.weights.device), halfway], 1).reshape(1, 2 * n, n)
 
 
-def _along_strided(x: Tensor, strides: Sequence[int], taps: Tensor, build: Callable[[int], Tensor]) -> Tensor:
-    """Apply to each strided axis of (B, C, S, Z, Y, X) the matrix (S or 1, outputs, n) that `build(n)` makes of the layer's taps."""
+def _along_strided(x: Tensor, strides: Sequence[int], taps: Tensor, build: Callable[[int], Tensor], band: Band) -> Tensor:
+    """Apply to each strided axis of (B, C, S, Z, Y, X) the matrix (S or 1, outputs, n) that `build(n)` makes of the layer's taps.
+
+    The matrices have values in the band.
+    """
 
     def matrix(n: int) -> Tensor:
         return kept_matrix(taps, (n, x.dtype), lambda: build(n).to(x.dtype))
 
     matrices = [matrix(n) if stride == 2 else None for n, stride in zip(x.shape[3:], strides, strict=True)]
-    return per_scale_separable(x, (matrices[0], matrices[1], matrices[2]))
+    return banded_separable(x, (matrices[0], matrices[1], matrices[2]), [band] * 3)

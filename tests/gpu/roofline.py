@@ -9,6 +9,7 @@ compilation, which merges many of these kernels. The counter's rules:
 * Norms read their input twice, and the backward pass of a norm reads both of its inputs twice; each of the two passes is one kernel.
   Group norm copies an input first that is not contiguous.
 * The backward pass of a convolution is one kernel for each gradient.
+* The project's own kernels (`se_unet/layers/fused`) follow the same rules; their multiply-adds include those on zeros.
 * An operator takes the longer of the times for its bytes and for its multiply-adds; the ideal time is the sum over operators.
 """
 
@@ -31,7 +32,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 from benchmarks.gpu.setting import DESCRIPTION, EDGES, planned_network
 from configs.network import NetworkConfig
@@ -39,14 +40,16 @@ from inference.device import in_precision
 from planners.rules.memory import peak_bytes, training_bytes
 from se_unet.builder import build_network
 from se_unet.layers.convolution import ScaleConvolution
+from se_unet.layers.fused import tiles
+from se_unet.layers.grids import Band
 from trainers.optimisation.loss import make_loss
 
 OPERATIONS, BYTES = 790e12, 4.3e12  # per second: bfloat16 products and memory traffic of an H200
 SMALL = 2**20  # bytes; kernels that move less cost their launch alone
 ROOT, TABLE = Path(__file__).parents[2], Path("docs/measurements/cost/roofline.csv")
 OUTPUTS = ("out", "save_mean", "save_invstd")
-NORMS = {"native_group_norm", "native_batch_norm"}
-NORMS_BACKWARD = {"native_group_norm_backward", "native_batch_norm_backward"}
+NORMS = {"native_group_norm", "native_batch_norm", "instance_norm"}
+NORMS_BACKWARD = {"native_group_norm_backward", "native_batch_norm_backward", "instance_norm_backward"}
 
 
 @dataclass
@@ -124,6 +127,14 @@ class Roofline(TorchDispatchMode):
             if one.dtype == torch.float32 and _bytes(one) >= SMALL and one.numel() not in self.kernel_sizes:
                 self.wide[f"{name} {tuple(one.shape)}"] += 1
         return result
+
+
+@register_flop_formula(torch.ops.se_unet.separable)
+def _separable_operations(rows: Any, *shapes_and_bands: Any, out_shape: Any = None, **others: Any) -> int:
+    """Return the operations of the project's separable kernel, two for each multiply-add."""
+    numbers = shapes_and_bands[-1]
+    bands = [Band(*numbers[first : first + 4]) for first in (0, 4, 8)]
+    return 2 * tiles.multiply_adds(rows[0] * rows[1], rows[2:5], out_shape[2:5], rows[-1], bands)
 
 
 def _in_layout(func: Any, args: tuple[Any, ...], result: Any) -> Any:

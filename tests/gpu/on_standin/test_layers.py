@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from se_unet.layers.convolution import GroupConvolution
+from se_unet.layers.convolution import GroupConvolution, LiftingConvolution
 from se_unet.layers.instance_norm import InstanceNorm
 from se_unet.layers.pointwise import ScaleMixing
 from se_unet.layers.sampling import InterpolateUp, LowPassDown
@@ -99,3 +99,44 @@ def test_matrices_are_made_once(gpu: Ledger) -> None:
     with torch.no_grad():
         layer.functions.blurs()[0].mul_(2)  # type: ignore[union-attr]
         assert not torch.equal(layer(x).cpu(), layer.to("cpu")(x.cpu()) / 2)
+
+
+FUSED = {
+    "convolution": (GroupConvolution(4, 4, SIGMAS), maps(2, 4, 2, 5, 8, 6), 4),
+    "reflect": (GroupConvolution(4, 4, SIGMAS, border="reflect", scale_size=2), maps(1, 4, 2, 5, 8, 6), 4),
+    "in plane": (GroupConvolution(4, 4, SIGMAS[:1], (1, 3, 3)), maps(2, 4, 1, 1, 8, 6), 2),
+    "one channel": (LiftingConvolution(1, 4, SIGMAS), maps(2, 1, 5, 8, 6), 4),
+    "low-pass": (LowPassDown((0.8, 1.4), (1, 2, 2)), maps(2, 4, 2, 5, 8, 6), 2),
+    "interpolation": (InterpolateUp((2, 1, 2), "cubic"), maps(2, 4, 2, 5, 8, 6), 2),
+}
+
+
+@pytest.mark.parametrize("name", FUSED)
+@pytest.mark.parametrize("kernels", ["auto", "plain"])
+def test_one_operator_for_three_axes(gpu: Ledger, name: str, kernels: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results and gradients are those of the CPU, with the operator of the fused kernel and without."""
+    monkeypatch.setenv("SE_UNET_KERNELS", kernels)
+    layer, x, number = FUSED[name]
+    layer = layer.cpu()
+    weight = torch.randn(layer(x).shape)
+    expected = gradients(layer, x, weight)
+    layer.to("cuda")
+    gpu.restart()
+    there = gradients(layer, x.to("cuda"), weight.to("cuda"))
+    assert gpu.operators["separable"] == (number if kernels == "auto" else 0)
+    for one, other in zip(expected, there, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-3)
+
+
+def test_wide_blurs_are_products(gpu: Ledger) -> None:
+    layer = GroupConvolution(4, 4, [(4.0,) * 3]).to("cuda")
+    layer(maps(1, 4, 1, 6, 6, 6).to("cuda"))
+    assert not gpu.operators["separable"] and gpu.operators["bmm"] + gpu.operators["mm"] >= 3, gpu.operators
+
+
+def test_a_norm_starts_few_operators(gpu: Ledger) -> None:
+    layer, x = InstanceNorm(4, slope=0.01).to("cuda"), maps(3, 4, 5, 6, 7).to("cuda").requires_grad_()
+    layer(x).sum().backward()
+    gpu.restart()
+    layer(x)
+    assert gpu.launches == gpu.operators["instance_norm"] == 1, gpu.operators
