@@ -63,7 +63,7 @@ def train_on_devices(folder: DatasetFolder, schedule: Schedule, devices: Sequenc
     free: SimpleQueue[str] = SimpleQueue()
     for device in devices:
         free.put(device)
-    threads = max(1, (os.cpu_count() or 1) // len(devices))
+    threads = threads_of_each(devices)
     failures: Failures = {}
     with _Workers() as workers, ThreadPoolExecutor(len(devices)) as pool:
 
@@ -79,6 +79,11 @@ def train_on_devices(folder: DatasetFolder, schedule: Schedule, devices: Sequenc
             if (reason := future.result()) is not None:
                 _add_failure(failures, futures[future], reason)
     return failures
+
+
+def threads_of_each(devices: Sequence[str]) -> int:
+    """Return the number of threads of each training, if there is one on each device."""
+    return max(1, (os.cpu_count() or 1) // len(devices))
 
 
 def train_on_cluster(folder: DatasetFolder, schedule: Schedule, scheduler: str, progress: Progress) -> Failures:

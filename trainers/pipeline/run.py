@@ -24,7 +24,7 @@ from preprocessing.store import CaseStore
 from trainers.job import delete_training
 from trainers.monitoring.forecast import Speed
 from trainers.monitoring.progress_note import duration
-from trainers.pipeline.folds import Failures, is_done, train_in_turn, train_on_cluster, train_on_devices
+from trainers.pipeline.folds import Failures, is_done, threads_of_each, train_in_turn, train_on_cluster, train_on_devices
 from trainers.pipeline.options import RunOptions
 from trainers.pipeline.page import write_run_page
 from trainers.pipeline.schedule import Schedule, Training, Wishes, make_schedule
@@ -193,8 +193,10 @@ def _schedule(
     plan, wishes = wishes_of(folder, options, device.type == "cuda")
     speeds: Mapping[tuple[str, str], Speed] = {}
     if options.scheduler is None:
-        speeds = measure_speeds(folder, plan, wishes.trainings(), wishes.settings, device, progress)
-    schedule = make_schedule(wishes, options.asked(planning), plan, speeds, time.monotonic() - start)
+        threads = threads_of_each(devices) if len(devices) > 1 else None
+        speeds = measure_speeds(folder, plan, wishes.trainings(), wishes.settings, device, progress, threads)
+    side_by_side = max(1, len(devices))
+    schedule = make_schedule(wishes, options.asked(planning), plan, speeds, time.monotonic() - start, side_by_side)
     if options.restart:
         _delete_trainings(folder, schedule)
     save_schedule(folder, schedule)

@@ -86,7 +86,12 @@ class Wishes:
 
 
 def make_schedule(
-    wishes: Wishes, asked: dict[str, Any], plan: Plan, speeds: Mapping[tuple[str, str], Speed], seconds_spent: float = 0.0
+    wishes: Wishes,
+    asked: dict[str, Any],
+    plan: Plan,
+    speeds: Mapping[tuple[str, str], Speed],
+    seconds_spent: float = 0.0,
+    side_by_side: int = 1,
 ) -> Schedule:
     """Return the schedule of the wishes, cut to what fits into their hours.
 
@@ -96,6 +101,7 @@ def make_schedule(
         plan: plan of the dataset.
         speeds: measured speed of each model; none if it was not measured.
         seconds_spent: time that the run has taken so far.
+        side_by_side: number of trainings that run at the same time.
 
     Raises:
         InputError: not even one epoch of the first model fits into the time, or a model was not timed.
@@ -104,7 +110,7 @@ def make_schedule(
     steps = float(settings.steps)
     if wishes.hours is not None:
         seconds = wishes.hours * 3600 * _MARGIN - seconds_spent - _SECONDS_TO_FINISH
-        chosen = _fitting(wishes, speeds, seconds)
+        chosen = _fitting(wishes, speeds, seconds, side_by_side)
         models, folds, steps = chosen.models, chosen.folds, chosen.epochs * settings.iterations
         limits = {"time_limit": round(chosen.seconds, 1), "epochs": math.ceil(_FASTER * chosen.epochs)}
         settings = settings.model_copy(update=limits)
@@ -167,13 +173,15 @@ class _Choice:
         folds: tuple[int | Literal["all"], ...],
         speeds: Mapping[tuple[str, str], Speed],
         seconds: float,
+        side_by_side: int,
     ) -> "_Choice":
-        """Divide the seconds evenly among the trainings."""
-        each = seconds / (len(folds) * len(models)) - statistics.fmean(speeds[model].training(0) for model in models)
+        """Divide the seconds evenly among the trainings of which each device has most."""
+        rounds = math.ceil(len(folds) * len(models) / side_by_side)
+        each = seconds / rounds - statistics.fmean(speeds[model].training(0) for model in models)
         return cls(models, folds, each, each / max(speeds[model].epoch for model in models))
 
 
-def _fitting(wishes: Wishes, speeds: Mapping[tuple[str, str], Speed], seconds: float) -> _Choice:
+def _fitting(wishes: Wishes, speeds: Mapping[tuple[str, str], Speed], seconds: float, side_by_side: int) -> _Choice:
     """Return as many models and folds as leave enough steps for each, or else the first alone."""
     untimed = [f"{configuration}_{network}" for configuration, network in wishes.models if (configuration, network) not in speeds]
     if untimed:
@@ -182,11 +190,11 @@ def _fitting(wishes: Wishes, speeds: Mapping[tuple[str, str], Speed], seconds: f
     few_models = wishes.models if wishes.needs_all_models else wishes.models[:1]
     few_folds = wishes.folds if wishes.needs_all_folds else wishes.folds[:1]
     widths = ((wishes.models, wishes.folds), (wishes.models, few_folds), (few_models, few_folds))
-    choices = [_Choice.of(models, folds, speeds, seconds) for models, folds in widths]
+    choices = [_Choice.of(models, folds, speeds, seconds, side_by_side) for models, folds in widths]
     chosen = next((choice for choice in choices if choice.epochs * wishes.settings.iterations >= ENOUGH_STEPS), choices[-1])
     if chosen.epochs < 1 and wishes.hours is not None:
-        trainings = len(chosen.models) * len(chosen.folds)
-        least = wishes.hours + trainings * (1 - chosen.epochs) * max(speeds[model].epoch for model in chosen.models) / 3600
+        rounds = math.ceil(len(chosen.models) * len(chosen.folds) / side_by_side)
+        least = wishes.hours + rounds * (1 - chosen.epochs) * max(speeds[model].epoch for model in chosen.models) / 3600
         problem = f"planning, one epoch and its validation take about {least:.2g} hours"
         raise InputError(Fault(f"--hours {wishes.hours:g}", problem, "Give more hours, or fewer --networks and --folds"))
     return chosen

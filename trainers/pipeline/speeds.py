@@ -1,6 +1,7 @@
 """Measure how fast each model trains on this machine."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 
@@ -24,8 +25,11 @@ def measure_speeds(
     config: TrainingConfig,
     device: torch.device,
     progress: Progress,
+    threads: int | None = None,
 ) -> dict[tuple[str, str], Speed]:
-    """Return the speed of each model, by configuration and network. Second networks of cascades are left out: they need the first.
+    """Return the speed of each model with this number of threads, by configuration and network.
+
+    Second networks of cascades are left out: they need the first.
 
     Raises:
         InputError: cases are not prepared, or splits are faulty.
@@ -34,10 +38,22 @@ def measure_speeds(
     first = {(training.configuration, training.network): training for training in reversed(trainings)}
     models = dict.fromkeys((each.configuration, each.network) for each in trainings)
     timed = [name for name in models if plan.configuration(name[0]).previous is None]
-    return {
-        name: _measure(folder, plan, first[name], config, device)
-        for name in progress.track(timed, "Timing some steps of each network", len(timed))
-    }
+    with _threads(threads):
+        return {
+            name: _measure(folder, plan, first[name], config, device)
+            for name in progress.track(timed, "Timing some steps of each network", len(timed))
+        }
+
+
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    """Compute with this number of threads in the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _measure(folder: DatasetFolder, plan: Plan, training: Training, config: TrainingConfig, device: torch.device) -> Speed:
