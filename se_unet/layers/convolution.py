@@ -144,8 +144,11 @@ def _merged_innermost(weight: Tensor, functions: Tensor) -> Tensor:
     Weights are (O, I, J, F) for J scales that are seen, functions (S, F, K_z, K_y, K_x).
     """
     each = weight.transpose(1, 2).flatten(1, 2)  # (O, J I, F)
-    kernels = functions.flatten(2).mT[:, None] @ each.mT[None]  # (S, O, K_z K_y K_x, J I)
-    return kernels.unflatten(2, functions.shape[2:]).movedim(-1, 2)
+    taps = functions.flatten(2).mT.flatten(0, 1)  # (S K_z K_y K_x, F)
+    kernels = torch.bmm(
+        taps.expand(len(each), -1, -1), each.mT
+    )  # without a copy for each output, which a broadcast product makes
+    return kernels.unflatten(1, (len(functions), *functions.shape[2:])).transpose(0, 1).movedim(-1, 2)
 
 
 def _order_zero_profiles(functions: Tensor, active: Sequence[bool]) -> list[Tensor | None]:
