@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TextIO, TypeVar
 
+from configs.files import parse_json
 from trainers.pipeline.whole_progress import TrainingProgress
 
 T = TypeVar("T")
@@ -51,6 +52,6 @@ def messages_of(lines: Iterable[str], progress: TrainingProgress | None) -> list
         if not line.startswith(_MARK):
             messages += [line] if line else []
         elif progress is not None:
-            told = json.loads(line.removeprefix(_MARK))
+            told = parse_json(line.removeprefix(_MARK))
             progress.show(told["description"], told["items"], told["note"])
     return messages
