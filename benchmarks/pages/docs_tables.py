@@ -20,6 +20,7 @@ from benchmarks.cost import cost
 from benchmarks.evidence import (
     equivariance,
     few_cases,
+    fine_tuning,
     other_spacing,
     partial_labels,
     scale_robustness,
@@ -228,6 +229,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "slices_back": slices,
     "thick_slices": partial(evidence, "thick_slices", thick_slices.COLUMNS),
     "unseen_sizes": partial(evidence, "unseen_sizes", unseen_sizes.BY_SIZE),
+    "fine_tuning": partial(evidence, "fine_tuning", fine_tuning.COLUMNS),
     "partial_labels": partial(evidence, "partial_labels", partial_labels.COLUMNS),
     "other_spacing": partial(evidence, "other_spacing", other_spacing.COLUMNS),
     "import_parity": partial(beside_nnunet, "import_parity", import_parity.COLUMNS),
