@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.evidence import evidence, few_cases, scale_robustness
+from benchmarks.evidence import evidence, few_cases, losses, scale_robustness
 from benchmarks.evidence.conditions import Condition, draw
 from benchmarks.evidence.learning_results import columns_of, rows_of
 from benchmarks.pages import docs_tables
+from inference.evaluation.scores import EvaluationResult, LabelScores, Mean
 
 CASES = [f"case{number}" for number in range(8)]
 
@@ -91,3 +92,17 @@ def test_a_figure_that_was_not_measured_is_seen() -> None:
     assert docs_tables.filled(page) != page and docs_tables.filled(page).startswith(
         "before\n<!-- table: training_speed -->\n| network"
     )
+
+
+def test_the_smallest_labels_are_judged_apart() -> None:
+    labels = {"large": (900.0, 0.9), "middle": (90.0, 0.5), "small": (9.0, 0.2), "absent": (0.0, None)}
+    values = dict.fromkeys(("iou", "precision", "recall", "volume_error"))
+    case = {
+        name: LabelScores(dice=dice, predicted_volume=0.0, reference_volume=volume, **values)
+        for name, (volume, dice) in labels.items()
+    }
+    means = {name: {"dice": Mean(value=dice, cases=1, undefined=0)} for name, (_, dice) in labels.items()}
+    found = EvaluationResult(mean_foreground_dice=0.5, tolerance=None, means=means, cases={"a": case, "b": case})
+    assert losses.smallest_labels(found) == ["absent"]
+    assert losses.dice_of(found, ["middle", "small"]) == pytest.approx(0.35)
+    assert losses.dice_of(found, ["absent"]) == 0
