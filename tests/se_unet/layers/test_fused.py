@@ -126,3 +126,10 @@ def test_deterministic_trainings_do_not_choose_by_time(monkeypatch: pytest.Monke
 def test_the_operator_is_the_product() -> None:
     rows, z, y, x, bands = blur()
     assert torch.equal(_separable(rows, z, y, x, bands), apply_to_rows(rows, (z, y, x)))
+
+
+def test_a_trial_draws_no_random_numbers_of_the_training() -> None:
+    state = torch.random.get_rng_state()
+    noise = choice._noise(torch.zeros(1, 4, 3, 3, 3).contiguous(memory_format=torch.channels_last_3d))
+    assert noise.std() > 0.5 and noise.is_contiguous(memory_format=torch.channels_last_3d)
+    assert torch.equal(torch.random.get_rng_state(), state)
