@@ -11,10 +11,9 @@ import sys
 from pathlib import Path
 
 from benchmarks.common.tables import text_table, write_csv
-from benchmarks.common.trainings import ITERATIONS, SPREAD, run, spread
+from benchmarks.common.trainings import SPREAD, run, spread, trained
 from configs.files import write_json
 from configs.folders import DatasetFolder, dataset_name
-from inference.evaluation.scores import EvaluationResult
 from preprocessing.dataset.raw import open_dataset
 
 COLUMNS = {"network": "{}", "start": "{}"} | SPREAD
@@ -61,14 +60,10 @@ def prepare(given: argparse.Namespace) -> DatasetFolder:
 
 def train(planned: DatasetFolder, given: argparse.Namespace, start: str, seed: int) -> float:
     """Train unless that is done, and return the mean Dice of the validation cases."""
-    tag = f"{start}_{given.steps}_{seed}"
-    fold = planned.model("3d_fullres", given.network, tag).fold(0)
-    if not fold.validation.metrics.is_file():
-        words = [planned.path.name, "--work", given.work, "--network", given.network, "--tag", tag, "--preset", "finetune"]
-        words += ["--epochs", given.steps // ITERATIONS, "--iterations", ITERATIONS, "--seed", seed, "--workers", 0, "--restart"]
-        words += ["--init-weights", given.source] if start == "fine-tuned" else []
-        run("se_train", *words, "--quiet", "--set", "base_features=8", "batch_size=2", "validation_iterations=10")
-    return float(EvaluationResult.read(fold.validation.metrics).mean_foreground_dice or 0.0)
+    more = ["--init-weights", given.source] if start == "fine-tuned" else []
+    more += ["--set", "base_features=8", "batch_size=2", "validation_iterations=10"]
+    found = trained(planned, given.network, f"{start}_{given.steps}_{seed}", "finetune", given.steps, seed, *more)
+    return float(found.mean_foreground_dice or 0.0)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import fmean
 
 from benchmarks.common.tables import text_table, write_csv
-from benchmarks.common.trainings import ITERATIONS, SPREAD, run, spread
+from benchmarks.common.trainings import SPREAD, spread, trained
 from configs.files import read_json
 from configs.folders import DatasetFolder
 from inference.evaluation.scores import EvaluationResult
@@ -48,14 +48,9 @@ def train(
     planned: DatasetFolder, given: argparse.Namespace, name: str, settings: dict[str, object], seed: int
 ) -> EvaluationResult:
     """Train unless that is done, and return the scores of the validation cases."""
-    tag = f"loss_{name}_{given.steps}_{seed}"
-    fold = planned.model("3d_fullres", given.network, tag).fold(0)
-    if not fold.validation.metrics.is_file():
-        words = [planned.path.name, "--work", planned.path.parent, "--network", given.network, "--tag", tag, "--preset", "quick"]
-        words += ["--epochs", given.steps // ITERATIONS, "--iterations", ITERATIONS, "--seed", seed, "--workers", 0]
-        changes = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
-        run("se_train", *words, "--restart", "--quiet", *(["--set", *changes] if changes else []))
-    found = EvaluationResult.read(fold.validation.metrics)
+    changes = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+    tag, more = f"loss_{name}_{given.steps}_{seed}", ["--set", *changes] if changes else []
+    found = trained(planned, given.network, tag, "quick", given.steps, seed, *more)
     print(f"{name}, seed {seed}: {found.mean_foreground_dice:.4f}", file=sys.stderr, flush=True)
     return found
 

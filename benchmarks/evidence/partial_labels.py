@@ -15,10 +15,9 @@ import nibabel
 import numpy as np
 
 from benchmarks.common.tables import text_table, write_csv
-from benchmarks.common.trainings import ITERATIONS, SPREAD, link, run, spread
+from benchmarks.common.trainings import SPREAD, link, run, spread, trained
 from configs.files import read_json, write_json
 from configs.folders import DatasetFolder
-from inference.evaluation.scores import EvaluationResult
 from preprocessing.dataset.raw import RawDataset, open_dataset
 from preprocessing.dataset.splits import make_splits, write_splits
 
@@ -96,25 +95,8 @@ def write_dataset(raw: RawDataset, folder: Path, missing: dict[str, str], stated
 
 def dice_of(planned: Path, network: str, seed: int, steps: int) -> float:
     """Train a network unless that is done, and return the mean Dice of its validation cases."""
-    tag = f"{steps}_{seed}"
-    fold = DatasetFolder(planned).model("3d_fullres", network, tag).fold(0)
-    if not fold.validation.metrics.is_file():
-        words = [
-            "Partial",
-            "--work",
-            planned.parent,
-            "--network",
-            network,
-            "--fold",
-            "0",
-            "--tag",
-            tag,
-            "--preset",
-            "quick",
-        ]
-        words += ["--epochs", str(steps // ITERATIONS), "--iterations", str(ITERATIONS), "--seed", str(seed), "--workers", "0"]
-        run("se_train", *words, "--quiet", "--restart")
-    return float(EvaluationResult.read(fold.validation.metrics).mean_foreground_dice or 0.0)
+    found = trained(DatasetFolder(planned), network, f"{steps}_{seed}", "quick", steps, seed)
+    return float(found.mean_foreground_dice or 0.0)
 
 
 if __name__ == "__main__":

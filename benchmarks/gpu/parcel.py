@@ -32,14 +32,14 @@ def main(words: list[str] | None = None) -> int:
     given = _parser().parse_args(words)
     present = {name for line in given.present.read_text(encoding="utf-8").splitlines() if (name := _name(line))}
     wheels = given.folder / "wheels"
-    shutil.rmtree(given.folder, ignore_errors=True)
+    shutil.rmtree(wheels, ignore_errors=True)  # two versions of a distribution would stop the installation
     wheels.mkdir(parents=True)
     for requirement in needed("se-unet", {*present, *UNUSED}, given.python):
         fetch(requirement, given.python, wheels)
     for part in ("dataset.json", "imagesTr", "labelsTr"):
         source, target = given.data / part, given.folder / given.data.name / part
         target.parent.mkdir(exist_ok=True)
-        shutil.copytree(source, target) if source.is_dir() else shutil.copyfile(source, target)
+        shutil.copytree(source, target, dirs_exist_ok=True) if source.is_dir() else shutil.copyfile(source, target)
     size = sum(file.stat().st_size for file in given.folder.rglob("*") if file.is_file())
     print(
         f"{len(list(wheels.iterdir()))} wheels and the data take {size / 2**20:.0f} of {MOST_BYTES / 2**20:.0f} MiB. Run there:\n"

@@ -34,7 +34,9 @@ def factorised(x: Tensor, blurs: Sequence[Tensor | None], kernels: Tensor, bias:
     margins = [size // 2 for size in kernels.shape[3:]]
     maps = [rows.movedim(-1, 1) for rows in _scales_of(channels_innermost(x).movedim(1, -1))]
     outputs = []
-    for k, kernel in enumerate(_each(kernels)):  # one after the other, so that each stays in a CPU's cache from step to step
+    for k, kernel in enumerate(
+        _unbound(kernels, 0)
+    ):  # one after the other, so that each stays in a CPU's cache from step to step
         one = maps[k if len(maps) > 1 else 0]
         outputs.append(_convolve(blurred(one, blurs, margins, border, k), kernel, bias))
     return _stack_scales(outputs)
@@ -103,12 +105,12 @@ def _scales_of(rows: Tensor) -> Sequence[Tensor]:
 
     The gradient of indexing is a map of zeros for each scale, that of unbinding a copy of all scales.
     """
-    return (rows.squeeze(1),) if rows.shape[1] == 1 else rows.unbind(1)
+    return _unbound(rows, 1)
 
 
-def _each(kernels: Tensor) -> Sequence[Tensor]:
-    """Divide kernels (S, O, I, K_z, K_y, K_x) by scale, without a copy of the gradient where there is one."""
-    return (kernels.squeeze(0),) if len(kernels) == 1 else kernels.unbind(0)
+def _unbound(x: Tensor, axis: int) -> Sequence[Tensor]:
+    """Divide a tensor along an axis, without a copy of the gradient where there is one part."""
+    return (x.squeeze(axis),) if x.shape[axis] == 1 else x.unbind(axis)
 
 
 def _convolve(x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:

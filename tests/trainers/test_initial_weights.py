@@ -15,6 +15,7 @@ from tests.trainers.balls import tiny_plan
 from trainers import train
 from trainers.initial_weights import find_initial_weights, initialise
 from trainers.monitoring.history import History
+from trainers.rescaled_weights import rescale_before_norms, sizes_before_norms
 
 
 def network(seed: int, **changes: object) -> nn.Module:
@@ -74,8 +75,7 @@ def test_a_training_starts_from_them_and_resumes_without(
     changed = config.model_copy(update=tiny_steps)
     fold = train("Balls", work, "baseline", config=changed, device="cpu")
     trained = torch.load(fold / "checkpoint_latest.pt", weights_only=True)["network"]
-    for name, tensor in source.state_dict().items():  # weights before norms are rescaled
-        factor = trained[name].norm() / tensor.norm() if tensor.any() else torch.tensor(1.0)
-        assert torch.allclose(trained[name], factor * tensor, atol=1e-6)
+    rescale_before_norms(source, sizes_before_norms(network(config.seed)))
+    assert all(torch.allclose(trained[name], tensor, atol=1e-6) for name, tensor in source.state_dict().items())
     (tmp_path / "start.safetensors").unlink()
     train("Balls", work, "baseline", config=changed.model_copy(update={"epochs": 2}), device="cpu", resume=True)

@@ -22,7 +22,7 @@ _known: dict[Hashable, bool] = {}
 
 def are_allowed() -> bool:
     """Return whether fused kernels may be used at all."""
-    return os.environ.get("SE_UNET_KERNELS", "auto") != "plain"
+    return _asked() != "plain"
 
 
 def prefers_fused(key: Hashable, fused: Function, plain: Function, like: Tensor) -> bool:
@@ -34,15 +34,19 @@ def prefers_fused(key: Hashable, fused: Function, plain: Function, like: Tensor)
         like: argument as in use (B, ...); the trial takes random values for one sample in the same layout.
     """
     computes_nothing = type(like) is not Tensor  # fake tensors, which count what would happen
-    if computes_nothing or os.environ.get("SE_UNET_KERNELS", "auto") == "fused":
+    if computes_nothing or _asked() == "fused":
         return True
     if key not in _known:
         if torch.cuda.is_current_stream_capturing():  # where nothing may wait for the device
             return False
-        # Which is faster may differ from run to run, and the two round differently.
         with torch.inference_mode(False):  # a trial may need gradients
+            # Which is faster may differ from run to run, and the two round differently.
             _known[key] = not torch.are_deterministic_algorithms_enabled() and _is_better(key, fused, plain, like)
     return _known[key]
+
+
+def _asked() -> str:
+    return os.environ.get("SE_UNET_KERNELS", "auto")
 
 
 def _is_better(key: Hashable, fused: Function, plain: Function, like: Tensor) -> bool:

@@ -71,6 +71,13 @@ def _keep_pair(pairs, place, one, other, channel, channels):  # type: ignore[no-
 
 
 @triton.jit
+def _keep_sums(sums, one, other, channel, channels):  # type: ignore[no-untyped-def]
+    """Store the sums over the rows of two blocks as those of this part."""
+    part = tl.program_id(2) * tl.num_programs(0) + tl.program_id(0)
+    _keep_pair(sums, part, tl.sum(one, 0), tl.sum(other, 0), channel, channels)
+
+
+@triton.jit
 def _add_up(sums, sample, channel, channels, PARTS: tl.constexpr):  # type: ignore[no-untyped-def]
     """Return two sums over all parts of a sample."""
     part = tl.arange(0, PARTS)
@@ -98,8 +105,7 @@ def sum_values(samples, sums, voxels, channels, each, ROWS: tl.constexpr, COLUMN
         values = tl.where(inside, values - pivot[None, :], 0.0)
         one += values
         other += values * values
-    part = tl.program_id(2) * tl.num_programs(0) + tl.program_id(0)
-    _keep_pair(sums, part, tl.sum(one, 0), tl.sum(other, 0), channel, channels)
+    _keep_sums(sums, one, other, channel, channels)
 
 
 @triton.jit
@@ -126,6 +132,14 @@ def normalise(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
+def _of_norm(statistics, weight, bias, channel, channels):  # type: ignore[no-untyped-def]
+    """Return mean and reciprocal deviation of this sample, and the factor and shift of its normalisation."""
+    statistics += tl.program_id(2) * 2 * channels
+    mean, deviation = _of_channels(statistics, channel, channels), _of_channels(statistics + channels, channel, channels)
+    return mean, deviation, _of_channels(weight, channel, channels) * deviation, _of_channels(bias, channel, channels)
+
+
+@triton.jit
 def _before_norm(  # type: ignore[no-untyped-def]
     gradient, samples, places, inside, mean, deviation, gain, shift, slope
 ):
@@ -143,9 +157,7 @@ def sum_gradients(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Sum the gradient of a part before the rectifier, and its product with the normalised values."""
     channel, first, last, begin = _places(voxels, channels, each, ROWS, COLUMNS)
-    statistics += tl.program_id(2) * 2 * channels
-    mean, deviation = _of_channels(statistics, channel, channels), _of_channels(statistics + channels, channel, channels)
-    gain, shift = _of_channels(weight, channel, channels) * deviation, _of_channels(bias, channel, channels)
+    mean, deviation, gain, shift = _of_norm(statistics, weight, bias, channel, channels)
     one = tl.full((ROWS, COLUMNS), 0.0, tl.float32)
     other = tl.full((ROWS, COLUMNS), 0.0, tl.float32)
     for start in range(first, last, ROWS):
@@ -153,8 +165,7 @@ def sum_gradients(  # type: ignore[no-untyped-def]
         before, values = _before_norm(gradient, samples, begin + places, inside, mean, deviation, gain, shift, slope)
         one += before
         other += before * values
-    part = tl.program_id(2) * tl.num_programs(0) + tl.program_id(0)
-    _keep_pair(sums, part, tl.sum(one, 0), tl.sum(other, 0), channel, channels)
+    _keep_sums(sums, one, other, channel, channels)
 
 
 @triton.jit
@@ -172,9 +183,7 @@ def propagate(  # type: ignore[no-untyped-def]
             all_one += of_one
             all_other += of_other
         _keep_pair(totals, 0, all_one, all_other, channel, channels)
-    statistics += tl.program_id(2) * 2 * channels
-    mean, deviation = _of_channels(statistics, channel, channels), _of_channels(statistics + channels, channel, channels)
-    gain, shift = _of_channels(weight, channel, channels) * deviation, _of_channels(bias, channel, channels)
+    mean, deviation, gain, shift = _of_norm(statistics, weight, bias, channel, channels)
     for start in range(first, last, ROWS):
         places, inside = _block(start, last, channel, channels, ROWS)
         before, values = _before_norm(gradient, samples, begin + places, inside, mean, deviation, gain, shift, slope)
