@@ -16,15 +16,6 @@ from configs.run_log import RunLog, digest, digests
 LOGGER = logging.getLogger("planners.anything")
 
 
-@pytest.fixture(autouse=True)
-def levels_come_back() -> object:
-    names = ("configs", "se_unet", "preprocessing", "planners", "inference", "trainers")
-    before = {name: logging.getLogger(name).level for name in names}
-    yield
-    for name, level in before.items():
-        logging.getLogger(name).setLevel(level)
-
-
 def run(
     monkeypatch: pytest.MonkeyPatch, folder: Path, outcome: Exception | None = None, *options: str, refuses_late: bool = False
 ) -> tuple[int, list[str]]:
