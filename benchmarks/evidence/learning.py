@@ -1,6 +1,6 @@
 """Compare how fast and how well network designs learn to segment hippocampus, also at sizes without training data.
 
-Every run draws 25 of the 140 training cases by its seed and tests on 40 other training cases that are the same for all runs. Whole volumes,
+Every run draws 25 (or `--cases`) of the 140 training cases by its seed and tests on 40 other training cases that are the same for all runs. Whole volumes,
 batch 2, Adam at 1e-2 for every design, mirroring only (or random scaling of the anatomy, where the design's name ends in `+scale`). Test
 anatomy is rescaled by resampling image and label; nothing is painted around it and the spacing is kept.
 
@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.common.tables import text_table
-from benchmarks.evidence.learning_results import Result, columns_of, draw_losses, read_results, rows_of
+from benchmarks.evidence.learning_results import MOST_CASES, Result, columns_of, draw_losses, read_results, rows_of
+from benchmarks.evidence.spread_widths import spread_widths
 from configs.files import read_json, write_json
 from configs.network import NetworkConfig, ScaleGroup
 from inference.engine.sums import dice_of, sums_of
@@ -31,9 +32,10 @@ from se_unet.separable import apply_separable, gaussian_matrix, spline_matrix
 from se_unet.weights import load_weights, save_weights
 
 SHAPE = (40, 56, 40)
-TEST_CASES, TRAIN_CASES, SPLIT_SEED = 40, 25, 12345
+TEST_CASES, SPLIT_SEED = 40, 12345
 SCALES = (0.6, 0.8, 1.0, 1.25)
 CLASSES = 3
+SIGMA = 0.8  # width of the narrowest kernels in voxels
 Cases = dict[str, tuple[Tensor, Tensor]]
 
 
@@ -47,6 +49,8 @@ def build(name: str) -> nn.Module:
             module.functions.stencils *= gain
             module.functions.whole *= gain
             module.weight.data /= gain
+    if "spread" in options:
+        spread_widths(network, float(options.get("sigma", SIGMA)), learned=options["spread"] == "learned")
     return network
 
 
@@ -66,7 +70,7 @@ def design(name: str) -> NetworkConfig:
     if family != "plain":
         number = int(head[len(family) :])
         group = ScaleGroup(
-            smallest_sigma=float(options.get("sigma", 0.8)), step=float(options.get("step", 2 ** (1 / 3))), number=number
+            smallest_sigma=float(options.get("sigma", SIGMA)), step=float(options.get("step", 2 ** (1 / 3))), number=number
         )
     settings = {
         "family": family, "block": options.get("block", "plain"), "input_channels": 1, "output_channels": CLASSES,
@@ -91,11 +95,14 @@ def load_cases(dataset: Path) -> Cases:
     return cases
 
 
-def split(cases: list[str], seed: int) -> tuple[list[str], list[str]]:
-    """Return the training cases, drawn by the seed from those that are not test cases, and the test cases, equal for every seed."""
+def split(cases: list[str], seed: int, most: int = MOST_CASES) -> tuple[list[str], list[str]]:
+    """Return the training cases, drawn by the seed from those that are not test cases, and the test cases, equal for every seed.
+
+    With fewer training cases, these are the first of the cases that are drawn otherwise.
+    """
     order = np.random.default_rng(SPLIT_SEED).permutation(sorted(cases))
     test, pool = order[:TEST_CASES], order[TEST_CASES:]
-    return list(np.random.default_rng(seed).choice(pool, TRAIN_CASES, replace=False)), list(test)
+    return list(np.random.default_rng(seed).choice(pool, MOST_CASES, replace=False))[:most], list(test)
 
 
 def to_shape(volume: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -198,7 +205,9 @@ def test(network: nn.Module, cases: list[tuple[Tensor, Tensor]], way: str) -> di
     return found
 
 
-def run(cases: Cases, name: str, seed: int, steps: int, output: Path, ways: list[str], weights: Path | None) -> None:
+def run(
+    cases: Cases, name: str, seed: int, steps: int, output: Path, ways: list[str], weights: Path | None, most: int = MOST_CASES
+) -> None:
     """Train and test one design with one seed, once. If the weights of a finished run were kept, add missing ways of ensembling.
 
     Args:
@@ -207,14 +216,18 @@ def run(cases: Cases, name: str, seed: int, steps: int, output: Path, ways: list
         output: folder of the results.
         ways: ways of ensembling to test.
         weights: folder to keep trained weights in, or None.
+        most: number of training cases.
     """
-    path = output / f"{name.replace(':', '_').replace(',', '_')}_{steps}_{seed}.json"
+    few = "" if most == MOST_CASES else f"_of_{most}"
+    path = output / f"{name.replace(':', '_').replace(',', '_')}_{steps}_{seed}{few}.json"
     kept = weights / f"{path.stem}.safetensors" if weights else None
-    result: Result = read_json(path) if path.exists() else {"design": name, "seed": seed, "steps": steps, "dice": {}}
+    result: Result = read_json(path) if path.exists() else {
+        "design": name, "cases": most, "seed": seed, "steps": steps, "dice": {}
+    }  # fmt: skip
     missing = [way for way in ways if not result["dice"].get(way)]
     if path.exists() and not (missing and kept and kept.exists()):
         return
-    training, testing = split(list(cases), seed)
+    training, testing = split(list(cases), seed, most)
     torch.manual_seed(seed)
     network = build(name)
     if path.exists() and kept:
@@ -230,7 +243,7 @@ def run(cases: Cases, name: str, seed: int, steps: int, output: Path, ways: list
         result["dice"][way] = test(network, [cases[case] for case in testing], way)
         write_json(path, result)
     print(f"{name:40s} seed {seed} steps {steps} {result['parameters']:7d} parameters {result['seconds']:6.0f} s  "
-          + "  ".join(f"{scale}: {value:.3f}" for scale, value in result["dice"]["single"].items()), flush=True)  # fmt: skip
+          + "  ".join(f"{scale}: {value:.3f}" for scale, value in result["dice"][ways[0]].items()), flush=True)  # fmt: skip
 
 
 def main() -> None:
@@ -241,6 +254,7 @@ def main() -> None:
     parser.add_argument("--designs", nargs="*", default=[])
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
     parser.add_argument("--steps", type=int, default=250)
+    parser.add_argument("--cases", type=int, default=MOST_CASES, help="number of training cases; default and most: %(default)s")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=["single"], help="ways of scale ensembling in prediction")
     parser.add_argument("--weights", type=Path, help="folder for the trained weights")
     parser.add_argument("--threads", type=int, default=1)
@@ -254,7 +268,7 @@ def main() -> None:
     cases = load_cases(arguments.dataset) if arguments.designs else {}
     for seed in arguments.seeds:
         for name in arguments.designs:
-            run(cases, name, seed, arguments.steps, arguments.output, arguments.ways, arguments.weights)
+            run(cases, name, seed, arguments.steps, arguments.output, arguments.ways, arguments.weights, arguments.cases)
     results = read_results(arguments.output)
     print(text_table(rows_of(results), columns_of(results)))
     if arguments.figure:

@@ -1,4 +1,4 @@
-"""Results of finished runs of `benchmarks.evidence.learning`: one row for each design and number of steps, and curves of the loss."""
+"""Results of finished runs of `benchmarks.evidence.learning`: one row for each design, number of cases and of steps, and curves of the loss."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,31 +11,37 @@ from benchmarks.common.figures import svg_axes
 from configs.files import read_json
 
 MARKS = {"single": "", "ensemble": " tta", "confidence": " conf"}
+MOST_CASES = 25  # training cases, unless a run has fewer
 SMOOTHING = 20  # steps over which a curve is averaged
 Result = dict[str, Any]
 
 
 def read_results(folder: Path) -> list[Result]:
-    """Return all finished runs of a folder, sorted by steps, design and seed."""
+    """Return all finished runs of a folder, sorted by steps, cases, design and seed."""
     return in_order(read_json(path) for path in folder.glob("*.json"))
 
 
 def in_order(results: Iterable[Result]) -> list[Result]:
-    """Sort runs by steps, design and seed."""
-    return sorted(results, key=lambda result: (result["steps"], result["design"], result["seed"]))
+    """Sort runs by steps, cases, design and seed."""
+    return sorted(results, key=lambda result: (result["steps"], _cases(result), result["design"], result["seed"]))
+
+
+def _cases(result: Result) -> int:
+    """Return the number of training cases; earlier runs did not note it."""
+    return int(result.get("cases") or MOST_CASES)
 
 
 def rows_of(results: Sequence[Result]) -> list[Result]:
-    """Return one row for each design and number of steps: the Dice at each scale, as mean over seeds with its range in brackets.
+    """Return one row for each design, number of cases and of steps: the Dice at each scale, as mean over seeds with its range in brackets.
 
     `tta` is with the mean over scales, `conf` with scales weighed by confidence.
     """
-    groups: dict[tuple[int, str], list[Result]] = {}
+    groups: dict[tuple[int, int, str], list[Result]] = {}
     for result in results:
-        groups.setdefault((result["steps"], result["design"]), []).append(result)
+        groups.setdefault((result["steps"], _cases(result), result["design"]), []).append(result)
     rows = []
-    for (steps, design), runs in groups.items():
-        row: Result = {"design": design, "steps": steps, "seeds": len(runs), "parameters": runs[0]["parameters"]}
+    for (steps, cases, design), runs in groups.items():
+        row: Result = {"design": design, "cases": cases, "steps": steps, "seeds": len(runs), "parameters": runs[0]["parameters"]}
         for way, mark in MARKS.items():
             tested = [run["dice"][way] for run in runs if run["dice"].get(way)]
             for scale in tested[0] if tested else ():
@@ -49,7 +55,7 @@ def columns_of(results: Sequence[Result]) -> dict[str, str]:
     names = {name for row in rows_of(results) for name in row if name[0].isdigit()}
     marks = list(MARKS.values())
     scales = sorted(names, key=lambda name: (marks.index(name[len(name.split()[0]) :]), float(name.split()[0])))
-    return {"design": "{}", "steps": "{:d}", "seeds": "{:d}", "parameters": "{:,}"} | dict.fromkeys(scales, "{}")
+    return {"design": "{}", "cases": "{:d}", "steps": "{:d}", "seeds": "{:d}", "parameters": "{:,}"} | dict.fromkeys(scales, "{}")
 
 
 def draw_losses(results: Sequence[Result], path: Path, designs: Sequence[str]) -> None:

@@ -4,10 +4,12 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import torch
 
-from benchmarks.evidence import evidence, few_cases, losses, scale_robustness
+from benchmarks.evidence import evidence, few_cases, learning, losses, scale_robustness
 from benchmarks.evidence.conditions import Condition, draw
 from benchmarks.evidence.learning_results import columns_of, rows_of
+from benchmarks.evidence.spread_widths import SpreadConvolution, spread_widths
 from benchmarks.pages import docs_tables
 from inference.evaluation.scores import EvaluationResult, LabelScores, Mean
 
@@ -78,7 +80,7 @@ def test_ways_of_ensembling_stand_beside_each_other() -> None:
     del runs[1]["dice"]["confidence"]
     (row,) = rows_of(runs)
     assert row["1.0"] == "0.550 (0.500-0.600)" and row["1.0 conf"] == "0.800"
-    assert list(columns_of(runs)) == ["design", "steps", "seeds", "parameters", "1.0", "1.0 conf"]
+    assert list(columns_of(runs)) == ["design", "cases", "steps", "seeds", "parameters", "1.0", "1.0 conf"]
 
 
 @pytest.mark.parametrize("page", docs_tables.PAGES, ids=lambda page: page.name)
@@ -106,3 +108,27 @@ def test_the_smallest_labels_are_judged_apart() -> None:
     assert losses.smallest_labels(found) == ["absent"]
     assert losses.dice_of(found, ["middle", "small"]) == pytest.approx(0.35)
     assert losses.dice_of(found, ["absent"]) == 0
+
+
+def test_spread_widths_blur_groups_of_channels_differently() -> None:
+    torch.manual_seed(0)
+    network = learning.build("se1:block=residual,decoder=1,spread=learned").eval()
+    spread = [module for module in network.modules() if isinstance(module, SpreadConvolution)]
+    image = torch.randn(1, 1, 16, 16, 16)
+    network(image).square().sum().backward()
+    assert spread and all(one.log_blurs.grad is not None and one.log_blurs.grad.abs().min() > 0 for one in spread)
+    assert not any(
+        one.log_blurs.requires_grad for one in learning.build("se1:spread=fixed").modules() if isinstance(one, SpreadConvolution)
+    )
+
+
+def test_spread_widths_of_the_convolution_itself_change_nothing() -> None:
+    torch.manual_seed(0)
+    plain = learning.build("se1").eval()
+    expected = plain(image := torch.randn(1, 1, 16, 16, 16))
+    spread = spread_widths(plain, 0.8, learned=False)
+    assert not torch.allclose(spread(image), expected, atol=1e-2)  # the control
+    for module in spread.modules():
+        if isinstance(module, SpreadConvolution):
+            module.log_blurs.fill_(-9.0)
+    torch.testing.assert_close(spread(image), expected)
