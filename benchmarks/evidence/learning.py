@@ -1,9 +1,8 @@
 """Compare how fast and how well network designs learn to segment hippocampus, also at sizes without training data.
 
 Every run draws 25 (or `--cases`) of the 140 training cases by its seed and tests on 40 other training cases that are the same for all
-runs. Whole volumes,
-batch 2, Adam at 1e-2 for every design, mirroring only (or random scaling of the anatomy, where the design's name ends in `+scale`). Test
-anatomy is rescaled by resampling image and label; nothing is painted around it and the spacing is kept.
+runs. Whole volumes, batch 2, Adam at 1e-2 for every design, mirroring only (or random scaling of the anatomy, where the design's name
+ends in `+scale`). Test anatomy is rescaled by resampling image and label; nothing is painted around it and the spacing is kept.
 
     python -m benchmarks.evidence.learning DATASET OUTPUT --designs plain se1 --seeds 0 1 --steps 250
 

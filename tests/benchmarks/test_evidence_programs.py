@@ -112,7 +112,7 @@ def test_the_smallest_labels_are_judged_apart() -> None:
 
 def test_spread_widths_blur_groups_of_channels_differently() -> None:
     torch.manual_seed(0)
-    network = learning.build("se1:block=residual,decoder=1,spread=learned").eval()
+    network = learning.build("se1:spread=learned").eval()
     spread = [module for module in network.modules() if isinstance(module, SpreadConvolution)]
     image = torch.randn(1, 1, 16, 16, 16)
     network(image).square().sum().backward()
