@@ -3,6 +3,7 @@
     python -m benchmarks.evidence.unseen_sizes measure MODEL DATASET RESULTS.json [--sizes 0.6 0.8 1 1.25 1.6] [--most 12] [--forced]
     python -m benchmarks.evidence.unseen_sizes cost MODEL DATASET [--sizes 1 1.6] [--most 8]
     python -m benchmarks.evidence.unseen_sizes tables RESULTS.json ... [--sizes-csv FILE] [--quality-csv FILE]
+    python -m benchmarks.evidence.unseen_sizes draw SIZES.csv FIGURE.svg --results NAME ...
 
 MODEL is a calibrated model; DATASET has `imagesTs` and `labelsTs`, or with `--images Tr` cases that the model did not train on. Each case
 is segmented as `se_predict` does by default, and without the search where this has changed the answer. With `--forced`, each case is
@@ -24,14 +25,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.common.figures import svg_axes
 from benchmarks.common.tables import text_table, write_csv
+from benchmarks.pages.measurement_tables import read_table
 from configs.files import read_json, write_json
+from configs.folders import ModelFolder
 from inference import PredictionOptions, Predictor
 from inference.engine.assemble import Segmentation
 from inference.evaluation.label_files import load_description
 from inference.evaluation.robustness import ValidationCase, rescale, stored_values
 from inference.evaluation.scores import score_case
-from inference.model import load_model
+from inference.model import Model, load_model
 from inference.sizes.quality import Quality
 from preprocessing.dataset.labels import to_class_indices
 from preprocessing.dataset.raw import find_cases
@@ -78,6 +82,7 @@ def main(words: Sequence[str] | None = None) -> int:
         command.add_argument("--most", type=int, default=most, help="largest number of cases; default: %(default)s")
         command.add_argument("--images", default="Ts", choices=["Ts", "Tr"], help="part of the dataset")
         command.add_argument("--cases", nargs="+", help="names of the cases; default: all")
+        command.add_argument("--fold", help="take this fold's network alone, with --images Tr on its own validation cases")
     measure.add_argument("results", type=Path, help="JSON file of the results")
     measure.add_argument("--no-mirror", action="store_true", help="do not average over reflections")
     measure.add_argument("--forced", action="store_true", help="also search every case")
@@ -86,10 +91,17 @@ def main(words: Sequence[str] | None = None) -> int:
     tables.add_argument("results", type=Path, nargs="+", help="JSON files of results")
     tables.add_argument("--sizes-csv", type=Path, help="CSV file of the table by size")
     tables.add_argument("--quality-csv", type=Path, help="CSV file of the table of the expected Dice")
+    figure = commands.add_parser("draw", help="draw the Dice over the size")
+    figure.add_argument("table", type=Path, help="CSV file of the table by size")
+    figure.add_argument("figure", type=Path, help="SVG file to write")
+    figure.add_argument("--results", nargs="+", required=True, help="names of the results to draw")
     given = parser.parse_args(words)
     torch.set_num_threads(1)
     if given.command == "measure":
         measure_cases(given)
+        return 0
+    if given.command == "draw":
+        draw(read_table(given.table), given.results, given.figure)
         return 0
     if given.command == "cost":
         print(text_table(cost_rows(given), OF_COST))
@@ -107,7 +119,7 @@ def measure_cases(given: argparse.Namespace) -> None:
     found: list[Row] = read_json(given.results) if given.results.is_file() else []
     done = {(row["case"], row["size"]) for row in found}
     ways = [PredictionOptions(mirror=not given.no_mirror, search=search) for search in ("auto", "never", "always")]
-    model = load_model(given.model)
+    model = _model(given)
     default, without, forced = (Predictor(model, "cpu", way) for way in ways)
     for case in _cases(given, default):
         for size in given.sizes:
@@ -133,7 +145,7 @@ def measure_cases(given: argparse.Namespace) -> None:
 
 def cost_rows(given: argparse.Namespace) -> list[Row]:
     """Return for each size, with and without reflections, the median ratio of the time by default to that without the search."""
-    rows, model = [], load_model(given.model)
+    rows, model = [], _model(given)
     for size, mirror in product(given.sizes, (True, False)):
         default, without = (
             Predictor(model, "cpu", PredictionOptions(mirror=mirror, search=search)) for search in ("auto", "never")
@@ -155,6 +167,13 @@ def _seconds(predictor: Predictor, cases: Sequence[tuple[Any, Any, Any]]) -> flo
     for image, _, geometry in cases:
         predictor.segment(image, geometry)
     return time.perf_counter() - start
+
+
+def _model(given: argparse.Namespace) -> Model:
+    """Load the model, and choose the validation cases of the fold that is asked for."""
+    if given.fold is not None and given.images == "Tr" and not given.cases:
+        given.cases = read_json(ModelFolder(given.model).fold(given.fold).split)["validation"]
+    return load_model(given.model, None if given.fold is None else [given.fold])
 
 
 def _cases(given: argparse.Namespace, predictor: Predictor) -> Iterator[ValidationCase]:
@@ -250,6 +269,26 @@ def _inside(row: Row) -> Iterator[bool]:
     for name, interval in row["labels"].items():
         if interval is not None and row["dice"][name] is not None:
             yield interval[1] <= row["dice"][name] <= interval[2]
+
+
+def draw(rows: Sequence[Row], names: Sequence[str], path: Path) -> None:
+    """Draw the Dice over the size: a colour for each of the named results, dotted without the search and solid by default."""
+    with svg_axes(path, 7.5, 4.0) as axes:
+        for number, name in enumerate(names):
+            own = [row for row in rows if row["results"] == name]
+            sizes = [float(row["size"]) for row in own]
+            for column, dash, words in (
+                ("default", "-", "by default"),
+                ("without_search", ":", "without the search of the size"),
+            ):
+                values = [float(row[column]) for row in own]
+                axes.plot(sizes, values, dash, color=f"C{number}", marker="o", label=f"{name}, {words}")
+        ticks = sorted({float(row["size"]) for row in rows if row["results"] in names})
+        axes.set(xscale="log", xlabel="size of the anatomy (training: 1)", ylabel="mean Dice of unseen cases", ylim=(0, 1))
+        axes.set_xticks(ticks, [f"{size:g}" for size in ticks])
+        axes.minorticks_off()
+        axes.legend(frameon=False, fontsize="small", loc="lower center")
+        axes.grid(alpha=0.3)
 
 
 def _lowest(values: NDArray[np.float64], share: float) -> set[int]:
