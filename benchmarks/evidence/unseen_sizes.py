@@ -6,7 +6,7 @@
     python -m benchmarks.evidence.unseen_sizes draw SIZES.csv FIGURE.svg --results NAME ...
 
 MODEL is a calibrated model; DATASET has `imagesTs` and `labelsTs`, or with `--images Tr` cases that the model did not train on. Each case
-is segmented as `se_predict` does by default, and without the search where this has changed the answer. With `--forced`, each case is
+is segmented as `se_predict` does by default, and without the search. With `--forced`, each case is
 also searched although nothing is doubtful. `--controls` adds images without the anatomy: blank ones, noise, and the cases' own voxels in
 random order. RESULTS keeps what is done, and a further call adds what is missing. `cost` predicts the cases in turn by default and
 without the search, five times each, and prints the median ratio of the times.
@@ -61,6 +61,7 @@ OF_QUALITY = {
     "results": "{}",
     "cases": "{}",
     "correlation": "{:.2f}",
+    "correlation_without_search": "{:.2f}",
     "error": "{:.3f}",
     "error_at_natural_size": "{:.3f}",
     "in_interval": "{:.0%}",
@@ -127,10 +128,10 @@ def measure_cases(given: argparse.Namespace) -> None:
                 image, truth, geometry = rescale(case, size)
                 answer = default.segment(image, geometry, where=f"case `{case.identifier}`")
                 row = {"case": case.identifier, "size": size, **_quality(answer.quality)}
-                dice = [_dice(answer, truth, default, geometry.spacing)]
-                is_moved = answer.quality is not None and answer.quality.size != 1
-                dice.append(_dice(without.segment(image, geometry), truth, default, geometry.spacing) if is_moved else dice[0])
-                row |= {"dice": dice[0], "without_search": dice[1]}
+                still = without.segment(image, geometry)
+                row |= {"dice": _dice(answer, truth, default, geometry.spacing)}
+                row |= {"without_search": _dice(still, truth, default, geometry.spacing)}
+                row |= {"expected_without_search": None if still.quality is None else still.quality.mean}
                 if given.forced:
                     row["forced"] = _dice(forced.segment(image, geometry), truth, default, geometry.spacing)
                 found.append(row)
@@ -251,11 +252,13 @@ def quality_rows(results: Path) -> list[Row]:
     natural = np.array([row["size"] == 1 for row in rows])
     flagged, worst = _lowest(expected, 0.2), _lowest(dice, 0.1)
     controls = [row for row in read_json(results) if row["size"] in CONTROLS]
+    still = [(row["expected_without_search"], _mean(row["without_search"])) for row in rows if "expected_without_search" in row]
     return [
         {
             "results": results.stem,
             "cases": len(rows),
             "correlation": float(np.corrcoef(expected, dice)[0, 1]),
+            "correlation_without_search": float(np.corrcoef(np.array(still).T)[0, 1]) if len(still) > 1 else None,
             "error": float(np.abs(expected - dice).mean()),
             "error_at_natural_size": float(np.abs(expected - dice)[natural].mean()) if natural.any() else None,
             "in_interval": float(np.mean([inside for row in rows for inside in _inside(row)])),
