@@ -104,7 +104,16 @@ def _fitted(samples: Sequence[Sample], labels: Sequence[str], sizes: SizeRange, 
     first, second = (right_at_natural_size(one, natural, labels, sizes.labels) for one in (first, second))
     made = uncalibrated(labels, sizes).model_copy(update={"always": tuple(always), "first": first, "second": second})
     usual = [mean_of(expect(made, _alone(sample.evidence))) for sample in natural]
-    return made.model_copy(update={"usual": float(np.quantile(usual, USUAL)), "margin": _margin(made, samples)})
+    return made.model_copy(
+        update={"missed": _missed(natural), "usual": float(np.quantile(usual, USUAL)), "margin": _margin(made, samples)}
+    )
+
+
+def _missed(natural: Sequence[Sample]) -> tuple[bool, ...]:
+    """Return for each label whether the network misses it in most of the cases that have it."""
+    found = np.array([sample.evidence.found for sample in natural])
+    has_it = np.array([~np.isnan(sample.dice) for sample in natural]) | found  # a Dice is defined where a label is in either
+    return tuple((2 * found.sum(0) < has_it.sum(0)).tolist())
 
 
 def _margin(known: Calibration, samples: Sequence[Sample]) -> float:

@@ -59,6 +59,7 @@ class Calibration(Value):
 
     labels: tuple[str, ...]  # labels or regions, in the network's order
     always: tuple[bool, ...]  # whether every validation case has the label
+    missed: tuple[bool, ...] = ()  # whether the network misses it in most validation cases as they are; empty in earlier versions
     sizes: SizeRange  # sizes to expect, from the plan
     first: Map  # for the image as it is, without a further look
     second: Map  # with the agreement of a further look
@@ -78,9 +79,14 @@ class Calibration(Value):
     @model_validator(mode="after")
     def _counts_agree(self) -> "Calibration":
         counts = {len(self.labels), len(self.always), len(self.first.constants), len(self.second.constants)}
+        counts |= {len(self.missed)} if self.missed else set()
         if len(counts) != 1:
             raise ValueError(f"every one of the {len(self.labels)} labels needs its constants")
         return self
+
+    def is_missed(self, position: int) -> bool:
+        """Return whether the network misses the label at this position in most validation cases, so that a new case without it is usual."""
+        return bool(self.missed) and self.missed[position]
 
 
 @dataclass(frozen=True)

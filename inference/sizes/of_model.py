@@ -63,6 +63,11 @@ def calibrate_model(model: ModelFolder, plan: ModelPlan) -> Calibration | None:
         "expected Dice: calibrated on %d validation cases, with a mean error of %.3f over all sizes", made.cases, made.error
     )
     logger.info("the search of the size is %s: %s", state, made.reason)
+    missed = [label for position, label in enumerate(made.labels) if made.always[position] and made.is_missed(position)]
+    if missed:
+        logger.warning(
+            "labels that every validation case has, but that the network misses in most of them: %s", ", ".join(missed)
+        )
     return made
 
 

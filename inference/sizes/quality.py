@@ -26,8 +26,10 @@ def judge(calibration: Calibration, evidence: Evidence, factor: float, mirror: b
     expected = expect(calibration, evidence, mirror)
     doubts = [
         f"{label} was not found, but every validation case has it"
-        for label, is_found, always in zip(calibration.labels, evidence.found, calibration.always, strict=True)
-        if always and not is_found
+        for position, (label, is_found, always) in enumerate(
+            zip(calibration.labels, evidence.found, calibration.always, strict=True)
+        )
+        if always and not is_found and not calibration.is_missed(position)
     ]
     if mean_of(expect(calibration, evidence)) < calibration.usual:
         usual = 1 - (1 - calibration.usual) * math.exp(calibration.mirroring * mirror)

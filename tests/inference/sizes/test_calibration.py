@@ -127,6 +127,24 @@ def test_the_search_is_on_where_validation_cases_show_that_it_pays() -> None:
     assert made.error < 0.1 and made.margin >= 0.01 and 0.7 < made.usual < 1
 
 
+@pytest.mark.parametrize(("finders", "is_usual"), [(0, True), (1, True), (5, False)])
+def test_a_missing_label_is_no_doubt_where_the_network_misses_it_in_most_validation_cases(finders: int, is_usual: bool) -> None:
+    """Else every case of a network that never learned a label would be among those to look at first."""
+
+    def without_b(look: LookedAt) -> LookedAt:
+        return look.model_copy(
+            update={"diameters": (look.diameters[0], 0.0), "expected": (look.expected[0], 0.0), "dice": (look.dice[0], 0.0)}
+        )
+
+    every = looks(6, 1.0)
+    cases = every.cases[:finders] + tuple(tuple(map(without_b, case)) for case in every.cases[finders:])
+    made = calibrate([every.model_copy(update={"cases": cases})], RANGE)
+    assert made is not None and made.is_missed(1) is is_usual and not made.is_missed(0)
+    like_training = Evidence(np.array([0.93, 0.0]), None, np.array([20.0, 0.0]))
+    assert any("b was not found" in doubt for doubt in judge(made, like_training, 1.0).doubts) is not is_usual
+    assert any("a was not found" in doubt for doubt in judge(made, Evidence(np.zeros(2), None, np.zeros(2)), 1.0).doubts)
+
+
 def test_the_search_is_off_where_nothing_is_gained() -> None:
     made = calibrate([looks(6, 1.0, indifferent=True)], RANGE)
     assert made is not None and not made.searches
