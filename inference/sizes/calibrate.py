@@ -105,8 +105,21 @@ def _fitted(samples: Sequence[Sample], labels: Sequence[str], sizes: SizeRange, 
     made = uncalibrated(labels, sizes).model_copy(update={"always": tuple(always), "first": first, "second": second})
     usual = [mean_of(expect(made, _alone(sample.evidence))) for sample in natural]
     return made.model_copy(
-        update={"missed": _missed(natural), "usual": float(np.quantile(usual, USUAL)), "margin": _margin(made, samples)}
+        update={
+            "missed": _missed(natural),
+            "seen": _seen(natural),
+            "usual": float(np.quantile(usual, USUAL)),
+            "margin": _margin(made, samples),
+        }
     )
+
+
+def _seen(natural: Sequence[Sample]) -> tuple[tuple[float, float], ...]:
+    """Return the least and the largest diameter that the network found of each label, mm."""
+    diameters = [
+        [one for one in of_label if one > 0] for of_label in zip(*(sample.evidence.diameters for sample in natural), strict=True)
+    ]
+    return tuple((min(found, default=0.0), max(found, default=0.0)) for found in diameters)
 
 
 def _missed(natural: Sequence[Sample]) -> tuple[bool, ...]:

@@ -60,6 +60,7 @@ class Calibration(Value):
     labels: tuple[str, ...]  # labels or regions, in the network's order
     always: tuple[bool, ...]  # whether every validation case has the label
     missed: tuple[bool, ...] = ()  # whether the network misses it in most validation cases as they are; empty in earlier versions
+    seen: tuple[tuple[float, float], ...] = ()  # mm, least and largest diameter found in these; 0 and 0 where nothing was found
     sizes: SizeRange  # sizes to expect, from the plan
     first: Map  # for the image as it is, without a further look
     second: Map  # with the agreement of a further look
@@ -79,7 +80,7 @@ class Calibration(Value):
     @model_validator(mode="after")
     def _counts_agree(self) -> "Calibration":
         counts = {len(self.labels), len(self.always), len(self.first.constants), len(self.second.constants)}
-        counts |= {len(self.missed)} if self.missed else set()
+        counts |= {len(values) for values in (self.missed, self.seen) if values}
         if len(counts) != 1:
             raise ValueError(f"every one of the {len(self.labels)} labels needs its constants")
         return self

@@ -36,17 +36,20 @@ def judge(calibration: Calibration, evidence: Evidence, factor: float, mirror: b
         doubts.append(
             f"the expected mean Dice {mean_of(expected):.2f} is below {usual:.2f}, which 95 % of the validation cases reach"
         )
-    for label, diameter in zip(calibration.labels, evidence.diameters, strict=True):
-        doubts += _size_doubts(calibration.sizes, label, float(diameter) / factor)
+    seen = calibration.seen or ((0.0, 0.0),) * len(calibration.labels)
+    for label, diameter, found in zip(calibration.labels, evidence.diameters, seen, strict=True):
+        doubts += _size_doubts(calibration.sizes, label, float(diameter) / factor, found)
     return Quality(expected, 1 / factor, tuple(doubts))
 
 
-def _size_doubts(sizes: SizeRange, label: str, diameter: float) -> list[str]:
+def _size_doubts(sizes: SizeRange, label: str, diameter: float, seen: tuple[float, float]) -> list[str]:
+    """Return what is unusual about the size of a label: it fits neither the planned sizes nor what was found in validation cases."""
     known = sizes.labels.get(label)
     if known is None or known.octaves is None or not diameter > 0:
         return []
     low, high = (known.diameter * 2**reach for reach in (-known.octaves, known.octaves))
     low, high = min(low, known.diameter * sizes.low), max(high, known.diameter * sizes.high)
+    low, high = min(low, seen[0] or low), max(high, seen[1])
     if math.nextafter(low, 0) <= diameter <= math.nextafter(high, math.inf):
         return []
     return [f"{label} has a diameter of {diameter:.3g} mm, where {low:.3g} to {high:.3g} mm are expected"]

@@ -80,6 +80,21 @@ def test_sizes_outside_of_training_are_doubted() -> None:
     assert "the expected mean Dice 0.30 is below 0.50" in doubt
 
 
+def test_sizes_that_the_network_found_in_validation_cases_are_not_doubted() -> None:
+    """A network that finds half of a structure everywhere is told by the expected Dice, not by every case."""
+
+    def half_of_a(look: LookedAt) -> LookedAt:
+        return look.model_copy(update={"diameters": (look.diameters[0] / 2, look.diameters[1])})
+
+    every = looks(6, 1.0)
+    halved = every.model_copy(update={"cases": tuple(tuple(map(half_of_a, case)) for case in every.cases)})
+    for known, is_doubted in ((every, True), (halved, False)):
+        made = calibrate([known], RANGE)
+        assert made is not None
+        doubts = judge(made, Evidence(np.full(2, 0.95), None, np.array([10.0, 10.0])), 1.0).doubts
+        assert any("a has a diameter of 10 mm" in doubt for doubt in doubts) is is_doubted
+
+
 def test_factors_lie_within_the_range_and_about_one() -> None:
     assert factors_of(SizeRange(low=0.8, high=1.25)) == pytest.approx([0.8, 1.0, 1.25])
     wide = factors_of(SizeRange(low=0.5, high=2.0))
