@@ -28,7 +28,7 @@ from inference.sizes.calibration import Evidence
 from inference.sizes.finder import SizeFinder, with_affordable_reflections
 from inference.sizes.quality import Quality, judge
 from inference.sizes.search import Found
-from inference.volumes import open_volume
+from preprocessing.formats.in_memory import open_volume
 from preprocessing.dataset.labels import to_class_indices
 from preprocessing.dataset.validation import image_faults
 from preprocessing.geometry.affine import Geometry

@@ -15,7 +15,7 @@ from trainers.data.batches import BatchMaker, Schedule
 from trainers.data.cases import open_cases
 from trainers.data.loading import BatchStream, choose_workers
 from trainers.data.patches import PatchSampler, sampled_groups
-from trainers.initial_weights import initialise
+from trainers.initial_weights.initialise import initialise
 from trainers.interruption import StopRequest
 from trainers.job import Job
 from trainers.loop import Parts
@@ -29,7 +29,7 @@ from trainers.optimisation.loss import make_loss
 from trainers.optimisation.optimiser import make_optimiser, trained_parameters
 from trainers.optimisation.precision import Precision
 from trainers.optimisation.step import TrainingStep
-from trainers.rescaled_weights import rescale_before_norms, sizes_before_norms
+from trainers.initial_weights.rescale import rescale_before_norms, sizes_before_norms
 
 
 def make_learner(job: Job) -> Learner:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
-from configs.archives import checked_entries, opened_archive
+from preprocessing.archives import checked_entries, opened_archive
 from configs.errors import DAMAGE, Fault, InputError, fault_of, raise_faults
 from configs.files import parse_json
 from configs.folders import ModelFolder

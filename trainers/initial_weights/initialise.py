@@ -19,7 +19,7 @@ from configs.folders import FoldFolder, ModelFolder
 from configs.plan import ModelPlan
 from preprocessing.dataset.description import read_description
 from se_unet.nnunet.checkpoint import read_nnunet_checkpoint
-from trainers.adapted_weights import Adapted, adapt_head, adapt_kernel, adapt_stem
+from trainers.initial_weights.adapt import Adapted, adapt_head, adapt_kernel, adapt_stem
 
 logger = logging.getLogger(__name__)
 _MOST_NAMED = 6
