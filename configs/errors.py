@@ -93,3 +93,19 @@ def collecting(faults: list[Fault]) -> Iterator[None]:
         yield
     except InputError as error:
         faults += error.faults
+
+
+@contextmanager
+def tolerating() -> Iterator[list[Fault]]:
+    """Yield a list that gets the faults of an `InputError` in the block, and continue after the block.
+
+    It serves files without which the work can go on. A file that the system cannot read must not count as missing or wrong, so that
+    such an error is raised.
+    """
+    faults: list[Fault] = []
+    try:
+        yield faults
+    except InputError as error:
+        if is_of_system(error):
+            raise
+        faults += error.faults

@@ -3,7 +3,6 @@
 The log stays on the user's machine. A log that cannot be written does not stop the work.
 """
 
-import hashlib
 import logging
 import os
 import platform
@@ -14,6 +13,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TextIO
+
+from configs.files import sha256_of
 
 FOLDER = "logs"
 UNSEEDED = "none: the run uses fixed random numbers only"
@@ -30,7 +31,6 @@ _LIBRARIES = (
     "batchgenerators",
 )
 _MOST_WAITING = 10_000  # lines
-_PART_BYTES = 4 * 1024 * 1024
 
 
 class RunLog(logging.Handler):
@@ -92,14 +92,11 @@ class RunLog(logging.Handler):
 
 def digest(path: Path) -> str:
     """Return the SHA-256 of a file, or `unreadable`."""
-    found = hashlib.sha256()
     try:
         with path.open("rb") as file:
-            while part := file.read(_PART_BYTES):
-                found.update(part)
+            return sha256_of(file)
     except OSError:
         return "unreadable"
-    return found.hexdigest()
 
 
 def digests(paths: Iterable[Path]) -> str:

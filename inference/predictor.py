@@ -28,9 +28,9 @@ from inference.sizes.calibration import Evidence
 from inference.sizes.finder import SizeFinder, with_affordable_reflections
 from inference.sizes.quality import Quality, judge
 from inference.sizes.search import Found
-from preprocessing.formats.in_memory import open_volume
 from preprocessing.dataset.labels import to_class_indices
 from preprocessing.dataset.validation import image_faults
+from preprocessing.formats.in_memory import open_volume
 from preprocessing.geometry.affine import Geometry
 from preprocessing.geometry.resampled_grid import find_separate_axis, spacing_doubt
 from preprocessing.pipeline import Trace, preprocess

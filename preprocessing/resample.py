@@ -6,7 +6,7 @@ invent anatomy. On the way back, class scores are interpolated across slices too
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from configs.fingerprint import Shape
 from configs.plan import Resampling
+from preprocessing.geometry.cropping import parts
 from se_unet.separable import apply_separable, spline_matrix
 
 _ROWS = 32  # per block: enough for fast products, few enough to skip most inputs
@@ -237,10 +238,10 @@ def resample_labels(
     matrices = resampling_matrices(labels.shape, new_shape, LABEL_ORDER, separate_axis)
     winner = np.zeros(new_shape, dtype=np.int16)
     z, y, x = (_nearest(before, after) for before, after in zip(labels.shape, new_shape, strict=True))
-    for start, stop in _slabs(new_shape, slab_voxels):
-        rows, needed = _rows(matrices[0], start, stop)
-        nearest = labels[np.ix_(z[start:stop], y, x)]
-        _fill_with_winners(winner[start:stop], labels[needed], nearest, (rows, *matrices[1:]))
+    for slab in parts(new_shape[0], max(1, slab_voxels // math.prod(new_shape[1:]))):
+        rows, needed = _rows(matrices[0], slab)
+        nearest = labels[np.ix_(z[slab], y, x)]
+        _fill_with_winners(winner[slab], labels[needed], nearest, (rows, *matrices[1:]))
     return winner
 
 
@@ -257,10 +258,10 @@ def _fill_with_winners(
     for index, box in enumerate(ndimage.find_objects(labels), start=1):
         if box is None:
             continue
-        parts = [_part(matrix, extent) for matrix, extent in zip(matrices, box, strict=True)]
-        target = tuple(reached for _, reached in parts)
+        (along_z, z), (along_y, y), (along_x, x) = (_part(matrix, extent) for matrix, extent in zip(matrices, box, strict=True))
+        target = (z, y, x)
         indicator = torch.from_numpy((labels[box] == index).astype(np.float32))
-        share = apply_matrices(indicator, (parts[0][0], parts[1][0], parts[2][0])).numpy()
+        share = apply_matrices(indicator, (along_z, along_y, along_x)).numpy()
         total[target] += share
         lead = share - best[target]
         wins = lead > _TIE
@@ -280,17 +281,10 @@ def _part(matrix: Tensor | None, extent: slice) -> tuple[Tensor | None, slice]:
     return columns[reached], reached
 
 
-def _rows(matrix: Tensor | None, start: int, stop: int) -> tuple[Tensor | None, slice]:
+def _rows(matrix: Tensor | None, wanted: slice) -> tuple[Tensor | None, slice]:
     """Return some rows of a matrix, restricted to the columns they need, and these columns."""
     if matrix is None:
-        return None, slice(start, stop)
-    rows = matrix[start:stop]
+        return None, wanted
+    rows = matrix[wanted]
     needed = nonzero_extent(rows.any(dim=0))
     return rows[:, needed], needed
-
-
-def _slabs(shape: Shape, voxels: int) -> Iterator[tuple[int, int]]:
-    """Yield start and stop of slabs of whole planes with about this many voxels."""
-    thickness = max(1, voxels // math.prod(shape[1:]))
-    for start in range(0, shape[0], thickness):
-        yield start, min(start + thickness, shape[0])

@@ -10,18 +10,20 @@ from configs.errors import counted
 from configs.progress import Progress
 from configs.training import TrainingConfig
 from inference.model import make_network
+from inference.sizes.measure import spread_evenly
 from trainers.augmentation.planned import make_augmentation
 from trainers.data.batches import BatchMaker, Schedule
 from trainers.data.cases import open_cases
 from trainers.data.loading import BatchStream, choose_workers
 from trainers.data.patches import PatchSampler, sampled_groups
 from trainers.initial_weights.initialise import initialise
+from trainers.initial_weights.rescale import rescale_before_norms, sizes_before_norms
 from trainers.interruption import StopRequest
 from trainers.job import Job
 from trainers.loop import Parts
 from trainers.monitoring.loggers import Logger, make_loggers
 from trainers.monitoring.progress_note import duration
-from trainers.monitoring.validation import VolumeCheck, chosen_cases
+from trainers.monitoring.validation import VolumeCheck
 from trainers.optimisation.checkpoint import CheckpointKeeper, Learner, TrainingState
 from trainers.optimisation.compilation import compiled
 from trainers.optimisation.distributed import rank, share_gradients, share_of
@@ -29,7 +31,6 @@ from trainers.optimisation.loss import make_loss
 from trainers.optimisation.optimiser import make_optimiser, trained_parameters
 from trainers.optimisation.precision import Precision
 from trainers.optimisation.step import TrainingStep
-from trainers.initial_weights.rescale import rescale_before_norms, sizes_before_norms
 
 
 def make_learner(job: Job) -> Learner:
@@ -137,5 +138,5 @@ def _loggers(job: Job) -> list[Logger]:
 def _volume_check(job: Job, learner: Learner) -> VolumeCheck | None:
     if not job.config.volumes_every or not job.split.validation:
         return None
-    cases = chosen_cases(job.split.validation, job.config.volumes)
+    cases = spread_evenly(sorted(job.split.validation), job.config.volumes)
     return VolumeCheck(learner.kept, job.plan, job.store, cases, job.device, job.previous)

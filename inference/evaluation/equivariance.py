@@ -15,7 +15,7 @@ import torch
 from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
-from configs.errors import InputError, is_of_system
+from configs.errors import tolerating
 from configs.files import Value
 from configs.folders import ALL, ModelFolder
 from configs.plan import ModelPlan, NetworkPlan
@@ -108,12 +108,9 @@ def read_curve(path: Path) -> EquivarianceCurve | None:
     Raises:
         InputError: the system cannot read the file.
     """
-    try:
+    with tolerating():
         return EquivarianceCurve.read(path)
-    except InputError as error:
-        if is_of_system(error):
-            raise
-        return None
+    return None
 
 
 def is_of_other_version(data: Any) -> bool:
@@ -234,13 +231,10 @@ def validation_images(folder: Path, plan: ModelPlan, fold: str) -> dict[str, tup
     if fold == ALL:
         return {}
     store = CaseStore(ModelFolder(folder).dataset.prepared(plan))
-    try:
+    with tolerating():
         chosen = validation_cases(folder, fold)[:CASES]
         return {case: _around_labels(store.read(case)) for case in chosen}
-    except InputError as error:
-        if is_of_system(error):
-            raise
-        return {}
+    return {}
 
 
 def _around_labels(case: StoredCase) -> tuple[Tensor, list[int]]:

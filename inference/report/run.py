@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.errors import Fault, InputError, collecting, is_of_system, raise_faults
+from configs.errors import Fault, InputError, collecting, raise_faults, tolerating
 from configs.files import list_folder, write_text
 from configs.folders import DatasetFolder, ModelFolder
 from configs.outputs import file_faults
@@ -109,11 +109,8 @@ def _measure(model: TrainedModel, options: ReportOptions, progress: Progress) ->
     reason = obstacle(model.plan)
     if reason is not None:
         return Measured(why_not=reason)
-    try:
+    with tolerating() as faults:  # the rest of the report is useful without weights
         return Measured(equivariance_curve(model.folder, options.device, progress))
-    except InputError as error:  # the rest of the report is useful without weights
-        if is_of_system(error):
-            raise
-        why = " ".join(str(fault) for fault in error.faults)
-        _logger.warning("left out of the report, scale equivariance: %s", why)
-        return Measured(why_not=why)
+    why = " ".join(map(str, faults))
+    _logger.warning("left out of the report, scale equivariance: %s", why)
+    return Measured(why_not=why)

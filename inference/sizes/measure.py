@@ -115,8 +115,8 @@ def measure_looks(
     beyond, at each factor that shows the network anatomy of such a size. Up to 60 others are looked at as they are, which takes little
     time: they tell how good answers at natural size are, and so how typical the first cases are.
     """
-    chosen = _spread(cases, affordable_cases(observer.sizes))
-    others = _spread([case for case in cases if case not in chosen], MOST_AS_THEY_ARE)
+    chosen = spread_evenly(cases, affordable_cases(observer.sizes))
+    others = spread_evenly([case for case in cases if case not in chosen], MOST_AS_THEY_ARE)
     found, present, mirrored = [], [], []
     for identifier in (progress or Silent()).track([*chosen, *others], "Calibrating", len(chosen) + len(others)):
         case = _Case.of(store.read(identifier))
@@ -130,7 +130,7 @@ def measure_looks(
     return Looks(labels=labels, weights=weights, cases=tuple(found), present=tuple(present), mirrored=tuple(mirrored))
 
 
-def _spread(cases: Sequence[str], most: int) -> list[str]:
+def spread_evenly(cases: Sequence[str], most: int) -> list[str]:
     """Return at most that many of the cases, spread evenly."""
     number = min(most, len(cases))
     return [cases[index * len(cases) // number] for index in range(number)]

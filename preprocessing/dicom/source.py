@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from preprocessing.archives import archive_damage, checked_entries
 from configs.errors import Fault, InputError, fault_of
 from configs.files import is_file
+from preprocessing.archives import archive_damage, checked_entries
 from preprocessing.dicom.library import looks_like_dicom
 
 _START = 132  # bytes that tell a DICOM file

@@ -108,13 +108,6 @@ def _shown(value: float | None) -> str:
     return "   -  " if value is None else f"{value:.4f}"
 
 
-def chosen_cases(identifiers: Sequence[str], number: int) -> list[str]:
-    """Return this many cases, spread evenly over the sorted identifiers."""
-    cases = sorted(identifiers)
-    number = min(number, len(cases))
-    return [cases[index * len(cases) // number] for index in range(number)]
-
-
 class VolumeCheck:
     """Measures the mean foreground Dice of whole volumes on their original grids, without mirroring and scale averaging.
 

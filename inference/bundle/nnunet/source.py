@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
-from preprocessing.archives import checked_entries, opened_archive
 from configs.errors import DAMAGE, Fault, InputError, fault_of, raise_faults
 from configs.files import parse_json
 from configs.folders import ModelFolder
+from preprocessing.archives import checked_entries, opened_archive
 
 PLANS, DATASET = "plans.json", "dataset.json"
 KINDS = ("final", "best")  # nnU-Net's checkpoints of finished trainings

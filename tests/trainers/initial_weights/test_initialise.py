@@ -14,8 +14,8 @@ from se_unet.weights import save_weights
 from tests.trainers.balls import tiny_plan
 from trainers import train
 from trainers.initial_weights.initialise import find_initial_weights, initialise
-from trainers.monitoring.history import History
 from trainers.initial_weights.rescale import rescale_before_norms, sizes_before_norms
+from trainers.monitoring.history import History
 
 
 def network(seed: int, **changes: object) -> nn.Module:
