@@ -16,6 +16,12 @@ def times(numbers: Iterable[float]) -> str:
     return " x ".join(f"{number:.4g}" if number < 1000 else f"{number:.0f}" for number in numbers)
 
 
+def listed(names: Iterable[object], most: int = 10) -> str:
+    """Return names separated by commas, and beyond `most` of them only how many more there are."""
+    words = list(map(str, names))
+    return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")
+
+
 DAMAGE = (  # errors that libraries raise for damaged files, apart from their own
     OSError,
     EOFError,

@@ -36,12 +36,8 @@ _MOST_WAITING = 10_000  # lines
 class RunLog(logging.Handler):
     """Log handler that writes `logs/<program>_<time>_<process>.log` into a folder as soon as the run has created the folder.
 
-    Earlier lines wait, so that a run that is refused for its input leaves nothing behind.
-
-    Args:
-        folder: output folder of the run.
-        command: words of the command line.
-        details: further entries at the top of the log, name -> text.
+    Earlier lines wait, so that a run that is refused for its input leaves nothing behind. `command` has the words of the command line, and
+    `details` further entries at the top of the log, name -> text.
     """
 
     def __init__(self, folder: Path, command: Sequence[str], details: dict[str, str] | None = None):

@@ -166,10 +166,8 @@ def find_weights(folder: Path, folds: Sequence[int | str] | None, checkpoint: st
 def make_network(planned: NetworkPlan, network_class: str | None = None) -> nn.Module:
     """Return the planned network with fresh weights.
 
-    Args:
-        planned: network plan.
-        network_class: `package.module:Class` of a custom network, which is imported so that its code runs. The plan's entry alone does
-            not suffice, since models come from others.
+    `network_class` is the `package.module:Class` of a custom network, which is imported so that its code runs. The plan's entry alone does
+    not suffice, since models come from others.
 
     Raises:
         InputError: the plan's network class was not given, or cannot be imported.

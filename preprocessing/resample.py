@@ -24,7 +24,7 @@ from se_unet.separable import apply_separable, spline_matrix
 _ROWS = 32  # per block: enough for fast products, few enough to skip most inputs
 
 
-class Block(NamedTuple):
+class MatrixBlock(NamedTuple):
     """Rows of a matrix: the outputs `rows` are `weights` (rows, columns) times the inputs `columns`."""
 
     rows: slice
@@ -32,13 +32,13 @@ class Block(NamedTuple):
     weights: Tensor
 
 
-def blocks_of(matrix: Tensor) -> list[Block]:
+def blocks_of(matrix: Tensor) -> list[MatrixBlock]:
     """Divide a matrix (outputs, inputs) into blocks of rows without the inputs whose weights are 0."""
     blocks = []
     for start in range(0, len(matrix), _ROWS):
         rows = matrix[start : start + _ROWS]
         columns = nonzero_extent(rows.any(dim=0))
-        blocks.append(Block(slice(start, start + len(rows)), columns, rows[:, columns].contiguous()))
+        blocks.append(MatrixBlock(slice(start, start + len(rows)), columns, rows[:, columns].contiguous()))
     return blocks
 
 
@@ -87,12 +87,12 @@ def _in_plane(volume: Tensor, matrices: Sequence[Tensor | None]) -> Tensor:
     return result
 
 
-def _multiply_left(blocks: Sequence[Block], source: Tensor, target: Tensor) -> None:
+def _multiply_left(blocks: Sequence[MatrixBlock], source: Tensor, target: Tensor) -> None:
     for block in blocks:
         torch.mm(block.weights, source[block.columns], out=target[block.rows])
 
 
-def _multiply_right(blocks: Sequence[Block], source: Tensor, target: Tensor) -> None:
+def _multiply_right(blocks: Sequence[MatrixBlock], source: Tensor, target: Tensor) -> None:
     for block in blocks:
         torch.mm(source[:, block.columns], block.weights.T, out=target[:, block.rows])
 
@@ -130,13 +130,9 @@ def returning_matrices(
 ) -> Matrices:
     """Return the matrices that bring class scores from the grid of `resample_image` back to the grid of its input.
 
-    Every axis is interpolated linearly, across thick slices between the slices that `resample_image` copied: see `returning_matrix`.
-
-    Args:
-        shape: shape (Z, Y, X) of the scores' grid.
-        stored_shape: shape (Z, Y, X) of the image's own grid.
-        separate_axis: axis of (Z, Y, X) that was resampled by nearest neighbours, or None.
-        device: device of the matrices.
+    Every axis is interpolated linearly, across thick slices between the slices that `resample_image` copied: see `returning_matrix`. The
+    shapes (Z, Y, X) are those of the scores' grid and of the image's own; `separate_axis` is the axis that was resampled by nearest
+    neighbours, or None.
     """
     matrices = list(resampling_matrices(shape, stored_shape, LABEL_ORDER, None, device))
     if separate_axis is not None and matrices[separate_axis] is not None:
@@ -178,14 +174,9 @@ def resample_image(
     device: torch.device = _CPU,
     how: Resampling = Resampling(),  # noqa: B008 - frozen
 ) -> NDArray[np.float32]:
-    """Resample by splines, clamped to the range of each channel, or of each thick slice in it.
+    """Resample (C, Z, Y, X) to (C, *new_shape) by splines, clamped to the range of each channel, or of each thick slice in it.
 
-    Args:
-        image: image (C, Z, Y, X).
-        new_shape: new shape (Z, Y, X).
-        separate_axis: axis of (Z, Y, X) resampled by nearest neighbours, or None.
-        device: device to compute on, channel by channel.
-        how: kind of the splines, and what they are clamped to.
+    `separate_axis` is the axis of (Z, Y, X) resampled by nearest neighbours, or None. Channels are computed one by one on the device.
 
     Returns:
         The image (C, *new_shape) float32.
@@ -222,13 +213,8 @@ def resample_labels(
     Of a tie, the class of the nearest voxel wins if it is one of them, else the lowest index, as in batchgenerators and nnU-Net.
 
     To save memory, the result is computed slab by slab. Only the largest share so far and the sum of all shares are kept, and each
-    foreground class is resampled within its bounding box; the background has the remaining share.
-
-    Args:
-        labels: class indices (Z, Y, X).
-        new_shape: new shape (Z, Y, X).
-        separate_axis: axis of (Z, Y, X) resampled by nearest neighbours, or None.
-        slab_voxels: approximate number of voxels in a slab.
+    foreground class is resampled within its bounding box; the background has the remaining share. `separate_axis` is as for images; a slab
+    has about `slab_voxels` voxels.
 
     Returns:
         Class indices (*new_shape) int16.

@@ -12,7 +12,7 @@ from configs.training import TrainingConfig
 from inference.model import make_network
 from inference.sizes.measure import spread_evenly
 from trainers.augmentation.planned import make_augmentation
-from trainers.data.batches import BatchMaker, Schedule
+from trainers.data.batches import BatchMaker, BatchSchedule
 from trainers.data.cases import open_cases
 from trainers.data.loading import BatchStream, choose_workers
 from trainers.data.patches import PatchSampler, sampled_groups
@@ -56,7 +56,7 @@ def make_parts(job: Job, learner: Learner, state: TrainingState, stop: StopReque
     """Build everything that the loop calls."""
     config = job.config
     loss = make_loss(job.plan.dataset, job.plan.network.batch_dice, config).to(job.device)
-    schedule = Schedule(config.epochs, config.iterations, config.validate_every, config.validation_iterations)
+    schedule = BatchSchedule(config.epochs, config.iterations, config.validate_every, config.validation_iterations)
     workers = choose_workers(job.device) if config.workers is None else config.workers
     maker = make_batches(job, progress)
     keys = schedule.keys(state.epoch, len(state.losses))

@@ -30,7 +30,7 @@ _SETTINGS = (
     "deterministic",
     "loggers",
 )
-Mode = Literal["new", "resume", "restart", "validate"]
+TrainingMode = Literal["new", "resume", "restart", "validate"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class TrainCommand:
     target: Target  # the fold to train
     settings: Mapping[str, object]  # settings that override the preset
     preset: str | None = None  # name or file of settings; None: `default`, or what a training that goes on has recorded
-    mode: Mode = "new"  # what to do with a fold that was trained before; `new` refuses it
+    mode: TrainingMode = "new"  # what to do with a fold that was trained before; `new` refuses it
     group_by: str | None = None  # CSV file of cases and groups, by which folds are made
     preview: bool = False  # draw patches before and after augmentation
     device: str | None = None  # name of the device; None takes the best available one

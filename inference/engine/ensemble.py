@@ -16,7 +16,7 @@ from configs.fingerprint import Shape
 from configs.plan import Average, NetworkPlan
 from configs.progress import Progress, Silent, ticking
 from inference.engine.bricks import Extent, brick_shape, bricks, ranges
-from inference.engine.capacity import Capacity, NotFiniteError
+from inference.engine.capacity import Capacity, ScoresNotFiniteError
 from inference.engine.heads import Scorer, identity, split_network
 from inference.engine.mirroring import Mirrored
 from inference.engine.scaling import Rows, ScaledImage, scaled_shape
@@ -91,7 +91,7 @@ def blend(
                 checked += brick.probabilities.sum()
             yield brick
         if not checked.isfinite():  # once, since a GPU has to be waited for
-            raise NotFiniteError
+            raise ScoresNotFiniteError
 
 
 def count_tiles(shape: Shape, patch_size: Shape, step: float) -> int:

@@ -179,7 +179,7 @@ def seen_grid(planned: NetworkPlan) -> tuple[tuple[int, int, int], list[int]]:
     return (z, y, x), [size // 2 // step * step for size, step in zip((z, y, x), stride, strict=True)]
 
 
-def probabilities_of(network: nn.Module, has_regions: bool, device: torch.device) -> Callable[[Tensor], Tensor]:
+def probability_function(network: nn.Module, has_regions: bool, device: torch.device) -> Callable[[Tensor], Tensor]:
     """Return a function from an image (1, C, Z, Y, X) to probabilities (1, K, Z, Y, X) on the device."""
 
     def probabilities(image: Tensor) -> Tensor:
@@ -195,7 +195,7 @@ def _measure(
     network = model.networks[fold].to(device).eval()
     planned, stride = model.plan.network, model.plan.network.network.total_stride
     shape, origin = seen_grid(planned)
-    function = probabilities_of(network, model.plan.dataset.has_regions, device)
+    function = probability_function(network, model.plan.dataset.has_regions, device)
     on_cases = case_errors(function, images, shape, origin, FACTORS, progress) if images else ()
     on_fields = []
     if not any(SIZE % step for step in stride):

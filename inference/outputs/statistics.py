@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from configs.dataset import DatasetDescription, label_values
 from configs.files import Value
-from inference.outputs.label_box import Box, label_box
+from inference.outputs.label_box import LabelBox, label_box
 from inference.sizes.calibration import Expected
 from inference.sizes.quality import Quality
 from preprocessing.dataset.by_products import STATISTICS
@@ -73,7 +73,7 @@ def _measure(
     channel: NDArray[np.float32],
     geometry: Geometry,
     description: DatasetDescription,
-    boxes: Sequence[Box | None],
+    boxes: Sequence[LabelBox | None],
 ) -> LabelStatistics:
     values = label_values(description, name)
     box = label_box(boxes, values)

@@ -55,9 +55,7 @@ def folder_of(outputs: Mapping[str, Path]) -> Path:
 def prepare_job(command: PredictCommand, room: Path) -> PredictionJob:
     """Load the models, find the cases, and check everything that can be checked before any image is read.
 
-    Args:
-        command: what was asked for.
-        room: folder for lists of DICOM series, which lasts as long as the job.
+    The folder `room` is for lists of DICOM series; it lasts as long as the job.
 
     Raises:
         InputError: options, models, device or input cannot be used, or outputs would collide; every fault is listed.

@@ -17,7 +17,7 @@ from configs.dataset import DatasetDescription
 from configs.errors import Fault, InputError, tolerating
 from configs.folders import ModelFolder
 from configs.plan import Orientation
-from inference.outputs.viewer.planes import MOST, Layer, Planes, pack_planes
+from inference.outputs.viewer.planes import MOST, Layer, PackedPlanes, pack_planes
 from inference.report.scoring import notable, ranked
 from inference.report.trained import TrainedModel
 from inference.selection.candidates import find_sources
@@ -203,7 +203,7 @@ class ShownCase:
     montage: Sequence[Slice] = ()
     viewer: Sequence[Slice] = ()
     start: int = 0
-    planes: Planes | None = None
+    planes: PackedPlanes | None = None
 
 
 def show_cases(model: TrainedModel, colours: Sequence[str], worst: int) -> list[ShownCase]:

@@ -10,7 +10,7 @@ from configs.folders import DatasetFolder, ModelFolder
 from configs.outputs import file_faults
 from configs.progress import Progress, Silent
 from inference.evaluation.equivariance import equivariance_curve, obstacle
-from inference.report.overview import Entry, overview_page
+from inference.report.overview import ReportedModel, overview_page
 from inference.report.page import Measured, model_page
 from inference.report.trained import TrainedModel, read_trained
 
@@ -67,7 +67,7 @@ def write_report(
             raise_faults(file_faults(path / MODEL_PAGE))
             model = read_trained(path)
             measured = _write_model(model, path / MODEL_PAGE, options, progress)
-            entries.append(Entry(model, measured.equivariance, path / MODEL_PAGE))
+            entries.append(ReportedModel(model, measured.equivariance, path / MODEL_PAGE))
     if entries:
         write_text(page, overview_page(folder, entries, page, faults))
         _logger.log(logging.WARNING if faults else logging.DEBUG, "wrote %s with %d models", page, len(entries))

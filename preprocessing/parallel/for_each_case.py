@@ -24,7 +24,7 @@ from configs.errors import Fault, InputError
 from configs.progress import Progress
 from preprocessing.formats.registry import in_workers
 from preprocessing.parallel.markers import InFlight, Watch, end_with, marking
-from preprocessing.parallel.messages import Message, collecting, log_again
+from preprocessing.parallel.messages import Message, collecting_messages, log_again
 
 InputT = TypeVar("InputT")
 OutputT = TypeVar("OutputT")
@@ -209,7 +209,7 @@ def _call(
     if parent is not None:
         end_with(parent.process)
         os.chdir(parent.folder)
-    with marking(folder, identifier), collecting() as messages:
+    with marking(folder, identifier), collecting_messages() as messages:
         return identifier, _result(function, identifier, value), messages
 
 

@@ -51,11 +51,7 @@ class EpochRecord:
 
 
 class History:
-    """Rows of the finished epochs, and the files that show them.
-
-    Args:
-        rows: rows of the resumed training, see `EpochRecord.row`.
-    """
+    """Rows of the finished epochs (`EpochRecord.row`), also of a training that is resumed, and the files that show them."""
 
     def __init__(self, rows: list[dict[str, float]] | None = None):
         self.rows = list(rows or [])

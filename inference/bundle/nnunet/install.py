@@ -18,7 +18,7 @@ from inference.bundle.new_folder import new_folder, target_faults
 from inference.bundle.nnunet.plan import plan_of
 from inference.bundle.nnunet.postprocessing import read_postprocessing
 from inference.bundle.nnunet.source import DATASET as THEIR_DATASET
-from inference.bundle.nnunet.source import KINDS, PLANS, REMEDY, TrainedModel, find_models
+from inference.bundle.nnunet.source import KINDS, PLANS, REMEDY, NNUNetModel, find_nnunet_models
 from inference.bundle.nnunet.trainers import trainer_fault
 from inference.bundle.tensors import implausible
 from inference.prediction.selection import FILE, Selection
@@ -59,7 +59,7 @@ def import_nnunet(
     """
     path, folder = Path(path), Path(folder)
     raise_faults(target_faults(folder))
-    readers = _with_first_stages([_Reader(model, trust_trainer) for model in find_models(path)], trust_trainer)
+    readers = _with_first_stages([_Reader(model, trust_trainer) for model in find_nnunet_models(path)], trust_trainer)
     raise_faults(_name_faults(path, [reader.configuration for reader in readers]))
     count = sum(len(reader.model.checkpoints) for reader in readers)
     is_alone = len(readers) == 1
@@ -77,7 +77,7 @@ def _moved(path: Path | None, temporary: Path, folder: Path) -> Path | None:
 class _Reader:
     """Reads the checkpoints of one model."""
 
-    def __init__(self, model: TrainedModel, trust_trainer: bool):
+    def __init__(self, model: NNUNetModel, trust_trainer: bool):
         self.model = model
         self.plans, self.dataset = model.json(PLANS), model.json(THEIR_DATASET)
         first = self._read(next(iter(model.checkpoints.values())))
@@ -143,7 +143,7 @@ def _with_first_stages(readers: Sequence[_Reader], trust_trainer: bool) -> list[
         if not (path.is_dir() and reader.model.place == "" and beside.is_dir() and beside != path):
             problem = f"the model is the second stage of a cascade, but its first stage `{reader.previous}` is missing"
             raise InputError(Fault(reader.model.where, problem, "Import the dataset's results, with both stages, together"))
-        found += [_Reader(model, trust_trainer) for model in find_models(beside)]
+        found += [_Reader(model, trust_trainer) for model in find_nnunet_models(beside)]
     return found
 
 
