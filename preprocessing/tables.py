@@ -16,14 +16,14 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]
     write_text(path, table.to_csv(index=False, lineterminator="\n"))
 
 
-def gather(folder: Path, cases: Iterable[str], ending: str, name: str) -> Path | None:
-    """Combine the tables `<case><ending>.csv` of a folder under this name, and return its path; None if there are none."""
+def gather(folder: Path, cases: Iterable[str], ending: str) -> Path | None:
+    """Combine tables such as `<case>_quality.csv` of a folder as `quality.csv`, and return its path; None if there are none."""
     texts = [read_text(path) for case in sorted(cases) if (path := folder / f"{case}{ending}.csv").is_file()]
     if not texts:
         return None
-    heading = texts[0].splitlines()[:1]
-    write_text(folder / name, "\n".join([*heading, *(line for text in texts for line in text.splitlines()[1:])]) + "\n")
-    return folder / name
+    heading, whole = texts[0].splitlines()[:1], folder / f"{ending.lstrip('_')}.csv"
+    write_text(whole, "\n".join([*heading, *(line for text in texts for line in text.splitlines()[1:])]) + "\n")
+    return whole
 
 
 def require_pairs(path: Path, rows: Iterable[tuple[int, Sequence[str]]], heading: Sequence[str]) -> None:

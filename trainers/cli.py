@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from configs.cli import Bar, add_image_format, fill, keep_log, parse_settings, run
+from configs.cli import Bar, add_device, add_image_format, fill, keep_log, parse_settings, run
 
 if TYPE_CHECKING:
     from configs.training import TrainingConfig
@@ -107,9 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--group-by", metavar="FILE", help="CSV file of case,group: cases of a group stay in one fold")
     parser.add_argument("--preview", action="store_true", help="draw patches before and after augmentation (preview.png)")
     add_image_format(parser)
-    parser.add_argument(
-        "--device", help="cpu, cuda, cuda:1 or another device of PyTorch (default: the first CUDA device, or else the CPU)"
-    )
+    add_device(parser.add_argument)
     parser.add_argument("--num-gpus", type=int, default=1, help="processes that share each batch (default: %(default)s)")
     return parser
 

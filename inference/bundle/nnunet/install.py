@@ -5,14 +5,13 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from configs.errors import Fault, InputError, raise_faults
 from configs.folders import DATASET, ModelFolder
-from configs.plan import ModelPlan, Plan
+from configs.plan import ModelPlan
 from configs.progress import Progress, Silent, ticking
 from inference.bundle.new_folder import new_folder, target_faults
 from inference.bundle.nnunet.plan import plan_of
@@ -84,7 +83,7 @@ class _Reader:
         fault = None if trust_trainer else trainer_fault(model.where, first.trainer)
         raise_faults([] if fault is None else [fault])
         self.configuration = first.configuration
-        self.plan = ModelPlan(self._plan(first))
+        self.plan = ModelPlan(plan_of(first, model.where))
 
     @property
     def name(self) -> str:
@@ -105,18 +104,12 @@ class _Reader:
         for (fold, kind), name in self.model.checkpoints.items():
             checkpoint = self._read(name)
             where = f"{self.model.where}: fold_{fold}/checkpoint_{kind}.pth"
-            if checkpoint.configuration != self.configuration or self._plan(checkpoint).configurations != self._configurations:
+            plan = plan_of(checkpoint, self.model.where)
+            if checkpoint.configuration != self.configuration or plan.configurations != self.plan.whole.configurations:
                 raise InputError(Fault(where, "the checkpoint is of another model than those of the other folds", REMEDY))
             weights = checkpoint.our_weights()
             raise_faults(_weights_faults(where, self.plan, weights))
             yield fold, kind, weights
-
-    @property
-    def _configurations(self) -> Any:
-        return self.plan.whole.configurations
-
-    def _plan(self, checkpoint: NNUNetCheckpoint) -> Plan:
-        return plan_of(checkpoint, self.model.where)
 
     def _read(self, name: str) -> NNUNetCheckpoint:
         """Return a checkpoint with the plans and the dataset of the model's folder, which nnU-Net predicts with."""
