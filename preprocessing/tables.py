@@ -2,18 +2,25 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from configs.errors import Fault, raise_faults
 from configs.files import read_text, write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write CSV with a heading and a line for each row, whole or not at all; None is left empty, numbers keep all digits."""
     import pandas as pd  # takes half a second to load, and only some commands write tables
 
-    table = pd.DataFrame(list(rows), columns=list(columns), dtype=object)
-    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+    write_frame(path, pd.DataFrame(list(rows), columns=list(columns), dtype=object))
+
+
+def write_frame(path: Path, frame: "pd.DataFrame", with_index: bool = False, float_format: str | None = None) -> None:
+    """Write a pandas table as CSV, whole or not at all; missing values are left empty."""
+    write_text(path, frame.to_csv(index=with_index, lineterminator="\n", float_format=float_format))
 
 
 def gather(folder: Path, cases: Iterable[str], ending: str) -> Path | None:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from configs.files import replacing
+from preprocessing.tables import write_frame
 
 _MOST_LABELS = 10  # shown individually
 
@@ -62,8 +63,7 @@ class History:
 
     def write_table(self, path: Path) -> None:
         """Write the CSV file atomically; empty cells mean not measured."""
-        with replacing(path) as temporary:
-            pd.DataFrame(self.rows).to_csv(temporary, index=False, float_format="%.6g")
+        write_frame(path, pd.DataFrame(self.rows), float_format="%.6g")
 
     def write_picture(self, path: Path) -> None:
         """Write a figure of losses, pseudo-Dice, learning rate and time per epoch, atomically."""
