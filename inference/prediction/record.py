@@ -117,7 +117,8 @@ def in_folder(now: PredictionRecord, folder: Path, continues: bool) -> Predictio
     before = PredictionRecord.read(path) if path.is_file() else None
     if before is None and continues:
         if _segmentations(folder):
-            logger.warning("%s has no %s: its segmentations are taken for those of the same models and options", folder, FILE)
+            message = "%s has no %s, so segmentations there are taken for those of the same models and options"
+            logger.warning(message, folder, FILE)
         return now
     differences = [] if before is None else before.differences(now)
     if before is not None and not differences:
