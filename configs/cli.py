@@ -104,6 +104,11 @@ def add_image_format(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image-format", metavar="MODULE:CLASS", help="custom image format; its code is imported and runs")
 
 
+def add_device(add: Callable[..., object], of: str = "") -> None:
+    """Add --device to a parser, given its method `add_argument`; `of` says what is computed there, such as `device of predictions: `."""
+    add("--device", help=f"{of}cpu, cuda, cuda:1 or another device of PyTorch; default: the first CUDA device, or else the CPU")
+
+
 def fill(kind: type[T], given: argparse.Namespace, /, **others: Any) -> T:
     """Make a dataclass from the options of the same names, and `others`; an option that is None or absent leaves the field's default."""
     taken = {field.name: getattr(given, field.name, None) for field in fields(kind)} | others  # type: ignore[arg-type]

@@ -16,6 +16,12 @@ def times(numbers: Iterable[float]) -> str:
     return " x ".join(f"{number:.4g}" if number < 1000 else f"{number:.0f}" for number in numbers)
 
 
+def listed(names: Iterable[object], most: int = 10) -> str:
+    """Return names separated by commas, and beyond `most` of them only how many more there are."""
+    words = list(map(str, names))
+    return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")
+
+
 DAMAGE = (  # errors that libraries raise for damaged files, apart from their own
     OSError,
     EOFError,
@@ -92,4 +98,20 @@ def collecting(faults: list[Fault]) -> Iterator[None]:
     try:
         yield
     except InputError as error:
+        faults += error.faults
+
+
+@contextmanager
+def tolerating() -> Iterator[list[Fault]]:
+    """Yield a list that gets the faults of an `InputError` in the block, and continue after the block.
+
+    It serves files without which the work can go on. A file that the system cannot read must not count as missing or wrong, so that
+    such an error is raised.
+    """
+    faults: list[Fault] = []
+    try:
+        yield faults
+    except InputError as error:
+        if is_of_system(error):
+            raise
         faults += error.faults

@@ -3,14 +3,15 @@
 import codecs
 import csv
 import fnmatch
+import hashlib
 import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -62,19 +63,27 @@ def replacing(path: Path) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        if error.errno is not None and error.filename is None:  # the error of a full disk names no file
-            error.filename = str(path)
-        raise
+        with naming(path):
+            yield temporary
+            temporary.chmod(0o666 & ~umask())
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            temporary.replace(path)
+            _sync_folder(path.parent)
     finally:
         with suppress(OSError):  # if deletion fails as well, the error of the block matters more
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Give an `OSError` in the block that names no file the name of `path`; that of a full disk names none."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def delete_partial_files(*folders: Path) -> None:
@@ -101,7 +110,8 @@ def raise_if_full(path: Path, size: int) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text, atomically."""
-    _write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -218,15 +228,21 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    with replacing(path) as temporary:
-        write(temporary)
-
-
-def _umask() -> int:
+def umask() -> int:
+    """Return which permissions new files of this process lack."""
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def sha256_of(stream: IO[bytes], copy: IO[bytes] | None = None) -> str:
+    """Return the SHA-256 of what is left of an opened file, and write that into `copy` if it is given."""
+    found = hashlib.sha256()
+    while part := stream.read(_PART_BYTES):
+        found.update(part)
+        if copy is not None:
+            copy.write(part)
+    return found.hexdigest()
 
 
 def is_file(path: Path) -> bool:

@@ -29,7 +29,7 @@ class ScaleGroup(Value):
 
 
 Axes = tuple[int, int, int]
-Family = Literal["plain", "se", "mixed", "pyramid", "wimmer2023", "wimmer2023_baseline"]
+FamilyName = Literal["plain", "se", "mixed", "pyramid", "wimmer2023", "wimmer2023_baseline"]
 Block = Literal["plain", "residual"]
 Projection = Literal["mean", "max", "logsumexp", "learned"]
 Border = Literal["replicate", "zero", "reflect", "renormalise"]
@@ -63,7 +63,7 @@ class NetworkConfig(Value):
             and a third more time.
     """
 
-    family: Family
+    family: FamilyName
     block: Block = "plain"
     input_channels: int = Field(ge=1)
     output_channels: int = Field(ge=1)

@@ -3,7 +3,6 @@
 The log stays on the user's machine. A log that cannot be written does not stop the work.
 """
 
-import hashlib
 import logging
 import os
 import platform
@@ -14,6 +13,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TextIO
+
+from configs.files import sha256_of
 
 FOLDER = "logs"
 UNSEEDED = "none: the run uses fixed random numbers only"
@@ -30,18 +31,13 @@ _LIBRARIES = (
     "batchgenerators",
 )
 _MOST_WAITING = 10_000  # lines
-_PART_BYTES = 4 * 1024 * 1024
 
 
 class RunLog(logging.Handler):
     """Log handler that writes `logs/<program>_<time>_<process>.log` into a folder as soon as the run has created the folder.
 
-    Earlier lines wait, so that a run that is refused for its input leaves nothing behind.
-
-    Args:
-        folder: output folder of the run.
-        command: words of the command line.
-        details: further entries at the top of the log, name -> text.
+    Earlier lines wait, so that a run that is refused for its input leaves nothing behind. `command` has the words of the command line, and
+    `details` further entries at the top of the log, name -> text.
     """
 
     def __init__(self, folder: Path, command: Sequence[str], details: dict[str, str] | None = None):
@@ -92,14 +88,11 @@ class RunLog(logging.Handler):
 
 def digest(path: Path) -> str:
     """Return the SHA-256 of a file, or `unreadable`."""
-    found = hashlib.sha256()
     try:
         with path.open("rb") as file:
-            while part := file.read(_PART_BYTES):
-                found.update(part)
+            return sha256_of(file)
     except OSError:
         return "unreadable"
-    return found.hexdigest()
 
 
 def digests(paths: Iterable[Path]) -> str:

@@ -3,6 +3,8 @@
 import logging
 import re
 import sys
+import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -58,6 +60,18 @@ def peak_memory(device: torch.device | None = None) -> int:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def seconds_of(action: Callable[[], object], enough: float) -> float:
+    """Return the seconds that an action takes. Unless it takes more than `enough`, it is repeated: the first time sets up kernels."""
+    seconds = 0.0
+    for _ in range(2):
+        start = time.perf_counter()
+        action()
+        seconds = time.perf_counter() - start
+        if seconds > enough:
+            break
+    return seconds
 
 
 def choose_device(name: str | torch.device | None = None) -> torch.device:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
-from configs.errors import Fault, InputError, collecting, is_of_system, raise_faults
+from configs.errors import Fault, InputError, collecting, raise_faults, tolerating
 from configs.folders import ALL, CHECKPOINTS, EVERY, FoldFolder, ModelFolder
 from configs.named_parts import import_part
 from configs.plan import ModelPlan, NetworkPlan
@@ -61,22 +61,17 @@ def _read_calibration(model: ModelFolder, plan: ModelPlan, folds: Collection[str
         )
     if not model.calibration.is_file():
         return None
-    why = None
-    try:
+    why = "it cannot be read"
+    with tolerating():  # the model works without it, and it can be made again
         calibration = Calibration.read(model.calibration)
-    except InputError as error:
-        if is_of_system(error):
-            raise
-        calibration, why = None, "it cannot be read"
-    if calibration is not None and calibration.labels != plan.dataset.foreground:
-        why = f"it is for the labels {', '.join(calibration.labels)}"
-    elif calibration is not None and not has_weights_of(model, calibration.networks):
-        why = "it was made with other weights than the folds have now"
-    if why is not None:
-        # The model works without it, and it can be made again.
-        logger.warning("%s is not used, because %s; make it again with se_evaluate -m MODEL --calibrate", model.calibration, why)
-    known = calibration is not None and any(fold in calibration.networks for fold in folds)
-    return calibration if known and why is None else None
+        if calibration.labels != plan.dataset.foreground:
+            why = f"it is for the labels {', '.join(calibration.labels)}"
+        elif not has_weights_of(model, calibration.networks):
+            why = "it was made with other weights than the folds have now"
+        else:
+            return calibration if any(fold in calibration.networks for fold in folds) else None
+    logger.warning("%s is not used, because %s; make it again with se_evaluate -m MODEL --calibrate", model.calibration, why)
+    return None
 
 
 def load_models(
@@ -171,10 +166,8 @@ def find_weights(folder: Path, folds: Sequence[int | str] | None, checkpoint: st
 def make_network(planned: NetworkPlan, network_class: str | None = None) -> nn.Module:
     """Return the planned network with fresh weights.
 
-    Args:
-        planned: network plan.
-        network_class: `package.module:Class` of a custom network, which is imported so that its code runs. The plan's entry alone does
-            not suffice, since models come from others.
+    `network_class` is the `package.module:Class` of a custom network, which is imported so that its code runs. The plan's entry alone does
+    not suffice, since models come from others.
 
     Raises:
         InputError: the plan's network class was not given, or cannot be imported.

@@ -27,10 +27,10 @@ from inference.options import PredictionOptions, Variants, average_of
 from inference.sizes.calibration import Evidence
 from inference.sizes.finder import SizeFinder, with_affordable_reflections
 from inference.sizes.quality import Quality, judge
-from inference.sizes.search import Found
-from inference.volumes import open_volume
+from inference.sizes.search import FoundSize
 from preprocessing.dataset.labels import to_class_indices
 from preprocessing.dataset.validation import image_faults
+from preprocessing.formats.in_memory import open_volume
 from preprocessing.geometry.affine import Geometry
 from preprocessing.geometry.resampled_grid import find_separate_axis, spacing_doubt
 from preprocessing.pipeline import Trace, preprocess
@@ -243,7 +243,7 @@ class Predictor:
             members, attempt.traces[0], self.description, attempt.wanted, self._blending, attempt.capacity, attempt.progress
         )
 
-    def _quality(self, found: Sequence[Found | None]) -> Quality | None:
+    def _quality(self, found: Sequence[FoundSize | None]) -> Quality | None:
         """Return what the first calibrated model expects; None where none is calibrated."""
         for position, (model, one) in enumerate(zip(self.models, found, strict=True)):
             if model.calibration is not None and one is not None:

@@ -1,7 +1,7 @@
 """Options of the planner."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
@@ -60,26 +60,14 @@ class PlanningOptions(GridOptions):
     nnunet_plans: Path | None = None
 
     def __post_init__(self) -> None:
-        faults = [
-            Fault(f"--network {name}", "unknown network", f"Choose from {', '.join((*NETWORKS, *PUBLISHED))}")
-            for name in self.networks
-            if name not in (*NETWORKS, *PUBLISHED)
-        ]
-        faults += [
-            Fault(f"--configurations {name}", "unknown configuration", f"Choose from {', '.join(CONFIGURATIONS)}")
-            for name in self.configurations or ()
-            if name not in CONFIGURATIONS
-        ]
-        if self.size not in SIZES:
-            faults.append(Fault(f"--size {self.size}", "unknown size", f"Choose from {', '.join(SIZES)}"))
+        faults = _unknown("network", "network", self.networks, (*NETWORKS, *PUBLISHED))
+        faults += _unknown("configurations", "configuration", self.configurations or (), CONFIGURATIONS)
+        faults += _unknown("size", "size", (self.size,), SIZES)
         if self.orientation not in (None, "canonical"):
             remedy = "Give canonical, or leave the option out for the planned orientation"
             faults.append(Fault(f"--orientation {self.orientation}", "unknown orientation", remedy))
-        faults += [
-            Fault(f"--normalisation {scheme}", "unknown scheme", f"Choose from {', '.join(NORMALISATIONS)}")
-            for scheme in self.normalisation or ()
-            if scheme is not None and scheme.casefold() not in NORMALISATIONS
-        ]
+        schemes = [one for one in self.normalisation or () if one is not None and one.casefold() not in NORMALISATIONS]
+        faults += _unknown("normalisation", "scheme", schemes, NORMALISATIONS)
         if self.gpu_memory is not None and not 0 < self.gpu_memory < math.inf:
             remedy = "Give the memory of the GPU in GB, for example 8"
             faults.append(Fault(f"--gpu-memory {self.gpu_memory}", "the memory must be positive", remedy))
@@ -109,3 +97,8 @@ class PlanningOptions(GridOptions):
             if field.name not in allowed and getattr(self, field.name) != field.default:
                 option = f"--{field.name.replace('_', '-').replace('networks', 'network')}"
                 yield Fault(option, "nnU-Net's plans decide this", "Leave out this option or --from-nnunet-plans")
+
+
+def _unknown(option: str, kind: str, given: Iterable[str], known: Collection[str]) -> list[Fault]:
+    remedy = f"Choose from {', '.join(known)}"
+    return [Fault(f"--{option} {name}", f"unknown {kind}", remedy) for name in given if name not in known]

@@ -6,7 +6,7 @@ invent anatomy. On the way back, class scores are interpolated across slices too
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -18,12 +18,13 @@ from torch import Tensor
 
 from configs.fingerprint import Shape
 from configs.plan import Resampling
+from preprocessing.geometry.cropping import parts
 from se_unet.separable import apply_separable, spline_matrix
 
 _ROWS = 32  # per block: enough for fast products, few enough to skip most inputs
 
 
-class Block(NamedTuple):
+class MatrixBlock(NamedTuple):
     """Rows of a matrix: the outputs `rows` are `weights` (rows, columns) times the inputs `columns`."""
 
     rows: slice
@@ -31,13 +32,13 @@ class Block(NamedTuple):
     weights: Tensor
 
 
-def blocks_of(matrix: Tensor) -> list[Block]:
+def blocks_of(matrix: Tensor) -> list[MatrixBlock]:
     """Divide a matrix (outputs, inputs) into blocks of rows without the inputs whose weights are 0."""
     blocks = []
     for start in range(0, len(matrix), _ROWS):
         rows = matrix[start : start + _ROWS]
         columns = nonzero_extent(rows.any(dim=0))
-        blocks.append(Block(slice(start, start + len(rows)), columns, rows[:, columns].contiguous()))
+        blocks.append(MatrixBlock(slice(start, start + len(rows)), columns, rows[:, columns].contiguous()))
     return blocks
 
 
@@ -86,12 +87,12 @@ def _in_plane(volume: Tensor, matrices: Sequence[Tensor | None]) -> Tensor:
     return result
 
 
-def _multiply_left(blocks: Sequence[Block], source: Tensor, target: Tensor) -> None:
+def _multiply_left(blocks: Sequence[MatrixBlock], source: Tensor, target: Tensor) -> None:
     for block in blocks:
         torch.mm(block.weights, source[block.columns], out=target[block.rows])
 
 
-def _multiply_right(blocks: Sequence[Block], source: Tensor, target: Tensor) -> None:
+def _multiply_right(blocks: Sequence[MatrixBlock], source: Tensor, target: Tensor) -> None:
     for block in blocks:
         torch.mm(source[:, block.columns], block.weights.T, out=target[:, block.rows])
 
@@ -129,13 +130,9 @@ def returning_matrices(
 ) -> Matrices:
     """Return the matrices that bring class scores from the grid of `resample_image` back to the grid of its input.
 
-    Every axis is interpolated linearly, across thick slices between the slices that `resample_image` copied: see `returning_matrix`.
-
-    Args:
-        shape: shape (Z, Y, X) of the scores' grid.
-        stored_shape: shape (Z, Y, X) of the image's own grid.
-        separate_axis: axis of (Z, Y, X) that was resampled by nearest neighbours, or None.
-        device: device of the matrices.
+    Every axis is interpolated linearly, across thick slices between the slices that `resample_image` copied: see `returning_matrix`. The
+    shapes (Z, Y, X) are those of the scores' grid and of the image's own; `separate_axis` is the axis that was resampled by nearest
+    neighbours, or None.
     """
     matrices = list(resampling_matrices(shape, stored_shape, LABEL_ORDER, None, device))
     if separate_axis is not None and matrices[separate_axis] is not None:
@@ -177,14 +174,9 @@ def resample_image(
     device: torch.device = _CPU,
     how: Resampling = Resampling(),  # noqa: B008 - frozen
 ) -> NDArray[np.float32]:
-    """Resample by splines, clamped to the range of each channel, or of each thick slice in it.
+    """Resample (C, Z, Y, X) to (C, *new_shape) by splines, clamped to the range of each channel, or of each thick slice in it.
 
-    Args:
-        image: image (C, Z, Y, X).
-        new_shape: new shape (Z, Y, X).
-        separate_axis: axis of (Z, Y, X) resampled by nearest neighbours, or None.
-        device: device to compute on, channel by channel.
-        how: kind of the splines, and what they are clamped to.
+    `separate_axis` is the axis of (Z, Y, X) resampled by nearest neighbours, or None. Channels are computed one by one on the device.
 
     Returns:
         The image (C, *new_shape) float32.
@@ -221,13 +213,8 @@ def resample_labels(
     Of a tie, the class of the nearest voxel wins if it is one of them, else the lowest index, as in batchgenerators and nnU-Net.
 
     To save memory, the result is computed slab by slab. Only the largest share so far and the sum of all shares are kept, and each
-    foreground class is resampled within its bounding box; the background has the remaining share.
-
-    Args:
-        labels: class indices (Z, Y, X).
-        new_shape: new shape (Z, Y, X).
-        separate_axis: axis of (Z, Y, X) resampled by nearest neighbours, or None.
-        slab_voxels: approximate number of voxels in a slab.
+    foreground class is resampled within its bounding box; the background has the remaining share. `separate_axis` is as for images; a slab
+    has about `slab_voxels` voxels.
 
     Returns:
         Class indices (*new_shape) int16.
@@ -237,10 +224,10 @@ def resample_labels(
     matrices = resampling_matrices(labels.shape, new_shape, LABEL_ORDER, separate_axis)
     winner = np.zeros(new_shape, dtype=np.int16)
     z, y, x = (_nearest(before, after) for before, after in zip(labels.shape, new_shape, strict=True))
-    for start, stop in _slabs(new_shape, slab_voxels):
-        rows, needed = _rows(matrices[0], start, stop)
-        nearest = labels[np.ix_(z[start:stop], y, x)]
-        _fill_with_winners(winner[start:stop], labels[needed], nearest, (rows, *matrices[1:]))
+    for slab in parts(new_shape[0], max(1, slab_voxels // math.prod(new_shape[1:]))):
+        rows, needed = _rows(matrices[0], slab)
+        nearest = labels[np.ix_(z[slab], y, x)]
+        _fill_with_winners(winner[slab], labels[needed], nearest, (rows, *matrices[1:]))
     return winner
 
 
@@ -257,10 +244,10 @@ def _fill_with_winners(
     for index, box in enumerate(ndimage.find_objects(labels), start=1):
         if box is None:
             continue
-        parts = [_part(matrix, extent) for matrix, extent in zip(matrices, box, strict=True)]
-        target = tuple(reached for _, reached in parts)
+        (along_z, z), (along_y, y), (along_x, x) = (_part(matrix, extent) for matrix, extent in zip(matrices, box, strict=True))
+        target = (z, y, x)
         indicator = torch.from_numpy((labels[box] == index).astype(np.float32))
-        share = apply_matrices(indicator, (parts[0][0], parts[1][0], parts[2][0])).numpy()
+        share = apply_matrices(indicator, (along_z, along_y, along_x)).numpy()
         total[target] += share
         lead = share - best[target]
         wins = lead > _TIE
@@ -280,17 +267,10 @@ def _part(matrix: Tensor | None, extent: slice) -> tuple[Tensor | None, slice]:
     return columns[reached], reached
 
 
-def _rows(matrix: Tensor | None, start: int, stop: int) -> tuple[Tensor | None, slice]:
+def _rows(matrix: Tensor | None, wanted: slice) -> tuple[Tensor | None, slice]:
     """Return some rows of a matrix, restricted to the columns they need, and these columns."""
     if matrix is None:
-        return None, slice(start, stop)
-    rows = matrix[start:stop]
+        return None, wanted
+    rows = matrix[wanted]
     needed = nonzero_extent(rows.any(dim=0))
     return rows[:, needed], needed
-
-
-def _slabs(shape: Shape, voxels: int) -> Iterator[tuple[int, int]]:
-    """Yield start and stop of slabs of whole planes with about this many voxels."""
-    thickness = max(1, voxels // math.prod(shape[1:]))
-    for start in range(0, shape[0], thickness):
-        yield start, min(start + thickness, shape[0])

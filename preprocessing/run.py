@@ -7,6 +7,7 @@ import math
 from functools import partial
 from pathlib import Path
 
+from configs.files import delete_partial_files
 from configs.fingerprint import Shape
 from configs.plan import Plan, Resampling
 from configs.progress import Progress, Silent
@@ -44,7 +45,7 @@ def preprocess_dataset(
     """
     plan.configuration(configuration)
     store = CaseStore(folder)
-    store.remove_partial_files()
+    delete_partial_files(folder)
     for identifier in set(store.identifiers()) - set(dataset.cases):
         store.remove(identifier)
     make = partial(_preprocess_case, plan=plan, configuration=configuration, folder=Path(folder), overwrite=overwrite)

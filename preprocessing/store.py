@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from configs.errors import Fault, InputError, fault_of
-from configs.files import PARTIAL, Value, list_folder, raise_if_full, replacing
+from configs.files import Value, list_folder, raise_if_full, replacing
 from preprocessing.dataset.raw import STORE_SUFFIXES
 from preprocessing.pipeline import Preprocessed, Trace
 
@@ -131,11 +131,6 @@ class CaseStore:
         self._json(identifier).unlink(missing_ok=True)
         for suffix in ("", *STORE_SUFFIXES):
             (self.folder / f"{identifier}{suffix}.b2nd").unlink(missing_ok=True)
-
-    def remove_partial_files(self) -> None:
-        """Delete partial files of killed processes. Do not call this while other processes write."""
-        for path in self.folder.glob(f"{PARTIAL}*"):
-            path.unlink(missing_ok=True)
 
     def _is_whole(self, identifier: str) -> bool:
         return self._json(identifier).is_file() and (self.folder / f"{identifier}.b2nd").is_file()

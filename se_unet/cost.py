@@ -9,10 +9,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
-Shape = Sequence[int]
 
-
-def multiply_adds(module: nn.Module, shape: Shape) -> int:
+def multiply_adds(module: nn.Module, shape: Sequence[int]) -> int:
     """Return the multiply-adds of one forward pass in convolutions and matrix products, including blurs and the merging of kernels.
 
     Args:
@@ -24,7 +22,7 @@ def multiply_adds(module: nn.Module, shape: Shape) -> int:
     return counter.get_total_flops() // 2
 
 
-def activation_bytes(module: nn.Module, shape: Shape) -> int:
+def activation_bytes(module: nn.Module, shape: Sequence[int]) -> int:
     """Return the bytes that autograd saves in the forward pass for the backward pass, without weights and buffers.
 
     Each storage counts once. With checkpointing, the backward pass also holds the activations of one stage at a time; these are not

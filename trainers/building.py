@@ -10,18 +10,20 @@ from configs.errors import counted
 from configs.progress import Progress
 from configs.training import TrainingConfig
 from inference.model import make_network
+from inference.sizes.measure import spread_evenly
 from trainers.augmentation.planned import make_augmentation
-from trainers.data.batches import BatchMaker, Schedule
+from trainers.data.batches import BatchMaker, BatchSchedule
 from trainers.data.cases import open_cases
 from trainers.data.loading import BatchStream, choose_workers
 from trainers.data.patches import PatchSampler, sampled_groups
-from trainers.initial_weights import initialise
+from trainers.initial_weights.initialise import initialise
+from trainers.initial_weights.rescale import rescale_before_norms, sizes_before_norms
 from trainers.interruption import StopRequest
 from trainers.job import Job
 from trainers.loop import Parts
 from trainers.monitoring.loggers import Logger, make_loggers
 from trainers.monitoring.progress_note import duration
-from trainers.monitoring.validation import VolumeCheck, chosen_cases
+from trainers.monitoring.validation import VolumeCheck
 from trainers.optimisation.checkpoint import CheckpointKeeper, Learner, TrainingState
 from trainers.optimisation.compilation import compiled
 from trainers.optimisation.distributed import rank, share_gradients, share_of
@@ -29,7 +31,6 @@ from trainers.optimisation.loss import make_loss
 from trainers.optimisation.optimiser import make_optimiser, trained_parameters
 from trainers.optimisation.precision import Precision
 from trainers.optimisation.step import TrainingStep
-from trainers.rescaled_weights import rescale_before_norms, sizes_before_norms
 
 
 def make_learner(job: Job) -> Learner:
@@ -55,7 +56,7 @@ def make_parts(job: Job, learner: Learner, state: TrainingState, stop: StopReque
     """Build everything that the loop calls."""
     config = job.config
     loss = make_loss(job.plan.dataset, job.plan.network.batch_dice, config).to(job.device)
-    schedule = Schedule(config.epochs, config.iterations, config.validate_every, config.validation_iterations)
+    schedule = BatchSchedule(config.epochs, config.iterations, config.validate_every, config.validation_iterations)
     workers = choose_workers(job.device) if config.workers is None else config.workers
     maker = make_batches(job, progress)
     keys = schedule.keys(state.epoch, len(state.losses))
@@ -137,5 +138,5 @@ def _loggers(job: Job) -> list[Logger]:
 def _volume_check(job: Job, learner: Learner) -> VolumeCheck | None:
     if not job.config.volumes_every or not job.split.validation:
         return None
-    cases = chosen_cases(job.split.validation, job.config.volumes)
+    cases = spread_evenly(sorted(job.split.validation), job.config.volumes)
     return VolumeCheck(learner.kept, job.plan, job.store, cases, job.device, job.previous)

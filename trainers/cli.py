@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from configs.cli import Bar, add_image_format, fill, keep_log, parse_settings, run
+from configs.cli import Bar, add_device, add_image_format, fill, keep_log, parse_settings, run
 
 if TYPE_CHECKING:
     from configs.training import TrainingConfig
@@ -30,7 +30,7 @@ _SETTINGS = (
     "deterministic",
     "loggers",
 )
-Mode = Literal["new", "resume", "restart", "validate"]
+TrainingMode = Literal["new", "resume", "restart", "validate"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class TrainCommand:
     target: Target  # the fold to train
     settings: Mapping[str, object]  # settings that override the preset
     preset: str | None = None  # name or file of settings; None: `default`, or what a training that goes on has recorded
-    mode: Mode = "new"  # what to do with a fold that was trained before; `new` refuses it
+    mode: TrainingMode = "new"  # what to do with a fold that was trained before; `new` refuses it
     group_by: str | None = None  # CSV file of cases and groups, by which folds are made
     preview: bool = False  # draw patches before and after augmentation
     device: str | None = None  # name of the device; None takes the best available one
@@ -107,9 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--group-by", metavar="FILE", help="CSV file of case,group: cases of a group stay in one fold")
     parser.add_argument("--preview", action="store_true", help="draw patches before and after augmentation (preview.png)")
     add_image_format(parser)
-    parser.add_argument(
-        "--device", help="cpu, cuda, cuda:1 or another device of PyTorch (default: the first CUDA device, or else the CPU)"
-    )
+    add_device(parser.add_argument)
     parser.add_argument("--num-gpus", type=int, default=1, help="processes that share each batch (default: %(default)s)")
     return parser
 

@@ -66,13 +66,7 @@ class StopRequest:
 
 
 class Stoppable:
-    """Progress display that stops at the next item after a signal.
-
-    Args:
-        progress: progress display over the items.
-        stop: receiver of signals.
-        message: message of the `TrainingInterruptedError`.
-    """
+    """Progress display that stops at the next item after a signal, with the message of the `TrainingInterruptedError`."""
 
     def __init__(self, progress: Progress, stop: StopRequest, message: str):
         self._progress, self._stop, self._message = progress, stop, message

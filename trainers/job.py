@@ -154,7 +154,7 @@ def split_of(folder: FoldFolder, fold: int | str, plan: ModelPlan, group_by: Pat
 _PREPARE = "Run se_plan_and_preprocess with this case again"
 
 
-def prepare(job: Job, resume: bool, restart: bool) -> None:
+def prepare_fold(job: Job, resume: bool, restart: bool) -> None:
     """Check that no trained weights would be lost, then write the model's plan and settings.
 
     Raises:

@@ -12,7 +12,7 @@ from torch import nn
 from configs.progress import Progress
 from inference.device import peak_memory
 from se_unet.weights import save_weights
-from trainers.data.batches import Batch, LoadingError, Schedule
+from trainers.data.batches import Batch, BatchSchedule, LoadingError
 from trainers.data.loading import BatchStream
 from trainers.interruption import StopRequest
 from trainers.job import Job
@@ -59,7 +59,7 @@ class Parts:
     step: TrainingStep
     loss: nn.Module
     stream: BatchStream
-    schedule: Schedule
+    schedule: BatchSchedule
     loggers: Sequence[Logger]
     check_volumes: Callable[[], float] | None
     stop: StopRequest

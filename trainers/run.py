@@ -25,7 +25,7 @@ from preprocessing.dataset.fold_record import held_out_cases
 from se_unet.weights import save_weights
 from trainers.building import make_batches, make_learner, make_parts, opening
 from trainers.interruption import Stoppable, StopRequest
-from trainers.job import Job, adapt_plan, check_label_weights, prepare, require_weights, split_of
+from trainers.job import Job, adapt_plan, check_label_weights, prepare_fold, require_weights, split_of
 from trainers.loop import Parts, Trainer
 from trainers.monitoring.forecast import WORTH_TELLING, forecast
 from trainers.monitoring.validation import table_of, validate_fold
@@ -146,7 +146,7 @@ def _fit(job: Job, stop: StopRequest, progress: Progress, resume: bool, restart:
     """Train to the end, from the fold's checkpoint or from the start."""
     config, folder = job.config, job.fold
     if rank() == 0:
-        prepare(job, resume, restart)
+        prepare_fold(job, resume, restart)
     wait_for_all()
     _set_algorithms(config.deterministic)
     learner = make_learner(job)

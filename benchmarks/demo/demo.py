@@ -1,6 +1,6 @@
 """Run all steps on phantoms: generate, plan, train, segment unseen cases, measure and draw. `make demo` runs it.
 
-Everything is written to `demo_output`, which starts anew each time. All steps are calls of the public Python interface.
+The demonstration writes into `demo_output`, which it empties first. All steps are calls of the public Python interface.
 """
 
 import argparse

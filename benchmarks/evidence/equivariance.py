@@ -32,7 +32,7 @@ from inference.evaluation.equivariance import (
     FACTORS,
     case_errors,
     equivariance_curve,
-    probabilities_of,
+    probability_function,
     seen_grid,
     validation_images,
 )
@@ -207,7 +207,7 @@ def of_mean(model: TrainedModel, fold: str, number: int) -> dict[str, float]:
     """Return the errors of the mean answer over image sizes, on the validation cases of a fold."""
     loaded = load_model(model.folder, [fold])
     planned, has_regions = loaded.plan.network, model.plan.dataset.has_regions
-    single = probabilities_of(loaded.networks[fold].eval(), has_regions, torch.device("cpu"))
+    single = probability_function(loaded.networks[fold].eval(), has_regions, torch.device("cpu"))
     factors = [ENSEMBLE_STEP ** (index - (number - 1) / 2) for index in range(number)]
     function = partial(mean_over_sizes, single, factors, planned.network.total_stride)
     images = list(validation_images(model.folder, model.plan, fold).values())

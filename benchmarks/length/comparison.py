@@ -1,14 +1,14 @@
-"""Long comparisons of networks and recipes: a queue of trainings, two at a time, which continues after a kill and on another machine.
+"""Compare networks and recipes over long trainings. A queue runs two trainings at a time, and continues after a kill or elsewhere.
 
-    python -m benchmarks.length.comparison run      # all of the queue that is not finished; Ctrl-C stops it, and it goes on later
-    python -m benchmarks.length.comparison status   # what is finished, what runs, how far
-    python -m benchmarks.length.comparison pause    # all stand still, until `resume`; the file ../long.pause does the same
+    python -m benchmarks.length.comparison run      # run the unfinished trainings of the queue; after Ctrl-C, call it again to continue
+    python -m benchmarks.length.comparison status   # show which trainings are finished, and the progress of the others
+    python -m benchmarks.length.comparison pause    # pause all trainings until `resume`; the file ../long.pause has the same effect
     python -m benchmarks.length.comparison resume
-    python -m benchmarks.length.comparison tables   # into docs/measurements/evidence; `--final`: test cases too, at the very end
-    python -m benchmarks.length.comparison one NETWORK SIZE SEED [RECIPE]       # a single training, to its end
+    python -m benchmarks.length.comparison tables   # write docs/measurements/evidence; `--final` includes the test cases
+    python -m benchmarks.length.comparison one NETWORK SIZE SEED [RECIPE]       # run a single training to its end
 
-Trainings should run in a copy of the tree that nobody changes: `git worktree add ../runs COMMIT`. What is finished is known from the
-committed tables; an unfinished training goes on from its checkpoint where the work folder is still there, or else begins again.
+Trainings should run in a copy of the tree that nobody changes: `git worktree add ../runs COMMIT`. The committed tables show which trainings
+are finished. An unfinished training continues from its checkpoint if the work folder still exists; otherwise it starts again.
 """
 
 import argparse
@@ -105,9 +105,9 @@ class Queue:
 
     Attributes:
         place: folder of the runs.
-        pause_file: while it exists, all stand still.
-        attempts: run -> how often it was started here.
-        children: run -> its last process, of those started here.
+        pause_file: file that pauses all trainings as long as it exists.
+        attempts: number of times that this program started each run.
+        children: last process that this program started for each run.
     """
 
     place: Place

@@ -82,8 +82,8 @@ class Sizes:
         features: channels of the first stage.
         batch: patches of a step.
         seed: seed of weights and data.
-        epochs, iterations: an epoch is this many steps.
-        decay: decay of the average over the weights of all steps.
+        epochs, iterations: number of epochs, and of steps in each.
+        decay: decay of the weight average, which is updated in every step.
     """
 
     features: int

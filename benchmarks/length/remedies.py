@@ -1,4 +1,4 @@
-"""Remedies that are tried in long trainings before the library has them: a network and an augmentation of our own, named by recipes."""
+"""A network and an augmentation that long trainings try before they enter the library; recipes name them."""
 
 from collections.abc import Sequence
 

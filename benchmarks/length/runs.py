@@ -1,7 +1,7 @@
 """One training of a long comparison: its network, recipe, cases and results.
 
-All trainings share the validation cases of fold 0; training cases are drawn from the others of that fold by a seed, alike for all networks.
-Widths are those of the plan, divided alike; steps and batch are the same for all.
+All trainings share the validation cases of fold 0. A seed draws the training cases from the training part of that fold, the same cases for
+all networks. All networks have the planned widths divided by the same number, and the same number of steps and patches.
 """
 
 import subprocess
@@ -77,7 +77,7 @@ class Run:
     Attributes:
         network: one of `NETWORKS`, or nnU-Net itself.
         size: number of training cases.
-        seed: draws the cases, the initial weights and the batches.
+        seed: seed of the cases, the initial weights and the batches.
         recipe: one of `RECIPES`; nnU-Net has its own.
         steps: number of training steps.
     """
@@ -99,9 +99,9 @@ class Place:
     """Folders in which trainings run.
 
     Attributes:
-        dataset: raw folder.
-        work: everything is kept there.
-        peer: Python of nnU-Net's environment.
+        dataset: folder of the raw dataset.
+        work: folder for everything that trainings write.
+        peer: path to the Python interpreter of nnU-Net's environment.
     """
 
     dataset: Path

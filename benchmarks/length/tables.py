@@ -86,8 +86,8 @@ def summary(points: Sequence[Row], cases: Sequence[Row], final: bool = False) ->
     averaged weights are above those of the baseline, over pairs of seed and case, with an interval of 95 %.
 
     Args:
-        points, cases: all rows.
-        final: also from the test cases, which nothing may be chosen by.
+        points, cases: rows of all epochs, and of all cases.
+        final: whether to include the test cases, which must not influence any choice.
     """
     rows = []
     for group in dict.fromkeys((run.network, run.recipe, run.size, run.steps) for run in map(run_of, points)):
@@ -110,8 +110,11 @@ def summary(points: Sequence[Row], cases: Sequence[Row], final: bool = False) ->
 
 
 def draw(points: Sequence[Row], path: Path) -> None:
-    """Draw Dice and loss over steps, one row of panels for each number of training cases: weights as they are dashed, averaged ones solid,
-    the training loss dotted. Curves are means over the seeds that have reached a step."""
+    """Draw Dice and loss over steps, with one row of panels for each number of training cases.
+
+    Lines are dashed for the weights themselves, solid for averaged weights, and dotted for the training loss. Curves are means over the
+    seeds that have reached a step.
+    """
     sizes = sorted({row["size"] for row in points})
     groups = list(dict.fromkeys(_group(row) for row in sorted(points, key=lambda row: (row["recipe"], row["network"]))))
     colours = {name: f"C{index}" for index, name in enumerate(dict.fromkeys((group[0], group[1]) for group in groups))}

@@ -1,7 +1,7 @@
 """Write the tables of docs/ and README from the measurements in docs/measurements, so that no figure is typed by hand.
 
-python -m benchmarks.pages.docs_tables            # fill in what stands between `<!-- table: NAME -->` and `<!-- end of table -->`
-python -m benchmarks.pages.docs_tables --check    # only say which pages are out of date; exit code 1 where there is one
+python -m benchmarks.pages.docs_tables            # fill in the text between `<!-- table: NAME -->` and `<!-- end of table -->`
+python -m benchmarks.pages.docs_tables --check    # only name outdated pages; the exit code is 1 if there are any
 """
 
 import argparse
@@ -63,7 +63,7 @@ def filled(page: str) -> str:
     """Return a page with its tables as measured.
 
     Raises:
-        KeyError: a table that nothing makes.
+        KeyError: the page asks for a table that this program does not make.
     """
     return PLACE.sub(lambda place: f"{place['head']}{TABLES[place['name']]()}\n{place['tail']}", page)
 
@@ -142,7 +142,7 @@ def long_training() -> str:
 
 
 def roofline() -> str:
-    """Return the table of what networks ask of a GPU, before and now."""
+    """Return the table of the load of networks on a GPU, one row for each state of the software."""
     columns = {"network": "{}", "state": "{}", "planned_gib": "{:.1f}", "float32_gib": "{:.1f}", "bf16_gib": "{:.1f}"}
     for part in ("step", "tiles"):
         columns |= {f"{part}_launches": "{:,.0f}", f"{part}_gb": "{:.0f}", f"{part}_ms": "{:.1f}"}

@@ -1,9 +1,9 @@
 """Write the licences of all installed libraries that come with the software.
 
 python -m benchmarks.pages.licences            # fill in the tables of docs/reference/licences.md
-python -m benchmarks.pages.licences --check    # only say what is not allowed, or not in the tables; exit code 1 where there is something
+python -m benchmarks.pages.licences --check    # only name licences that are not allowed or not in the tables; exit code 1 if any
 
-Made where `pip install -c constraints.txt` was, with PyTorch's build for CPUs.
+The tables describe an environment made by `pip install -c constraints.txt` with PyTorch's build for CPUs.
 """
 
 import argparse

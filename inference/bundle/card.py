@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from configs.errors import InputError, is_of_system
+from configs.errors import InputError, tolerating
 from configs.folders import ALL, ModelFolder
 from configs.plan import ModelPlan
 from configs.training import TrainingConfig
@@ -51,12 +51,10 @@ def _validation(model: Path, folds: Sequence[str]) -> dict[str, Any] | None:
     for fold in dict.fromkeys(folds):
         folder = ModelFolder(model).fold(fold)
         if fold != ALL and folder.validation.metrics.is_file():
-            try:
+            with tolerating() as faults:  # of another version, or of other weights; a card without scores is better than none
                 results[fold] = read_scores(folder)
-            except InputError as error:  # of another version, or of other weights; a card without scores is better than none
-                if is_of_system(error):
-                    raise
-                _logger.warning("left out of the model card: %s", error)
+            if faults:
+                _logger.warning("left out of the model card: %s", InputError(*faults))
     for fold, result in results.items():
         raise_if_seen(ModelFolder(model).fold(fold), result.cases)
     if not results:

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from configs.errors import Fault, InputError, raise_faults
-from configs.files import read_text, replacing
+from configs.files import read_text, replacing, sha256_of
 from configs.folders import CALIBRATION, CHECKPOINTS, DATASET, EQUIVARIANCE, PLAN, SETTINGS, weights_in_model
 from configs.outputs import file_faults
 from configs.plan import ModelPlan
 from inference.bundle.card import model_card
 from inference.bundle.contents import CARD, MANIFEST, BundledFile, Manifest
-from inference.bundle.verify import chunks, verify_bundle
+from inference.bundle.verify import verify_bundle
 from inference.evaluation.equivariance import read_curve
 from inference.model import find_weights
 
@@ -100,15 +100,11 @@ def _write(path: Path, texts: dict[str, bytes], weights: dict[str, Path]) -> Man
 
 
 def _copy(archive: zipfile.ZipFile, name: str, source: Path) -> BundledFile:
-    digest, size = hashlib.sha256(), 0
     entry = _entry(name)
     entry.file_size = source.stat().st_size  # enables the ZIP64 format for large files
     with source.open("rb") as original, archive.open(entry, "w") as copy:
-        for chunk in chunks(original):
-            copy.write(chunk)
-            digest.update(chunk)
-            size += len(chunk)
-    return BundledFile(bytes=size, sha256=digest.hexdigest())
+        digest = sha256_of(original, copy)
+        return BundledFile(bytes=original.tell(), sha256=digest)
 
 
 def _entry(name: str) -> zipfile.ZipInfo:

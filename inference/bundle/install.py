@@ -1,17 +1,17 @@
 """Install a bundle as a model folder."""
 
-import hashlib
 import logging
 import os
 import zipfile
 from pathlib import Path
 
 from configs.errors import Fault, InputError, raise_faults
+from configs.files import sha256_of
 from configs.folders import PLAN
 from configs.plan import ModelPlan
 from inference.bundle.contents import Manifest
 from inference.bundle.new_folder import new_folder, target_faults
-from inference.bundle.verify import chunks, verify_bundle
+from inference.bundle.verify import verify_bundle
 from inference.model import load_model
 
 _logger = logging.getLogger(__name__)
@@ -39,14 +39,11 @@ def import_bundle(path: str | Path, folder: str | Path) -> Manifest:
 
 def _unpack(archive: zipfile.ZipFile, name: str, target: Path, checksum: str) -> None:
     target.parent.mkdir(exist_ok=True)
-    digest = hashlib.sha256()
     with archive.open(name) as stream, target.open("xb") as copy:
-        for chunk in chunks(stream):
-            copy.write(chunk)
-            digest.update(chunk)
+        digest = sha256_of(stream, copy)
         copy.flush()
         os.fsync(copy.fileno())
-    if digest.hexdigest() != checksum:
+    if digest != checksum:
         raise InputError(Fault(name, "the bundle changed while it was read", "Import it from a file that no process changes"))
 
 

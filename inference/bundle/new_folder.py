@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from configs.errors import Fault, InputError, raise_faults
-from configs.files import PARTIAL
+from configs.files import PARTIAL, naming, umask
 from configs.outputs import folder_faults
 
 try:
@@ -35,7 +35,7 @@ def new_folder(target: Path, needed: int = 0) -> Iterator[Path]:
         raise InputError(Fault(str(target.parent), f"{needed} bytes are needed, but only {free} are free", "Free some space"))
     with folder_in_use(target) as temporary:
         yield temporary
-        temporary.chmod(0o777 & ~_umask())
+        temporary.chmod(0o777 & ~umask())
         temporary.rename(target)
 
 
@@ -54,11 +54,8 @@ def folder_in_use(target: Path) -> Iterator[Path]:
     """
     temporary, lock = _make(target)
     try:
-        yield temporary
-    except OSError as error:
-        if error.errno is not None and error.filename is None:  # the error of a full disk names no file
-            error.filename = str(target)
-        raise
+        with naming(target):
+            yield temporary
     finally:
         # Keep the first error, rather than one about deleting on a failed disk.
         shutil.rmtree(temporary, ignore_errors=True)
@@ -111,9 +108,3 @@ def _is_same(folder: Path, descriptor: int) -> bool:
     with suppress(OSError):
         return os.path.samestat(folder.stat(), os.fstat(descriptor))
     return False
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

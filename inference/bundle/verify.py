@@ -1,19 +1,17 @@
 """Verify a bundle completely before any of it is written."""
 
-import hashlib
 import logging
 import stat
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import BinaryIO, cast
 
 from pydantic import ValidationError
 
 from configs.dataset import DatasetDescription
 from configs.errors import DAMAGE, Fault, InputError, raise_faults
-from configs.files import Value, parse_json
+from configs.files import Value, parse_json, sha256_of
 from configs.folders import CALIBRATION, DATASET, EQUIVARIANCE, FORMER_SCALES, PLAN, SETTINGS
 from configs.plan import ModelPlan, Plan
 from configs.training import TrainingConfig
@@ -23,7 +21,6 @@ from inference.evaluation.equivariance import EquivarianceCurve, is_of_other_ver
 from inference.sizes.calibration import Calibration
 
 _logger = logging.getLogger(__name__)
-_CHUNK = 1024 * 1024
 _REMEDY = "Do not use this bundle; get it again from a source that you trust"
 _ENCRYPTED = 0x1
 _KINDS: dict[str, type[Value]] = {
@@ -65,12 +62,6 @@ def verify_bundle(path: Path) -> Manifest:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(Fault(str(path), f"not a bundle, or a damaged one ({reason})", "Get it again")) from error
     return manifest
-
-
-def chunks(stream: IO[bytes]) -> Iterator[bytes]:
-    """Yield the content of a file in chunks."""
-    while chunk := stream.read(_CHUNK):
-        yield chunk
 
 
 def _entry_faults(path: Path, archive: zipfile.ZipFile) -> list[Fault]:
@@ -140,12 +131,9 @@ def _manifest_faults(path: Path, archive: zipfile.ZipFile, manifest: Manifest) -
 def _checksum_faults(path: Path, archive: zipfile.ZipFile, manifest: Manifest) -> list[Fault]:
     faults = []
     for name, listed in manifest.files.items():
-        digest = hashlib.sha256()
         with archive.open(name) as stream:
-            for chunk in chunks(stream):
-                digest.update(chunk)
-        if digest.hexdigest() != listed.sha256:
-            faults.append(_fault(path, f"{name!r} does not match its checksum in the manifest"))
+            if sha256_of(stream) != listed.sha256:
+                faults.append(_fault(path, f"{name!r} does not match its checksum in the manifest"))
     return faults
 
 

@@ -15,7 +15,7 @@ T = TypeVar("T")
 TILE_BATCH = {"cuda": 4}  # tiles per forward pass; one on other devices, which saves memory and still keeps CPUs busy
 
 
-class NotFiniteError(RuntimeError):
+class ScoresNotFiniteError(RuntimeError):
     """The networks' scores are not finite numbers."""
 
 
@@ -73,7 +73,7 @@ def within(shared: Capacity, attempt: Callable[[Capacity], T], where: str) -> T:
         needs_room = False
         try:
             return attempt(own)
-        except NotFiniteError as error:
+        except ScoresNotFiniteError as error:
             _widen(shared, own, where, error)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -97,7 +97,7 @@ def first_half(device: torch.device) -> torch.dtype | None:
     return torch.float16 if device.type == "cuda" else None
 
 
-def _widen(shared: Capacity, own: Capacity, where: str, error: NotFiniteError) -> None:
+def _widen(shared: Capacity, own: Capacity, where: str, error: ScoresNotFiniteError) -> None:
     """Choose a number type of wider range."""
     if own.half is None:
         remedy = "Train again or check the weights: the model's numbers overflow"

@@ -12,19 +12,19 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from configs.fingerprint import Shape
 from configs.plan import Average, NetworkPlan
 from configs.progress import Progress, Silent, ticking
 from inference.engine.bricks import Extent, brick_shape, bricks, ranges
-from inference.engine.capacity import Capacity, NotFiniteError
+from inference.engine.capacity import Capacity, ScoresNotFiniteError
 from inference.engine.heads import Scorer, identity, split_network
 from inference.engine.mirroring import Mirrored
 from inference.engine.scaling import Rows, ScaledImage, scaled_shape
-from inference.engine.sliding_window import HALF_ABOVE, Planes, Shape, Sweep, count_along, padding
+from inference.engine.sliding_window import HALF_ABOVE, Planes, Sweep, count_along, padding
 from inference.engine.uncertainty import entropy
 from inference.options import Variants
+from preprocessing.resample import Matrices
 from se_unet.separable import apply_separable, spline_matrix
-
-Matrices = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def blend(
                 checked += brick.probabilities.sum()
             yield brick
         if not checked.isfinite():  # once, since a GPU has to be waited for
-            raise NotFiniteError
+            raise ScoresNotFiniteError
 
 
 def count_tiles(shape: Shape, patch_size: Shape, step: float) -> int:

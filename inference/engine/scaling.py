@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from configs.fingerprint import Shape
 from se_unet.separable import apply_separable, gaussian_matrix, spline_matrix
 
-Shape = tuple[int, int, int]
 NEGLIGIBLE = 1e-8  # spline weight: the prefilter's weights decay but never vanish
 
 

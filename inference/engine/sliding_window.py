@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from configs.fingerprint import Shape
 from inference.device import in_precision, is_out_of_memory
 from inference.engine.capacity import Capacity, release_cached_memory
 
@@ -72,7 +73,6 @@ def axis_shares(size: int, patch: int, step: float) -> dict[int, Tensor]:
     return {start: weights / coverage[start : start + patch] for start in axis_starts(size, patch, step)}
 
 
-Shape = tuple[int, int, int]
 HALF_ABOVE = 2**30  # bytes; sums that would take more in float32 are kept in half precision
 
 

@@ -4,7 +4,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from configs.errors import Fault, InputError, raise_faults
+from configs.errors import Fault, InputError, listed, raise_faults
 from configs.folders import FoldFolder, ModelFolder
 from configs.progress import Progress, Silent
 from inference.device import choose_device
@@ -41,11 +41,7 @@ def calibrate_on_dataset(held_out: HeldOut, dataset: Path, progress: Progress | 
     """Calibrate the expected Dice of a model on the cases of a raw dataset, such as for fold `all` or a model from elsewhere.
 
     The first chosen fold looks at the cases; other folds keep the looks that they have. Returns None where the cases are too few.
-
-    Args:
-        held_out: the model; the number of its cases limits those of the dataset.
-        dataset: folder in the raw layout, with the channels and labels of the model.
-        progress: progress display over the cases.
+    `held_out.limit` limits the number of cases.
 
     Raises:
         InputError: the model or a case cannot be used, the dataset has other channels or labels, or the fold trained on one of the cases.
@@ -96,7 +92,7 @@ def _trained_cases(raw: RawDataset, fold: FoldFolder) -> list[Fault]:
     same = sorted(known & set(raw.cases))
     if not same:
         return []
-    problem = f"fold {fold.name} trained on cases of the same names: {', '.join(same[:10])}{' and others' * (len(same) > 10)}"
+    problem = f"fold {fold.name} trained on cases of the same names: {listed(same)}"
     return [Fault(str(raw.folder), problem, "Give cases that the model does not know, or rename them if they are other ones")]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.cli import Bar, add_image_format, fill, keep_log, run
+from configs.cli import Bar, add_device, add_image_format, fill, keep_log, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     model("--checkpoint", choices=("final", "best"), default="final", help="kind of weights; default: %(default)s")
     model("--mirror", action=argparse.BooleanOptionalAction, default=True, help="average over mirror images; default: yes")
     model("--cases", type=int, metavar="N", help="largest number of validation cases per fold; default: all cases")
-    model("--device", help="cpu, cuda, cuda:1 or another device of PyTorch; default: the first CUDA device, or else the CPU")
+    add_device(model)
     add_image_format(parser)
     parser.add_argument("--surface", action="store_true", help="also measure surface Dice and 95 %% Hausdorff distance")
     parser.add_argument("--tolerance", type=float, default=1.0, help="tolerance of the surface Dice in mm; default: %(default)s")

@@ -15,7 +15,7 @@ import torch
 from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
-from configs.errors import InputError, is_of_system
+from configs.errors import tolerating
 from configs.files import Value
 from configs.folders import ALL, ModelFolder
 from configs.plan import ModelPlan, NetworkPlan
@@ -108,12 +108,9 @@ def read_curve(path: Path) -> EquivarianceCurve | None:
     Raises:
         InputError: the system cannot read the file.
     """
-    try:
+    with tolerating():
         return EquivarianceCurve.read(path)
-    except InputError as error:
-        if is_of_system(error):
-            raise
-        return None
+    return None
 
 
 def is_of_other_version(data: Any) -> bool:
@@ -182,7 +179,7 @@ def seen_grid(planned: NetworkPlan) -> tuple[tuple[int, int, int], list[int]]:
     return (z, y, x), [size // 2 // step * step for size, step in zip((z, y, x), stride, strict=True)]
 
 
-def probabilities_of(network: nn.Module, has_regions: bool, device: torch.device) -> Callable[[Tensor], Tensor]:
+def probability_function(network: nn.Module, has_regions: bool, device: torch.device) -> Callable[[Tensor], Tensor]:
     """Return a function from an image (1, C, Z, Y, X) to probabilities (1, K, Z, Y, X) on the device."""
 
     def probabilities(image: Tensor) -> Tensor:
@@ -198,7 +195,7 @@ def _measure(
     network = model.networks[fold].to(device).eval()
     planned, stride = model.plan.network, model.plan.network.network.total_stride
     shape, origin = seen_grid(planned)
-    function = probabilities_of(network, model.plan.dataset.has_regions, device)
+    function = probability_function(network, model.plan.dataset.has_regions, device)
     on_cases = case_errors(function, images, shape, origin, FACTORS, progress) if images else ()
     on_fields = []
     if not any(SIZE % step for step in stride):
@@ -234,13 +231,10 @@ def validation_images(folder: Path, plan: ModelPlan, fold: str) -> dict[str, tup
     if fold == ALL:
         return {}
     store = CaseStore(ModelFolder(folder).dataset.prepared(plan))
-    try:
+    with tolerating():
         chosen = validation_cases(folder, fold)[:CASES]
         return {case: _around_labels(store.read(case)) for case in chosen}
-    except InputError as error:
-        if is_of_system(error):
-            raise
-        return {}
+    return {}
 
 
 def _around_labels(case: StoredCase) -> tuple[Tensor, list[int]]:

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from configs.dataset import DatasetDescription
-from configs.errors import Fault, InputError, collecting, is_of_system, raise_faults
+from configs.errors import Fault, InputError, collecting, raise_faults, tolerating
 from configs.folders import validated_fold
 from configs.progress import Progress, Silent
 from inference.evaluation.label_files import find_description, list_label_files
@@ -91,13 +91,10 @@ def _expected_cases(predictions: Path, references: Collection[str]) -> Collectio
     fold = validated_fold(predictions)
     if fold is None or not fold.validation.metrics.is_file():
         return references
-    try:
+    with tolerating():
         validated = EvaluationResult.read(fold.validation.metrics)
-    except InputError as error:
-        if is_of_system(error):
-            raise
-        return references
-    return {*validated.cases, *validated.without_prediction}
+        return {*validated.cases, *validated.without_prediction}
+    return references
 
 
 def _score_files(

@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from configs.dataset import DatasetDescription
-from configs.errors import Fault, InputError, is_of_system, raise_faults
+from configs.errors import Fault, InputError, raise_faults, tolerating
 from configs.files import read_json
 from inference.evaluation.label_meanings import contradictions
 from preprocessing.dataset.description import read_description
@@ -57,17 +57,12 @@ def find_description(predictions: Path, references: Path) -> DatasetDescription:
 
 
 def _contradiction(path: Path, description: DatasetDescription, other: Path) -> list[Fault]:
-    try:
+    with tolerating() as faults:
         problems = contradictions(description, load_description(other))
-    except InputError as error:
-        if is_of_system(error):
-            raise
-        _logger.warning("%s is not compared with %s: %s", other, path, error)
-        return []
-    if not problems:
-        return []
-    remedy = "Say with --labels which of the files names the labels of predictions and references"
-    return [Fault(str(path), f"it contradicts {other}: {'; '.join(problems)}", remedy)]
+        remedy = "Say with --labels which of the files names the labels of predictions and references"
+        return [Fault(str(path), f"it contradicts {other}: {'; '.join(problems)}", remedy)] if problems else []
+    _logger.warning("%s is not compared with %s: %s", other, path, InputError(*faults))
+    return []
 
 
 def load_description(path: Path) -> DatasetDescription:

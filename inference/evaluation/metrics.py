@@ -53,13 +53,9 @@ def surface_distances(predicted: Mask, reference: Mask, spacing: Sequence[float]
 def surface_dice(predicted: Mask, reference: Mask, spacing: Sequence[float], tolerance: float) -> float:
     """Return the share of both surfaces' area that lies within `tolerance` mm of the other one (Nikolov et al. 2021).
 
-    A surface element lies wherever eight neighbouring voxels are not all alike, and has the area of its marching cubes triangles,
-    as in DeepMind's `surface-distance`, with which the values agree. 0 where one mask is empty, NaN where both are.
-
-    Args:
-        predicted, reference: (Z, Y, X), True inside, of one shape.
-        spacing: mm (Z, Y, X).
-        tolerance: mm.
+    A surface element lies wherever eight neighbouring voxels are not all alike, and has the area of its marching cubes triangles, as in
+    DeepMind's `surface-distance`, with which the values agree. 0 where one mask is empty, NaN where both are. The masks (Z, Y, X) have one
+    shape, and this spacing in mm.
     """
     box = _bounding_box(predicted | reference)
     codes = [_neighbour_codes(mask[box]) for mask in (predicted, reference)]
@@ -190,11 +186,7 @@ class Overlap:
 
 
 def confusion_matrix(predicted: NDArray[np.integer], reference: NDArray[np.integer], classes: int) -> NDArray[np.int64]:
-    """Count the voxels of each pair of classes.
-
-    Args:
-        predicted, reference: class indices below `classes`, of equal shape.
-        classes: number of classes.
+    """Count the voxels of each pair of class indices, which are below `classes`, in two arrays of equal shape.
 
     Returns:
         Counts (classes, classes); entry [p, r] is the number of voxels of class r that are predicted as p.
@@ -212,12 +204,7 @@ def confusion_matrix(predicted: NDArray[np.integer], reference: NDArray[np.integ
 
 
 def overlap(confusion: NDArray[np.int64], members: Sequence[int]) -> Overlap:
-    """Return the overlap of a label, or of a region that consists of several classes.
-
-    Args:
-        confusion: counts (classes, classes) by predicted and reference class.
-        members: class indices of the label.
-    """
+    """Return the overlap of a label, or of a region of several classes, from counts (classes, classes) by predicted and reference class."""
     inside = list(members)
     both = int(confusion[np.ix_(inside, inside)].sum())
     return Overlap(both, int(confusion[inside].sum()) - both, int(confusion[:, inside].sum()) - both)

@@ -95,16 +95,12 @@ class HeldOut:
         """Load all folds, or raise `InputError` if the model cannot be loaded."""
         return load_model(self.model_folder, self.folds, self.checkpoint)
 
-    def cases(self, fold: str) -> list[str]:
-        """Return the cases to evaluate a fold on; raises `InputError` like `held_out_cases`."""
-        return validation_cases(self.model_folder, fold)[: self.limit]
-
     def cases_of(self, model: Model) -> dict[str, list[str]]:
         """Return the cases to evaluate each loaded fold on; raises `InputError` with the faults of all folds."""
         faults, cases = list[Fault](), dict[str, list[str]]()
         for fold in self._with_held_out(model):
             with collecting(faults):
-                cases[fold] = self.cases(fold)
+                cases[fold] = validation_cases(self.model_folder, fold)[: self.limit]
         raise_faults(faults)
         return cases
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-Box = tuple[slice, ...]  # voxels (Z, Y, X)
+LabelBox = tuple[slice, ...]  # voxels (Z, Y, X)
 
 
-def label_box(boxes: Sequence[Box | None], values: Sequence[int]) -> Box | None:
+def label_box(boxes: Sequence[LabelBox | None], values: Sequence[int]) -> LabelBox | None:
     """Return the smallest box (Z, Y, X) that holds all voxels of some label values, or None where there are none.
 
     `boxes` are those of the values 1, 2, ..., as `scipy.ndimage.find_objects` returns them.

@@ -10,7 +10,6 @@ from preprocessing.dataset.by_products import QUALITY
 from preprocessing.tables import gather, write_table
 
 logger = logging.getLogger(__name__)
-GATHERED = "quality.csv"
 HEADING = ["case", "label", "expected_dice", "low", "high", "size", "doubts"]
 WHOLE = "(all)"  # the row of a case as a whole
 
@@ -28,7 +27,7 @@ def write_quality(path: Path, case: str, quality: Quality) -> None:
 
 def gather_quality(folder: Path, cases: Iterable[str]) -> Path | None:
     """Combine the files of single cases as `quality.csv`, log the doubtful cases, and return the path; None if there are no files."""
-    table = gather(folder, cases, QUALITY, GATHERED)
+    table = gather(folder, cases, QUALITY)
     if table is None:
         return None
     whole = [row for _, row in read_rows(table)[1:] if row[1] == WHOLE]

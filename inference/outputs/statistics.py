@@ -1,6 +1,6 @@
 """Measure each label of a segmentation: volume, position, intensity and components."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cc3d
@@ -10,14 +10,11 @@ from scipy import ndimage
 
 from configs.dataset import DatasetDescription, label_values
 from configs.files import Value
-from inference.outputs.label_box import Box, label_box
+from inference.outputs.label_box import LabelBox, label_box
 from inference.sizes.calibration import Expected
 from inference.sizes.quality import Quality
-from preprocessing.dataset.by_products import STATISTICS
 from preprocessing.geometry.affine import Geometry
-from preprocessing.tables import gather, write_table
-
-GATHERED = "statistics.csv"
+from preprocessing.tables import write_table
 
 
 class LabelStatistics(Value):
@@ -73,7 +70,7 @@ def _measure(
     channel: NDArray[np.float32],
     geometry: Geometry,
     description: DatasetDescription,
-    boxes: Sequence[Box | None],
+    boxes: Sequence[LabelBox | None],
 ) -> LabelStatistics:
     values = label_values(description, name)
     box = label_box(boxes, values)
@@ -107,8 +104,3 @@ def write_statistics(path: Path, cases: Mapping[str, Mapping[str, LabelStatistic
     """Write one row for each case and label atomically; undefined values are empty."""
     rows = ([case, label, *one.model_dump().values()] for case, measured in cases.items() for label, one in measured.items())
     write_table(path, ["case", "label", *LabelStatistics.model_fields], rows)
-
-
-def gather_statistics(folder: Path, cases: Iterable[str]) -> Path | None:
-    """Combine the files of single cases as `statistics.csv`, and return its path; None if there are no files."""
-    return gather(folder, cases, STATISTICS, GATHERED)

@@ -23,7 +23,8 @@ def list_cases(path: Path, description: DatasetDescription) -> dict[str, tuple[P
     """
     if path.suffix.lower() not in LISTS or not path.is_file():
         return find_cases(path, description)
-    listed = _from_json(path) if path.suffix.lower() == ".json" else _from_text(path)
+    is_json = path.suffix.lower() == ".json"
+    listed = _from_json(path) if is_json else [(_case_of(row[0]), row) for _, row in read_rows(path)]
     faults, cases = [], {}
     for case, names in listed:
         files = tuple(path.parent / name for name in names)
@@ -49,10 +50,6 @@ def _from_json(path: Path) -> list[tuple[str, list[str]]]:
     if not usable:
         raise InputError(Fault(str(path), "not of the form {case: [files]}", "Give each case the list of its channels' files"))
     return list(data.items())
-
-
-def _from_text(path: Path) -> list[tuple[str, list[str]]]:
-    return [(_case_of(row[0]), row) for _, row in read_rows(path)]
 
 
 def _case_of(file: str) -> str:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.cli import DONE, FAILED, Bar, add_image_format, fill, keep_log, run
+from configs.cli import DONE, FAILED, Bar, add_device, add_image_format, fill, keep_log, run
 
 if TYPE_CHECKING:
     from inference.prediction.command import PredictCommand
@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--selection", type=Path, metavar="FILE", help="file of se_select with models, folds, checkpoint and postprocessing")
     add("--folds", nargs="+", help="folds to average, such as 0 1; all: fold all; every, the default: every trained fold")
     add("--checkpoint", choices=("final", "best"), default="final", help="kind of weights; default: %(default)s")
-    add("--device", help="cpu, cuda, cuda:1 or another device of PyTorch; default: the first CUDA device, or else the CPU")
+    add_device(add)
     add("--scheduler", metavar="ADDRESS", help="address of a Dask scheduler whose workers predict")
     add("--network-class", metavar="MODULE:CLASS", help="custom network class of the model; its code is imported and runs")
     add_image_format(parser)

@@ -60,17 +60,9 @@ class GivenOptions:
         Raises:
             InputError: a value is out of range, or options contradict each other.
         """
-        default = FAST if self.fast else PredictionOptions()
+        given = {name: value for name, value in vars(self).items() if name != "fast" and value is not None}
         try:
-            return PredictionOptions(
-                mirror=default.mirror if self.mirror is None else self.mirror,
-                search=self.search or default.search,
-                scales=self.scales,
-                scale_weights=self.scale_weights,
-                step=default.step if self.step is None else self.step,
-                tile_batch=self.tile_batch,
-                average=self.average,
-            )
+            return replace(FAST if self.fast else PredictionOptions(), **given)
         except ValueError as error:
             raise InputError(Fault("the options", str(error), "See se_predict --help")) from error
 

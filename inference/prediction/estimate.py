@@ -1,6 +1,5 @@
 """Estimate time and memory of a prediction from image headers and one timed tile."""
 
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -10,12 +9,13 @@ import psutil
 import torch
 
 from configs.errors import InputError
-from inference.device import in_precision, peak_memory
+from configs.fingerprint import Shape
+from inference.device import in_precision, peak_memory, seconds_of
 from inference.engine.capacity import first_half
 from inference.engine.ensemble import count_tiles
 from inference.engine.heads import split_network
 from inference.engine.scaling import scaled_shape
-from inference.engine.sliding_window import HALF_ABOVE, Shape, padding
+from inference.engine.sliding_window import HALF_ABOVE, padding
 from inference.model import Model
 from inference.options import Variants
 from inference.prediction.outputs import Extras
@@ -26,7 +26,7 @@ from preprocessing.geometry.orientation import find_turn
 from preprocessing.geometry.resampled_grid import resampled_shape
 from preprocessing.parallel.memory import size_faults
 
-SHORT = 0.5  # seconds; a faster tile is timed again, since the first one also sets up kernels
+SHORT = 0.5  # seconds; a faster tile is timed again
 
 
 @dataclass(frozen=True)
@@ -91,15 +91,8 @@ def _time_tile(model: Model, network: torch.nn.Module, device: torch.device) -> 
     plan = model.plan.network
     tile = torch.zeros(1, plan.network.input_channels, *plan.patch_size, device=device)
     body = split_network(network).body
-    seconds = 0.0
     with torch.no_grad(), in_precision(device, first_half(device)):
-        for _ in range(2):
-            start = time.perf_counter()
-            body(tile).flatten()[0].item()  # waits for a GPU
-            seconds = time.perf_counter() - start
-            if seconds > SHORT:
-                break
-    return seconds
+        return seconds_of(lambda: body(tile).flatten()[0].item(), SHORT)  # waits for a GPU
 
 
 def _case_bytes(geometry: Geometry, predictor: Predictor, extras: Extras) -> int:

@@ -11,9 +11,7 @@ from inference.engine.assemble import check_roi
 from inference.options import PredictionOptions
 from inference.outputs.dicom.cases import InputCases, dicom_cases
 from inference.outputs.dicom.segmentation import kind_faults
-from inference.outputs.features.table import gather_features
 from inference.outputs.quality_table import gather_quality
-from inference.outputs.statistics import gather_statistics
 from inference.prediction.case_list import list_cases
 from inference.prediction.cluster import predict_on_cluster
 from inference.prediction.command import PredictCommand, check_input
@@ -23,8 +21,10 @@ from inference.prediction.predict_files import predict_cases
 from inference.prediction.record import FILE, ModelRecord, PredictionRecord, in_folder, record_of
 from inference.predictor import Predictor
 from inference.trial import try_network
+from preprocessing.dataset.by_products import FEATURES, STATISTICS
 from preprocessing.dicom.find import is_dicom
 from preprocessing.formats.registry import stem_of
+from preprocessing.tables import gather
 from se_unet.cpu.allocator import keep_freed_memory
 
 logger = logging.getLogger(__name__)
@@ -55,9 +55,7 @@ def folder_of(outputs: Mapping[str, Path]) -> Path:
 def prepare_job(command: PredictCommand, room: Path) -> PredictionJob:
     """Load the models, find the cases, and check everything that can be checked before any image is read.
 
-    Args:
-        command: what was asked for.
-        room: folder for lists of DICOM series, which lasts as long as the job.
+    The folder `room` is for lists of DICOM series; it lasts as long as the job.
 
     Raises:
         InputError: options, models, device or input cannot be used, or outputs would collide; every fault is listed.
@@ -148,10 +146,9 @@ def run_job(job: PredictionJob, progress: Progress) -> dict[str, Exception]:
     """
     failures = _segment(job, progress) if job.cases else {}
     cases = {stem_of(output) for output in job.outputs.values()}
-    if job.command.extras.statistics:
-        gather_statistics(job.folder, cases)
-    if job.command.extras.features:
-        gather_features(job.folder, cases)
+    for is_wanted, ending in ((job.command.extras.statistics, STATISTICS), (job.command.extras.features, FEATURES)):
+        if is_wanted:
+            gather(job.folder, cases, ending)
     if gather_quality(job.folder, cases) is None:
         logger.info("expected Dice: not calibrated; se_evaluate -m MODEL --calibrate makes it known")
     return failures

@@ -116,7 +116,9 @@ def in_folder(now: PredictionRecord, folder: Path, continues: bool) -> Predictio
     path = folder / FILE
     before = PredictionRecord.read(path) if path.is_file() else None
     if before is None and continues:
-        _warn_if_unknown(folder)
+        if _segmentations(folder):
+            message = "%s has no %s, so segmentations there are taken for those of the same models and options"
+            logger.warning(message, folder, FILE)
         return now
     differences = [] if before is None else before.differences(now)
     if before is not None and not differences:
@@ -127,11 +129,6 @@ def in_folder(now: PredictionRecord, folder: Path, continues: bool) -> Predictio
 
 
 _REMEDY = "Continue with the same models and options, choose another folder, or leave out --continue to segment all cases again"
-
-
-def _warn_if_unknown(folder: Path) -> None:
-    if _segmentations(folder):
-        logger.warning("%s has no %s, so segmentations there are taken for those of the same models and options", folder, FILE)
 
 
 def _segmentations(folder: Path) -> list[Path]:

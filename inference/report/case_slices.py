@@ -14,10 +14,10 @@ from PIL import Image
 from skimage.measure import approximate_polygon, find_contours
 
 from configs.dataset import DatasetDescription
-from configs.errors import Fault, InputError, is_of_system
+from configs.errors import Fault, InputError, tolerating
 from configs.folders import ModelFolder
 from configs.plan import Orientation
-from inference.outputs.viewer.planes import MOST, Layer, Planes, pack_planes
+from inference.outputs.viewer.planes import MOST, Layer, PackedPlanes, pack_planes
 from inference.report.scoring import notable, ranked
 from inference.report.trained import TrainedModel
 from inference.selection.candidates import find_sources
@@ -203,7 +203,7 @@ class ShownCase:
     montage: Sequence[Slice] = ()
     viewer: Sequence[Slice] = ()
     start: int = 0
-    planes: Planes | None = None
+    planes: PackedPlanes | None = None
 
 
 def show_cases(model: TrainedModel, colours: Sequence[str], worst: int) -> list[ShownCase]:
@@ -213,12 +213,10 @@ def show_cases(model: TrainedModel, colours: Sequence[str], worst: int) -> list[
     shown = []
     for number, (case, why) in enumerate(chosen.items(), start=1):
         plain = ShownCase(case, f"case-{number}", why, dice[case])
-        try:
+        with tolerating() as faults:
             shown.append(_with_pictures(plain, model, colours, MOST // len(chosen), case in viewed))
-        except InputError as error:
-            if is_of_system(error):
-                raise
-            problem = " ".join(str(fault) for fault in error.faults)
+        if faults:
+            problem = " ".join(map(str, faults))
             _logger.warning("left out of the report, slices of case `%s`: %s", case, problem)
             shown.append(replace(plain, problem=problem))
     return shown

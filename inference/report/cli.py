@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.cli import Bar, add_image_format, fill, keep_log, run
+from configs.cli import Bar, add_device, add_image_format, fill, keep_log, run
 
 if TYPE_CHECKING:
     from inference.report.run import ReportOptions
@@ -48,10 +48,7 @@ def _parser() -> argparse.ArgumentParser:
         help="measure the network's scale equivariance, once for its weights; default: yes",
     )
     add_image_format(parser)
-    add(
-        "--device",
-        help="device of that measurement: cpu, cuda, cuda:1 or another device of PyTorch; default: the first CUDA device, or else the CPU",
-    )
+    add_device(add, "device of that measurement: ")
     return parser
 
 

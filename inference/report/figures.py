@@ -78,7 +78,7 @@ def training_figure(folds: Sequence[Fold]) -> Markup | None:
     return draw("training", 2.5, paint)
 
 
-def calibration_figure(calibration: Calibration, name: str = "calibration") -> Markup:
+def calibration_figure(calibration: Calibration) -> Markup:
     """Draw the true over the expected mean Dice of each validation case at each size of its anatomy, expected without knowing the case."""
     kinds = {"smaller": BLUE, "larger": GREEN, "natural size": ORANGE}
 
@@ -99,7 +99,7 @@ def calibration_figure(calibration: Calibration, name: str = "calibration") -> M
         if calibration.points:
             figure.legend(loc="outside upper left", ncols=3, handlelength=1.5)
 
-    return draw(name, 3.2, paint)
+    return draw("calibration", 3.2, paint)
 
 
 def _kind(size: float) -> str:

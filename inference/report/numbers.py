@@ -47,21 +47,21 @@ def _timing(fold: Fold) -> Timing | None:
 
 
 @dataclass(frozen=True)
-class Size:
+class NetworkSize:
     """Numbers of parameters and multiply-adds of a network; None if unknown."""
 
     parameters: int | None
     multiply_adds: int | None
 
 
-def size_of(model: TrainedModel) -> Size:
+def size_of(model: TrainedModel) -> NetworkSize:
     """Count parameters and multiply-adds of the planned network; they are unknown for a user's own class."""
     planned = model.plan.network
     if planned.network_class is not None:
-        return Size(None, None)
+        return NetworkSize(None, None)
     network = make_network(planned).eval()
     shape = (1, planned.network.input_channels, *planned.patch_size)
-    return Size(sum(parameter.numel() for parameter in network.parameters()), multiply_adds(network, shape))
+    return NetworkSize(sum(parameter.numel() for parameter in network.parameters()), multiply_adds(network, shape))
 
 
 def report_environment() -> Environment:

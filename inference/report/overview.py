@@ -27,7 +27,7 @@ from inference.report.trained import TrainedModel
 
 
 @dataclass(frozen=True)
-class Entry:
+class ReportedModel:
     """A model, its measurements and the path of its page."""
 
     model: TrainedModel
@@ -35,12 +35,12 @@ class Entry:
     page: Path
 
 
-def overview_page(folder: Path, entries: Sequence[Entry], page: Path, faults: Sequence[Fault] = ()) -> str:
+def overview_page(folder: Path, entries: Sequence[ReportedModel], page: Path, faults: Sequence[Fault] = ()) -> str:
     """Return the page as HTML, with a section for each dataset.
 
     Links are relative to the path `page`; `faults` are those of models that cannot be shown.
     """
-    datasets: dict[str, list[Entry]] = {}
+    datasets: dict[str, list[ReportedModel]] = {}
     for entry in entries:
         datasets.setdefault(entry.model.plan.dataset.name, []).append(entry)
     content = {"name": folder.resolve().name, "models": len(entries), "faults": faults}
@@ -64,7 +64,7 @@ def behind(model: TrainedModel, best: TrainedModel) -> tuple[float, Interval | N
     return mean_of_means(difference), bootstrap_interval(difference), len(common)
 
 
-def _section(name: str, entries: Sequence[Entry], page: Path) -> dict[str, Any]:
+def _section(name: str, entries: Sequence[ReportedModel], page: Path) -> dict[str, Any]:
     """Return the rows and the figures of a dataset's models, best first; models without scores lead."""
     scored = {id(entry): overall(entry.model) for entry in entries if entry.model.scores.cases}
     order = sorted(entries, key=lambda entry: -scored[id(entry)].mean if id(entry) in scored else 1.0)
@@ -85,7 +85,7 @@ def _section(name: str, entries: Sequence[Entry], page: Path) -> dict[str, Any]:
     }
 
 
-def _row(entry: Entry, summary: Summary | None, best: TrainedModel | None, page: Path) -> dict[str, Any]:
+def _row(entry: ReportedModel, summary: Summary | None, best: TrainedModel | None, page: Path) -> dict[str, Any]:
     model = entry.model
     return {
         "model": model,

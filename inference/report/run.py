@@ -4,13 +4,13 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.errors import Fault, InputError, collecting, is_of_system, raise_faults
+from configs.errors import Fault, InputError, collecting, raise_faults, tolerating
 from configs.files import list_folder, write_text
 from configs.folders import DatasetFolder, ModelFolder
 from configs.outputs import file_faults
 from configs.progress import Progress, Silent
 from inference.evaluation.equivariance import equivariance_curve, obstacle
-from inference.report.overview import Entry, overview_page
+from inference.report.overview import ReportedModel, overview_page
 from inference.report.page import Measured, model_page
 from inference.report.trained import TrainedModel, read_trained
 
@@ -67,7 +67,7 @@ def write_report(
             raise_faults(file_faults(path / MODEL_PAGE))
             model = read_trained(path)
             measured = _write_model(model, path / MODEL_PAGE, options, progress)
-            entries.append(Entry(model, measured.equivariance, path / MODEL_PAGE))
+            entries.append(ReportedModel(model, measured.equivariance, path / MODEL_PAGE))
     if entries:
         write_text(page, overview_page(folder, entries, page, faults))
         _logger.log(logging.WARNING if faults else logging.DEBUG, "wrote %s with %d models", page, len(entries))
@@ -109,11 +109,8 @@ def _measure(model: TrainedModel, options: ReportOptions, progress: Progress) ->
     reason = obstacle(model.plan)
     if reason is not None:
         return Measured(why_not=reason)
-    try:
+    with tolerating() as faults:  # the rest of the report is useful without weights
         return Measured(equivariance_curve(model.folder, options.device, progress))
-    except InputError as error:  # the rest of the report is useful without weights
-        if is_of_system(error):
-            raise
-        why = " ".join(str(fault) for fault in error.faults)
-        _logger.warning("left out of the report, scale equivariance: %s", why)
-        return Measured(why_not=why)
+    why = " ".join(map(str, faults))
+    _logger.warning("left out of the report, scale equivariance: %s", why)
+    return Measured(why_not=why)

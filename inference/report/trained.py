@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import pandas as pd
 
-from configs.errors import Fault, InputError, collecting, is_of_system, raise_faults
+from configs.errors import Fault, InputError, collecting, raise_faults, tolerating
 from configs.files import read_text
 from configs.folders import ALL, FoldFolder, ModelFolder
 from configs.plan import ModelPlan
@@ -135,10 +135,7 @@ def _read(path: Path, read: Callable[[Path], T], notes: list[str]) -> T | None:
     """Read a file. Return None if it is missing, or if it cannot be read, which is noted."""
     if not path.is_file():
         return None
-    try:
+    with tolerating() as faults:
         return read(path)
-    except InputError as error:
-        if is_of_system(error):
-            raise
-        notes += [str(fault) for fault in error.faults]
-        return None
+    notes += map(str, faults)
+    return None

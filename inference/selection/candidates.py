@@ -15,7 +15,7 @@ from preprocessing.store import CaseStore
 
 
 @dataclass(frozen=True)
-class Source:
+class CaseSource:
     """Files of one case: its images, one per channel or one with all channels, and its reference labels."""
 
     images: tuple[Path, ...]
@@ -23,7 +23,7 @@ class Source:
     annotated: tuple[str, ...] | None = None  # labels that were annotated; None for all
 
 
-def find_sources(dataset: Path, cases: Iterable[str]) -> dict[str, Source]:
+def find_sources(dataset: Path, cases: Iterable[str]) -> dict[str, CaseSource]:
     """Return the original files of prepared cases.
 
     Raises:
@@ -41,7 +41,7 @@ def find_sources(dataset: Path, cases: Iterable[str]) -> dict[str, Source]:
         if properties.labels is None:
             faults.append(Fault(f"case `{case}`", "the case has no label file", "Add one and run se_plan_and_preprocess"))
             continue
-        source = Source(tuple(Path(image) for image in properties.images), Path(properties.labels), properties.annotated)
+        source = CaseSource(tuple(Path(image) for image in properties.images), Path(properties.labels), properties.annotated)
         gone = [path for path in (*source.images, source.labels) if not path.is_file()]
         faults += [Fault(f"case `{case}`", f"{path} is missing", "Restore the file") for path in gone]
         sources[case] = source

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from configs.dataset import DatasetDescription
 from configs.progress import Progress
 from inference.prediction.postprocessing import Rule, connected_components
-from inference.selection.candidates import Source
+from inference.selection.candidates import CaseSource
 from preprocessing.formats.images import read_labels
 from preprocessing.geometry.same_grid import require_same_grid
 from preprocessing.parallel.for_each_case import for_each_case
@@ -61,7 +61,7 @@ NO_GAIN = Gain(0.0, 0.0, 0, 0)
 
 def choose_rules(
     segmentations: Mapping[str, Path],
-    sources: Mapping[str, Source],
+    sources: Mapping[str, CaseSource],
     description: DatasetDescription,
     jobs: int,
     progress: Progress,
@@ -124,7 +124,7 @@ def count_components(
     return found
 
 
-def _count_case(case: str, files: tuple[Path, Source], description: DatasetDescription) -> dict[str, LabelComponents]:
+def _count_case(case: str, files: tuple[Path, CaseSource], description: DatasetDescription) -> dict[str, LabelComponents]:
     segmentation, source = files
     predicted, geometry = read_labels(segmentation)
     reference, grid = read_labels(source.labels)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.cli import Bar, add_image_format, fill, keep_log, run
+from configs.cli import Bar, add_device, add_image_format, fill, keep_log, run
 
 if TYPE_CHECKING:
     from inference.prediction.selection import Selection
@@ -56,10 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         help="do not search for postprocessing rules that remove small pieces",
     )
     add_image_format(parser)
-    add(
-        "--device",
-        help="device of predictions: cpu, cuda, cuda:1 or another device of PyTorch; default: the first CUDA device, or else the CPU",
-    )
+    add_device(add, "device of predictions: ")
     add("--jobs", type=int, default=1, help="number of processes for postprocessing; default: %(default)s")
     return parser
 

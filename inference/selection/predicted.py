@@ -15,7 +15,7 @@ from inference.evaluation.scores import LabelScores, score_case
 from inference.model import find_weights
 from inference.prediction.predict_files import plan_outputs, predict_cases
 from inference.predictor import Predictor
-from inference.selection.candidates import Candidate, Source
+from inference.selection.candidates import Candidate, CaseSource
 from preprocessing.formats.images import read_labels
 from preprocessing.geometry.same_grid import require_same_grid
 
@@ -28,7 +28,7 @@ def predict_candidate(
     models: Sequence[Path],
     checkpoint: str,
     folds: Mapping[str, tuple[str, ...]],
-    sources: Mapping[str, Source],
+    sources: Mapping[str, CaseSource],
     device: str | None,
     progress: Progress,
 ) -> Candidate:
@@ -73,7 +73,7 @@ def _drop_stale(folder: Path, models: Sequence[Path], checkpoint: str, folds: Se
     write_json(folder / _KEY, key)
 
 
-def _score(segmentation: Path, source: Source, description: DatasetDescription) -> dict[str, LabelScores]:
+def _score(segmentation: Path, source: CaseSource, description: DatasetDescription) -> dict[str, LabelScores]:
     predicted, geometry = read_labels(segmentation)
     reference, grid = read_labels(source.labels)
     require_same_grid(str(segmentation), "the prediction", geometry, grid)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from configs.plan import SizeRange
-from inference.sizes.calibration import LEAST, Calibration, Evidence, Sample, expect, fit, mean_of, right_at_natural_size
+from inference.sizes.calibration import LEAST, Calibration, Evidence, Sample, expect, expected_mean, fit, right_at_natural_size
 from inference.sizes.measure import Looks
 from inference.sizes.search import find_factor, uncalibrated
 
@@ -28,12 +28,7 @@ USUAL = 0.05  # share of validation cases at natural size that are searched all 
 
 
 def calibrate(folds: Sequence[Looks], sizes: SizeRange) -> Calibration | None:
-    """Return the calibration of a model, or None where its folds have fewer than four validation cases or found nothing.
-
-    Args:
-        folds: looks of the trained folds.
-        sizes: planned range of sizes.
-    """
+    """Return the calibration of a model, or None where its folds have fewer than four validation cases or found nothing."""
     samples, present, gains = list[Sample](), list[tuple[bool, ...]](), list[float]()
     for looks in folds:
         samples += looks.samples(len(present))
@@ -47,7 +42,7 @@ def calibrate(folds: Sequence[Looks], sizes: SizeRange) -> Calibration | None:
     trials = [trial for case in every for trial in _without(case, whole, samples)]
     others = [trial for case in range(len(present)) if case not in every for trial in _without(case, whole, samples)]
     natural = [trial for trial in (*trials, *others) if trial.size == 1]
-    searches, reason = decide(trials)
+    searches, reason = search_pays(trials)
     return whole.model_copy(
         update={
             "error": _mean([abs(trial.expected - trial.dice) for trial in trials]),
@@ -103,7 +98,7 @@ def _fitted(samples: Sequence[Sample], labels: Sequence[str], sizes: SizeRange, 
     second = fit([sample for sample in samples if sample.case in every], labels, sizes.labels, agreement=True)
     first, second = (right_at_natural_size(one, natural, labels, sizes.labels) for one in (first, second))
     made = uncalibrated(labels, sizes).model_copy(update={"always": tuple(always), "first": first, "second": second})
-    usual = [mean_of(expect(made, _alone(sample.evidence))) for sample in natural]
+    usual = [expected_mean(expect(made, _alone(sample.evidence))) for sample in natural]
     return made.model_copy(
         update={
             "missed": _missed(natural),
@@ -132,7 +127,7 @@ def _missed(natural: Sequence[Sample]) -> tuple[bool, ...]:
 def _margin(known: Calibration, samples: Sequence[Sample]) -> float:
     """Return the expected gain over factor 1 that 95 % of the looks at other factors stay below which are not better in truth."""
     usable = [sample for sample in samples if not np.isnan(sample.dice).all()]
-    expected = {(one.case, one.size, one.factor): mean_of(expect(known, one.evidence)) for one in usable}
+    expected = {(one.case, one.size, one.factor): expected_mean(expect(known, one.evidence)) for one in usable}
     dice = {(one.case, one.size, one.factor): float(np.nanmean(one.dice)) for one in usable}
     pairs = [(moved, (moved[0], moved[1], 1.0)) for moved in dice if moved[2] != 1]
     not_better = [expected[moved] - expected[still] for moved, still in pairs if still in dice and dice[moved] <= dice[still]]
@@ -165,7 +160,9 @@ def _tried(known: Calibration, looks: Mapping[float, Sample], size: float) -> Tr
     )
     if dice is None or moved is None:
         return None
-    return Trial(size, mean_of(expect(known, first)), dice, moved, mean_of(expect(known, found.evidence)), found.searched)
+    return Trial(
+        size, expected_mean(expect(known, first)), dice, moved, expected_mean(expect(known, found.evidence)), found.searched
+    )
 
 
 def _nothing(like: Evidence) -> Evidence:
@@ -173,7 +170,7 @@ def _nothing(like: Evidence) -> Evidence:
     return Evidence(np.zeros_like(like.expected), np.zeros_like(like.expected), np.zeros_like(like.expected))
 
 
-def decide(trials: Sequence[Trial]) -> tuple[bool, str]:
+def search_pays(trials: Sequence[Trial]) -> tuple[bool, str]:
     """Return whether the search pays, and why."""
     natural = [trial.found - trial.dice for trial in trials if trial.size == 1]
     changed = [trial.found - trial.dice for trial in trials if trial.size != 1]

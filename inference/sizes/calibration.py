@@ -128,7 +128,7 @@ def expect(calibration: Calibration, evidence: Evidence, mirror: bool = False) -
     return found
 
 
-def mean_of(expected: Mapping[str, Expected | None]) -> float:
+def expected_mean(expected: Mapping[str, Expected | None]) -> float:
     """Return the expected mean Dice of a case over the labels that count; 0 where none does."""
     values = [one.dice for one in expected.values() if one is not None]
     return math.fsum(values) / len(values) if values else 0.0
@@ -168,13 +168,8 @@ def fit(samples: Sequence[Sample], labels: Sequence[str], ranges: Mapping[str, L
 def right_at_natural_size(known: Map, natural: Sequence[Sample], labels: Sequence[str], ranges: Mapping[str, LabelRange]) -> Map:
     """Return the map with constants such that it has no mean residual at natural size, which most images have.
 
-    How hard a case is shows at natural size as at others, so that cases which are looked at as they are alone count here too.
-
-    Args:
-        known: the map, fitted at all sizes.
-        natural: samples of all cases at natural size.
-        labels: labels in the network's order.
-        ranges: sizes of training.
+    How hard a case is shows at natural size as at others, so that cases which are looked at as they are alone count here too. `natural` has
+    the samples of all cases at natural size.
     """
     residuals = np.array([_residual(known, sample, labels, ranges) for sample in natural]).reshape(-1, len(labels))
     shifts = [_mean(of_label) for of_label in residuals.T]

@@ -14,7 +14,7 @@ from inference.model import Model
 from inference.options import PredictionOptions, searches
 from inference.sizes.calibration import STEP, WIDEST, Calibration, Evidence
 from inference.sizes.looks import Look, agreement, look
-from inference.sizes.search import Found, find_factor, uncalibrated
+from inference.sizes.search import FoundSize, find_factor, uncalibrated
 
 
 def with_affordable_reflections(planned: NetworkPlan, factor: float) -> NetworkPlan:
@@ -59,7 +59,7 @@ class SizeFinder:
             capacity,
         )
 
-    def find(self, image: Tensor, spacing: Spacing, first: Evidence | None = None) -> Found:
+    def find(self, image: Tensor, spacing: Spacing, first: Evidence | None = None) -> FoundSize:
         """Return the factor of the image's size at which to segment it.
 
         Args:
@@ -84,5 +84,5 @@ class SizeFinder:
             here = see(1.0)
             first = Evidence(here.expected, None, here.diameters(volume))
         if not self.search:
-            return Found(1.0, first, searched=False)
+            return FoundSize(1.0, first, searched=False)
         return find_factor(self.calibration, first, show, self.forced)

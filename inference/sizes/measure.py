@@ -115,22 +115,24 @@ def measure_looks(
     beyond, at each factor that shows the network anatomy of such a size. Up to 60 others are looked at as they are, which takes little
     time: they tell how good answers at natural size are, and so how typical the first cases are.
     """
-    chosen = _spread(cases, affordable_cases(observer.sizes))
-    others = _spread([case for case in cases if case not in chosen], MOST_AS_THEY_ARE)
+    chosen = spread_evenly(cases, affordable_cases(observer.sizes))
+    others = spread_evenly([case for case in cases if case not in chosen], MOST_AS_THEY_ARE)
     found, present, mirrored = [], [], []
     for identifier in (progress or Silent()).track([*chosen, *others], "Calibrating", len(chosen) + len(others)):
         case = _Case.of(store.read(identifier))
         sizes = sizes_to_try(observer.sizes) if identifier in chosen else [1.0]
         factors = {size: _plausible(size, observer.sizes) if identifier in chosen else [1.0] for size in sizes}
         found.append(tuple(one for size in sizes for one in _looks_at(observer, case, size, factors[size])))
-        mirrored += [_dice_with_reflections(observer, case)] if observer.plan.network.mirror_axes else []
-        truth = _truth(torch.from_numpy(case.classes), observer.plan.dataset)
+        classes = torch.from_numpy(case.classes)
+        if observer.plan.network.mirror_axes:
+            mirrored.append(_dice(observer.look(case.image, 1.0, mirror=True), classes, observer.plan.dataset))
+        truth = _truth(classes, observer.plan.dataset)
         present.append(tuple(bool(mask.any()) for mask in label_masks(truth, len(observer.plan.dataset.foreground))))
     labels = observer.plan.dataset.foreground
     return Looks(labels=labels, weights=weights, cases=tuple(found), present=tuple(present), mirrored=tuple(mirrored))
 
 
-def _spread(cases: Sequence[str], most: int) -> list[str]:
+def spread_evenly(cases: Sequence[str], most: int) -> list[str]:
     """Return at most that many of the cases, spread evenly."""
     number = min(most, len(cases))
     return [cases[index * len(cases) // number] for index in range(number)]
@@ -184,11 +186,6 @@ def _looks_at(observer: Observer, case: _Case, size: float, factors: Sequence[fl
             diameters=tuple(one.diameters(case.voxel).tolist()),
             dice=_dice(one, labels, dataset),
         )
-
-
-def _dice_with_reflections(observer: Observer, case: _Case) -> tuple[float | None, ...]:
-    """Return the true Dice of each label where the case is segmented as it is, averaged over reflections."""
-    return _dice(observer.look(case.image, 1.0, mirror=True), torch.from_numpy(case.classes), observer.plan.dataset)
 
 
 def _dice(one: Look, labels: Tensor, dataset: DatasetDescription) -> tuple[float | None, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from configs.errors import InputError, is_of_system
+from configs.errors import tolerating
 from configs.folders import ALL, FoldFolder, ModelFolder
 from configs.plan import ModelPlan
 from configs.progress import Progress
@@ -80,11 +80,8 @@ def _looks_of(fold: FoldFolder) -> Looks | None:
     """Return the looks of a fold, or None where there are none of its present weights; damaged ones are made again."""
     if not (fold.looks.is_file() and fold.final_weights.is_file()):
         return None
-    try:
+    with tolerating():
         looks = Looks.read(fold.looks)
-    except InputError as error:
-        if is_of_system(error):
-            raise
-        logger.warning("%s cannot be read and is left out", fold.looks)
-        return None
-    return looks if looks.weights == digest(fold.final_weights) else None
+        return looks if looks.weights == digest(fold.final_weights) else None
+    logger.warning("%s cannot be read and is left out", fold.looks)
+    return None

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from configs.plan import SizeRange
-from inference.sizes.calibration import Calibration, Evidence, Expected, expect, mean_of
+from inference.sizes.calibration import Calibration, Evidence, Expected, expect, expected_mean
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Quality:
     @property
     def mean(self) -> float:
         """Expected mean Dice."""
-        return mean_of(self.expected)
+        return expected_mean(self.expected)
 
 
 def judge(calibration: Calibration, evidence: Evidence, factor: float, mirror: bool = False) -> Quality:
@@ -31,10 +31,10 @@ def judge(calibration: Calibration, evidence: Evidence, factor: float, mirror: b
         )
         if always and not is_found and not calibration.is_missed(position)
     ]
-    if mean_of(expect(calibration, evidence)) < calibration.usual:
+    if expected_mean(expect(calibration, evidence)) < calibration.usual:
         usual = 1 - (1 - calibration.usual) * math.exp(calibration.mirroring * mirror)
         doubts.append(
-            f"the expected mean Dice {mean_of(expected):.2f} is below {usual:.2f}, which 95 % of the validation cases reach"
+            f"the expected mean Dice {expected_mean(expected):.2f} is below {usual:.2f}, which 95 % of the validation cases reach"
         )
     seen = calibration.seen or ((0.0, 0.0),) * len(calibration.labels)
     for label, diameter, found in zip(calibration.labels, evidence.diameters, seen, strict=True):

@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from configs.plan import SizeRange
-from inference.sizes.calibration import Calibration, Evidence, Map, expect, factors_of, mean_of
+from inference.sizes.calibration import Calibration, Evidence, Map, expect, expected_mean, factors_of
 
 Show = Callable[[float], Evidence]  # factor of the image's size -> what a look there shows, with the agreement
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundSize:
     """The factor at which to segment an image."""
 
     factor: float
@@ -25,22 +25,19 @@ class Found:
     searched: bool  # whether more than the first look was needed
 
 
-def find_factor(calibration: Calibration, first: Evidence, show: Show, forced: bool = False) -> Found:
+def find_factor(calibration: Calibration, first: Evidence, show: Show, forced: bool = False) -> FoundSize:
     """Return the factor with the highest expected Dice.
 
-    Args:
-        calibration: what validation cases tell.
-        first: a look at the image as it is, without agreement.
-        show: looks at the image at other factors; it is called once for each.
-        forced: search although the image looks as usual.
+    `first` is a look at the image as it is, without agreement; `show` looks at other factors and is called once for each. A `forced` search
+    is made although the image looks as usual.
     """
-    if not forced and mean_of(expect(calibration, first)) >= calibration.usual:
-        return Found(1.0, first, searched=False)
+    if not forced and expected_mean(expect(calibration, first)) >= calibration.usual:
+        return FoundSize(1.0, first, searched=False)
     seen: dict[float, Evidence] = {}
 
     def score(factor: float) -> float:
         seen[factor] = show(factor)
-        return mean_of(expect(calibration, seen[factor]))
+        return expected_mean(expect(calibration, seen[factor]))
 
     factors = factors_of(calibration.sizes)
     scores = _climb(score, factors)
@@ -50,7 +47,7 @@ def find_factor(calibration: Calibration, first: Evidence, show: Show, forced: b
     best = max(scores, key=lambda factor: (scores[factor], -abs(math.log(factor))))
     if scores[best] - scores[1.0] <= calibration.margin:
         best = 1.0
-    return Found(best, seen[best], searched=True)
+    return FoundSize(best, seen[best], searched=True)
 
 
 def _climb(score: Callable[[float], float], factors: Sequence[float]) -> dict[float, float]:

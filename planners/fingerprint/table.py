@@ -4,8 +4,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from configs.files import write_text
 from configs.fingerprint import CaseFingerprint, Fingerprint
+from preprocessing.tables import write_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +23,7 @@ def fingerprint_table(fingerprint: Fingerprint) -> "pd.DataFrame":
 
 def write_fingerprint_table(path: Path, fingerprint: Fingerprint) -> None:
     """Write the table as a CSV file, atomically."""
-    write_text(path, fingerprint_table(fingerprint).to_csv(lineterminator="\n"))
+    write_frame(path, fingerprint_table(fingerprint), with_index=True)
 
 
 def _row(case: CaseFingerprint) -> dict[str, Any]:

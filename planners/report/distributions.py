@@ -26,6 +26,7 @@ from preprocessing.pages.figures import (
 
 _AXES = ("Z", "Y", "X")
 _GOLDEN = 0.618034
+_HEIGHT = 0.55  # of a row of dots
 _FEW = 10  # rows of at most this many dots have large ones
 
 
@@ -69,12 +70,12 @@ def intensity_figure(fingerprint: Fingerprint, channels: Sequence[str]) -> Marku
     return draw("intensities", 0.25 + 1.6 * len(channels), paint)
 
 
-def strip(axes: Axes, values: ArrayLike, row: float, colour: str = BLUE, height: float = 0.55) -> None:
+def strip(axes: Axes, values: ArrayLike, row: float) -> None:
     """Draw one dot for each value of a row, spread over the height of the row so that equal values remain visible."""
     values = np.asarray(values, dtype=float)
-    spread = ((np.arange(len(values)) * _GOLDEN) % 1.0 - 0.5) * (height if len(values) > 1 else 0)
+    spread = ((np.arange(len(values)) * _GOLDEN) % 1.0 - 0.5) * (_HEIGHT if len(values) > 1 else 0)
     size, alpha = (3.2, 0.55) if len(values) > _FEW else (4.2, 0.9)
-    axes.plot(values, row + spread, "o", color=colour, markersize=size, markeredgewidth=0, alpha=alpha)
+    axes.plot(values, row + spread, "o", color=BLUE, markersize=size, markeredgewidth=0, alpha=alpha)
 
 
 def fit_values(axes: Axes, values: ArrayLike) -> None:

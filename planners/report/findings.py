@@ -61,11 +61,11 @@ def find_early(fingerprint: Fingerprint, plan: Plan) -> list[Finding]:
     return [*_never_present(fingerprint, plan), *_unusual_spacing(fingerprint), *_unusual_size(fingerprint, plan)]
 
 
-def named(names: Sequence[str], most: int = _NAMED) -> str:
-    """Return names as a list within a sentence, shortened to the first `most` names."""
-    shown = list(names[:most])
-    if len(names) > most:
-        return f"{', '.join(shown)} and {len(names) - most} more"
+def named(names: Sequence[str]) -> str:
+    """Return names as a list within a sentence, shortened to the first ones."""
+    shown = list(names[:_NAMED])
+    if len(names) > _NAMED:
+        return f"{', '.join(shown)} and {len(names) - _NAMED} more"
     return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
 
 

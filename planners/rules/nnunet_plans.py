@@ -22,13 +22,8 @@ def plan_as_nnunet(
 ) -> Plan:
     """Return a plan with the configurations of nnU-Net's plans file, each with one network, `nnunet`.
 
-    Outputs follow the labels of the dataset. Mirroring leaves out the left-right axis where labels differ only in their side.
-
-    Args:
-        path: path to a file such as `nnUNetPlans.json`.
-        description: channels and labels of the dataset.
-        sizes: sizes of the anatomy to expect.
-        wanted: names of the configurations to take; None takes all.
+    Outputs follow the labels of the dataset. Mirroring leaves out the left-right axis where labels differ only in their side. `path` leads
+    to a file such as `nnUNetPlans.json`; `wanted` names the configurations to take, None takes all.
 
     Raises:
         InputError: the file cannot be read, is not nnU-Net's, states something that this software does not do, or lacks a configuration.

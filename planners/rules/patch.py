@@ -14,7 +14,7 @@ _LARGEST_EDGE = 256  # the first guess has the volume of a cube with this edge
 _LARGEST_SLICE_EDGE = 2048  # for slices, it has the area of a square with this edge
 _SMALLEST_PATCH = 16  # a network cannot learn from a patch whose longest edge is shorter
 
-Extent = tuple[float, float, float]
+MedianShape = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Grid:
     """The grid that the patches of a configuration are cut from."""
 
     spacing: Spacing  # mm (Z, Y, X)
-    median: Extent  # voxels (Z, Y, X) of the median case, possibly half-integer
+    median: MedianShape  # voxels (Z, Y, X) of the median case, possibly half-integer
     cases: int  # number of training cases
     voxels: float | None = None  # voxels of the median case, or None for the product of `median`, which may be rounded
     slice_axis: int | None = None  # axis across slices, for networks that see single slices

@@ -24,11 +24,7 @@ def read_annotated(
 ) -> dict[str, tuple[str, ...]]:
     """Return the annotated labels of each case that lacks some, in the description's order.
 
-    Args:
-        folder: folder with `dataset.json`, and `annotated.csv` where there is one.
-        data: content of `dataset.json`.
-        description: channels and labels.
-        cases: names of the dataset's cases; None does not compare with them.
+    `data` is the content of `dataset.json` in the folder; `cases` has the names of the dataset's cases, None does not compare with them.
 
     Raises:
         InputError: both places say something, or one names unknown cases or labels, or a case without any label; all faults are listed.

@@ -18,9 +18,7 @@ _REMEDY = "Fix `dataset.json` (README shows an example)"
 def read_description(folder: Path, data: Any) -> DatasetDescription:
     """Return the channels, labels and file ending that `dataset.json` states.
 
-    Args:
-        folder: dataset folder, whose name is the dataset's name.
-        data: parsed content of `dataset.json`.
+    `data` is its parsed content. The folder's name is the dataset's name.
 
     Raises:
         InputError: entries are missing or break a rule; all of them are listed.
@@ -55,10 +53,7 @@ def read_description(folder: Path, data: Any) -> DatasetDescription:
 def read_normalisation(folder: Path, data: dict[str, Any], channels: int) -> tuple[Normalisation | None, ...]:
     """Return the normalisation that `dataset.json` states for each channel; None where the name of the channel decides.
 
-    Args:
-        folder: dataset folder.
-        data: parsed content of `dataset.json`, whose `normalisation` maps numbers of channels to schemes.
-        channels: number of channels.
+    `data` is its parsed content, whose `normalisation` maps numbers of channels to schemes.
 
     Raises:
         InputError: the entry names other channels or unknown schemes.

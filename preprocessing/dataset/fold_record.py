@@ -6,7 +6,7 @@ which cases a trained fold has seen asks here.
 
 import logging
 
-from configs.errors import Fault, InputError, raise_faults
+from configs.errors import Fault, InputError, listed, raise_faults
 from configs.files import Value
 from configs.folders import ALL, FoldFolder
 from configs.run_log import digest
@@ -109,7 +109,8 @@ def raise_if_moved(fold: FoldFolder, recorded: Split, present: Split) -> None:
         if old != new:
             moves.setdefault(f"from {old} to {new}", set()).add(case)
     source = "the prepared cases" if fold.name == ALL else str(fold.model.dataset.splits)
-    problem = f"its training began with other cases than {source} now give: {_listed(moves)}"
+    told = "; ".join(f"{listed(sorted(cases), _MOST_NAMED)} moved {move}" for move, cases in sorted(moves.items()))
+    problem = f"its training began with other cases than {source} now give: {told}"
     raise_faults([Fault(str(fold), problem, _REMEDY)] if moves else [])
 
 
@@ -123,12 +124,3 @@ def _parts(split: Split) -> dict[str, str]:
     validation = dict.fromkeys(split.validation, "validation")
     both = dict.fromkeys(training.keys() & validation.keys(), "training and validation")
     return training | validation | both
-
-
-def _listed(moves: dict[str, set[str]]) -> str:
-    return "; ".join(f"{_named(cases)} moved {move}" for move, cases in sorted(moves.items()))
-
-
-def _named(cases: set[str]) -> str:
-    more = len(cases) - _MOST_NAMED
-    return ", ".join(sorted(cases)[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

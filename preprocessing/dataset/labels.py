@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.dataset import DatasetDescription
-from configs.errors import Fault, InputError
+from configs.errors import Fault, InputError, listed
 from preprocessing.geometry.cropping import PART, parts
 
 _LARGEST_TABLE = 2**20  # largest label value for which a lookup table is used
@@ -68,12 +68,11 @@ def _class_indices(labels: NDArray[np.integer], description: DatasetDescription,
 
 def unknown_values_fault(where: str, unknown: list[int], description: DatasetDescription) -> Fault:
     """Return the fault of a label file with values that `dataset.json` does not name."""
-    shown = ", ".join(map(str, unknown[:10])) + (", ..." if len(unknown) > 10 else "")
     named = ", ".join(map(str, sorted({*description.values, *_ignored(description)})))
     plural = "s" if len(unknown) > 1 else ""
     return Fault(
         where,
-        f"`dataset.json` does not name the label value{plural} {shown} (it names {named})",
+        f"`dataset.json` does not name the label value{plural} {listed(unknown)} (it names {named})",
         "Name the value under `labels` in `dataset.json`, or fix the label file",
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from configs.errors import Fault, InputError, raise_faults
+from configs.errors import Fault, InputError, counted, listed, raise_faults
 from configs.files import read_json, read_rows, write_json
 from preprocessing.tables import require_pairs
 
@@ -44,11 +44,8 @@ def find_splits(path: Path, cases: Sequence[str]) -> list[Split]:
 def make_splits(identifiers: Sequence[str], groups: Mapping[str, str] | None = None) -> list[Split]:
     """Return shuffled folds over the sorted cases, or over groups of cases: five, or one for each where there are fewer.
 
-    They are those of scikit-learn's `KFold(shuffle=True, random_state=12345)`, which nnU-Net uses.
-
-    Args:
-        identifiers: identifiers of the cases.
-        groups: case -> group, such as its patient; None takes each case by itself, as nnU-Net does.
+    They are those of scikit-learn's `KFold(shuffle=True, random_state=12345)`, which nnU-Net uses. `groups` maps a case to its group, such
+    as its patient; None takes each case by itself, as nnU-Net does.
 
     Raises:
         InputError: fewer than two cases or groups, or cases without a group.
@@ -60,8 +57,9 @@ def make_splits(identifiers: Sequence[str], groups: Mapping[str, str] | None = N
     units = sorted(members)
     if len(units) < 2:
         kind = "prepared case" if groups is None else "group"
-        problem = f"{len(units)} {kind}{'s' if len(units) != 1 else ''} cannot be split"
-        raise InputError(Fault("folds", problem, "Add cases, or train on all with --fold all"))
+        raise InputError(
+            Fault("folds", f"{counted(len(units), kind)} cannot be split", "Add cases, or train on all with --fold all")
+        )
     order = np.random.RandomState(_SEED).permutation(len(units))
     folds = [{case for index in part for case in members[units[index]]} for part in np.array_split(order, min(FOLDS, len(units)))]
     return [Split(tuple(sorted(set(identifiers) - fold)), tuple(sorted(fold))) for fold in folds]
@@ -70,7 +68,7 @@ def make_splits(identifiers: Sequence[str], groups: Mapping[str, str] | None = N
 def _require_groups(identifiers: Sequence[str], groups: Mapping[str, str] | None) -> None:
     ungrouped = set(identifiers) - set(groups) if groups is not None else set()
     if ungrouped:
-        raise InputError(Fault("--group-by", f"no group is given for {_named(ungrouped)}", "Add a line for each of them"))
+        raise InputError(Fault("--group-by", f"no group is given for {listed(sorted(ungrouped))}", "Add a line for each of them"))
 
 
 def read_groups(path: Path) -> dict[str, str]:
@@ -126,7 +124,9 @@ def choose_split(path: Path, fold: int | str, identifiers: Sequence[str], group_
     chosen = splits[fold]
     unused = set(identifiers) - {*chosen.training, *chosen.validation}
     if unused:
-        logger.warning("%d prepared cases are in neither part of fold %s of %s: %s", len(unused), fold, path, _named(unused))
+        logger.warning(
+            "%d prepared cases are in neither part of fold %s of %s: %s", len(unused), fold, path, listed(sorted(unused))
+        )
     return chosen
 
 
@@ -134,16 +134,12 @@ def _separated(path: Path, splits: Sequence[Split], groups: Mapping[str, str]) -
     for fold, split in enumerate(splits):
         training, validation = ({groups[case] for case in part} for part in (split.training, split.validation))
         if training & validation:
-            problem = f"the same groups train and validate: {_named(training & validation)}"
+            problem = f"the same groups train and validate: {listed(sorted(training & validation))}"
             yield Fault(f"{path}: fold {fold}", problem, "Delete the file to have it regenerated with --group-by")
 
 
 def read_splits(path: Path, known: set[str] | None = None) -> list[Split]:
-    """Read a splits file.
-
-    Args:
-        path: path to the file.
-        known: identifiers of the prepared cases; None does not compare with them.
+    """Read a splits file, and compare its cases with the identifiers of the prepared cases, if these are `known`.
 
     Raises:
         InputError: it is not a list of `{"train": [...], "val": [...]}`, or a fold lists a case twice, an unknown case, or no training
@@ -169,13 +165,8 @@ def adopt_splits(given: str | Path | None, dataset: Path, target: Path, known: s
     """Take the folds of a file, or of nnU-Net's `splits_final.json` in the dataset's folder, for the trainings to come.
 
     Folds that the user gave replace others, with a warning; those that were found in the dataset do not. Trained folds record their cases,
-    so that no training goes on with other ones.
-
-    Args:
-        given: file that the user gave, or None.
-        dataset: folder of the raw dataset.
-        target: path to the `splits.json` that trainings read.
-        known: identifiers of the cases.
+    so that no training goes on with other ones. `target` is the `splits.json` that trainings read, and `known` has the identifiers of the
+    cases.
 
     Raises:
         InputError: the file cannot be used; see `read_splits`.
@@ -204,11 +195,7 @@ def _faults(where: str, split: Split, known: set[str] | None) -> list[Fault]:
     if not split.training:
         faults.append(Fault(where, "no training case", _REMEDY))
     if twice:
-        faults.append(Fault(where, f"listed twice, or both in train and val: {_named(twice)}", _REMEDY))
+        faults.append(Fault(where, f"listed twice, or both in train and val: {listed(sorted(twice))}", _REMEDY))
     if unknown:
-        faults.append(Fault(where, f"cases that are not prepared: {_named(unknown)}", _REMEDY))
+        faults.append(Fault(where, f"cases that are not prepared: {listed(sorted(unknown))}", _REMEDY))
     return faults
-
-
-def _named(cases: set[str], most: int = 10) -> str:
-    return ", ".join(sorted(cases)[:most]) + (", ..." if len(cases) > most else "")

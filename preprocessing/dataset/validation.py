@@ -48,12 +48,8 @@ def examine(
 ) -> tuple[list[Fault], dict[str, T]]:
     """Check every case, and measure it while it is in memory, in one pass over the data.
 
-    Args:
-        dataset: dataset to check.
-        measure: function called with each case that has no faults; it must be picklable.
-        jobs: number of processes.
-        progress: progress display over the cases.
-        scheduler: address of a Dask scheduler whose workers do the work; they must have access to the dataset.
+    `measure` is called with each case that has no faults, and must be picklable. The workers of a Dask scheduler must have access to the
+    dataset.
 
     Returns:
         Warnings, and the measurements by case in the dataset's order.
@@ -81,13 +77,7 @@ def largest_case_bytes(dataset: RawDataset) -> int:
 
 
 def image_faults(where: str, image: NDArray, description: DatasetDescription) -> list[Fault]:
-    """Return the faults of one image's content: a wrong number of channels, or values that are not finite.
-
-    Args:
-        where: name of the case for messages.
-        image: image (C, Z, Y, X).
-        description: dataset description that names the channels.
-    """
+    """Return the faults of the content of an image (C, Z, Y, X): a wrong number of channels, or values that are not finite."""
     faults = []
     if len(image) != len(description.channels):
         names = ", ".join(description.channels)

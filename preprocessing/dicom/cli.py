@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from configs.cli import DONE, FAILED, Bar, add_verbosity, fill, run
 
 if TYPE_CHECKING:
-    from preprocessing.dicom.find import Found
+    from preprocessing.dicom.find import FoundSeries
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ def _dataset(command: DicomDataset) -> int:
     return _report(found, f"{command.output} is complete; go on with se_plan_and_preprocess {command.output}")
 
 
-def _report(found: "Found", done: str) -> int:
+def _report(found: "FoundSeries", done: str) -> int:
     """Log what was not used, and return the exit code."""
     for fault in found.left_out:
         logger.info("%s", fault)

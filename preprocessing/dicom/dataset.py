@@ -17,7 +17,7 @@ from configs.folders import DATASET as _DATASET
 from configs.outputs import folder_faults
 from configs.progress import Progress, Silent, ticking
 from preprocessing.dataset.labels import present_values
-from preprocessing.dicom.find import Found, Series, find_series, write_lists
+from preprocessing.dicom.find import FoundSeries, Series, find_series, write_lists
 from preprocessing.dicom.label_files import LabelFile, match_labels
 from preprocessing.dicom.segments import SegmentationFile, labels_of
 from preprocessing.formats.images import read_labels, read_volumes, write_labels
@@ -51,7 +51,7 @@ class Names:
             self.values[f"label_{value}"] = value
 
 
-def convert(path: Path, folder: Path, progress: Progress | None = None) -> Found:
+def convert(path: Path, folder: Path, progress: Progress | None = None) -> FoundSeries:
     """Write each series as `<case>.nii.gz`, in its units and on its grid.
 
     Returns:
@@ -72,7 +72,7 @@ def make_dataset(
     channel: str | None = None,
     names: Mapping[str, int] | None = None,
     progress: Progress | None = None,
-) -> Found:
+) -> FoundSeries:
     """Write series with labels as a dataset: `imagesTr`, `labelsTr`, and at last `dataset.json`.
 
     Args:
@@ -106,7 +106,7 @@ def make_dataset(
     return found
 
 
-def _found(path: Path, folder: Path) -> Found:
+def _found(path: Path, folder: Path) -> FoundSeries:
     """The series of the input, of which there is at least one, once it is known that their images can be written."""
     faults = [*folder_faults(folder)]
     if folder.resolve() == path.resolve():

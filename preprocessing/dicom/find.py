@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from configs.errors import Fault, InputError, collecting, counted, raise_faults
-from preprocessing.dicom.header import Header, read_header
+from preprocessing.dicom.header import DicomHeader, read_dicom_header
 from preprocessing.dicom.library import NoDicomError, require_library
 from preprocessing.dicom.rules import left_out_because, series_faults
 from preprocessing.dicom.series import ENDING, ListedPlane, SeriesList, case_name
-from preprocessing.dicom.source import Folder, Source, dicom_names, holds_dicom, is_archive, source_of
+from preprocessing.dicom.source import DicomFolder, DicomSource, dicom_names, holds_dicom, is_archive, source_of
 from preprocessing.dicom.stack import stack
 from preprocessing.formats.gate import admit_geometry
 from preprocessing.formats.registry import ending_of
@@ -38,7 +38,7 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundSeries:
     """What lies in a folder or ZIP file."""
 
     series: dict[str, Series] = field(default_factory=dict)  # whole volumes by the name of their case, sorted
@@ -48,7 +48,7 @@ class Found:
     places: dict[str, str] = field(default_factory=dict)
 
 
-def find_series(path: Path) -> Found:
+def find_series(path: Path) -> FoundSeries:
     """Return the series of a folder with everything below it, of a ZIP file, or of a single file.
 
     Messages name neither files nor anything else that may tell who the patient is.
@@ -62,8 +62,8 @@ def find_series(path: Path) -> Found:
         remedy = "Give a folder, a ZIP file or a file with DICOM images"
         raise InputError(Fault(str(path), "no DICOM file found", remedy))
     require_library()
-    found = Found()
-    by_series: dict[str, list[Header]] = defaultdict(list)
+    found = FoundSeries()
+    by_series: dict[str, list[DicomHeader]] = defaultdict(list)
     for position, name in enumerate(names, start=1):
         header = _read(source, name, f"file {position} of {len(names)} by name", found)
         if header is not None:
@@ -83,10 +83,10 @@ def is_dicom(path: Path) -> bool:
         InputError: a folder has DICOM files beside images of other formats, so that it is not clear which ones are meant.
     """
     if not path.is_dir():
-        return path.is_file() and not ending_of(path) and (is_archive(path) or holds_dicom(Folder(path), [""]))
+        return path.is_file() and not ending_of(path) and (is_archive(path) or holds_dicom(DicomFolder(path), [""]))
     others = [file.name for file in path.iterdir() if ending_of(file)]
-    names = Folder(path).names() if not others else [file.name for file in sorted(path.iterdir()) if file.is_file()]
-    if not holds_dicom(Folder(path), names):
+    names = DicomFolder(path).names() if not others else [file.name for file in sorted(path.iterdir()) if file.is_file()]
+    if not holds_dicom(DicomFolder(path), names):
         return False
     if others:
         problem = f"the folder has both DICOM files and {len(others)} images of other formats"
@@ -102,10 +102,10 @@ def write_lists(series: dict[str, Series], folder: Path) -> dict[str, tuple[Path
     return {case: (path,) for case, path in lists.items()}
 
 
-def _read(source: Source, name: str, where: str, found: Found) -> Header | None:
+def _read(source: DicomSource, name: str, where: str, found: FoundSeries) -> DicomHeader | None:
     """The header of a file; None for an index of files, and with a fault for one that cannot be read."""
     try:
-        header = read_header(source, name)
+        header = read_dicom_header(source, name)
     except NoDicomError as error:
         found.faults.append(Fault(where, f"the DICOM file cannot be read: {error}", _UNREADABLE))
     except InputError as error:
@@ -116,7 +116,7 @@ def _read(source: Source, name: str, where: str, found: Found) -> Header | None:
     return None
 
 
-def _sort_in(found: Found, path: Path, case: str, headers: Sequence[Header]) -> None:
+def _sort_in(found: FoundSeries, path: Path, case: str, headers: Sequence[DicomHeader]) -> None:
     if not headers[0].series:
         problem = "SeriesInstanceUID (0020,000E) is missing, so that they may be truncated files of any series"
         raise InputError(Fault(case, problem, _UNREADABLE))
@@ -129,7 +129,7 @@ def _sort_in(found: Found, path: Path, case: str, headers: Sequence[Header]) -> 
     found.series[case] = _volume(where, path, headers)
 
 
-def _volume(where: str, path: Path, headers: Sequence[Header]) -> Series:
+def _volume(where: str, path: Path, headers: Sequence[DicomHeader]) -> Series:
     """Put the images in order, and check what holds for images of all formats."""
     planes = [plane for header in headers for plane in header.planes]
     ordered = stack(where, planes)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from preprocessing.dicom.library import NoDicomError, parse, unchecked, unparsable
-from preprocessing.dicom.source import Source
+from preprocessing.dicom.source import DicomSource
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -43,7 +43,7 @@ _MARKS = {  # what tells images at one place apart -> its functional group
     "ImageType": None,
     "FrameType": "MRImageFrameTypeSequence",
 }
-Numbers = tuple[float, ...]
+HeaderNumbers = tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,11 @@ class Plane:
 
     file: str
     frame: int
-    position: Numbers | None
-    orientation: Numbers | None
-    spacing: Numbers | None
+    position: HeaderNumbers | None
+    orientation: HeaderNumbers | None
+    spacing: HeaderNumbers | None
     thickness: float | None
-    rescale: Numbers | None
+    rescale: HeaderNumbers | None
     marks: tuple[tuple[str, str], ...]
 
 
@@ -95,7 +95,7 @@ class Pixels:
 
 
 @dataclass(frozen=True)
-class Header:
+class DicomHeader:
     """What one file states about its images."""
 
     file: str  # name of the file in its source
@@ -110,7 +110,7 @@ class Header:
     lacks: tuple[str, ...]  # identifiers that an object which refers to the file needs, and that are missing
 
 
-def read_header(source: Source, name: str) -> Header:
+def read_dicom_header(source: DicomSource, name: str) -> DicomHeader:
     """Read the header of a file.
 
     Raises:
@@ -130,11 +130,11 @@ def read_header(source: Source, name: str) -> Header:
         raise NoDicomError(f"its header cannot be used ({type(error).__name__})") from None
 
 
-def _header(dataset: "Dataset", name: str, left: int) -> Header:
+def _header(dataset: "Dataset", name: str, left: int) -> DicomHeader:
     meta: Any = getattr(dataset, "file_meta", {})
     pixels = _pixels(dataset, _text(meta.get("TransferSyntaxUID")), left)
     needed = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID", "FrameOfReferenceUID")
-    return Header(
+    return DicomHeader(
         file=name,
         series=_text(dataset.get("SeriesInstanceUID")),
         kind=_text(dataset.get("SOPClassUID")) or _text(meta.get("MediaStorageSOPClassUID")),
@@ -203,7 +203,7 @@ def _plane(value: Callable[[str, str | None], Any], name: str, frame: int) -> Pl
 _RESCALE = (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0))
 
 
-def _numbers(value: Any, number: int) -> Numbers | None:
+def _numbers(value: Any, number: int) -> HeaderNumbers | None:
     """So many finite numbers, or None."""
     try:
         values = [float(one) for one in (value if number > 1 else [value])]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs.errors import Fault, raise_faults
-from preprocessing.dicom.find import Found, Series
+from preprocessing.dicom.find import FoundSeries, Series
 from preprocessing.dicom.library import NoDicomError
 from preprocessing.dicom.segments import SegmentationFile, read_segmentation
 from preprocessing.dicom.series import ENDING, case_name
@@ -24,7 +24,7 @@ class LabelFile:
     file: Path | SegmentationFile  # label file of another format, or DICOM segmentation
 
 
-def match_labels(path: Path, found: Found) -> dict[str, LabelFile]:
+def match_labels(path: Path, found: FoundSeries) -> dict[str, LabelFile]:
     """Return the labels of each series by the name of its case, sorted.
 
     A label file of another format, such as `NAME.nii.gz`, belongs to the series whose case, SeriesInstanceUID or folder has that name.
@@ -65,7 +65,7 @@ def _segmentations(path: Path, faults: list[Fault]) -> Iterator[tuple[str, Label
             yield case_name(file.series), LabelFile(where, file)
 
 
-def _other_files(path: Path, found: Found, faults: list[Fault]) -> Iterator[tuple[str, LabelFile]]:
+def _other_files(path: Path, found: FoundSeries, faults: list[Fault]) -> Iterator[tuple[str, LabelFile]]:
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     for file in files:
         if ending_of(file) in (None, ENDING):

@@ -23,10 +23,7 @@ _KEPT = ("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepr
 def read_frames(content: bytes, shape: tuple[int, int], frames: Sequence[int]) -> Iterator[NDArray]:
     """Yield the stored values (rows, columns) of frames of a file, whole numbers of at most 32 bits.
 
-    Args:
-        content: bytes of the file.
-        shape: rows and columns that the frames must have.
-        frames: numbers of the frames, from 0, ascending.
+    `shape` has the rows and columns that the frames must have; the numbers of the frames count from 0 and ascend.
 
     Raises:
         NoDicomError: the file does not hold these frames, or they are damaged.

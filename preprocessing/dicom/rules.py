@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from configs.errors import Fault
-from preprocessing.dicom.header import COMPRESSED, UNCOMPRESSED, Header, Plane
+from configs.errors import Fault, listed
+from preprocessing.dicom.header import COMPRESSED, UNCOMPRESSED, DicomHeader, Plane
 from preprocessing.dicom.stack import is_orientation
 from preprocessing.geometry.affine import LARGEST, SMALLEST
 from preprocessing.geometry.same_grid import is_same_direction, is_same_spacing
@@ -21,7 +21,7 @@ _MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 _BITS = (8, 16, 32)
 
 
-def left_out_because(headers: Sequence[Header]) -> str | None:
+def left_out_because(headers: Sequence[DicomHeader]) -> str | None:
     """Return why a series is no volume that anybody would segment, or None."""
     if all(header.modality in _NO_IMAGES or (header.pixels is None and not _should_be_image(header)) for header in headers):
         return f"it holds objects of the kind {_named({header.modality for header in headers})} and no images"
@@ -36,7 +36,7 @@ def left_out_because(headers: Sequence[Header]) -> str | None:
     return None
 
 
-def series_faults(where: str, headers: Sequence[Header]) -> list[Fault]:
+def series_faults(where: str, headers: Sequence[DicomHeader]) -> list[Fault]:
     """Return every fault of a series that can be told before its images are put in order."""
     planes = [plane for header in headers for plane in header.planes]
     return [fault for rule in _RULES for fault in rule(where, headers)] + [
@@ -44,7 +44,7 @@ def series_faults(where: str, headers: Sequence[Header]) -> list[Fault]:
     ]
 
 
-def _kinds(where: str, headers: Sequence[Header]) -> Iterator[Fault]:
+def _kinds(where: str, headers: Sequence[DicomHeader]) -> Iterator[Fault]:
     yield from _some(
         where, headers, lambda header: header.pixels is None, "have no pixels", "Copy them again, or move them elsewhere"
     )
@@ -57,7 +57,7 @@ def _kinds(where: str, headers: Sequence[Header]) -> Iterator[Fault]:
         yield Fault(where, f"its files have several modalities, {_named(modalities)}", "Export each as a series of its own")
 
 
-def _storage(where: str, headers: Sequence[Header]) -> Iterator[Fault]:
+def _storage(where: str, headers: Sequence[DicomHeader]) -> Iterator[Fault]:
     with_pixels = [header for header in headers if header.pixels]
     yield from _some(where, with_pixels, _is_coloured, "are not monochrome", "Give a series of grey values")
     for syntax in sorted(
@@ -70,7 +70,7 @@ def _storage(where: str, headers: Sequence[Header]) -> Iterator[Fault]:
     yield from _some(where, with_pixels, _is_short, "have fewer pixels than their header states", "Copy the files again")
 
 
-def _one_volume(where: str, headers: Sequence[Header]) -> Iterator[Fault]:
+def _one_volume(where: str, headers: Sequence[DicomHeader]) -> Iterator[Fault]:
     several = [header for header in headers if header.pixels and header.pixels.frames > 1]
     if several and len(headers) > 1:
         problem = f"it has {len(several)} multi-frame files among {len(headers)}, whose frames may belong to different volumes"
@@ -131,40 +131,40 @@ def _some(where: str, things: Sequence[Any], test: Callable[[Any], bool], proble
     """Yield one fault where some of the files or images have a property."""
     number = sum(map(test, things))
     if number:
-        kind = "files" if isinstance(things[0], Header) else "images"
+        kind = "files" if isinstance(things[0], DicomHeader) else "images"
         yield Fault(where, f"{number} of its {len(things)} {kind} {problem}", remedy)
 
 
-def _is_short(header: Header) -> bool:
+def _is_short(header: DicomHeader) -> bool:
     return header.pixels is not None and not header.pixels.can_be_there
 
 
-def _is_coloured(header: Header) -> bool:
+def _is_coloured(header: DicomHeader) -> bool:
     return header.pixels is not None and (header.pixels.samples != 1 or header.pixels.photometric not in _MONOCHROME)
 
 
-def _is_secondary_capture(header: Header) -> bool:
+def _is_secondary_capture(header: DicomHeader) -> bool:
     return _is_of(header, _SECONDARY_CAPTURE)
 
 
-def _should_be_image(header: Header) -> bool:
+def _should_be_image(header: DicomHeader) -> bool:
     """Whether an object without pixels has lost them."""
     return any(_is_of(header, kind) for kind in _CT_MR_AND_PET)
 
 
-def _is_of(header: Header, kind: str) -> bool:
+def _is_of(header: DicomHeader, kind: str) -> bool:
     return header.kind == kind or header.kind.startswith(f"{kind}.")
 
 
-def _is_localiser(header: Header) -> bool:
+def _is_localiser(header: DicomHeader) -> bool:
     return "LOCALIZER" in header.image_type[2:]
 
 
-def _is_mosaic(header: Header) -> bool:
+def _is_mosaic(header: DicomHeader) -> bool:
     return "MOSAIC" in header.image_type[2:]
 
 
-def _has_place(header: Header) -> bool:
+def _has_place(header: DicomHeader) -> bool:
     return any(plane.position is not None for plane in header.planes)
 
 
@@ -181,5 +181,4 @@ def _is_far_away(plane: Plane) -> bool:
 
 
 def _named(things: Iterable[object]) -> str:
-    shown = sorted(str(thing)[:20] for thing in things)
-    return ", ".join(shown[:5]) + (", ..." if len(shown) > 5 else "")
+    return listed(sorted(str(thing)[:20] for thing in things), 5)

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from configs.dataset import Code, LabelCode
 from configs.errors import Fault, InputError, raise_faults
-from preprocessing.dicom.header import UNCOMPRESSED, Header, Plane, read_header
+from preprocessing.dicom.header import UNCOMPRESSED, DicomHeader, Plane, read_dicom_header
 from preprocessing.dicom.library import NoDicomError, parse, unchecked, unparsable
-from preprocessing.dicom.source import Source
+from preprocessing.dicom.source import DicomSource
 from preprocessing.dicom.stack import TO_RAS, axes, is_orientation
 from preprocessing.geometry.affine import Geometry
 from preprocessing.geometry.same_grid import DIRECTION_TOLERANCE, ORIGIN_TOLERANCE
@@ -36,19 +36,19 @@ class Segment:
 class SegmentationFile:
     """A segmentation object that has not been decoded yet."""
 
-    source: Source  # where it lies
-    header: Header  # its size and the places of its frames
+    source: DicomSource  # where it lies
+    header: DicomHeader  # its size and the places of its frames
     series: str  # identifier of the series that it refers to
     segments: tuple[Segment, ...]  # its structures; the background of a label map is none
 
 
-def read_segmentation(source: Source, name: str) -> SegmentationFile | None:
+def read_segmentation(source: DicomSource, name: str) -> SegmentationFile | None:
     """Return what a DICOM file says about its segments, or None where it is no segmentation.
 
     Raises:
         NoDicomError: the file is damaged.
     """
-    header = read_header(source, name)
+    header = read_dicom_header(source, name)
     if header.kind not in KINDS:
         return None
     dataset, _ = parse(source.content(name))
@@ -64,11 +64,7 @@ def read_segmentation(source: Source, name: str) -> SegmentationFile | None:
 def labels_of(where: str, file: SegmentationFile, geometry: Geometry, values: Mapping[int, int]) -> NDArray[np.int32]:
     """Return the label values (Z, Y, X) of a segmentation on the grid of its series.
 
-    Args:
-        where: name of the segmentation in messages.
-        file: the segmentation.
-        geometry: grid of the series.
-        values: label value of each segment number.
+    `geometry` is that grid, and `values` maps each segment number to its label value.
 
     Raises:
         InputError: the segmentation is fractional, lies on another grid, or its segments overlap.

@@ -17,7 +17,7 @@ from configs.errors import Fault, InputError
 from configs.files import Value
 from preprocessing.dicom.library import NoDicomError, require_library
 from preprocessing.dicom.pixels import read_frames
-from preprocessing.dicom.source import Source, source_of
+from preprocessing.dicom.source import DicomSource, source_of
 from preprocessing.formats.format import Format
 from preprocessing.geometry.affine import Affine, Geometry
 
@@ -122,7 +122,7 @@ def _by_file(numbered: tuple[int, ListedPlane]) -> tuple[str, int]:
 
 def sources_of(listed: SeriesList) -> Iterator[bytes]:
     """Yield the bytes of each file of a series once, in the order of its images."""
-    source: Source = source_of(Path(listed.source))
+    source: DicomSource = source_of(Path(listed.source))
     for file in dict.fromkeys(plane.file for plane in listed.planes):
         yield source.content(file)
 

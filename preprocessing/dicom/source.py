@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from configs.archives import archive_damage, checked_entries
 from configs.errors import Fault, InputError, fault_of
 from configs.files import is_file
+from preprocessing.archives import archive_damage, checked_entries
 from preprocessing.dicom.library import looks_like_dicom
 
 _START = 132  # bytes that tell a DICOM file
@@ -17,7 +17,7 @@ _SPARE = 16 * 2**20  # bytes that an entry of a ZIP file may have, however few i
 _REMEDY = "Export the files again, as a folder or as an ordinary ZIP file"
 
 
-class Source(Protocol):
+class DicomSource(Protocol):
     """Files by their names."""
 
     def names(self) -> list[str]:
@@ -34,7 +34,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class Folder:
+class DicomFolder:
     """A folder with everything below it, or a single file. Links to folders are not followed."""
 
     path: Path
@@ -67,7 +67,7 @@ class Folder:
             raise InputError(fault_of(error, "a DICOM file", f"it cannot be read ({reason})", "Copy it again")) from None
 
 
-class Archive:
+class DicomArchive:
     """A ZIP file, which stays open as long as this object lives."""
 
     def __init__(self, path: Path):
@@ -106,7 +106,7 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def source_of(path: Path) -> Source:
+def source_of(path: Path) -> DicomSource:
     """Return the files at a path.
 
     Raises:
@@ -114,7 +114,7 @@ def source_of(path: Path) -> Source:
     """
     if not path.exists():
         raise InputError(Fault(str(path), "no such file or folder", "Check the path"))
-    return Archive(path) if is_archive(path) else Folder(path)
+    return DicomArchive(path) if is_archive(path) else DicomFolder(path)
 
 
 def is_archive(path: Path) -> bool:
@@ -122,17 +122,17 @@ def is_archive(path: Path) -> bool:
     return path.is_file() and zipfile.is_zipfile(path)
 
 
-def dicom_names(source: Source) -> list[str]:
+def dicom_names(source: DicomSource) -> list[str]:
     """Return the names of the files that begin as DICOM files do, or cannot be read."""
     return [name for name in source.names() if holds_dicom(source, [name])]
 
 
-def holds_dicom(source: Source, names: Iterable[str]) -> bool:
+def holds_dicom(source: DicomSource, names: Iterable[str]) -> bool:
     """Return whether one of these files begins as DICOM files do, or cannot be read, so that whoever reads it finds the reason."""
     return any(_may_be_dicom(source, name) for name in names)
 
 
-def _may_be_dicom(source: Source, name: str) -> bool:
+def _may_be_dicom(source: DicomSource, name: str) -> bool:
     try:
         return looks_like_dicom(source.content(name, _START))
     except InputError:

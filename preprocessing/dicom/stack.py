@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.errors import Fault, counted, raise_faults
+from configs.errors import Fault, counted, listed, raise_faults
 from preprocessing.dicom.header import Plane
 from preprocessing.geometry.same_grid import DIRECTION_TOLERANCE, ORIGIN_TOLERANCE
 
@@ -135,5 +135,4 @@ def _displaced(where: str, positions: NDArray[np.float64], normal: NDArray[np.fl
 
 
 def _named(depths: Sequence[float]) -> str:
-    more = f" and {len(depths) - _MOST_NAMED} more" if len(depths) > _MOST_NAMED else ""
-    return f"{', '.join(f'{depth:.4g}' for depth in depths[:_MOST_NAMED])} mm{more}"
+    return listed((f"{depth:.4g} mm" for depth in depths), _MOST_NAMED)

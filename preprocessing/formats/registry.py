@@ -54,9 +54,7 @@ def use_format(name: str | None) -> None:
 def require_format(name: object, where: Path) -> None:
     """Refuse a dataset that names a user's format which the user has not named.
 
-    Args:
-        name: `image_format` of `dataset.json`; None where it states none.
-        where: path to `dataset.json`.
+    `name` is the `image_format` of the file `where`, None where it states none.
 
     Raises:
         InputError: the format is not in use.

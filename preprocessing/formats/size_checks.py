@@ -12,11 +12,7 @@ MOST_DEFLATED = 1032  # bytes that one byte of gzip or zlib expands to at most
 def check_size(path: Path, shape: tuple[int, ...], stated: int, possible: int) -> None:
     """Refuse a header that states more voxels than the file can hold.
 
-    Args:
-        path: path to the file.
-        shape: shape in the header, axes as in the file.
-        stated: size of the header and these voxels in bytes.
-        possible: size that the file's content can have at most in bytes.
+    `stated` is the size in bytes of the header and voxels of this shape, and `possible` that which the file's content can have at most.
 
     Raises:
         InputError: the header states more.

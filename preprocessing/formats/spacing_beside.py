@@ -23,9 +23,7 @@ def spacing_file(path: Path) -> Path | None:
 def read_spacing(path: Path, default: Lengths | None = None) -> Lengths:
     """Return the spacing (Z, Y, X) in mm from the file beside an image.
 
-    Args:
-        path: path to the image.
-        default: spacing where there is no such file; None makes this a fault.
+    Where there is no such file, `default` is taken; None makes this a fault.
 
     Raises:
         InputError: the file is missing or does not hold three lengths.

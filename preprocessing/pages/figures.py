@@ -23,6 +23,7 @@ _DISTINCT = ("#ffe14d", "#4dd2ff", "#ff6b6b", "#5be37d", "#ff9df0", "#b39dff", "
 
 WIDTH = 7.6  # inches
 _WIDE = 30
+_MOST_LETTERS = 26
 _SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.size": 8,
@@ -77,9 +78,9 @@ def label_colours(number: int) -> list[str]:
     return [matplotlib.colors.to_hex(hues((index * 0.618034) % 1.0)) for index in range(number)]
 
 
-def shortened(name: str, most: int = 26) -> str:
+def shortened(name: str) -> str:
     """Return a name truncated to fit beside a chart."""
-    return name if len(name) <= most else f"{name[: most - 1]}…"
+    return name if len(name) <= _MOST_LETTERS else f"{name[: _MOST_LETTERS - 1]}…"
 
 
 def scale_for(values: ArrayLike) -> str:

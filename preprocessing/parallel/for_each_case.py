@@ -12,19 +12,19 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import joblib
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from configs.errors import Fault, InputError
 from configs.progress import Progress
 from preprocessing.formats.registry import in_workers
 from preprocessing.parallel.markers import InFlight, Watch, end_with, marking
-from preprocessing.parallel.messages import Message, collecting, log_again
+from preprocessing.parallel.messages import Message, collecting_messages, log_again
 
 InputT = TypeVar("InputT")
 OutputT = TypeVar("OutputT")
@@ -132,7 +132,7 @@ def _in_processes(work: _Work, cases: Mapping[str, Any]) -> _Results:
                 for identifier, result in _side_by_side(work, dict(remaining), work.jobs, Path(folder)):
                     del remaining[identifier]
                     yield identifier, result
-            except TerminatedWorkerError as error:
+            except BrokenProcessPool as error:
                 in_flight = _after_death(watch, remaining)
                 deaths = 0 if in_flight else deaths + 1
                 if deaths == _MOST_DEATHS_BEFORE_A_CASE:
@@ -152,7 +152,7 @@ def _alone(work: _Work, identifier: str, value: Any, folder: Path, watch: Watch)
     """Process one case in a fresh process with all available memory."""
     try:
         [(_, result)] = _side_by_side(work, {identifier: value}, 2, folder)  # two, since one would run in this process
-    except TerminatedWorkerError as error:
+    except BrokenProcessPool as error:
         seen = [str(case) for case in _after_death(watch, {identifier: value})] or [f"`{identifier}`"]
         reason = (
             f"the worker process was killed twice, the second time alone: {seen[0]}; {_exits(error)}. "
@@ -209,7 +209,7 @@ def _call(
     if parent is not None:
         end_with(parent.process)
         os.chdir(parent.folder)
-    with marking(folder, identifier), collecting() as messages:
+    with marking(folder, identifier), collecting_messages() as messages:
         return identifier, _result(function, identifier, value), messages
 
 
@@ -241,7 +241,7 @@ def _brief(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _exits(error: TerminatedWorkerError) -> str:
+def _exits(error: BrokenProcessPool) -> str:
     """Return the exit codes of the workers, from joblib's message."""
     found = re.search(r"exit codes of the workers are (\{[^}]*\})", str(error))
     return f"exit codes {found[1]}" if found else _brief(error)

@@ -32,7 +32,7 @@ class _Collector(logging.Handler):
 
 
 @contextmanager
-def collecting() -> Iterator[list[Message]]:
+def collecting_messages() -> Iterator[list[Message]]:
     """Collect the warnings and errors that are logged in this process in the yielded list."""
     messages: list[Message] = []
     collector, root = _Collector(messages), logging.getLogger()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from se_unet.cpu.scale_layers import CPUScaleConvolution, suits_scales
-from se_unet.cpu.winograd import FEWEST_SLICES, WinogradConvolution, suits
+from se_unet.cpu.winograd import FEWEST_SLICES, WinogradConvolution, suits_winograd
 from se_unet.layers.convolution import ScaleConvolution
 
 
@@ -24,7 +24,7 @@ class OneDNNConvolution(nn.Module):
         self.bias = source.bias
         self.padding = [int(size) for size in source.padding]
         self.stride, self.dilation, self.groups = list(source.stride), list(source.dilation), source.groups
-        self.deep = WinogradConvolution(source) if suits(source) else None
+        self.deep = WinogradConvolution(source) if suits_winograd(source) else None
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, Z, Y, X) -> (B, C', Z', Y', X')."""

@@ -115,7 +115,7 @@ class MinimalFilter:
 
 
 class WinogradConvolution(nn.Module):
-    """A `torch.nn.Conv3d` for which `suits` holds."""
+    """A `torch.nn.Conv3d` for which `suits_winograd` holds."""
 
     def __init__(self, source: nn.Conv3d):
         super().__init__()
@@ -127,7 +127,7 @@ class WinogradConvolution(nn.Module):
         return stacked([self._filter(one, zero_padded(len(one))) for one in maps]).movedim(-1, 1)
 
 
-def suits(convolution: nn.Conv3d) -> bool:
+def suits_winograd(convolution: nn.Conv3d) -> bool:
     """Return whether the minimal filtering applies to a convolution and is faster on maps of at least `FEWEST_SLICES` slices."""
     alike = set(convolution.stride) == set(convolution.dilation) == {1} and convolution.groups == 1
     return (

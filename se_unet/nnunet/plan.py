@@ -64,13 +64,7 @@ def configuration_of(
 ) -> ConfigurationPlan:
     """Return the plan of a configuration with one network, whose name is `nnunet`.
 
-    Args:
-        plans: content of nnU-Net's plans.
-        name: name of the configuration, such as `3d_fullres`.
-        channels: names of the channels of the images.
-        network: the network.
-        mirror_axes: axes of nnU-Net's patch that may be mirrored.
-        origin: where the network is from, a sentence.
+    `mirror_axes` are axes of nnU-Net's patch, and `origin` is a sentence that says where the network is from.
 
     Raises:
         InputError, ValidationError, KeyError, TypeError, ValueError: see `understood`.

@@ -25,7 +25,7 @@ from tests.same_results.networks import (
     record_outputs,
 )
 
-FILE = ROOT / "tests" / "data" / "same_results.json"
+FILE = ROOT / "tests" / "same_results" / "committed.json"
 DATA = ROOT.parent / "shared" / "data"
 DATASETS = (
     "Dataset004_Hippocampus",
@@ -84,7 +84,6 @@ def main() -> None:
         for name in DATASETS:
             recorded["plans"][name] = record_plan(DATA / name, Path(folder) / "plans")
         recorded["road"] = record_road(Path(folder))
-    FILE.parent.mkdir(exist_ok=True)
     FILE.write_text(_lines(recorded), encoding="utf-8")
 
 

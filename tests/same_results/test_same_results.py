@@ -1,4 +1,4 @@
-"""What is planned and what networks compute stays as it was recorded in `tests/data/same_results.json`.
+"""What is planned and what networks compute stays as it was recorded in `tests/same_results/committed.json`.
 
 The file holds what differs little between machines, and numbers are compared with a tolerance. `python -m tests.same_results`
 records everything, and compares to the bit on one machine. After a change of results that is intended, write the file again:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from trainers.augmentation.spatial import Triple, draw_factor
+from trainers.augmentation.spatial import Triple, draw_factor, sample, sample_labels
 
 _EPSILON = 1e-7
 _VOXELS = (1, 2, 3)  # axes of (C, Z, Y, X)
@@ -52,13 +52,13 @@ def finish(images: Tensor, labels: Tensor, pending: Pending) -> tuple[Tensor, Te
     Boxes (B, C, *box) float32 become (B, C, *patch_size), and their class indices (B, *box) int16 become (B, *patch_size).
     """
     grid = _sampling_grid(labels.shape[1:], pending, images.device)
-    patches = _sample(images, grid)
+    patches = sample(images, grid)
     if pending.intensity:
         outside = {channel: patches[:, channel] == 0 for channel in pending.masked_channels}
         patches = apply_intensity(patches, pending.intensity, pending.across)
         for channel, mask in outside.items():
             patches[:, channel][mask] = 0
-    return patches, _sample_labels(labels, grid)
+    return patches, sample_labels(labels, grid)
 
 
 def _sampling_grid(box: Sequence[int], pending: Pending, device: torch.device) -> Tensor:
@@ -70,22 +70,6 @@ def _sampling_grid(box: Sequence[int], pending: Pending, device: torch.device) -
     source = turned + (torch.as_tensor(pending.offsets, device=device) + (size - 1) / 2)[:, None, None, None]
     last = torch.tensor([max(length - 1, 1) for length in box], device=device, dtype=torch.float32)
     return (source * (2 / last) - 1).flip(-1)
-
-
-def _sample(images: Tensor, grid: Tensor) -> Tensor:
-    return functional.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
-
-
-def _sample_labels(labels: Tensor, grid: Tensor) -> Tensor:
-    """Sample labels (B, *box) to (B, *patch): the class with the largest trilinear share, the lower index of a tie."""
-    best = torch.full((len(labels), *grid.shape[1:4]), -1.0, device=labels.device)
-    chosen = torch.zeros_like(best, dtype=labels.dtype)
-    for index in labels.unique().tolist():
-        share = _sample((labels == index).float()[:, None], grid)[:, 0]
-        better = share > best
-        best = torch.where(better, share, best)
-        chosen[better] = index
-    return chosen
 
 
 def draw_intensity(random: Generator, channels: int) -> IntensityDraw:

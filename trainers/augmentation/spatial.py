@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional
 
 Range = tuple[float, float]
@@ -128,31 +129,33 @@ def transform(
     `box_start` and `start` are the first voxels of box and patch in the case, `matrix` is the linear map (3, 3) of a `SpatialDraw`.
     """
     grid = _sampling_grid(labels.shape, np.array(start) - np.array(box_start), patch_size, matrix)
-    return _sample(torch.from_numpy(image), grid).numpy(), _sample_labels(labels, grid, patch_size)
+    return sample(torch.from_numpy(image)[None], grid)[0].numpy(), _sample_one(labels, grid, patch_size)
 
 
 def transform_labels(
     labels: NDArray[np.int16], box_start: Triple, start: Triple, patch_size: Triple, matrix: NDArray[np.float64]
 ) -> NDArray[np.int16]:
     """Sample labels as `transform` does."""
-    return _sample_labels(
-        labels, _sampling_grid(labels.shape, np.array(start) - np.array(box_start), patch_size, matrix), patch_size
-    )
+    grid = _sampling_grid(labels.shape, np.array(start) - np.array(box_start), patch_size, matrix)
+    return _sample_one(labels, grid, patch_size)
 
 
-def _sample_labels(labels: NDArray[np.int16], grid: torch.Tensor, patch_size: Triple) -> NDArray[np.int16]:
-    classes = np.unique(labels)
-    if len(classes) == 1:
-        return np.full(patch_size, classes[0], labels.dtype)
-    volume = torch.from_numpy(labels)
-    best = torch.full(patch_size, -1.0)
-    chosen = torch.zeros(patch_size, dtype=volume.dtype)
-    for index in classes.tolist():
-        share = _sample((volume == index).float()[None], grid)[0]
+def _sample_one(labels: NDArray[np.int16], grid: Tensor, patch_size: Triple) -> NDArray[np.int16]:
+    if labels.min() == labels.max():  # as in most patches of background
+        return np.full(patch_size, labels.min(), labels.dtype)
+    return sample_labels(torch.from_numpy(labels)[None], grid)[0].numpy()
+
+
+def sample_labels(labels: Tensor, grid: Tensor) -> Tensor:
+    """Sample class indices (B, *box) to (B, *patch): the class with the largest trilinear share, the lower index of a tie."""
+    best = torch.full((len(labels), *grid.shape[1:4]), -1.0, device=labels.device)
+    chosen = torch.zeros_like(best, dtype=labels.dtype)
+    for index in labels.unique().tolist():
+        share = sample((labels == index).float()[:, None], grid)[:, 0]
         better = share > best
         best = torch.where(better, share, best)
         chosen[better] = index
-    return chosen.numpy()
+    return chosen
 
 
 def mirror(volume: NDArray, axes: tuple[int, ...]) -> NDArray:
@@ -160,9 +163,7 @@ def mirror(volume: NDArray, axes: tuple[int, ...]) -> NDArray:
     return np.flip(volume, tuple(axis - 3 for axis in axes)) if axes else volume
 
 
-def _sampling_grid(
-    box: tuple[int, ...], start: NDArray[np.int_], patch_size: Triple, matrix: NDArray[np.float64]
-) -> torch.Tensor:
+def _sampling_grid(box: tuple[int, ...], start: NDArray[np.int_], patch_size: Triple, matrix: NDArray[np.float64]) -> Tensor:
     """Return source positions (1, Z, Y, X, 3), ordered (x, y, z) and scaled to -1..1 over the box, as `grid_sample` expects."""
     half = (np.array(patch_size) - 1) / 2
     axes = [torch.arange(size, dtype=torch.float32) - (size - 1) / 2 for size in patch_size]
@@ -172,6 +173,6 @@ def _sampling_grid(
     return (source * (2 / last) - 1).flip(-1)[None]
 
 
-def _sample(volume: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
-    """Sample (C, *box) at the grid positions (1, Z, Y, X, 3), which gives (C, Z, Y, X)."""
-    return functional.grid_sample(volume[None], grid, mode="bilinear", padding_mode="zeros", align_corners=True)[0]
+def sample(volumes: Tensor, grid: Tensor) -> Tensor:
+    """Sample (B, C, *box) trilinearly at the grid positions (B, Z, Y, X, 3), which gives (B, C, Z, Y, X)."""
+    return functional.grid_sample(volumes, grid, mode="bilinear", padding_mode="zeros", align_corners=True)

@@ -17,7 +17,7 @@ from trainers.augmentation.planned import Augmentation
 from trainers.augmentation.spatial import SpatialDraw, Triple, mirror, source_box, transform, transform_labels
 from trainers.data.device_draws import draw_for_device, gather_draws
 from trainers.data.disturbance import disturb
-from trainers.data.patches import PatchSampler, Place, read_image, read_labels, read_previous
+from trainers.data.patches import PatchSampler, Place, read_image_box, read_labels_box, read_previous_box
 
 Purpose = Literal["training", "validation"]
 Patch = tuple[NDArray[np.float32], NDArray[np.int16]]  # an image (C, Z, Y, X) and its labels (Z, Y, X)
@@ -52,7 +52,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Schedule:
+class BatchSchedule:
     """Order of the batches: the training batches of each epoch, followed in some epochs by the validation batches."""
 
     epochs: int  # number of epochs
@@ -151,7 +151,7 @@ class BatchMaker:
     def _read_box(self, sampler: PatchSampler, box: tuple[Place, Triple]) -> Patch:
         place, extent = box
         case = sampler.cases[place.case]
-        return read_image(case, place.start, extent), read_labels(case, place.start, extent)
+        return read_image_box(case, place.start, extent), read_labels_box(case, place.start, extent)
 
     def _random(self, key: BatchKey, position: int | None = None) -> Generator:
         stream = (self._seed, _STREAMS[key.purpose], key.epoch, key.index)
@@ -180,11 +180,11 @@ def read_patch(sampler: PatchSampler, place: Place, draw: SpatialDraw) -> Patch:
     """
     case, size = sampler.cases[place.case], sampler.patch_size
     if draw.matrix is None:
-        image, labels = read_image(case, place.start, size), read_labels(case, place.start, size)
+        image, labels = read_image_box(case, place.start, size), read_labels_box(case, place.start, size)
     else:
         box, extent = source_box(place.start, size, draw.matrix)
         image, labels = transform(
-            read_image(case, box, extent), read_labels(case, box, extent), box, place.start, size, draw.matrix
+            read_image_box(case, box, extent), read_labels_box(case, box, extent), box, place.start, size, draw.matrix
         )
     return mirror(image, draw.mirrored), mirror(labels, draw.mirrored)
 
@@ -193,6 +193,6 @@ def read_previous_patch(sampler: PatchSampler, place: Place, draw: SpatialDraw) 
     """Return the first network's class indices (Z, Y, X) for a patch, transformed like the patch."""
     case, size = sampler.cases[place.case], sampler.patch_size
     if draw.matrix is None:
-        return mirror(read_previous(case, place.start, size), draw.mirrored)
+        return mirror(read_previous_box(case, place.start, size), draw.mirrored)
     box, extent = source_box(place.start, size, draw.matrix)
-    return mirror(transform_labels(read_previous(case, box, extent), box, place.start, size, draw.matrix), draw.mirrored)
+    return mirror(transform_labels(read_previous_box(case, box, extent), box, place.start, size, draw.matrix), draw.mirrored)

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -25,66 +26,30 @@ CACHE_LIMIT = (8 if sys.platform == "linux" else 1) * 2**30
 CACHE_SHARE = 0.25  # of the available memory
 
 
-class TrainingCase(Protocol):
-    """One prepared case. Its arrays are read when they are sliced, which returns NumPy arrays."""
-
-    @property
-    def image(self) -> Any:
-        """Image (C, Z, Y, X) float32."""
-        ...
-
-    @property
-    def labels(self) -> Any:
-        """Class indices (Z, Y, X) int16."""
-        ...
-
-    @property
-    def class_locations(self) -> Mapping[int, NDArray[np.int32]]:
-        """Voxel indices (n, 3) in the order (Z, Y, X) for each foreground class index."""
-        ...
-
-    @property
-    def previous(self) -> Any | None:
-        """Class indices (Z, Y, X) int16 from the first network of a cascade; None without a cascade."""
-        ...
-
-
 @dataclass(frozen=True)
 class CaseInMemory:
-    """A `TrainingCase` held in memory."""
+    """A prepared case held in memory."""
 
-    image: NDArray[np.float32]
-    labels: NDArray[np.int16]
-    class_locations: Mapping[int, NDArray[np.int32]]
-    previous: NDArray[np.int16] | None = None
+    image: NDArray[np.float32]  # image (C, Z, Y, X)
+    labels: NDArray[np.int16]  # class indices (Z, Y, X)
+    class_locations: Mapping[int, NDArray[np.int32]]  # voxel indices (n, 3) (Z, Y, X) for each foreground class index
+    previous: NDArray[np.int16] | None = None  # class indices (Z, Y, X) from the first network of a cascade, or None
 
 
-class CaseOnDisk:
-    """A `TrainingCase` read from disk patch by patch."""
+class CaseOnDisk(StoredCase):
+    """A prepared case whose arrays are read when they are sliced, which returns NumPy arrays."""
 
-    def __init__(self, stored: StoredCase, previous: PreviousStage | None):
-        self._stored = stored
+    def __init__(self, folder: Path, identifier: str, previous: PreviousStage | None):
+        super().__init__(folder, identifier)
         self._previous = previous
-
-    @property
-    def image(self) -> Any:
-        """Image (C, Z, Y, X) float32."""
-        return self._stored.image
-
-    @property
-    def labels(self) -> Any:
-        """Class indices (Z, Y, X) int16."""
-        return self._stored.labels
-
-    @property
-    def class_locations(self) -> Mapping[int, NDArray[np.int32]]:
-        """Voxel indices (n, 3) for each foreground class index."""
-        return self._stored.class_locations
 
     @cached_property
     def previous(self) -> Any | None:
         """Class indices (Z, Y, X) int16 from the first network of a cascade, or None."""
-        return None if self._previous is None else self._previous.read(self._stored.identifier)
+        return None if self._previous is None else self._previous.read(self.identifier)
+
+
+TrainingCase = CaseInMemory | CaseOnDisk
 
 
 def open_cases(
@@ -110,7 +75,7 @@ def open_cases(
             len(identifiers),
             size / 2**30,
         )
-        return {identifier: CaseOnDisk(store.read(identifier), previous) for identifier in identifiers}
+        return {identifier: CaseOnDisk(store.folder, identifier, previous) for identifier in identifiers}
     cases: dict[str, TrainingCase] = {}
     for identifier in progress.track(identifiers, "Reading cases into memory", len(identifiers)):
         stored = store.read(identifier)

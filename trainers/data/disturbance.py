@@ -8,7 +8,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
-Mask = NDArray[np.bool_]
+_Mask = NDArray[np.bool_]
 
 P_MORPHOLOGY = 0.4
 P_REMOVAL = 0.2
@@ -38,30 +38,30 @@ def disturb(segmentation: NDArray[np.float32], random: Generator) -> NDArray[np.
     return segmentation
 
 
-def grow(mask: Mask, radius: float) -> Mask:
+def grow(mask: _Mask, radius: float) -> _Mask:
     """Dilate a mask (Z, Y, X) by a ball with this radius in voxels."""
     if not mask.any():
         return mask
     return np.asarray(distance_transform_edt(~mask) <= radius)
 
 
-def shrink(mask: Mask, radius: float) -> Mask:
+def shrink(mask: _Mask, radius: float) -> _Mask:
     """Erode a mask (Z, Y, X) by a ball with this radius in voxels; beyond the border there is background."""
     return ~grow(~np.pad(mask, int(radius) + 1), radius)[(slice(int(radius) + 1, -int(radius) - 1),) * 3]
 
 
-def _open(mask: Mask, radius: float) -> Mask:
+def _open(mask: _Mask, radius: float) -> _Mask:
     return grow(shrink(mask, radius), radius)
 
 
-def _close(mask: Mask, radius: float) -> Mask:
+def _close(mask: _Mask, radius: float) -> _Mask:
     return shrink(grow(mask, radius), radius)
 
 
-_OPERATIONS: tuple[Callable[[Mask, float], Mask], ...] = (grow, shrink, _open, _close)
+_OPERATIONS: tuple[Callable[[_Mask, float], _Mask], ...] = (grow, shrink, _open, _close)
 
 
-def _change(segmentation: NDArray[np.float32], index: int, operation: Callable[[Mask, float], Mask], radius: int) -> None:
+def _change(segmentation: NDArray[np.float32], index: int, operation: Callable[[_Mask, float], _Mask], radius: int) -> None:
     """Change one class; the voxels it gains are removed from the others."""
     before = segmentation[index] > 0
     after = operation(before, radius)

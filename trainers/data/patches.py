@@ -88,7 +88,9 @@ class PatchSampler:
         for _ in range(_TRIES):
             bounds = [_bounds(size, patch) for size, patch in zip(arrays.labels.shape, self.patch_size, strict=True)]
             place = Place(case, _triple(random.integers(low, high + 1) for low, high in bounds))
-            if self.ignore_index is None or bool((read_labels(arrays, place.start, self.patch_size) != self.ignore_index).any()):
+            if self.ignore_index is None or bool(
+                (read_labels_box(arrays, place.start, self.patch_size) != self.ignore_index).any()
+            ):
                 return place
         centre = self._draw_foreground(random, arrays)
         return place if centre is None else Place(case, self._around(centre, arrays))
@@ -100,19 +102,19 @@ class PatchSampler:
         return _triple(min(max(start, low), high) for start, (low, high) in zip(starts, bounds, strict=True))
 
 
-def read_image(case: TrainingCase, start: Triple, size: Triple) -> NDArray[np.float32]:
+def read_image_box(case: TrainingCase, start: Triple, size: Triple) -> NDArray[np.float32]:
     """Read a box (C, *size) of the image, padded with 0 like the sliding window."""
     inside, where = _overlap(case.image.shape[1:], start, size)
     return _padded(case.image[(slice(None), *inside)], where, size)
 
 
-def read_labels(case: TrainingCase, start: Triple, size: Triple) -> NDArray[np.int16]:
+def read_labels_box(case: TrainingCase, start: Triple, size: Triple) -> NDArray[np.int16]:
     """Read a box (*size) of the labels, padded with background."""
     inside, where = _overlap(case.labels.shape, start, size)
     return _padded(case.labels[inside], where, size)
 
 
-def read_previous(case: TrainingCase, start: Triple, size: Triple) -> NDArray[np.int16]:
+def read_previous_box(case: TrainingCase, start: Triple, size: Triple) -> NDArray[np.int16]:
     """Read a box (*size) of the first network's segmentation, padded with background."""
     if case.previous is None:
         raise ValueError("the case has no segmentation of a first network")

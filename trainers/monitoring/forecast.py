@@ -1,5 +1,6 @@
 """Time the parts of a training before it starts, to tell how long it will take and what is quicker."""
 
+import math
 import statistics
 import time
 from collections.abc import Sequence
@@ -8,12 +9,13 @@ from itertools import islice
 
 import torch
 
+from configs.fingerprint import Shape
 from configs.plan import ModelPlan
 from configs.training import TrainingConfig
+from inference.device import seconds_of
 from inference.engine.capacity import Capacity
 from inference.engine.ensemble import count_tiles
 from inference.engine.scaling import scaled_shape
-from inference.engine.sliding_window import Shape
 from inference.sizes.calibrate import FEWEST_CASES
 from inference.sizes.calibration import WIDEST
 from inference.sizes.measure import Observer, affordable_cases, looked_at_sizes
@@ -80,31 +82,22 @@ def _time_steps(job: Job, parts: Parts) -> float:
 
 
 def _time_tile(job: Job, parts: Parts) -> float:
-    """Return the seconds of a tile, from a look at some tiles of a validation case; the first look sets up kernels and is not counted."""
+    """Return the seconds of a tile, from a look at some tiles of a validation case."""
     case, patch = job.store.read(job.split.validation[0]), job.plan.network.patch_size
     corner = (slice(None), *(slice(0, length + length // 2) for length in patch))
-    image, seconds = torch.from_numpy(case.image[corner]), 0.0
+    image = torch.from_numpy(case.image[corner])
     observer = Observer(parts.learner.kept.eval(), job.plan, Capacity.of(job.device))
-    for _ in range(2):
-        start = time.perf_counter()
-        observer.look(image, 1.0).expected.tolist()  # waits for a GPU
-        seconds = time.perf_counter() - start
-        if seconds > _ENOUGH_SECONDS:
-            break
+    seconds = seconds_of(lambda: observer.look(image, 1.0).expected.tolist(), _ENOUGH_SECONDS)  # waits for a GPU
     depth, height, width = image.shape[1:]
     return seconds / count_tiles((depth, height, width), patch, _STEP)
 
 
 def _time_backward(job: Job, parts: Parts) -> float:
-    """Return the seconds of a forward and a backward pass of random numbers; the first one sets up kernels and is not counted."""
+    """Return the seconds of a forward and a backward pass of random numbers."""
     planned = job.plan.network
     images = random_images(job.plan, len(share_of(planned.batch_size)), job.device)
     labels = torch.zeros((len(images), *planned.patch_size), dtype=torch.int16, device=job.device)
-    seconds = 0.0
-    for _ in range(2):
-        start = time.perf_counter()
-        parts.step.backward(images, labels).item()  # waits for a GPU
-        seconds = time.perf_counter() - start
+    seconds = seconds_of(lambda: parts.step.backward(images, labels).item(), math.inf)  # waits for a GPU
     parts.step.optimiser.zero_grad(set_to_none=True)
     return seconds
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from configs.files import replacing
+from preprocessing.tables import write_frame
 
 _MOST_LABELS = 10  # shown individually
 
@@ -51,11 +52,7 @@ class EpochRecord:
 
 
 class History:
-    """Rows of the finished epochs, and the files that show them.
-
-    Args:
-        rows: rows of the resumed training, see `EpochRecord.row`.
-    """
+    """Rows of the finished epochs (`EpochRecord.row`), also of a training that is resumed, and the files that show them."""
 
     def __init__(self, rows: list[dict[str, float]] | None = None):
         self.rows = list(rows or [])
@@ -66,8 +63,7 @@ class History:
 
     def write_table(self, path: Path) -> None:
         """Write the CSV file atomically; empty cells mean not measured."""
-        with replacing(path) as temporary:
-            pd.DataFrame(self.rows).to_csv(temporary, index=False, float_format="%.6g")
+        write_frame(path, pd.DataFrame(self.rows), float_format="%.6g")
 
     def write_picture(self, path: Path) -> None:
         """Write a figure of losses, pseudo-Dice, learning rate and time per epoch, atomically."""

@@ -13,15 +13,15 @@ from trainers.data.batches import BatchKey, BatchMaker, Patch
 PATCHES = 6
 
 
-def write_preview(maker: BatchMaker, path: Path, batch_size: int, patches: int = PATCHES) -> None:
+def write_preview(maker: BatchMaker, path: Path, batch_size: int) -> None:
     """Draw the middle slices of the first training patches, before and after augmentation, and save them as PNG.
 
     The figure shows the first channel with the outlines of the labels.
     """
-    figure = Figure(figsize=(2.2 * patches, 4.8))
+    figure = Figure(figsize=(2.2 * PATCHES, 4.8))
     FigureCanvasAgg(figure)
-    grid = figure.subplots(2, patches, squeeze=False)
-    for column in range(patches):
+    grid = figure.subplots(2, PATCHES, squeeze=False)
+    for column in range(PATCHES):
         index, position = divmod(column, batch_size)
         before, after = maker.pair(BatchKey("training", 0, index), position)
         for row, (patch, title) in enumerate(((before, "read"), (after, "augmented"))):

@@ -9,11 +9,7 @@ _SMOOTHING = 0.95  # of the loss and the duration of a step
 
 
 class ProgressNote:
-    """Formats the numbers of a running training as a short text.
-
-    Args:
-        total_steps: number of steps of the whole training.
-    """
+    """Formats the numbers of a running training as a short text."""
 
     def __init__(self, total_steps: int):
         self._total = total_steps

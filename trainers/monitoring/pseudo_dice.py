@@ -12,12 +12,7 @@ from trainers.optimisation.loss import region_table, region_target
 
 
 class PseudoDice:
-    """Dice of each foreground label or region over all batches: 2 TP / (2 TP + FP + FN), NaN for labels that do not occur.
-
-    Args:
-        description: dataset description that defines the labels.
-        device: device of logits and labels.
-    """
+    """Dice of each foreground label or region over all batches: 2 TP / (2 TP + FP + FN), NaN for labels that do not occur."""
 
     def __init__(self, description: DatasetDescription, device: torch.device):
         members = [description.class_indices(name) for name in description.foreground]

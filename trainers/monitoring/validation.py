@@ -108,23 +108,10 @@ def _shown(value: float | None) -> str:
     return "   -  " if value is None else f"{value:.4f}"
 
 
-def chosen_cases(identifiers: Sequence[str], number: int) -> list[str]:
-    """Return this many cases, spread evenly over the sorted identifiers."""
-    cases = sorted(identifiers)
-    number = min(number, len(cases))
-    return [cases[index * len(cases) // number] for index in range(number)]
-
-
 class VolumeCheck:
     """Measures the mean foreground Dice of whole volumes on their original grids, without mirroring and scale averaging.
 
-    Args:
-        network: network in its current state at each call.
-        plan: plan with one configuration and this network.
-        store: store of the prepared cases.
-        cases: identifiers of the cases to predict.
-        device: device of the network.
-        previous: segmentations by the first network of a cascade.
+    The network is taken in its current state at each call. Cases of a cascade have segmentations of the `previous` stage.
     """
 
     def __init__(

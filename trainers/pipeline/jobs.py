@@ -1,7 +1,7 @@
 """Write the trainings of a run as the array script of a SLURM cluster."""
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from configs.errors import Fault, InputError, raise_faults
@@ -10,7 +10,7 @@ from configs.progress import Progress
 from planners.options import PlanningOptions
 from trainers.pipeline.options import RunOptions
 from trainers.pipeline.run import load_schedule, prepare, save_schedule, wishes_of
-from trainers.pipeline.schedule import Schedule, Training, make_schedule
+from trainers.pipeline.schedule import Training, make_schedule
 
 
 def write_jobs(
@@ -30,15 +30,11 @@ def write_jobs(
     if schedule is None:
         plan, wishes = wishes_of(folder, options, on_gpu=True)
         schedule = make_schedule(wishes, options.asked(planning), plan, speeds={})
-        raise_faults(_cascade_faults(schedule))
+        problem = "the tasks of an array start together, and it needs all folds of the first network of its cascade"
+        remedy = "Leave its configuration out, and train it with se_train after the others"
+        raise_faults(Fault(str(training), problem, remedy) for training in schedule.trainings if training.refines)
         save_schedule(folder, schedule)
     return array_script(folder, schedule.trainings, again)
-
-
-def _cascade_faults(schedule: Schedule) -> Iterator[Fault]:
-    problem = "the tasks of an array start together, and it needs all folds of the first network of its cascade"
-    remedy = "Leave its configuration out, and train it with se_train after the others"
-    yield from (Fault(str(training), problem, remedy) for training in schedule.trainings if training.refines)
 
 
 def _command(folder: DatasetFolder, training: Training) -> str:

@@ -111,13 +111,8 @@ def make_schedule(
 ) -> Schedule:
     """Return the schedule of the wishes, cut to what fits into their hours.
 
-    Args:
-        wishes: what may be trained.
-        asked: options that the user gave, to be recorded.
-        plan: plan of the dataset.
-        speeds: measured speed of each model; none if it was not measured.
-        seconds_spent: time that the run has taken so far.
-        side_by_side: number of trainings that run at the same time.
+    The schedule records what the user asked for. `seconds_spent` is the time that the run has taken so far, and models without a measured
+    speed are not timed.
 
     Raises:
         InputError: not even one epoch of the first model fits into the time, or a model was not timed.

@@ -14,11 +14,7 @@ _SECONDS = 1.0  # between two lines, at least
 
 
 class ToldProgress:
-    """Progress display that writes lines for `messages_of`.
-
-    Args:
-        output: text file into which lines are written.
-    """
+    """Progress display that writes lines for `messages_of` into a text file."""
 
     def __init__(self, output: TextIO):
         self._output = output

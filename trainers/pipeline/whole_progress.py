@@ -16,9 +16,7 @@ T = TypeVar("T")
 class WholeProgress:
     """Progress display of all trainings, also of several that run side by side, each in a thread of its own.
 
-    Args:
-        whole: progress display of the run.
-        tick: function that moves it on by one second.
+    `tick` moves the display of the run on by one second.
     """
 
     def __init__(self, whole: Progress, tick: Callable[[], object]):
@@ -58,10 +56,7 @@ class WholeProgress:
 class TrainingProgress:
     """Progress display of one training within that of the run; its own progress is shown as a note.
 
-    Args:
-        whole: display of the run.
-        title: name of the training.
-        seconds: expected seconds of an item, by the first word of the description under which it is tracked.
+    `seconds` has the expected seconds of an item, by the first word of the description under which it is tracked.
     """
 
     def __init__(self, whole: WholeProgress, title: str, seconds: Mapping[str, float]):

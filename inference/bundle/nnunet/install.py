@@ -5,20 +5,19 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from configs.errors import Fault, InputError, raise_faults
 from configs.folders import DATASET, ModelFolder
-from configs.plan import ModelPlan, Plan
+from configs.plan import ModelPlan
 from configs.progress import Progress, Silent, ticking
 from inference.bundle.new_folder import new_folder, target_faults
 from inference.bundle.nnunet.plan import plan_of
 from inference.bundle.nnunet.postprocessing import read_postprocessing
 from inference.bundle.nnunet.source import DATASET as THEIR_DATASET
-from inference.bundle.nnunet.source import KINDS, PLANS, REMEDY, TrainedModel, find_models
+from inference.bundle.nnunet.source import KINDS, PLANS, REMEDY, NNUNetModel, find_nnunet_models
 from inference.bundle.nnunet.trainers import trainer_fault
 from inference.bundle.tensors import implausible
 from inference.prediction.selection import FILE, Selection
@@ -59,7 +58,7 @@ def import_nnunet(
     """
     path, folder = Path(path), Path(folder)
     raise_faults(target_faults(folder))
-    readers = _with_first_stages([_Reader(model, trust_trainer) for model in find_models(path)], trust_trainer)
+    readers = _with_first_stages([_Reader(model, trust_trainer) for model in find_nnunet_models(path)], trust_trainer)
     raise_faults(_name_faults(path, [reader.configuration for reader in readers]))
     count = sum(len(reader.model.checkpoints) for reader in readers)
     is_alone = len(readers) == 1
@@ -77,14 +76,14 @@ def _moved(path: Path | None, temporary: Path, folder: Path) -> Path | None:
 class _Reader:
     """Reads the checkpoints of one model."""
 
-    def __init__(self, model: TrainedModel, trust_trainer: bool):
+    def __init__(self, model: NNUNetModel, trust_trainer: bool):
         self.model = model
         self.plans, self.dataset = model.json(PLANS), model.json(THEIR_DATASET)
         first = self._read(next(iter(model.checkpoints.values())))
         fault = None if trust_trainer else trainer_fault(model.where, first.trainer)
         raise_faults([] if fault is None else [fault])
         self.configuration = first.configuration
-        self.plan = ModelPlan(self._plan(first))
+        self.plan = ModelPlan(plan_of(first, model.where))
 
     @property
     def name(self) -> str:
@@ -105,18 +104,12 @@ class _Reader:
         for (fold, kind), name in self.model.checkpoints.items():
             checkpoint = self._read(name)
             where = f"{self.model.where}: fold_{fold}/checkpoint_{kind}.pth"
-            if checkpoint.configuration != self.configuration or self._plan(checkpoint).configurations != self._configurations:
+            plan = plan_of(checkpoint, self.model.where)
+            if checkpoint.configuration != self.configuration or plan.configurations != self.plan.whole.configurations:
                 raise InputError(Fault(where, "the checkpoint is of another model than those of the other folds", REMEDY))
             weights = checkpoint.our_weights()
             raise_faults(_weights_faults(where, self.plan, weights))
             yield fold, kind, weights
-
-    @property
-    def _configurations(self) -> Any:
-        return self.plan.whole.configurations
-
-    def _plan(self, checkpoint: NNUNetCheckpoint) -> Plan:
-        return plan_of(checkpoint, self.model.where)
 
     def _read(self, name: str) -> NNUNetCheckpoint:
         """Return a checkpoint with the plans and the dataset of the model's folder, which nnU-Net predicts with."""
@@ -143,7 +136,7 @@ def _with_first_stages(readers: Sequence[_Reader], trust_trainer: bool) -> list[
         if not (path.is_dir() and reader.model.place == "" and beside.is_dir() and beside != path):
             problem = f"the model is the second stage of a cascade, but its first stage `{reader.previous}` is missing"
             raise InputError(Fault(reader.model.where, problem, "Import the dataset's results, with both stages, together"))
-        found += [_Reader(model, trust_trainer) for model in find_models(beside)]
+        found += [_Reader(model, trust_trainer) for model in find_nnunet_models(beside)]
     return found
 
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
-from configs.archives import checked_entries, opened_archive
 from configs.errors import DAMAGE, Fault, InputError, fault_of, raise_faults
 from configs.files import parse_json
 from configs.folders import ModelFolder
+from preprocessing.archives import checked_entries, opened_archive
 
 PLANS, DATASET = "plans.json", "dataset.json"
 KINDS = ("final", "best")  # nnU-Net's checkpoints of finished trainings
@@ -27,7 +27,7 @@ _MOST_TEXT_BYTES = 16 * 2**20
 REMEDY = "Get the model again from a source that you trust"
 
 
-class Source(Protocol):
+class NNUNetFiles(Protocol):
     """Files by their names, which are relative and have forward slashes."""
 
     @property
@@ -49,7 +49,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class Folder:
+class ResultsFolder:
     """A folder of nnU-Net's."""
 
     path: Path
@@ -80,7 +80,7 @@ class Folder:
 
 
 @dataclass(frozen=True)
-class Archive:
+class ExportedArchive:
     """A ZIP file of nnU-Net's."""
 
     path: Path
@@ -125,7 +125,7 @@ def _is_of_interest(file: str) -> bool:
 
 
 @dataclass(frozen=True)
-class TrainedModel:
+class NNUNetModel:
     """Files of one trained configuration.
 
     Attributes:
@@ -135,7 +135,7 @@ class TrainedModel:
         postprocessing: name of the description of its postprocessing, or None.
     """
 
-    source: Source
+    source: NNUNetFiles
     place: str
     checkpoints: Mapping[tuple[str, str], str]
     postprocessing: str | None
@@ -176,13 +176,13 @@ def is_nnunet(path: Path) -> bool:
         return False
 
 
-def find_models(path: Path) -> list[TrainedModel]:
+def find_nnunet_models(path: Path) -> list[NNUNetModel]:
     """Return the trained models in a folder or ZIP file of nnU-Net's, by place.
 
     Raises:
         InputError: there are none, or the file cannot be used.
     """
-    source: Source = Folder(path) if path.is_dir() else Archive(path)
+    source: NNUNetFiles = ResultsFolder(path) if path.is_dir() else ExportedArchive(path)
     names = source.names()
     places = [_parent(name) for name in names if PurePosixPath(name).name == PLANS]
     found = [_model(source, place, names) for place in places]
@@ -200,13 +200,13 @@ def find_models(path: Path) -> list[TrainedModel]:
     return models
 
 
-def _model(source: Source, place: str, names: list[str]) -> TrainedModel:
+def _model(source: NNUNetFiles, place: str, names: list[str]) -> NNUNetModel:
     prefix = f"{place}/" if place else ""
     own = {name.removeprefix(prefix): name for name in names if name.startswith(prefix)}
     matches = {match: name for short, name in own.items() if (match := _CHECKPOINT.fullmatch(short))}
     described = sorted((name for short, name in own.items() if _POSTPROCESSING.fullmatch(short)), key=len)
     checkpoints = {(match["fold"], match["kind"]): name for match, name in matches.items()}
-    return TrainedModel(source, place, checkpoints, described[-1] if described else None)
+    return NNUNetModel(source, place, checkpoints, described[-1] if described else None)
 
 
 def _parent(name: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from configs.dataset import DatasetDescription
 from configs.errors import Fault, InputError
-from preprocessing.dicom.find import Found, Series, find_series, write_lists
+from preprocessing.dicom.find import FoundSeries, Series, find_series, write_lists
 
 logger = logging.getLogger(__name__)
 
@@ -22,11 +22,8 @@ class InputCases:
 def dicom_cases(path: Path, description: DatasetDescription, room: Path, do_refer: bool) -> InputCases:
     """Find the series of a DICOM input, and say which ones are left out and why.
 
-    Args:
-        path: file, folder or ZIP file.
-        description: dataset description of the model.
-        room: folder for the lists of series, which must last as long as the cases.
-        do_refer: whether DICOM segmentations will refer to the series.
+    The lists of series lie in the folder `room`, which must last as long as the cases. `do_refer` tells that DICOM segmentations will refer
+    to the series.
 
     Raises:
         InputError: the model needs several channels, or no series can be segmented; all faults are listed.
@@ -53,7 +50,7 @@ def _cannot_be_referred_to(case: str, series: Series) -> Fault:
     return Fault(f"series `{case}`", problem, "Leave out --dicom")
 
 
-def _tell(found: Found, refused: list[Fault]) -> None:
+def _tell(found: FoundSeries, refused: list[Fault]) -> None:
     for fault in found.left_out:
         logger.info("%s", fault)
     for fault in refused:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from highdicom.seg import SegmentDescription
     from pydicom.dataset import Dataset
 
-Kind = Literal["binary", "labelmap"]
-KINDS: tuple[Kind, ...] = ("binary", "labelmap")
+SegmentationKind = Literal["binary", "labelmap"]
+KINDS: tuple[SegmentationKind, ...] = ("binary", "labelmap")
 _SOFTWARE, _PRIVATE = "se-unet", "99SE_UNET"  # the private scheme of labels without codes
 _LABEL = Code(value="LABEL", scheme=_PRIVATE, meaning="Label of a dataset")
 _SERIES_NUMBER = 9000  # beyond those of scanners
@@ -38,23 +38,23 @@ _OF_STUDY = ("AccessionNumber", "ReferringPhysicianName", "StudyID", "StudyDate"
 class DicomOutput:
     """How segmentations are written as DICOM objects."""
 
-    kind: Kind = "binary"  # one plane of bits for each label, or one map with the numbers of labels
+    kind: SegmentationKind = "binary"  # one plane of bits for each label, or one map with the numbers of labels
     model: str = ""  # SHA-256 of plans and weights of the models that segmented
 
 
 @dataclass(frozen=True)
-class Segment:
+class LabelSegment:
     """One label, or one region, of a segmentation."""
 
     name: str  # name of the label
     values: tuple[int, ...]  # values of its voxels
 
 
-def segments_of(description: DatasetDescription, roi: Sequence[str] | None) -> list[Segment]:
+def segments_of(description: DatasetDescription, roi: Sequence[str] | None) -> list[LabelSegment]:
     """Return the segments of a dataset's segmentations; `roi` names the labels that were kept, None all."""
     kept = [name for name in description.foreground if roi is None or name in roi]
     values = {name: description.labels[name] for name in kept}
-    return [Segment(name, (value,) if isinstance(value, int) else value) for name, value in values.items()]
+    return [LabelSegment(name, (value,) if isinstance(value, int) else value) for name, value in values.items()]
 
 
 def kind_faults(output: DicomOutput | None, description: DatasetDescription) -> list[Fault]:
@@ -75,14 +75,8 @@ def write_segmentation(
 ) -> None:
     """Write a segmentation object, whole or not at all.
 
-    Args:
-        path: path to the new file.
-        labels: label values (Z, Y, X) on the grid of the series.
-        listed: list of the series that was segmented.
-        description: names, values and codes of the labels.
-        output: kind of object, and the models.
-        quality: expected Dice of each label, which its description states; None where the models are not calibrated.
-        roi: labels that were kept; None for all.
+    The label values (Z, Y, X) lie on the grid of the series that `listed` lists. The segments are described by their expected Dice, where
+    the models are calibrated; `roi` names the labels that were kept, None all.
 
     Raises:
         InputError: the series has changed, or lacks what a segmentation object needs.
@@ -145,7 +139,7 @@ def _completed(image: "Dataset", listed: SeriesList) -> "Dataset":
     return image
 
 
-def _segment_numbers(labels: NDArray[np.integer], segments: Sequence[Segment], do_overlap: bool) -> NDArray[np.integer]:
+def _segment_numbers(labels: NDArray[np.integer], segments: Sequence[LabelSegment], do_overlap: bool) -> NDArray[np.integer]:
     """Numbers of segments (Z, Y, X), 1 for the first; masks (Z, Y, X, segments) where segments overlap."""
     if do_overlap:
         return np.stack([np.isin(labels, segment.values) for segment in segments], axis=-1).astype(np.uint8)
@@ -163,7 +157,7 @@ def _in_order_of_frames(array: NDArray, listed: SeriesList) -> NDArray:
 
 
 def _descriptions(
-    segments: Sequence[Segment], description: DatasetDescription, output: DicomOutput, quality: Quality | None
+    segments: Sequence[LabelSegment], description: DatasetDescription, output: DicomOutput, quality: Quality | None
 ) -> "list[SegmentDescription]":
     from highdicom import AlgorithmIdentificationSequence
     from highdicom.seg import SegmentDescription
@@ -191,7 +185,7 @@ def _descriptions(
     return made
 
 
-def _private_code(segment: Segment) -> LabelCode:
+def _private_code(segment: LabelSegment) -> LabelCode:
     name = "".join(letter for letter in segment.name if letter.isprintable() and letter != "\\")[:_LONGEST_NAME] or "label"
     return LabelCode(value="-".join(map(str, segment.values))[:16], scheme=_PRIVATE, meaning=name, category=_LABEL)
 
@@ -202,7 +196,7 @@ def _coded(code: Code) -> Any:
     return CodedConcept(value=code.value, scheme_designator=code.scheme, meaning=code.meaning)
 
 
-def _in_words(segment: Segment, quality: Quality | None) -> str:
+def _in_words(segment: LabelSegment, quality: Quality | None) -> str:
     values = " and ".join(map(str, segment.values))
     expected: Mapping[str, Any] = {} if quality is None else quality.expected
     if segment.name not in expected:

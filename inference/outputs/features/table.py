@@ -12,11 +12,9 @@ from configs.dataset import DatasetDescription, label_values
 from inference.outputs.features.intensity import INTENSITY, intensity_features
 from inference.outputs.features.shape import SHAPE, shape_features
 from inference.outputs.label_box import label_box
-from preprocessing.dataset.by_products import FEATURES
 from preprocessing.geometry.affine import Geometry
-from preprocessing.tables import gather, write_table
+from preprocessing.tables import write_table
 
-GATHERED = "features.csv"
 _EMPTY = (slice(0, 0),) * 3
 
 
@@ -55,11 +53,6 @@ def measure_features(
 def write_features(path: Path, case: str, measured: Iterable[LabelFeatures]) -> None:
     """Write one row for each label and channel atomically; undefined values are empty."""
     write_table(path, ["case", "label", "channel", *SHAPE, *INTENSITY], _rows(case, measured))
-
-
-def gather_features(folder: Path, cases: Iterable[str]) -> Path | None:
-    """Combine the files of single cases as `features.csv`, and return its path; None if there are no files."""
-    return gather(folder, cases, FEATURES, GATHERED)
 
 
 def _rows(case: str, measured: Iterable[LabelFeatures]) -> Iterator[list[object]]:

@@ -34,14 +34,7 @@ def write_viewer(
 ) -> None:
     """Write a page that shows a stored image (C, Z, Y, X) and its label values (Z, Y, X) in canonical orientation.
 
-    Args:
-        path: path to the page.
-        title: name of the case.
-        image: stored image.
-        labels: label values on the same grid.
-        geometry: geometry of both.
-        description: dataset description that names channels and labels.
-        caption: sentence below the title.
+    The stored image and the label values have the same geometry. The caption is a sentence below the title, which is the name of the case.
     """
     turn, colours, script = find_turn(geometry, "canonical"), label_colours(len(description.foreground)), Markup(viewer_script())
     shown = drawn_image(turn.apply(image), description)[:, ::-1]

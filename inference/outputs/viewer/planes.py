@@ -36,7 +36,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Planes:
+class PackedPlanes:
     """What the template needs of a case."""
 
     title: str  # name of the case
@@ -54,7 +54,7 @@ def pack_planes(
     description: DatasetDescription,
     colours: Sequence[str],
     most: int = MOST,
-) -> Planes:
+) -> PackedPlanes:
     """Return the data of a case. Every second, third ... voxel along an axis is taken where it has more than `most` bytes.
 
     Args:
@@ -89,7 +89,7 @@ def pack_planes(
     }
     names = tuple(layer.name for layer in layers)
     shape = (thinned.shape[0], thinned.shape[1], thinned.shape[2])
-    return Planes(title, shape, names, image.ndim == 4, json.dumps(content, separators=(",", ":")))
+    return PackedPlanes(title, shape, names, image.ndim == 4, json.dumps(content, separators=(",", ":")))
 
 
 def choose_steps(shape: Sequence[int], spacing: Sequence[float], most: int) -> tuple[int, int, int]:

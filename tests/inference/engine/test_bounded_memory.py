@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from configs.errors import InputError
 from inference.device import DeviceMemoryError
 from inference.engine.bricks import brick_shape, bricks
-from inference.engine.capacity import Capacity, NotFiniteError, within
+from inference.engine.capacity import Capacity, ScoresNotFiniteError, within
 from inference.engine.ensemble import Blending, Brick, Member, blend, make_members
 from inference.engine.heads import split_network
 from inference.engine.scaling import ScaledImage, scale_image
@@ -240,12 +240,12 @@ def test_scores_that_are_not_finite_are_never_an_answer(caplog: pytest.LogCaptur
             return torch.cat([x, x / torch.zeros_like(x).where(x > 1, torch.ones_like(x)) * 0], 1)
 
     members = make_members([Overflowing()], image, network_plan(patch_size=PATCH), Variants(mirror=False))
-    with pytest.raises(NotFiniteError):
+    with pytest.raises(ScoresNotFiniteError):
         list(blend(members, (20, 13, 9), 2, Blending(), Capacity.of(CPU)))
 
     def attempt(own: Capacity) -> torch.dtype | None:
         if own.half is not None or own.tile_batch > 1:
-            raise NotFiniteError
+            raise ScoresNotFiniteError
         return own.half
 
     assert within(Capacity(CPU, 1, half=torch.float16), attempt, "case `a`") is None

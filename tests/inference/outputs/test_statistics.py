@@ -8,9 +8,11 @@ import pytest
 import SimpleITK
 
 from configs.dataset import DatasetDescription
-from inference.outputs.statistics import gather_statistics, measure_labels, write_statistics
+from inference.outputs.statistics import measure_labels, write_statistics
+from preprocessing.dataset.by_products import STATISTICS
 from preprocessing.formats.itk import affine_of
 from preprocessing.geometry.affine import Geometry
+from preprocessing.tables import gather
 
 LABELS = DatasetDescription(name="toy", channels=("MR",), labels={"background": 0, "kidney": 5, "cyst": 9, "stone": 11})
 
@@ -61,7 +63,7 @@ def test_files_of_cases_are_put_together(tmp_path: Path) -> None:
     measured = measure_labels(labels, np.ones((1, 4, 4, 4), np.float32), Geometry.from_spacing(labels.shape, (1, 1, 1)), LABELS)
     for case in "ba":
         write_statistics(tmp_path / f"{case}_statistics.csv", {case: measured})
-    gathered = gather_statistics(tmp_path, ["b", "a", "missing"])
+    gathered = gather(tmp_path, ["b", "a", "missing"], STATISTICS)
     assert gathered is not None
     with gathered.open() as file:
         rows = list(csv.DictReader(file))
@@ -69,4 +71,4 @@ def test_files_of_cases_are_put_together(tmp_path: Path) -> None:
         (case, label) for case in "ab" for label in ("kidney", "cyst", "stone")
     ]
     assert rows[0]["voxels"] == "16" and rows[1]["centroid_r"] == ""
-    assert gather_statistics(tmp_path / "empty", ["a"]) is None
+    assert gather(tmp_path / "empty", ["a"], STATISTICS) is None

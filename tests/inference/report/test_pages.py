@@ -16,7 +16,7 @@ from configs.errors import InputError
 from configs.folders import ALL
 from inference.evaluation.equivariance import FACTORS, EquivarianceCurve
 from inference.report.cli import main
-from inference.report.overview import Entry, behind, overview_page
+from inference.report.overview import ReportedModel, behind, overview_page
 from inference.report.page import Measured, model_page
 from inference.report.run import ReportOptions, find_models, write_report
 from inference.report.scoring import notable, overall, ranked
@@ -163,7 +163,7 @@ def test_models_side_by_side(tmp_path) -> None:
     assert (first / "report.html").is_file() and "3d_fullres_se<b>" in read.text and "script" not in read.tags
     models = [read_trained(path) for path in find_models(work)]
     assert behind(*models) == (0, (0, 0), 4)
-    both = overview_page(work, [Entry(model, CURVE, work / "x.html") for model in models], page)
+    both = overview_page(work, [ReportedModel(model, CURVE, work / "x.html") for model in models], page)
     assert Page(both).tags.count("svg") == 3
 
 

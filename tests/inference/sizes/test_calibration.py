@@ -8,8 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from configs.plan import LabelRange, SizeRange
-from inference.sizes.calibrate import Trial, calibrate, decide
-from inference.sizes.calibration import Calibration, Evidence, Sample, expect, factors_of, fit, mean_of
+from inference.sizes.calibrate import Trial, calibrate, search_pays
+from inference.sizes.calibration import Calibration, Evidence, Sample, expect, expected_mean, factors_of, fit
 from inference.sizes.measure import LookedAt, Looks, sizes_to_try
 from inference.sizes.quality import judge
 from inference.sizes.search import uncalibrated
@@ -66,7 +66,7 @@ def test_a_label_that_is_missing_counts_only_where_every_case_has_it() -> None:
     made = uncalibrated(LABELS, RANGE).model_copy(update={"always": (True, False)})
     found = expect(made, Evidence(np.zeros(2), None, np.zeros(2)))
     assert found["b"] is None and found["a"] is not None and found["a"].dice == 0
-    assert mean_of(found) == 0
+    assert expected_mean(found) == 0
     assert any("a was not found" in doubt for doubt in judge(made, Evidence(np.zeros(2), None, np.zeros(2)), 1.0).doubts)
 
 
@@ -178,7 +178,7 @@ def test_the_search_must_not_harm_at_natural_size_and_must_gain_at_others(
     natural: tuple[float, ...], changed: tuple[float, ...], pays: bool
 ) -> None:
     trials = [Trial(size, 0.8, 0.8, 0.8 + gain) for size, gains in ((1.0, natural), (0.8, changed)) for gain in gains]
-    assert decide(trials)[0] is pays
+    assert search_pays(trials)[0] is pays
 
 
 def test_too_few_cases_are_not_calibrated_and_folds_add_up() -> None:
@@ -228,6 +228,6 @@ def test_cases_that_are_looked_at_as_they_are_tell_how_hard_a_usual_case_is() ->
     usual = next(sample.evidence for sample in few.samples() if sample.size == sample.factor == 1)
     as_it_is = Evidence(usual.expected, None, usual.diameters)
     truth = np.mean([one.dice for (one,) in harder])
-    errors = [abs(mean_of(expect(made, as_it_is)) - truth) for made in (known, alone)]
+    errors = [abs(expected_mean(expect(made, as_it_is)) - truth) for made in (known, alone)]
     assert errors[0] < 0.02 < 0.05 < errors[1]
     assert known.first.slopes == alone.first.slopes

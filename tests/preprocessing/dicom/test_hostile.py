@@ -20,7 +20,7 @@ from pydicom.uid import JPEG2000Lossless, JPEGLossless, RLELossless
 from configs.errors import InputError
 from preprocessing.dicom import header, library
 from preprocessing.dicom.codestream import stated_size
-from preprocessing.dicom.find import Found, find_series, write_lists
+from preprocessing.dicom.find import FoundSeries, find_series, write_lists
 from preprocessing.dicom.series import ListedPlane, SeriesList, case_name
 from preprocessing.formats.images import read_image, read_volumes
 from tests.preprocessing.dicom.making import SECRETS, affine_of, save, slices, volume
@@ -89,7 +89,7 @@ def test_a_damaged_archive_is_refused(tmp_path: Path) -> None:
     assert found.faults and "not a ZIP file, or a damaged one" in found.faults[0].problem
 
 
-def found_in(dataset: FileDataset, folder: Path) -> Found:
+def found_in(dataset: FileDataset, folder: Path) -> FoundSeries:
     return find_series(save([dataset], folder / "in"))
 
 

@@ -12,7 +12,7 @@ from pydicom.sequence import Sequence as Items
 from pydicom.uid import generate_uid
 
 from configs.errors import InputError
-from preprocessing.dicom.find import Found, find_series, write_lists
+from preprocessing.dicom.find import FoundSeries, find_series, write_lists
 from preprocessing.dicom.series import case_name
 from preprocessing.formats.images import read_image
 from tests.preprocessing.dicom.making import SECRETS, affine_of, multi_frame, rotation, save, slices, volume
@@ -210,7 +210,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(folder: Path) -> Found:
+def found(folder: Path) -> FoundSeries:
     return find_series(folder)
 
 
@@ -223,7 +223,7 @@ def test_there_are_many() -> None:
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_an_odd_series_is_refused(found: Found, name: str) -> None:
+def test_an_odd_series_is_refused(found: FoundSeries, name: str) -> None:
     case = case_name(series_of(name))
     expected, others = (found.left_out, found.faults) if ODD[name].is_left_out else (found.faults, found.left_out)
     told = [fault for fault in expected if fault.where == f"series `{case}`"]
@@ -236,19 +236,19 @@ def test_an_odd_series_is_refused(found: Found, name: str) -> None:
     assert not any(fault.where == f"series `{case}`" for fault in others)
 
 
-def test_all_faults_are_found_at_once(found: Found) -> None:
+def test_all_faults_are_found_at_once(found: FoundSeries) -> None:
     case = case_name(series_of("nothing of all"))
     assert len([fault for fault in found.faults if fault.where == f"series `{case}`"]) == 2
 
 
-def test_the_others_are_found(found: Found, tmp_path: Path) -> None:
+def test_the_others_are_found(found: FoundSeries, tmp_path: Path) -> None:
     """The sound one, and one whose only file with too many frames was put aside, which leaves a gap."""
     assert set(found.series) == {case_name("1.2.3")}
     ((listed,),) = write_lists(found.series, tmp_path).values()
     assert read_image([listed])[0].shape == (1, *volume().shape)
 
 
-def test_no_message_tells_who_the_patient_is(found: Found) -> None:
+def test_no_message_tells_who_the_patient_is(found: FoundSeries) -> None:
     told = "\n".join(map(str, [*found.faults, *found.left_out]))
     assert not [secret for secret in SECRETS if secret in told]
 

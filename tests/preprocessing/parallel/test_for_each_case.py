@@ -18,7 +18,7 @@ from configs.progress import Silent
 from preprocessing.parallel.for_each_case import for_each_case
 from preprocessing.parallel.markers import Watch, marking
 from preprocessing.parallel.memory import available_bytes, choose_jobs
-from preprocessing.parallel.messages import collecting
+from preprocessing.parallel.messages import collecting_messages
 
 ROOT = Path(__file__).parents[3]
 CASES = dict(zip("abcdefgh", range(8), strict=True))
@@ -235,6 +235,6 @@ def test_warnings_of_workers_reach_the_log_once(jobs, caplog):
 
 def test_a_warning_is_collected_by_one_case_of_a_process():
     """Workers of a cluster may have several threads with a case each."""
-    with collecting() as outer, collecting() as inner:
+    with collecting_messages() as outer, collecting_messages() as inner:
         warn("a", 1)
     assert [message.text for message in outer + inner] == ["case `a` is odd"]

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from se_unet.cpu.layers import for_cpu
-from se_unet.cpu.winograd import _BACK, _EXACT_BACK, _EXACT_MIX, _KERNELS, _MIX, FEWEST_SLICES, suits
+from se_unet.cpu.winograd import _BACK, _EXACT_BACK, _EXACT_MIX, _KERNELS, _MIX, FEWEST_SLICES, suits_winograd
 
 
 def test_four_results_are_exact_and_no_entry_may_change() -> None:
@@ -32,7 +32,7 @@ def test_points_lose_nothing_in_float32() -> None:
 def test_layers_agree(depth: int, kernel: tuple[int, int, int]) -> None:
     torch.manual_seed(depth)
     layer = nn.Conv3d(24, 16, kernel, padding=tuple(size // 2 for size in kernel), bias=depth % 2 == 0)  # type: ignore[arg-type]
-    assert suits(layer)
+    assert suits_winograd(layer)
     fast = for_cpu(nn.Sequential(layer).eval())
     x = torch.randn(2, 24, depth, 7, 9)
     with torch.no_grad():
@@ -53,4 +53,4 @@ def test_layers_agree(depth: int, kernel: tuple[int, int, int]) -> None:
     ],
 )
 def test_others_are_convolved_directly(layer: nn.Conv3d) -> None:
-    assert not suits(layer)
+    assert not suits_winograd(layer)

@@ -17,7 +17,7 @@ from preprocessing.store import CaseStore
 from tests.trainers.balls import tiny_plan
 from trainers.augmentation.planned import make_augmentation
 from trainers.data import loading
-from trainers.data.batches import Batch, BatchKey, BatchMaker, LoadingError, Schedule
+from trainers.data.batches import Batch, BatchKey, BatchMaker, BatchSchedule, LoadingError
 from trainers.data.cases import CaseInMemory, open_cases
 from trainers.data.loading import BatchStream
 from trainers.data.patches import PatchSampler
@@ -89,7 +89,7 @@ def test_validation_patches_are_not_augmented() -> None:
 
 
 def test_schedule_is_the_order_of_the_loop() -> None:
-    schedule = Schedule(epochs=5, iterations=3, validate_every=2, validation_iterations=2)
+    schedule = BatchSchedule(epochs=5, iterations=3, validate_every=2, validation_iterations=2)
     kinds = [(key.purpose[0], key.epoch, key.index) for key in schedule.keys(0)]
     expected = []
     for epoch in range(5):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from configs.dataset import DatasetDescription
 from preprocessing.locations import find_class_locations
 from trainers.data.cases import CaseInMemory
-from trainers.data.patches import PatchSampler, read_image, read_labels, sampled_groups
+from trainers.data.patches import PatchSampler, read_image_box, read_labels_box, sampled_groups
 
 SHAPE = (20, 24, 22)
 PATCH = (8, 6, 10)
@@ -61,7 +61,7 @@ def test_classes_are_drawn_alike_whatever_their_size() -> None:
     contains_rare = []
     for _ in range(600):
         place = drawn.draw_place(random, "case", 2)
-        contains_rare.append(2 in read_labels(drawn.cases["case"], place.start, PATCH))
+        contains_rare.append(2 in read_labels_box(drawn.cases["case"], place.start, PATCH))
     assert np.mean(contains_rare) == pytest.approx(0.5, abs=0.06)
 
 
@@ -69,7 +69,7 @@ def test_without_oversampling_the_rare_class_is_rare() -> None:
     """Negative control of the two laws above."""
     drawn, random = sampler(two_classes(), share=0.0), np.random.default_rng(0)
     places = (drawn.draw_place(random, "case", 2) for _ in range(600))
-    contains_rare = np.mean([2 in read_labels(drawn.cases["case"], place.start, PATCH) for place in places])
+    contains_rare = np.mean([2 in read_labels_box(drawn.cases["case"], place.start, PATCH) for place in places])
     assert contains_rare < 0.25
 
 
@@ -85,10 +85,10 @@ def test_ignored_voxels_are_no_foreground_and_patches_hold_something_else() -> N
     labels[:4, :4, :4] = 0
     drawn, random = sampler(labels, ignore=3), np.random.default_rng(0)
     places = [drawn.draw_place(random, "case", position % 3) for position in range(60)]
-    annotated = np.mean([(read_labels(drawn.cases["case"], place.start, PATCH) != 3).any() for place in places])
+    annotated = np.mean([(read_labels_box(drawn.cases["case"], place.start, PATCH) != 3).any() for place in places])
     blind = sampler(labels)
     places = [blind.draw_place(random, "case", position % 3) for position in range(60)]
-    by_chance = np.mean([(read_labels(blind.cases["case"], place.start, PATCH) != 3).any() for place in places])
+    by_chance = np.mean([(read_labels_box(blind.cases["case"], place.start, PATCH) != 3).any() for place in places])
     assert annotated > by_chance + 0.1
 
 
@@ -123,9 +123,9 @@ def test_a_read_box_is_that_of_the_padded_volume(start: tuple[int, int, int], si
     labels = np.arange(1, 6 * 5 * 4 + 1, dtype=np.int16).reshape(6, 5, 4)
     case = make_case(labels)
     box = tuple(slice(first + 30, first + 30 + length) for first, length in zip(start, size, strict=True))
-    np.testing.assert_array_equal(read_labels(case, start, size), np.pad(labels, 30)[box])
+    np.testing.assert_array_equal(read_labels_box(case, start, size), np.pad(labels, 30)[box])
     np.testing.assert_array_equal(
-        read_image(case, start, size), np.pad(case.image, [(0, 0), *[(30, 30)] * 3])[(slice(None), *box)]
+        read_image_box(case, start, size), np.pad(case.image, [(0, 0), *[(30, 30)] * 3])[(slice(None), *box)]
     )
 
 
@@ -144,7 +144,7 @@ def test_weights_of_classes() -> None:
         drawn = PatchSampler({"case": make_case(two_classes())}, PATCH, 3, 1.0, ((1,), (2,)), weights=weights)
         random = np.random.default_rng(0)
         places = (drawn.draw_place(random, "case", 2) for _ in range(600))
-        return float(np.mean([2 in read_labels(drawn.cases["case"], place.start, PATCH) for place in places]))
+        return float(np.mean([2 in read_labels_box(drawn.cases["case"], place.start, PATCH) for place in places]))
 
     assert share_of_rare((1, 3)) == pytest.approx(0.75, abs=0.06)
     assert share_of_rare((1, 0)) < 0.1

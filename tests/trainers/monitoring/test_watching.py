@@ -13,11 +13,12 @@ from safetensors.torch import load_file
 
 from configs.errors import InputError
 from configs.training import TrainingConfig
+from inference.sizes.measure import spread_evenly
 from trainers import train
 from trainers.monitoring.history import History
 from trainers.monitoring.loggers import make_loggers
 from trainers.monitoring.progress_note import ProgressNote, duration
-from trainers.monitoring.validation import VolumeCheck, chosen_cases
+from trainers.monitoring.validation import VolumeCheck
 
 
 def run(work: Path, config: TrainingConfig, **options: object) -> Path:
@@ -119,8 +120,8 @@ def test_whole_volumes_are_really_predicted(work: Path, config: TrainingConfig) 
 
 
 def test_cases_of_the_check_are_spread() -> None:
-    assert chosen_cases(list("fedcba"), 3) == ["a", "c", "e"]
-    assert chosen_cases(["b", "a"], 4) == ["a", "b"]
+    assert spread_evenly(list("abcdef"), 3) == ["a", "c", "e"]
+    assert spread_evenly(["a", "b"], 4) == ["a", "b"]
 
 
 def test_averaged_weights_are_what_is_kept_and_resumed(work: Path, config: TrainingConfig) -> None:

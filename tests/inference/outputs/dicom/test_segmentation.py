@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 
 from configs.dataset import Code, DatasetDescription, LabelCode
 from configs.errors import InputError
-from inference.outputs.dicom.segmentation import KINDS, DicomOutput, Kind, kind_faults, write_segmentation
+from inference.outputs.dicom.segmentation import KINDS, DicomOutput, SegmentationKind, kind_faults, write_segmentation
 from inference.sizes.calibration import Expected
 from inference.sizes.quality import Quality
 from preprocessing.dicom.find import find_series, write_lists
@@ -114,7 +114,7 @@ def nearly(one: set[tuple[float, ...]], other: set[tuple[float, ...]]) -> bool:
 
 @by_kind
 @by_layout
-def test_segments_lie_on_their_voxels(tmp_path: Path, layout: str, kind: Kind) -> None:
+def test_segments_lie_on_their_voxels(tmp_path: Path, layout: str, kind: SegmentationKind) -> None:
     listed, geometry = make_series(tmp_path, layout)
     labels = some_labels()
     write_segmentation(tmp_path / "out.dcm", labels, listed, LABELS, DicomOutput(kind, MODEL))

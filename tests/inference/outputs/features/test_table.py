@@ -10,8 +10,10 @@ from scipy import stats
 from configs.dataset import DatasetDescription
 from inference.outputs.features.intensity import INTENSITY, intensity_features
 from inference.outputs.features.shape import SHAPE
-from inference.outputs.features.table import gather_features, measure_features, write_features
+from inference.outputs.features.table import measure_features, write_features
+from preprocessing.dataset.by_products import FEATURES
 from preprocessing.geometry.affine import Geometry
+from preprocessing.tables import gather
 
 LABELS = DatasetDescription(name="toy", channels=("MR", "MR"), labels={"background": 0, "kidney": 5, "cyst": 9, "stone": 11})
 GRID = Geometry.from_spacing((12, 20, 16), (2.0, 1.0, 0.5))
@@ -66,11 +68,11 @@ def test_the_table_of_a_folder(tmp_path: Path) -> None:
     labels, image = case()
     for name in "ab":
         write_features(tmp_path / f"{name}_features.csv", name, measure_features(labels, image, GRID, LABELS))
-    gathered = gather_features(tmp_path, ["a", "b", "none"])
+    gathered = gather(tmp_path, ["a", "b", "none"], FEATURES)
     assert gathered is not None
     with gathered.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["case"] for row in rows] == ["a"] * 6 + ["b"] * 6
     assert list(rows[0]) == ["case", "label", "channel", *SHAPE, *INTENSITY]
     assert rows[4]["label"] == "stone" and rows[4]["VoxelVolume"] == "0.0" and rows[4]["Mean"] == ""
-    assert gather_features(tmp_path, ["none"]) is None
+    assert gather(tmp_path, ["none"], FEATURES) is None

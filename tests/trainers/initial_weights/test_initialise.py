@@ -13,9 +13,9 @@ from se_unet import build_network
 from se_unet.weights import save_weights
 from tests.trainers.balls import tiny_plan
 from trainers import train
-from trainers.initial_weights import find_initial_weights, initialise
+from trainers.initial_weights.initialise import find_initial_weights, initialise
+from trainers.initial_weights.rescale import rescale_before_norms, sizes_before_norms
 from trainers.monitoring.history import History
-from trainers.rescaled_weights import rescale_before_norms, sizes_before_norms
 
 
 def network(seed: int, **changes: object) -> nn.Module:

@@ -36,11 +36,7 @@ def archive_damage(path: Path, remedy: str) -> Iterator[None]:
 def checked_entries(path: Path, archive: zipfile.ZipFile, spare: int, remedy: str) -> list[zipfile.ZipInfo]:
     """Return the entries of an archive.
 
-    Args:
-        path: path to the archive, for messages.
-        archive: the opened archive.
-        spare: bytes that any entry may have, however few it is compressed to.
-        remedy: advice for the user.
+    `spare` is the number of bytes that any entry may have, however few it is compressed to.
 
     Raises:
         InputError: there are too many entries, or one is encrypted, a link, leads outside, or claims more than its bytes can justify.

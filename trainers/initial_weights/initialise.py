@@ -14,12 +14,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from configs.dataset import BACKGROUND, DatasetDescription
-from configs.errors import Fault, InputError
+from configs.errors import Fault, InputError, listed
 from configs.folders import FoldFolder, ModelFolder
 from configs.plan import ModelPlan
 from preprocessing.dataset.description import read_description
 from se_unet.nnunet.checkpoint import read_nnunet_checkpoint
-from trainers.adapted_weights import Adapted, adapt_head, adapt_kernel, adapt_stem
+from trainers.initial_weights.adapt import Adapted, adapt_head, adapt_kernel, adapt_stem
 
 logger = logging.getLogger(__name__)
 _MOST_NAMED = 6
@@ -47,13 +47,12 @@ class Transfer:
         ways |= {"fresh, of another shape": [*self.misshapen], "fresh, not in the source": [*self.missing]}
         for kind, names in (ways | {"left, not in the network": [*self.unused]}).items():
             if names:
-                more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-                lines.append(f"  {len(names):>4} {kind}: {', '.join(names[:_MOST_NAMED])}{more}")
+                lines.append(f"  {len(names):>4} {kind}: {listed(names, _MOST_NAMED)}")
         return "\n".join(lines)
 
 
 @dataclass(frozen=True)
-class Source:
+class GivenWeights:
     """Weights to start from."""
 
     tensors: Mapping[str, Tensor]
@@ -134,7 +133,7 @@ def initialise(network: nn.Module, source: str, description: DatasetDescription 
     return transfer
 
 
-def _match(found: _Found, name: str, fresh: Tensor, source: Source, names: tuple[str, ...] | None) -> None:
+def _match(found: _Found, name: str, fresh: Tensor, source: GivenWeights, names: tuple[str, ...] | None) -> None:
     """Add the source's tensor of this name, adapted where it must be."""
     made = _adapted(name, source.tensors[name], fresh, source.outputs, names)
     if made is None:
@@ -161,7 +160,7 @@ def outputs_of(description: DatasetDescription) -> tuple[str, ...]:
     return description.foreground if description.has_regions else (BACKGROUND, *description.foreground)
 
 
-def read_source(path: Path) -> Source:
+def read_source(path: Path) -> GivenWeights:
     """Read the weights of a model, with the names of its outputs where they are known: of nnU-Net, or in the folder of one of our folds.
 
     Raises:
@@ -170,10 +169,10 @@ def read_source(path: Path) -> Source:
     if path.suffix == ".pth":
         checkpoint = read_nnunet_checkpoint(path)
         description = read_description(Path("nnU-Net"), {"file_ending": ".nii.gz", **checkpoint.dataset})
-        return Source(checkpoint.our_weights(), outputs_of(description))
+        return GivenWeights(checkpoint.our_weights(), outputs_of(description))
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise InputError(Fault(str(path), f"weights cannot be read ({error})", "Check the path, or train the fold")) from error
     plan = ModelFolder(path.resolve().parent.parent).plan
-    return Source(tensors, outputs_of(ModelPlan.read(plan).dataset) if plan.is_file() else None)
+    return GivenWeights(tensors, outputs_of(ModelPlan.read(plan).dataset) if plan.is_file() else None)

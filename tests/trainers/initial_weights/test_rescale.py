@@ -7,7 +7,7 @@ from torch import nn
 from configs.network import NetworkConfig, ScaleGroup
 from se_unet import build_network
 from tests.trainers.balls import tiny_plan
-from trainers.rescaled_weights import rescale_before_norms, sizes_before_norms
+from trainers.initial_weights.rescale import rescale_before_norms, sizes_before_norms
 
 FAMILIES = {
     "baseline": {},

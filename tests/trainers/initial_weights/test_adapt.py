@@ -16,8 +16,8 @@ from se_unet.weights import save_weights
 from tests.inference.bundle.nnunet.results import write_results
 from tests.inference.models import LABELS, write_model
 from tests.trainers.balls import tiny_plan
-from trainers.adapted_weights import adapt_head, adapt_kernel, adapt_stem
-from trainers.initial_weights import initialise, read_source
+from trainers.initial_weights.adapt import adapt_head, adapt_kernel, adapt_stem
+from trainers.initial_weights.initialise import initialise, read_source
 from trainers.optimisation.optimiser import make_optimiser, set_learning_rate, trained_parameters
 
 SMOOTH = {"family": "se", "scale_group": {"smallest_sigma": 0.8}}
