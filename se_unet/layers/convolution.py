@@ -16,13 +16,14 @@ from torch import Tensor, nn
 
 from configs.network import Border
 from se_unet.layers.engines import Engine, choose_engine, coverage, dense, factorised
+from se_unet.layers.half_weights import WeightedLayer, Weights, weights_of
 from se_unet.layers.kernels import BasisOrder, FixedFunctions, Taps, kernel_functions
 from se_unet.separable import full_precision
 
 PLAIN_TAPS = 27  # weights are scaled so that they are as large as those of an ordinary 3^3 convolution
 
 
-class ScaleConvolution(nn.Module):
+class ScaleConvolution(WeightedLayer):
     """Base of lifting and group convolutions. The weights are coefficients of the kernel functions, shared by all scales.
 
     Args:
@@ -92,10 +93,17 @@ class ScaleConvolution(nn.Module):
             cached = self._cached = (key, self._merge(functions))
         return cached[1]
 
+    def weights(self) -> Weights:
+        """Return the kernels of the engine that is used, and the bias unless it is added after the convolution."""
+        return self.kernels(self._chosen_engine()), None if self.border == "renormalise" else self.bias
+
     def merge(self) -> None:
         """Fix the engine and the present kernels; later changes of the weights are ignored. For copies that will be exported."""
-        self.engine = self.engine or choose_engine(self.weight.device, self.functions.have_blurs)
+        self.engine = self._chosen_engine()
         self._merged = self.kernels(self.engine).detach()
+
+    def _chosen_engine(self) -> Engine:
+        return self.engine or choose_engine(self.weight.device, self.functions.have_blurs)
 
     def _merge(self, functions: Tensor) -> Tensor:
         with full_precision(functions.device):
@@ -105,10 +113,8 @@ class ScaleConvolution(nn.Module):
         return kernels.movedim(3, 2).flatten(2, 3)
 
     def _evaluate(self, x: Tensor) -> Tensor:
-        engine = self.engine or choose_engine(x.device, self.functions.have_blurs)
-        kernels = self.kernels(engine)
-        bias = None if self.border == "renormalise" else self.bias
-        if engine == "factorised":
+        kernels, bias = weights_of(self)
+        if self._chosen_engine() == "factorised":
             y = factorised(x, self.functions.blurs(), kernels, bias, self.border)
         else:
             y = dense(x, kernels, bias, self.border)

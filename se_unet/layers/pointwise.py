@@ -4,8 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from se_unet.layers.half_weights import WeightedLayer, Weights, weights_of
 
-class PointwiseConvolution(nn.Module):
+
+class PointwiseConvolution(WeightedLayer):
     """A 1 x 1 x 1 convolution over channels, the same at every scale: (B, C, S, Z, Y, X) -> (B, C', S, Z, Y, X).
 
     Args:
@@ -21,10 +23,15 @@ class PointwiseConvolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix the channels of each voxel."""
-        return F.linear(x.movedim(1, -1), self.weight, self.bias).movedim(-1, 1)
+        weight, bias = weights_of(self)
+        return F.linear(x.movedim(1, -1), weight, bias).movedim(-1, 1)
+
+    def weights(self) -> Weights:
+        """Return weight and bias."""
+        return self.weight, self.bias
 
 
-class ScaleMixing(nn.Module):
+class ScaleMixing(WeightedLayer):
     """Add to each channel a weighted sum of the same channel at neighbouring scales.
 
     `y(k) = x(k) + sum_j w_j x(k + j) / n(k)` for j = -reach .. reach without 0. Neighbours beyond the ends count as zero, and n(k) is the
@@ -44,7 +51,8 @@ class ScaleMixing(nn.Module):
         """Mix a map (B, C, S, Z, Y, X); the result has the same shape."""
         scales = x.shape[2]
         offsets = [j for j in range(-self.reach, self.reach + 1) if j]
-        weights = self.weight.to(x.dtype)  # else a map in half precision would become one in float32
+        (weight,) = weights_of(self)
+        weights = weight.to(x.dtype)  # else a map in half precision would become one in float32
         outputs = []
         for k in range(scales):
             present = [(index, k + j) for index, j in enumerate(offsets) if 0 <= k + j < scales]
@@ -54,3 +62,7 @@ class ScaleMixing(nn.Module):
                 mixed = mixed + x[:, :, neighbour] * (weights[index] / share).reshape(1, -1, 1, 1, 1)
             outputs.append(mixed.movedim(1, -1))
         return torch.stack(outputs, 1).movedim(-1, 1)
+
+    def weights(self) -> Weights:
+        """Return the weight alone."""
+        return (self.weight,)
