@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from configs.errors import InputError
 from se_unet.layers.fused import choice, tiles
 from se_unet.layers.fused.norm import _norm
 from se_unet.layers.fused.separable import _separable
@@ -115,6 +116,24 @@ def test_the_variable_decides_without_a_trial(monkeypatch: pytest.MonkeyPatch) -
     assert choice.are_allowed() and choice.prefers_fused("key", timed.broken, timed.plain, torch.ones(1))
     monkeypatch.setenv("SE_UNET_KERNELS", "plain")
     assert not choice.are_allowed()
+
+
+@pytest.mark.parametrize("value", ["fusd", "Plain", "0", "fused "])
+def test_a_mistyped_variable_is_an_error(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before any trial, which would take a failure for one of the kernel."""
+    timed = Timed(monkeypatch, "plain")
+    monkeypatch.setenv("SE_UNET_KERNELS", value)
+    for ask in (choice.are_allowed, lambda: choice.prefers_fused("key", timed.fused, timed.plain, torch.ones(1))):
+        with pytest.raises(InputError, match=rf"SE_UNET_KERNELS: unknown choice `{value}`. Choose from auto, plain, fused"):
+            ask()
+
+
+@pytest.mark.parametrize("value", ["auto", "", None])
+def test_the_variable_is_auto_where_nobody_set_it(value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SE_UNET_KERNELS", raising=False)
+    if value is not None:
+        monkeypatch.setenv("SE_UNET_KERNELS", value)
+    assert choice.asked_kernels() == "auto" and choice.are_allowed()
 
 
 def test_deterministic_trainings_do_not_choose_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
