@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from configs.network import NetworkConfig
 from se_unet.families import ScaleFamily
 from se_unet.layers.head import draw_kept_scales, project
-from se_unet.layers.half_weights import halved
 from se_unet.separable import apply_separable, full_precision, gaussian_matrix, interpolation_matrix, keep
 from se_unet.unet import UNet
 
@@ -42,8 +41,7 @@ class Pyramid(nn.Module):
         """Return class scores, as `UNet.forward` does."""
         supervised = self.training and self.config.deep_supervision
         grids = self._grids() if supervised else self._grids()[:1]
-        with halved(self, image, self.config.checkpointing):
-            members = [self._member(image, factor, grids) for factor in self.factors]
+        members = [self._member(image, factor, grids) for factor in self.factors]
         kept = self._kept_scales(image)
         outputs = []
         for stage in range(len(grids)):

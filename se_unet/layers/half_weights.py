@@ -8,6 +8,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
+from itertools import accumulate
+from types import MappingProxyType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -15,9 +17,9 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.autograd.function import once_differentiable
 
-Weights = Sequence[Tensor | None]
+Weights = tuple[Tensor, Tensor | None]  # weight or kernels, and bias
 ALIGNED = 64  # numbers; tensor cores want weights that begin at multiples of 16 bytes
-_present: ContextVar[Mapping[int, Weights]] = ContextVar("present", default={})  # by the id of a layer
+_present: ContextVar[Mapping[int, Weights]] = ContextVar("present", default=MappingProxyType({}))  # by the id of a layer
 _kept: WeakKeyDictionary[nn.Module, tuple[object, Mapping[int, Weights]]] = WeakKeyDictionary()  # without gradients, by network
 
 
@@ -26,7 +28,7 @@ class WeightedLayer(nn.Module, ABC):
 
     @abstractmethod
     def weights(self) -> Weights:
-        """Return what the layer computes with: parameters, or what is made of them. None stands for an absent one."""
+        """Return what the layer computes with: parameters, or what is made of them."""
 
 
 def weights_of(layer: WeightedLayer) -> Weights:
@@ -42,6 +44,7 @@ def halved(network: nn.Module, image: Tensor, is_recomputed: bool = False) -> Ab
 
     It helps where autocast would convert them, on GPUs. Networks that are compiled or shared by several processes are left to
     autocast: a compiler merges the conversions itself, and gradients that come all at once could not be sent while others are computed.
+    A network that uses its layers several times, as a pyramid does, would add up their gradients in half precision.
 
     Args:
         network: network whose layers are to be used.
@@ -77,7 +80,7 @@ def _convert(network: nn.Module, dtype: torch.dtype) -> dict[int, Weights]:
     given = {id(layer): layer.weights() for layer in network.modules() if isinstance(layer, WeightedLayer)}
     singles = [one for weights in given.values() for one in weights if one is not None and one.dtype == torch.float32]
     halves = dict(zip(map(id, singles), _InHalf.apply(dtype, *singles), strict=True)) if singles else {}
-    return {layer: [one if one is None else halves.get(id(one), one) for one in weights] for layer, weights in given.items()}
+    return {layer: (halves.get(id(weight), weight), halves.get(id(bias), bias)) for layer, (weight, bias) in given.items()}
 
 
 class _InHalf(torch.autograd.Function):
@@ -99,19 +102,17 @@ def converted(tensors: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
     """Return tensors of one number type and device in another type and the same layout, as views of one new tensor."""
     if not tensors:
         return []
-    orders = [sorted(range(one.dim()), key=lambda axis, one=one: -one.stride(axis)) for one in tensors]  # type: ignore[misc]
-    dense = [one.permute(order).contiguous() for one, order in zip(tensors, orders, strict=True)]
-    places = [-(-one.numel() // ALIGNED) * ALIGNED for one in dense]
-    new = torch.empty(sum(places), dtype=dtype, device=tensors[0].device)
-    parts = [part[: one.numel()] for part, one in zip(new.split(places), dense, strict=True)]
-    torch._foreach_copy_(parts, [one.view(-1) for one in dense])
-    shaped = [part.view(one.shape) for part, one in zip(parts, dense, strict=True)]
-    return [one.permute(_inverse(order)) for one, order in zip(shaped, orders, strict=True)]
+    dense = [one if _is_dense(one) else one.contiguous() for one in tensors]
+    places = list(accumulate((-(-one.numel() // ALIGNED) * ALIGNED for one in dense), initial=0))
+    new = torch.empty(places.pop(), dtype=dtype, device=dense[0].device)
+    views = [new.as_strided(one.size(), one.stride(), place) for one, place in zip(dense, places, strict=True)]
+    torch._foreach_copy_(views, dense)  # which takes few kernels where sizes and strides are equal
+    return views
 
 
-def _inverse(order: Sequence[int]) -> list[int]:
-    """Return the permutation that undoes another."""
-    return sorted(range(len(order)), key=order.__getitem__)
+def _is_dense(tensor: Tensor) -> bool:
+    """Return whether the values fill a piece of memory, in whatever order, each in a place of its own."""
+    return 1 + sum((size - 1) * stride for size, stride in zip(tensor.size(), tensor.stride(), strict=True)) == tensor.numel()
 
 
 def _are_several() -> bool:

@@ -51,7 +51,7 @@ class ScaleMixing(WeightedLayer):
         """Mix a map (B, C, S, Z, Y, X); the result has the same shape."""
         scales = x.shape[2]
         offsets = [j for j in range(-self.reach, self.reach + 1) if j]
-        (weight,) = weights_of(self)
+        weight, _ = weights_of(self)
         weights = weight.to(x.dtype)  # else a map in half precision would become one in float32
         outputs = []
         for k in range(scales):
@@ -65,4 +65,4 @@ class ScaleMixing(WeightedLayer):
 
     def weights(self) -> Weights:
         """Return the weight alone."""
-        return (self.weight,)
+        return self.weight, None

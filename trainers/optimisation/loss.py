@@ -233,7 +233,9 @@ class DeepSupervision(nn.Module):
         stages = [logits] if isinstance(logits, Tensor) else list(logits)
         weights = [weight for weight in stage_weights(len(stages)) if weight]
         grids = [(stage, nearest(labels, stage.shape[2:])) for stage in stages[: len(weights)]]
-        terms = self.loss.on_grids(grids) if isinstance(self.loss, ClassLoss) else torch.stack([self.loss(*grid) for grid in grids])
+        terms = (
+            self.loss.on_grids(grids) if isinstance(self.loss, ClassLoss) else torch.stack([self.loss(*grid) for grid in grids])
+        )
         if self._weights.shape != terms.shape or self._weights.device != terms.device:
             self._weights = torch.tensor(weights, device=terms.device)  # kept, since a GPU waits for numbers of the host
         return (terms * self._weights).sum()

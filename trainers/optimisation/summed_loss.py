@@ -48,7 +48,9 @@ def loss_of_sums(sums: Tensor, over_batch: bool, are_ignored: bool, weights: Ten
     return (entropy * factors).sum((1, 2)) / count / share - of_classes
 
 
-def prefers_sums(grids: Grids, settings: tuple[object, ...], fused: Callable[[Grids], Tensor], plain: Callable[[Grids], Tensor]) -> bool:
+def prefers_sums(
+    grids: Grids, settings: tuple[object, ...], fused: Callable[[Grids], Tensor], plain: Callable[[Grids], Tensor]
+) -> bool:
     """Return whether `fused`, a loss by `loss_on_grids`, is to be used for the grids on a GPU instead of `plain`; both return (L,).
 
     Several processes keep to `plain`: each would choose by itself, and those that chose otherwise would wait for each other forever.

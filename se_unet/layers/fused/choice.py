@@ -31,7 +31,9 @@ def asked_kernels() -> str:
     """
     found = os.environ.get(VARIABLE) or "auto"
     if found not in CHOICES:
-        raise InputError(Fault(f"environment variable {VARIABLE}", f"unknown choice `{found}`", f"Choose from {', '.join(CHOICES)}"))
+        raise InputError(
+            Fault(f"environment variable {VARIABLE}", f"unknown choice `{found}`", f"Choose from {', '.join(CHOICES)}")
+        )
     return found
 
 

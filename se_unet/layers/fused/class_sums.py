@@ -56,7 +56,7 @@ def _class_sums_on_gpu(rows: Tensor, labels: Tensor, ignored: int) -> Tensor:
 
 @_class_sums.register_fake
 def _shape(rows: Tensor, labels: Tensor, ignored: int) -> Tensor:
-    return rows.new_empty(PARTS, rows.shape[0], 4, rows.shape[2], dtype=torch.float32)
+    return rows.new_empty(PARTS, rows.shape[0], 4, rows.shape[2], dtype=torch.promote_types(rows.dtype, torch.float32))
 
 
 @torch.library.custom_op("se_unet::class_sums_backward", mutates_args=(), device_types="cpu")

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from configs.errors import InputError
 from se_unet.layers.fused import choice, tiles
+from se_unet.layers.fused.class_sums import ENTROPY, INTERSECTION, PARTS, PREDICTED, PRESENT, _class_sums, class_sums
 from se_unet.layers.fused.norm import _norm
 from se_unet.layers.fused.separable import _separable
 from se_unet.layers.grids import Band, apply_to_rows, band_matrix, band_of
@@ -25,16 +26,26 @@ def blur(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor, Te
     return rows, z, y, x, [number for band in bands for number in band]
 
 
+def classes(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, int]:
+    """Arguments of the operator: rows of three classes, and labels of which one is ignored."""
+    torch.manual_seed(0)
+    labels = torch.arange(2 * 12).reshape(2, 2, 3, 2) % 4
+    return torch.randn(2, 12, 3, dtype=dtype, requires_grad=True), labels.short(), 3
+
+
 def test_pytorch_finds_no_fault_in_the_operators() -> None:
     """Schema, shapes without values, gradients, and what compilers make of them."""
     torch.library.opcheck(_separable, blur())
     norm = (torch.randn(2, 9, 3, requires_grad=True), torch.randn(3, requires_grad=True), torch.randn(3, requires_grad=True))
     torch.library.opcheck(_norm, (*norm, 1e-5, 0.01))
+    torch.library.opcheck(_class_sums, classes())
 
 
 def test_gradients() -> None:
     rows, *others = blur(torch.float64)
     assert torch.autograd.gradcheck(lambda rows: _separable(rows, *others), rows)
+    rows, *others = classes(torch.float64)
+    assert torch.autograd.gradcheck(lambda rows: _class_sums(rows, *others).sum(0), rows)
 
 
 def test_an_operator_compiles_as_part_of_one_graph() -> None:
@@ -145,6 +156,20 @@ def test_deterministic_trainings_do_not_choose_by_time(monkeypatch: pytest.Monke
 def test_the_operator_is_the_product() -> None:
     rows, z, y, x, bands = blur()
     assert torch.equal(_separable(rows, z, y, x, bands), apply_to_rows(rows, (z, y, x)))
+
+
+def test_class_sums_are_those_of_their_formula() -> None:
+    """Voxel by voxel; each voxel is in one part."""
+    torch.manual_seed(0)
+    logits, labels = torch.randn(2, 3, 7, 9, 8), torch.randint(0, 4, (2, 7, 9, 8), dtype=torch.int16)
+    sums = class_sums(logits, labels, 3)
+    counts, probabilities = labels != 3, logits.double().softmax(1)
+    assert sums.shape == (PARTS, 2, 4, 3) and (sums[:, :, PRESENT].sum(2) <= 2).all()  # 504 voxels in 256 parts
+    for index in range(3):
+        own, p = labels == index, probabilities[:, index]
+        expected = {INTERSECTION: p * own, PREDICTED: p * counts, PRESENT: own, ENTROPY: -p.log() * own}
+        for term, values in expected.items():
+            torch.testing.assert_close(sums[:, :, term, index].sum(0), values.sum((1, 2, 3)).float())
 
 
 def test_a_trial_draws_no_random_numbers_of_the_training() -> None:
