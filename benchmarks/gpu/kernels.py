@@ -19,11 +19,12 @@ from se_unet.layers.convolution import GroupConvolution
 from se_unet.layers.engines import blurred
 from se_unet.layers.fused.choice import TOLERANCE, VARIABLE
 from se_unet.layers.instance_norm import InstanceNorm
+from se_unet.layers.pointwise import ScaleMixing
 from se_unet.layers.sampling import InterpolateUp, LowPassDown
 from trainers.optimisation.loss import make_loss
 
 ROUNDS = 5
-SIGMA = 0.9  # voxels
+SIGMA, SCALES = 0.9, 3  # width of the blur in voxels, scales of the maps that are mixed
 Action = Callable[[], Sequence[Tensor]]
 T = TypeVar("T")
 
@@ -70,15 +71,16 @@ def pieces(device: torch.device, edge: int, channels: int) -> Iterator[tuple[str
     Actions return results and gradients as float32.
     """
     layers = {
-        "blur": _Blur(channels),
-        "low-pass": LowPassDown((1.4,), (2, 2, 2)),
-        "interpolation": InterpolateUp((2, 2, 2)),
-        "norm": InstanceNorm(channels, slope=0.01),
+        "blur": (_Blur(channels), 1),
+        "low-pass": (LowPassDown((1.4,), (2, 2, 2)), 1),
+        "interpolation": (InterpolateUp((2, 2, 2)), 1),
+        "norm": (InstanceNorm(channels, slope=0.01), 1),
+        "mixing": (_random_mixing(channels), SCALES),
     }
     for dtype in TOLERANCE:
         about = f"{edge}^3 x {channels}, {str(dtype).removeprefix('torch.')}"
-        for name, layer in layers.items():
-            x = _random((1, 1, edge, edge, edge, channels)).movedim(-1, 1).to(device, dtype)
+        for name, (layer, scales) in layers.items():
+            x = _random((1, scales, edge, edge, edge, channels)).movedim(-1, 1).to(device, dtype)
             yield f"{name}, {about}", dtype, _passes(layer.to(device), x)
         yield f"loss, {edge}^3, {str(dtype).removeprefix('torch.')}", dtype, _loss(device, edge, dtype)
 
@@ -93,6 +95,13 @@ class _Blur(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Blur a map (B, C, 1, Z, Y, X) -> (B, C, Z + 2, Y + 2, X + 2)."""
         return blurred(x[:, :, 0], self.functions.blurs(), (1, 1, 1), "replicate")
+
+
+def _random_mixing(channels: int) -> ScaleMixing:
+    """Return a mixing of scales whose weights are not the zeros with which it begins."""
+    mixing = ScaleMixing(channels, 1)
+    nn.init.normal_(mixing.weight, generator=torch.Generator().manual_seed(0))
+    return mixing
 
 
 def _passes(layer: nn.Module, x: Tensor) -> Action:

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from configs.network import NetworkConfig
 from se_unet.builder import build_network
 from se_unet.layers import half_weights
-from se_unet.layers.fused import class_sums
+from se_unet.layers.fused import class_sums, mixing
 from se_unet.layers.half_weights import converted
+from se_unet.layers.pointwise import ScaleMixing
 from tests.gpu.standin.ledger import Ledger
 from tests.same_results.networks import SMALL_NETWORKS
 from trainers.optimisation import summed_loss
@@ -111,10 +112,10 @@ def test_layouts_stay_and_places_are_aligned() -> None:
 
 @pytest.fixture
 def kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the fused kernels of the loss, for which the operators of the CPU stand in."""
-    monkeypatch.setattr(summed_loss, "prefers_fused", lambda *arguments: True)
-    for name in ("_class_sums", "_backward"):
-        operator = getattr(class_sums, name)
+    """Take the fused kernels of loss and mixing, for which the operators of the CPU stand in."""
+    for module in (summed_loss, mixing):
+        monkeypatch.setattr(module, "prefers_fused", lambda *arguments: True)
+    for operator in (class_sums._class_sums, class_sums._backward, mixing._product, mixing._sums):
         monkeypatch.setitem(operator._backend_fns, "cuda", operator._backend_fns["cpu"])
 
 
@@ -144,6 +145,26 @@ def test_the_loss_of_all_grids_takes_few_kernels(
     for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-4)
     assert not any(waits) and launches[0] < 0.8 * launches[1], launches
+
+
+def test_mixing_takes_few_kernels(gpu: Ledger, kernels: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And its constants are sent to the device once."""
+    layer = ScaleMixing(4, 1).to("cuda")
+    nn.init.normal_(layer.weight)
+    x = torch.randn(2, 3, 2, 3, 4, 4, generator=torch.Generator().manual_seed(0)).movedim(-1, 1).to("cuda").requires_grad_()
+    results, launches = [], []
+    for _ in range(2):
+        layer(x)
+        gpu.restart()
+        y = layer(x)
+        found = [y.detach(), *torch.autograd.grad(y, [x, layer.weight], y.detach())]
+        launches.append(gpu.launches)
+        assert not gpu.number_of_waits
+        results.append([one.cpu() for one in found])
+        monkeypatch.setattr(mixing, "prefers_fused", lambda *arguments: False)
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+    assert launches[0] < launches[1] / 3, launches
 
 
 def test_several_processes_keep_to_voxels(gpu: Ledger, kernels: None, monkeypatch: pytest.MonkeyPatch) -> None:
