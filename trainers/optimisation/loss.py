@@ -237,7 +237,7 @@ class DeepSupervision(nn.Module):
             self.loss.on_grids(grids) if isinstance(self.loss, ClassLoss) else torch.stack([self.loss(*grid) for grid in grids])
         )
         if self._weights.shape != terms.shape or self._weights.device != terms.device:
-            self._weights = torch.tensor(weights, device=terms.device)  # kept, since a GPU waits for numbers of the host
+            self._weights = torch.tensor(weights).to(terms.device)  # kept, since a GPU waits for numbers of the host
         return (terms * self._weights).sum()
 
 
