@@ -56,7 +56,7 @@ class ScaleConvolution(WeightedLayer):
         gain: float = 1.0,
     ):
         super().__init__()
-        self.scales, self.scale_size, self.border, self.engine = len(sigmas), scale_size, border, engine
+        self.scales, self._scale_size, self.border, self.engine = len(sigmas), scale_size, border, engine
         widths = tuple((float(z), float(y), float(x)) for z, y, x in sigmas)
         active = (kernel[0] > 1, kernel[1] > 1, kernel[2] > 1)
         functions = kernel_functions(widths, active, order, taps, size)
@@ -71,14 +71,14 @@ class ScaleConvolution(WeightedLayer):
 
     def reset_parameters(self, gain: float = 1.0) -> None:
         """Draw new weights. The variance of the response to smooth input of unit variance is 2, for a rectifier (He et al. 2015)."""
-        nn.init.normal_(self.weight, std=(2 / (self.weight.shape[1] * self.scale_size * PLAIN_TAPS)) ** 0.5 / gain)
+        nn.init.normal_(self.weight, std=(2 / (self.weight.shape[1] * self._scale_size * PLAIN_TAPS)) ** 0.5 / gain)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
     def extra_repr(self) -> str:
         """Return the sizes, for printing."""
         outputs, inputs = self.weight.shape[:2]
-        return f"{inputs}, {outputs}, scales={self.scales}, scale_size={self.scale_size}, border={self.border}"
+        return f"{inputs}, {outputs}, scales={self.scales}, scale_size={self._scale_size}, border={self.border}"
 
     def kernels(self, engine: Engine) -> Tensor:
         """Return the kernels (S, O, I * scale_size, K_z, K_y, K_x) of an engine. In evaluation they are cached until the weights change."""
@@ -141,7 +141,7 @@ class GroupConvolution(ScaleConvolution):
 
     def gathered(self, x: Tensor) -> Tensor:
         """Return each scale's channels and those of the scales above that it sees: (B, C * scale_size, S, Z, Y, X)."""
-        return x if self.scale_size == 1 else torch.cat([_shift_scales(x, j) for j in range(self.scale_size)], 1)
+        return x if self._scale_size == 1 else torch.cat([_shift_scales(x, j) for j in range(self._scale_size)], 1)
 
 
 def _merged_innermost(weight: Tensor, functions: Tensor) -> Tensor:
