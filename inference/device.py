@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from configs.errors import Fault, InputError, counted
+from se_unet.layers.fused.choice import asked_kernels
 
 logger = logging.getLogger(__name__)
 _NVIDIA_DRIVER = Path("/proc/driver/nvidia")
@@ -80,8 +81,9 @@ def choose_device(name: str | torch.device | None = None) -> torch.device:
     Apple's `mps` and Intel's `xpu` are used only if they are named, since nobody has tested them.
 
     Raises:
-        InputError: the device is not available.
+        InputError: the device is not available, or `SE_UNET_KERNELS` asks for kernels that do not exist.
     """
+    asked_kernels()
     if name is None:
         _warn_of_unusable_gpu()
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -9,6 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from configs.network import NetworkConfig
 from se_unet.families import SLOPE, Family
+from se_unet.layers.half_weights import halved
 from se_unet.layers.instance_norm import InstanceNorm
 
 
@@ -67,10 +68,11 @@ class UNet(nn.Module):
         Returns:
             (B, K, Z, Y, X); in training with deep supervision, one tensor for each decoder stage on its own grid, the finest first.
         """
-        features = self.stages(image)
-        if self.training and self.config.deep_supervision:
-            return [self.run(head, x) for head, x in zip(self.heads, features, strict=True)]
-        return self.run(self.heads[0], features[0])
+        with halved(self, image, self.config.checkpointing):
+            features = self.stages(image)
+            if self.training and self.config.deep_supervision:
+                return [self.run(head, x) for head, x in zip(self.heads, features, strict=True)]
+            return self.run(self.heads[0], features[0])
 
     def stages(self, image: Tensor) -> list[Tensor]:
         """Return the features of each decoder stage for an image, the finest first."""

@@ -20,7 +20,7 @@ import torch
 
 from benchmarks.common.rounds import describe_device
 from benchmarks.common.tables import markdown
-from benchmarks.gpu import agreement, memory, speed, training
+from benchmarks.gpu import agreement, kernels, memory, speed, training
 from benchmarks.gpu.setting import Result, Setting, SkippedError
 from configs.files import read_json, write_json, write_text
 from inference.device import choose_device
@@ -28,6 +28,7 @@ from inference.device import choose_device
 PARTS: dict[str, Callable[[Setting], Result]] = {
     "scores": agreement.scores_and_gradients,
     "labels": agreement.labels,
+    "kernels": kernels.kernels,
     "peaks": memory.peaks,
     "running_out": memory.running_out,
     "steps": speed.steps,

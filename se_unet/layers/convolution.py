@@ -16,13 +16,14 @@ from torch import Tensor, nn
 
 from configs.network import Border
 from se_unet.layers.engines import Engine, choose_engine, coverage, dense, factorised
+from se_unet.layers.half_weights import WeightedLayer, Weights, weights_of
 from se_unet.layers.kernels import BasisOrder, FixedFunctions, Taps, kernel_functions
 from se_unet.separable import full_precision
 
 PLAIN_TAPS = 27  # weights are scaled so that they are as large as those of an ordinary 3^3 convolution
 
 
-class ScaleConvolution(nn.Module):
+class ScaleConvolution(WeightedLayer):
     """Base of lifting and group convolutions. The weights are coefficients of the kernel functions, shared by all scales.
 
     Args:
@@ -55,7 +56,7 @@ class ScaleConvolution(nn.Module):
         gain: float = 1.0,
     ):
         super().__init__()
-        self.scales, self.scale_size, self.border, self.engine = len(sigmas), scale_size, border, engine
+        self.scales, self._scale_size, self.border, self.engine = len(sigmas), scale_size, border, engine
         widths = tuple((float(z), float(y), float(x)) for z, y, x in sigmas)
         active = (kernel[0] > 1, kernel[1] > 1, kernel[2] > 1)
         functions = kernel_functions(widths, active, order, taps, size)
@@ -70,14 +71,14 @@ class ScaleConvolution(nn.Module):
 
     def reset_parameters(self, gain: float = 1.0) -> None:
         """Draw new weights. The variance of the response to smooth input of unit variance is 2, for a rectifier (He et al. 2015)."""
-        nn.init.normal_(self.weight, std=(2 / (self.weight.shape[1] * self.scale_size * PLAIN_TAPS)) ** 0.5 / gain)
+        nn.init.normal_(self.weight, std=(2 / (self.weight.shape[1] * self._scale_size * PLAIN_TAPS)) ** 0.5 / gain)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
     def extra_repr(self) -> str:
         """Return the sizes, for printing."""
         outputs, inputs = self.weight.shape[:2]
-        return f"{inputs}, {outputs}, scales={self.scales}, scale_size={self.scale_size}, border={self.border}"
+        return f"{inputs}, {outputs}, scales={self.scales}, scale_size={self._scale_size}, border={self.border}"
 
     def kernels(self, engine: Engine) -> Tensor:
         """Return the kernels (S, O, I * scale_size, K_z, K_y, K_x) of an engine. In evaluation they are cached until the weights change."""
@@ -92,10 +93,17 @@ class ScaleConvolution(nn.Module):
             cached = self._cached = (key, self._merge(functions))
         return cached[1]
 
+    def weights(self) -> Weights:
+        """Return the kernels of the engine that is used, and the bias unless it is added after the convolution."""
+        return self.kernels(self._chosen_engine()), None if self.border == "renormalise" else self.bias
+
     def merge(self) -> None:
         """Fix the engine and the present kernels; later changes of the weights are ignored. For copies that will be exported."""
-        self.engine = self.engine or choose_engine(self.weight.device, self.functions.have_blurs)
+        self.engine = self._chosen_engine()
         self._merged = self.kernels(self.engine).detach()
+
+    def _chosen_engine(self) -> Engine:
+        return self.engine or choose_engine(self.weight.device, self.functions.have_blurs)
 
     def _merge(self, functions: Tensor) -> Tensor:
         with full_precision(functions.device):
@@ -105,10 +113,8 @@ class ScaleConvolution(nn.Module):
         return kernels.movedim(3, 2).flatten(2, 3)
 
     def _evaluate(self, x: Tensor) -> Tensor:
-        engine = self.engine or choose_engine(x.device, self.functions.have_blurs)
-        kernels = self.kernels(engine)
-        bias = None if self.border == "renormalise" else self.bias
-        if engine == "factorised":
+        kernels, bias = weights_of(self)
+        if self._chosen_engine() == "factorised":
             y = factorised(x, self.functions.blurs(), kernels, bias, self.border)
         else:
             y = dense(x, kernels, bias, self.border)
@@ -135,7 +141,7 @@ class GroupConvolution(ScaleConvolution):
 
     def gathered(self, x: Tensor) -> Tensor:
         """Return each scale's channels and those of the scales above that it sees: (B, C * scale_size, S, Z, Y, X)."""
-        return x if self.scale_size == 1 else torch.cat([_shift_scales(x, j) for j in range(self.scale_size)], 1)
+        return x if self._scale_size == 1 else torch.cat([_shift_scales(x, j) for j in range(self._scale_size)], 1)
 
 
 def _merged_innermost(weight: Tensor, functions: Tensor) -> Tensor:

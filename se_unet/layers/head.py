@@ -27,7 +27,7 @@ def project(scores: Tensor, projection: Projection, votes: Tensor | None = None,
         ValueError: the projection is `learned` and there are no votes.
     """
     if scores.shape[2] == 1:
-        return scores[:, :, 0]  # whatever the projection
+        return scores.squeeze(2)  # whatever the projection
     if projection == "learned":
         if votes is None:
             raise ValueError("a learned projection needs votes")

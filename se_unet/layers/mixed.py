@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from configs.network import Border
 from se_unet.layers.engines import blurred
+from se_unet.layers.half_weights import WeightedLayer, Weights, weights_of
 from se_unet.layers.kernels import BasisOrder, FixedFunctions, kernel_functions
 from se_unet.separable import full_precision
 
@@ -21,7 +22,7 @@ FREE_TAPS = 27  # smooth weights are scaled so that they are as large as those o
 _PADDING = {"replicate": "replicate", "zero": "constant", "reflect": "reflect"}
 
 
-class MixedConvolution(nn.Module):
+class MixedConvolution(WeightedLayer):
     """Convolve a map of one scale, (B, C, 1, Z, Y, X) -> (B, C', 1, Z, Y, X), or an image (B, C, Z, Y, X).
 
     Args:
@@ -75,7 +76,12 @@ class MixedConvolution(nn.Module):
             for turn, functions in enumerate(self._smooth_functions())
         ]
         parts.append(self._padded(x[:, self.turns - 1 :: self.turns]))
-        return F.conv3d(torch.cat(parts, 1), self.kernels(), self.bias)[:, :, None]
+        kernels, bias = weights_of(self)
+        return F.conv3d(torch.cat(parts, 1), kernels, bias)[:, :, None]
+
+    def weights(self) -> Weights:
+        """Return kernels and bias."""
+        return self.kernels(), self.bias
 
     def kernels(self) -> Tensor:
         """(O, I, K_z, K_y, K_x) of the channels in the order of their turns."""

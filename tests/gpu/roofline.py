@@ -9,6 +9,7 @@ compilation, which merges many of these kernels. The counter's rules:
 * Norms read their input twice, and the backward pass of a norm reads both of its inputs twice; each of the two passes is one kernel.
   Group norm copies an input first that is not contiguous.
 * The backward pass of a convolution is one kernel for each gradient.
+* An operator on lists of tensors starts a kernel for each 64 of them and for each 320 chunks of 65,536 values, as PyTorch's do, or more.
 * The project's own kernels (`se_unet/layers/fused`) follow the same rules; their multiply-adds include those on zeros.
 * An operator takes the longer of the times for its bytes and for its multiply-adds; the ideal time is the sum over operators.
 """
@@ -103,6 +104,8 @@ class Roofline(TorchDispatchMode):
         inputs = _tensors((args, {name: value for name, value in kwargs.items() if name not in OUTPUTS}))
         outputs = _tensors(result)
         name = func.name().split("::")[1].split(".")[0]
+        if name.startswith("_foreach"):
+            self._add_lists(name, args)
         if not outputs or func.is_view or name == "_unsafe_view":
             return result
         storages = {one.untyped_storage()._cdata for one in inputs}
@@ -127,6 +130,14 @@ class Roofline(TorchDispatchMode):
             if one.dtype == torch.float32 and _bytes(one) >= SMALL and one.numel() not in self.kernel_sizes:
                 self.wide[f"{name} {tuple(one.shape)}"] += 1
         return result
+
+    def _add_lists(self, name: str, args: tuple[Any, ...]) -> None:
+        """Count an operator that writes the first of several lists of tensors."""
+        first = args[0]
+        kernels = -(-len(first) // 64) + sum(-(-one.numel() // 65536) for one in first) // 320
+        nbytes = float(sum(map(_bytes_of_values, _tensors(args))))
+        self.kinds[name].add(kernels, nbytes, 0)
+        self.small += kernels * (nbytes < SMALL)
 
 
 @register_flop_formula(torch.ops.se_unet.separable)
@@ -169,6 +180,10 @@ def _tensors(tree: Any) -> list[Tensor]:
 
 def _bytes(tensor: Tensor) -> int:
     return min(tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes())
+
+
+def _bytes_of_values(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
 
 
 def on_gpu(module: nn.Module) -> nn.Module:

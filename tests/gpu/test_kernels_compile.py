@@ -49,3 +49,22 @@ def test_the_kernels_of_the_norm(name: str) -> None:
     pointers = maps | dict.fromkeys(("weight", "bias", "sums", "statistics", "totals"), "fp32")
     constants = {"ROWS": 128, "COLUMNS": 32, "PARTS": 256}
     assert compiled(getattr(norm_kernel, name), 90, pointers, constants).startswith(b"\x7fELF")
+
+
+@pytest.mark.parametrize("scales", [3, 4])
+@pytest.mark.parametrize("name", ["multiply", "sum_products"])
+def test_the_kernels_of_mixing(name: str, scales: int) -> None:
+    from se_unet.layers.fused import mixing_kernel
+
+    pointers = {"rows": "bf16", "result": "bf16", "gradient": "bf16", "matrix": "fp32", "sums": "fp32"}
+    constants = {"SCALES": scales, "ROWS": 32, "COLUMNS": 32}
+    assert compiled(getattr(mixing_kernel, name), 90, pointers, constants).startswith(b"\x7fELF")
+
+
+@pytest.mark.parametrize(("name", "kind"), [("sum_terms", "fp16"), ("propagate", "bf16")])
+def test_the_kernels_of_class_sums(name: str, kind: str) -> None:
+    from se_unet.layers.fused import class_sums_kernel
+
+    pointers = {"rows": kind, "result": kind, "labels": "i16", "sums": "fp32", "gradient": "fp32"}
+    constants = {"ROWS": 512, "COLUMNS": 4}
+    assert compiled(getattr(class_sums_kernel, name), 90, pointers, constants).startswith(b"\x7fELF")

@@ -24,6 +24,15 @@ def test_a_missing_device_is_refused_with_those_that_exist() -> None:
         choose_device("gpu")
 
 
+@pytest.mark.parametrize("name", [None, "cpu"])
+def test_mistyped_kernels_are_refused_before_anything_is_computed(name: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SE_UNET_KERNELS", "fusd")
+    with pytest.raises(InputError, match=r"SE_UNET_KERNELS: unknown choice `fusd`"):
+        choose_device(name)
+    monkeypatch.setenv("SE_UNET_KERNELS", "fused")
+    assert choose_device(name).type == "cpu"
+
+
 def test_a_gpu_that_cannot_be_used_is_told(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

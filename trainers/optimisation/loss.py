@@ -22,6 +22,7 @@ from configs.named_parts import import_part
 from configs.training import TrainingConfig
 from trainers.optimisation.centrelines import centreline_recall
 from trainers.optimisation.distributed import add_up, processes, summed
+from trainers.optimisation.summed_loss import Grids, loss_on_grids, prefers_sums
 
 SMOOTH = 1e-5
 _SPATIAL = (2, 3, 4)
@@ -92,6 +93,11 @@ class Emphasis(nn.Module):
             loss = loss - self.centreline * centreline_recall(terms.probabilities, terms.target, terms.valid)
         return loss
 
+    @property
+    def needs_sums_alone(self) -> bool:
+        """Whether the loss follows from sums over all voxels of each class."""
+        return self.top_k is None and not self.centreline
+
     def _entropy(self, terms: Terms) -> Tensor:
         entropy, considered = terms.entropy, terms.considered
         if self.weights is not None:
@@ -139,6 +145,20 @@ class ClassLoss(nn.Module):
         logits, labels = logits.float(), labels.long()
         terms = self._terms(logits, labels) if self.table is None else self._partial(logits, labels, self.table)
         return self.emphasis(terms, self.batch_dice)
+
+    def on_grids(self, grids: Grids) -> Tensor:
+        """Return the loss on each of L grids, (L,), by kernels for all terms at once where these are right and faster."""
+        emphasis = self.emphasis
+
+        def fused(grids: Grids) -> Tensor:
+            return loss_on_grids(grids, self.batch_dice, self.ignore_index, emphasis.weights)
+
+        def plain(grids: Grids) -> Tensor:
+            return torch.stack([self(*pair) for pair in grids])
+
+        settings = (self.batch_dice, self.ignore_index, emphasis.weights is None)
+        has_sums = self.table is None and emphasis.needs_sums_alone
+        return fused(grids) if has_sums and prefers_sums(grids, settings, fused, plain) else plain(grids)
 
     def _terms(self, logits: Tensor, labels: Tensor) -> Terms:
         valid = None
@@ -206,16 +226,19 @@ class DeepSupervision(nn.Module):
     def __init__(self, loss: nn.Module):
         super().__init__()
         self.loss = loss
+        self._weights = torch.empty(0)
 
     def forward(self, logits: Tensor | Sequence[Tensor], labels: Tensor) -> Tensor:
         """Return the loss for the logits (B, K, Z, Y, X) of one or several stages and labels (B, Z, Y, X) on the finest grid."""
         stages = [logits] if isinstance(logits, Tensor) else list(logits)
-        terms = [
-            weight * self.loss(stage, nearest(labels, stage.shape[2:]))
-            for weight, stage in zip(stage_weights(len(stages)), stages, strict=True)
-            if weight
-        ]
-        return torch.stack(terms).sum()
+        weights = [weight for weight in stage_weights(len(stages)) if weight]
+        grids = [(stage, nearest(labels, stage.shape[2:])) for stage in stages[: len(weights)]]
+        terms = (
+            self.loss.on_grids(grids) if isinstance(self.loss, ClassLoss) else torch.stack([self.loss(*grid) for grid in grids])
+        )
+        if self._weights.shape != terms.shape or self._weights.device != terms.device:
+            self._weights = torch.tensor(weights).to(terms.device)  # kept, since a GPU waits for numbers of the host
+        return (terms * self._weights).sum()
 
 
 def make_loss(description: DatasetDescription, batch_dice: bool, config: TrainingConfig | None = None) -> nn.Module:

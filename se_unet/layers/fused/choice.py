@@ -2,7 +2,7 @@
 
 Nobody could measure these kernels when they were written. So each process compares a kernel with PyTorch's operators once for each device,
 kind and size of map, and keeps to PyTorch where the results differ, where the kernel fails, or where it is slower. The environment variable
-`SE_UNET_KERNELS` set to `plain` or `fused` takes the one or the other unseen.
+`SE_UNET_KERNELS` set to `plain` or `fused` takes the one or the other unseen; `auto` is the default.
 """
 
 import logging
@@ -13,16 +13,33 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from configs.errors import Fault, InputError
+
 logger = logging.getLogger(__name__)
 Function = Callable[[Tensor], Tensor]
+VARIABLE, CHOICES = "SE_UNET_KERNELS", ("auto", "plain", "fused")
 RUNS = 5  # runs whose time is taken
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}  # of the largest value of the result
 _known: dict[Hashable, bool] = {}
 
 
+def asked_kernels() -> str:
+    """Return what the environment variable asks for; unset or empty, `auto`.
+
+    Raises:
+        InputError: it asks for something else than `CHOICES`. Commands call this before they begin.
+    """
+    found = os.environ.get(VARIABLE) or "auto"
+    if found not in CHOICES:
+        raise InputError(
+            Fault(f"environment variable {VARIABLE}", f"unknown choice `{found}`", f"Choose from {', '.join(CHOICES)}")
+        )
+    return found
+
+
 def are_allowed() -> bool:
     """Return whether fused kernels may be used at all."""
-    return _asked() != "plain"
+    return asked_kernels() != "plain"
 
 
 def prefers_fused(key: Hashable, fused: Function, plain: Function, like: Tensor) -> bool:
@@ -34,7 +51,7 @@ def prefers_fused(key: Hashable, fused: Function, plain: Function, like: Tensor)
         like: argument as in use (B, ...); the trial takes random values for one sample in the same layout.
     """
     computes_nothing = type(like) is not Tensor  # fake tensors, which count what would happen
-    if computes_nothing or _asked() == "fused":
+    if computes_nothing or asked_kernels() == "fused":
         return True
     if key not in _known:
         if torch.cuda.is_current_stream_capturing():  # where nothing may wait for the device
@@ -43,10 +60,6 @@ def prefers_fused(key: Hashable, fused: Function, plain: Function, like: Tensor)
             # Which is faster may differ from run to run, and the two round differently.
             _known[key] = not torch.are_deterministic_algorithms_enabled() and _is_better(key, fused, plain, like)
     return _known[key]
-
-
-def _asked() -> str:
-    return os.environ.get("SE_UNET_KERNELS", "auto")
 
 
 def _is_better(key: Hashable, fused: Function, plain: Function, like: Tensor) -> bool:

@@ -6,10 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from configs.errors import InputError
 from se_unet.layers.fused import choice, tiles
+from se_unet.layers.fused.class_sums import ENTROPY, INTERSECTION, PARTS, PREDICTED, PRESENT, _class_sums, class_sums
+from se_unet.layers.fused.mixing import _product
 from se_unet.layers.fused.norm import _norm
 from se_unet.layers.fused.separable import _separable
 from se_unet.layers.grids import Band, apply_to_rows, band_matrix, band_of
+from se_unet.layers.pointwise import ScaleMixing
 from se_unet.layers.sampling import InterpolateUp
 
 
@@ -24,16 +28,34 @@ def blur(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor, Te
     return rows, z, y, x, [number for band in bands for number in band]
 
 
+def classes(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, int]:
+    """Arguments of the operator: rows of three classes, and labels of which one is ignored."""
+    torch.manual_seed(0)
+    labels = torch.arange(2 * 12).reshape(2, 2, 3, 2) % 4
+    return torch.randn(2, 12, 3, dtype=dtype, requires_grad=True), labels.short(), 3
+
+
+def mixing(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    """Arguments of the operator: rows of three scales, and a matrix."""
+    torch.manual_seed(0)
+    return torch.randn(2, 3, 5, 4, dtype=dtype, requires_grad=True), torch.randn(3, 3, 4, dtype=dtype, requires_grad=True)
+
+
 def test_pytorch_finds_no_fault_in_the_operators() -> None:
     """Schema, shapes without values, gradients, and what compilers make of them."""
     torch.library.opcheck(_separable, blur())
     norm = (torch.randn(2, 9, 3, requires_grad=True), torch.randn(3, requires_grad=True), torch.randn(3, requires_grad=True))
     torch.library.opcheck(_norm, (*norm, 1e-5, 0.01))
+    torch.library.opcheck(_class_sums, classes())
+    torch.library.opcheck(_product, mixing())
 
 
 def test_gradients() -> None:
     rows, *others = blur(torch.float64)
     assert torch.autograd.gradcheck(lambda rows: _separable(rows, *others), rows)
+    rows, *others = classes(torch.float64)
+    assert torch.autograd.gradcheck(lambda rows: _class_sums(rows, *others).sum(0), rows)
+    assert torch.autograd.gradcheck(_product, mixing(torch.float64))
 
 
 def test_an_operator_compiles_as_part_of_one_graph() -> None:
@@ -117,6 +139,24 @@ def test_the_variable_decides_without_a_trial(monkeypatch: pytest.MonkeyPatch) -
     assert not choice.are_allowed()
 
 
+@pytest.mark.parametrize("value", ["fusd", "Plain", "0", "fused "])
+def test_a_mistyped_variable_is_an_error(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before any trial, which would take a failure for one of the kernel."""
+    timed = Timed(monkeypatch, "plain")
+    monkeypatch.setenv("SE_UNET_KERNELS", value)
+    for ask in (choice.are_allowed, lambda: choice.prefers_fused("key", timed.fused, timed.plain, torch.ones(1))):
+        with pytest.raises(InputError, match=rf"SE_UNET_KERNELS: unknown choice `{value}`. Choose from auto, plain, fused"):
+            ask()
+
+
+@pytest.mark.parametrize("value", ["auto", "", None])
+def test_the_variable_is_auto_where_nobody_set_it(value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SE_UNET_KERNELS", raising=False)
+    if value is not None:
+        monkeypatch.setenv("SE_UNET_KERNELS", value)
+    assert choice.asked_kernels() == "auto" and choice.are_allowed()
+
+
 def test_deterministic_trainings_do_not_choose_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
     timed = Timed(monkeypatch, "fused")
     monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: True)
@@ -126,6 +166,37 @@ def test_deterministic_trainings_do_not_choose_by_time(monkeypatch: pytest.Monke
 def test_the_operator_is_the_product() -> None:
     rows, z, y, x, bands = blur()
     assert torch.equal(_separable(rows, z, y, x, bands), apply_to_rows(rows, (z, y, x)))
+
+
+@pytest.mark.parametrize(("scales", "reach"), [(1, 1), (2, 1), (3, 1), (4, 2), (3, 3)])
+def test_mixing_by_one_product_is_mixing_scale_by_scale(scales: int, reach: int) -> None:
+    """In values and gradients; with other weights it is not."""
+    torch.manual_seed(0)
+    layer, x = ScaleMixing(4, reach), torch.randn(2, 4, scales, 2, 3, 5, requires_grad=True)
+    torch.nn.init.normal_(layer.weight)
+    results = []
+    for mix in (layer._by_product, layer._scale_by_scale):
+        y = mix(x, layer.weight)
+        results.append([y.detach(), *torch.autograd.grad(y.square().sum(), [x, layer.weight], materialize_grads=True)])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+    assert layer._by_product(x, layer.weight).movedim(1, -1).is_contiguous()
+    differ = not torch.allclose(layer._by_product(x, -layer.weight), layer(x))
+    assert differ == (scales > 1)
+
+
+def test_class_sums_are_those_of_their_formula() -> None:
+    """Voxel by voxel; each voxel is in one part."""
+    torch.manual_seed(0)
+    logits, labels = torch.randn(2, 3, 7, 9, 8), torch.randint(0, 4, (2, 7, 9, 8), dtype=torch.int16)
+    sums = class_sums(logits, labels, 3)
+    counts, probabilities = labels != 3, logits.double().softmax(1)
+    assert sums.shape == (PARTS, 2, 4, 3) and (sums[:, :, PRESENT].sum(2) <= 2).all()  # 504 voxels in 256 parts
+    for index in range(3):
+        own, p = labels == index, probabilities[:, index]
+        expected = {INTERSECTION: p * own, PREDICTED: p * counts, PRESENT: own, ENTROPY: -p.log() * own}
+        for term, values in expected.items():
+            torch.testing.assert_close(sums[:, :, term, index].sum(0), values.sum((1, 2, 3)).float())
 
 
 def test_a_trial_draws_no_random_numbers_of_the_training() -> None:
