@@ -18,7 +18,7 @@ PROGRAMS = 256  # that share the sums for the matrix, enough for all multiproces
 COLUMNS = 64  # most channels of a program
 
 
-def parts(channels: int) -> int:
+def parts_of_channels(channels: int) -> int:
     """Return the number of parts of the voxels in which the sums for the matrix are taken."""
     return max(1, PROGRAMS // -(-channels // COLUMNS))
 
@@ -65,7 +65,7 @@ def _sums(gradient: Tensor, rows: Tensor) -> Tensor:
     """Return the gradient of the matrix from that of the result (B, S, voxels, C), over parts of the voxels: (parts, S, S, C) float32."""
     number_type = torch.promote_types(rows.dtype, torch.float32)
     whole = torch.einsum("bkvc,bjvc->kjc", gradient.to(number_type), rows.to(number_type))
-    return torch.cat([whole[None], whole.new_zeros(parts(rows.shape[3]) - 1, *whole.shape)])
+    return torch.cat([whole[None], whole.new_zeros(parts_of_channels(rows.shape[3]) - 1, *whole.shape)])
 
 
 @_sums.register_kernel("cuda")
@@ -78,7 +78,9 @@ def _sums_on_gpu(gradient: Tensor, rows: Tensor) -> Tensor:
 @_sums.register_fake
 def _sums_shape(gradient: Tensor, rows: Tensor) -> Tensor:
     scales, channels = rows.shape[1], rows.shape[3]
-    return rows.new_empty(parts(channels), scales, scales, channels, dtype=torch.promote_types(rows.dtype, torch.float32))
+    return rows.new_empty(
+        parts_of_channels(channels), scales, scales, channels, dtype=torch.promote_types(rows.dtype, torch.float32)
+    )
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

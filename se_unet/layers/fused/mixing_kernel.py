@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 from torch import Tensor, float32
 
-from se_unet.layers.fused.mixing import COLUMNS, parts
+from se_unet.layers.fused.mixing import COLUMNS, parts_of_channels
 
 VALUES = 1024  # values of a block of one scale
 
@@ -22,7 +22,7 @@ def launch(rows: Tensor, matrix: Tensor) -> Tensor:
 def launch_sums(gradient: Tensor, rows: Tensor) -> Tensor:
     """Return the sums over parts of the voxels of products of two contiguous maps (B, S, voxels, C) -> (parts, S, S, C) float32."""
     batch, scales, voxels, channels = rows.shape
-    number = parts(channels)
+    number = parts_of_channels(channels)
     sums = rows.new_empty((number, scales, scales, channels), dtype=float32)
     constants = _constants(rows)
     grid = (number, triton.cdiv(channels, constants["COLUMNS"]))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from se_unet.layers.fused.mixing import parts
+from se_unet.layers.fused.mixing import parts_of_channels
 from se_unet.layers.fused.mixing_kernel import launch, launch_sums
 
 
@@ -35,7 +35,7 @@ def test_sums(sizes: tuple[int, int, int, int]) -> None:
     rows, gradient, _ = arguments(sizes)
     sums = launch_sums(gradient, rows)
     assert (
-        len(sums) == parts(sizes[3])
+        len(sums) == parts_of_channels(sizes[3])
         and error(sums.sum(0), torch.einsum("bkvc,bjvc->kjc", gradient.double(), rows.double())) < 1e-5
     )
 
