@@ -45,13 +45,13 @@ def programs(dataset: Path, output: Path, whole: bool, peer: Path | None) -> lis
         theirs = ["--networks", "nnU-Net", "--sizes", "10", "140", "--peer", str(peer)]
         found.append(["evidence.few_cases", *places["few_cases"], *theirs, *results["few_cases"]])
     found += [
-        ["evidence.scale_robustness", *places["scale_robustness"], *networks, *small, *sizes, *more, *results["scale_robustness"]]
+        ["sizes.scale_robustness", *places["scale_robustness"], *networks, *small, *sizes, *more, *results["scale_robustness"]]
         for more in augmented
     ]
     found.append(
         ["cost.cost", str(dataset), "-o", str(output / "cost.json"), *([] if whole else ["--rounds", "1", "--batch", "1"])]
     )
-    found.append(["evidence.equivariance", "-o", str(output / "equivariance.json"), *([] if whole else ["--weights", "1"])])
+    found.append(["sizes.equivariance", "-o", str(output / "equivariance.json"), *([] if whole else ["--weights", "1"])])
     return found
 
 

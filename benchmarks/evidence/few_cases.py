@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.common.figures import svg_axes
 from benchmarks.evidence.condition_options import Result, label_of, parser_of, run_missing, show
-from benchmarks.evidence.sized_tests import dice_at_sizes
+from benchmarks.sizes.sized_tests import dice_at_sizes
 
 COLUMNS = {
     "network": "{}",

@@ -15,27 +15,15 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.common.measurement_tables import read_table
 from benchmarks.common.tables import markdown, text_table
 from benchmarks.cost import cost
-from benchmarks.evidence import (
-    equivariance,
-    few_cases,
-    fine_tuning,
-    losses,
-    other_spacing,
-    partial_labels,
-    planned_ranges,
-    scale_robustness,
-    size_search,
-    slices_back,
-    thick_slices,
-    unseen_sizes,
-)
-from benchmarks.evidence.learning_results import columns_of, in_order, rows_of
+from benchmarks.designs.learning_results import columns_of, in_order, rows_of
+from benchmarks.evidence import few_cases, fine_tuning, losses, other_spacing, partial_labels, slices_back, thick_slices
 from benchmarks.length import tables as length
 from benchmarks.length.runs import STEPS
 from benchmarks.nnunet import import_parity, prediction_speed
-from benchmarks.pages.measurement_tables import read_table
+from benchmarks.sizes import equivariance, planned_ranges, scale_robustness, size_search, unseen_sizes
 from configs.files import write_text
 
 ROOT = Path(__file__).parents[2]
@@ -69,7 +57,7 @@ def filled(page: str) -> str:
 
 
 def learning() -> str:
-    """Return the table of all finished runs of `benchmarks.evidence.learning`."""
+    """Return the table of all finished runs of `benchmarks.designs.learning`."""
     results = in_order(read_table(MEASURED / "architecture" / "learning.csv"))
     return indent(text_table(rows_of(results), columns_of(results)), "    ")
 
@@ -99,11 +87,6 @@ def training_speed() -> str:
     return markdown(read_table(MEASURED / "nnunet" / "training_speed.csv"), columns)
 
 
-def beside_nnunet(name: str, columns: Mapping[str, str]) -> str:
-    """Return a table of comparisons with nnU-Net."""
-    return markdown(read_table(MEASURED / "nnunet" / f"{name}.csv"), columns)
-
-
 def at_sizes(name: str) -> str:
     """Return the table of both networks after one training: validation cases at several sizes, by way of scale ensembling."""
     rows: dict[tuple[str, str], dict[str, Any]] = {}
@@ -128,7 +111,7 @@ def few() -> str:
 
 def sizes(name: str) -> str:
     """Return the table of the Dice by the size of the anatomy."""
-    rows = scale_robustness.rows_of(read_table(MEASURED / "evidence" / f"{name}.csv"))
+    rows = scale_robustness.rows_of(read_table(MEASURED / "sizes" / f"{name}.csv"))
     return markdown(rows, scale_robustness.columns_of(rows))
 
 
@@ -174,8 +157,8 @@ def costs() -> str:
 
 def equivariance_of_trained() -> str:
     """Return the table of equivariance errors of trained networks: a row for each kind of training, with the mean over its models."""
-    measured = equivariance.pooled(read_table(MEASURED / "evidence" / "equivariance.csv"))
-    rows = [row for row in measured if row["kind"] == equivariance.TRAINED]
+    errors = equivariance.pooled(read_table(MEASURED / "sizes" / "equivariance.csv"))
+    rows = [row for row in errors if row["kind"] == equivariance.TRAINED]
     factors = list(rows[0]["errors"])
     columns = {"name": "{}", "on": "{}", "models": "{:d}"} | dict.fromkeys([*factors, "mean"], "{:.3f}")
     return markdown([row | row["errors"] for row in rows], columns)
@@ -187,9 +170,9 @@ def slices() -> str:
     return markdown([row for row in rows if row["softness"] <= 1], slices_back.COLUMNS)
 
 
-def evidence(name: str, columns: Mapping[str, str]) -> str:
-    """Return a table of `docs/measurements/evidence` as it was measured."""
-    return markdown(read_table(MEASURED / "evidence" / f"{name}.csv"), columns)
+def measured(folder: str, name: str, columns: Mapping[str, str]) -> str:
+    """Return a table of a folder of `docs/measurements` as it was measured."""
+    return markdown(read_table(MEASURED / folder / f"{name}.csv"), columns)
 
 
 def contradictions() -> str:
@@ -225,20 +208,20 @@ TABLES: dict[str, Callable[[], str]] = {
     "cost": costs,
     "contradictions": contradictions,
     "equivariance": equivariance_of_trained,
-    "size_search": partial(evidence, "size_search", size_search.COLUMNS),
+    "size_search": partial(measured, "sizes", "size_search", size_search.COLUMNS),
     "long_training": long_training,
     "roofline": roofline,
     "slices_back": slices,
-    "thick_slices": partial(evidence, "thick_slices", thick_slices.COLUMNS),
-    "planned_ranges": partial(evidence, "planned_ranges", planned_ranges.COLUMNS),
-    "unseen_sizes": partial(evidence, "unseen_sizes", unseen_sizes.BY_SIZE),
-    "fine_tuning": partial(evidence, "fine_tuning", fine_tuning.COLUMNS),
-    "losses": partial(evidence, "losses", losses.COLUMNS),
-    "partial_labels": partial(evidence, "partial_labels", partial_labels.COLUMNS),
-    "other_spacing": partial(evidence, "other_spacing", other_spacing.COLUMNS),
-    "import_parity": partial(beside_nnunet, "import_parity", import_parity.COLUMNS),
-    "prediction_speed": partial(beside_nnunet, "prediction_speed", prediction_speed.COLUMNS),
-    "unseen_quality": partial(evidence, "unseen_quality", unseen_sizes.OF_QUALITY),
+    "thick_slices": partial(measured, "evidence", "thick_slices", thick_slices.COLUMNS),
+    "planned_ranges": partial(measured, "sizes", "planned_ranges", planned_ranges.COLUMNS),
+    "unseen_sizes": partial(measured, "sizes", "unseen_sizes", unseen_sizes.BY_SIZE),
+    "fine_tuning": partial(measured, "evidence", "fine_tuning", fine_tuning.COLUMNS),
+    "losses": partial(measured, "evidence", "losses", losses.COLUMNS),
+    "partial_labels": partial(measured, "evidence", "partial_labels", partial_labels.COLUMNS),
+    "other_spacing": partial(measured, "evidence", "other_spacing", other_spacing.COLUMNS),
+    "import_parity": partial(measured, "nnunet", "import_parity", import_parity.COLUMNS),
+    "prediction_speed": partial(measured, "nnunet", "prediction_speed", prediction_speed.COLUMNS),
+    "unseen_quality": partial(measured, "sizes", "unseen_quality", unseen_sizes.OF_QUALITY),
 }
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from benchmarks.cost import cost
 from benchmarks.demo.phantoms import write_phantoms
-from benchmarks.evidence import equivariance
+from benchmarks.sizes import equivariance
 from configs.files import read_json
 from inference.evaluation.equivariance import case_errors
 from se_unet.equivariance import PlaneWaves

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.evidence import evidence, few_cases, learning, losses, scale_robustness
+from benchmarks.designs import learning
+from benchmarks.designs.learning_results import columns_of, rows_of
+from benchmarks.designs.spread_widths import SpreadConvolution, spread_widths
+from benchmarks.evidence import evidence, few_cases, losses
 from benchmarks.evidence.conditions import Condition, draw
-from benchmarks.evidence.learning_results import columns_of, rows_of
-from benchmarks.evidence.spread_widths import SpreadConvolution, spread_widths
 from benchmarks.pages import docs_tables
+from benchmarks.sizes import scale_robustness
 from inference.evaluation.scores import EvaluationResult, LabelScores, Mean
 
 CASES = [f"case{number}" for number in range(8)]
@@ -57,9 +59,9 @@ def test_each_program_of_the_evidence_takes_its_arguments(
     programs = evidence.programs(Path("data"), Path("output"), whole, Path("python"))
     assert {words[0] for words in programs} == {
         "evidence.few_cases",
-        "evidence.scale_robustness",
+        "sizes.scale_robustness",
         "cost.cost",
-        "evidence.equivariance",
+        "sizes.equivariance",
     }
     for name, *words in programs:
         monkeypatch.setattr("sys.argv", [name, *words, "--no-such-option"])

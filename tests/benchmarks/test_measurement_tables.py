@@ -5,7 +5,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.pages.measurement_tables import read_table, rows_of, write_table
+from benchmarks.common.measurement_tables import read_table, rows_of, write_table
 
 NAMES = st.text("abcde_0.8", min_size=1, max_size=6)
 WORDS = st.text("nonumber", min_size=1)

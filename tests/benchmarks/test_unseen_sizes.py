@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.evidence import unseen_sizes
+from benchmarks.sizes import unseen_sizes
 from configs.files import read_json, write_json
 from tests.inference.evaluation.test_calibration_on_cases import write_raw
 from tests.inference.models import LABELS, write_model

@@ -1,6 +1,6 @@
 """Store the results of measuring programs as one CSV table, the form in which docs/measurements keeps them.
 
-    python -m benchmarks.pages.measurement_tables RESULT.json [MORE.json ...] -o docs/measurements/evidence/few_cases.csv
+    python -m benchmarks.common.measurement_tables RESULT.json [MORE.json ...] -o docs/measurements/evidence/few_cases.csv
 
 Results of single runs become one row each. A result with `rows` becomes these rows, each of which
 repeats its other entries (device, versions, arguments). Nested values have columns such as `dice/none/0.8`, and lists are written as JSON.

@@ -4,7 +4,7 @@ Every run draws 25 (or `--cases`) of the 140 training cases by its seed and test
 runs. Whole volumes, batch 2, Adam at 1e-2 for every design, mirroring only (or random scaling of the anatomy, where the design's name
 ends in `+scale`). Test anatomy is rescaled by resampling image and label; nothing is painted around it and the spacing is kept.
 
-    python -m benchmarks.evidence.learning DATASET OUTPUT --designs plain se1 --seeds 0 1 --steps 250
+    python -m benchmarks.designs.learning DATASET OUTPUT --designs plain se1 --seeds 0 1 --steps 250
 
 Each finished run is one JSON in OUTPUT and is not repeated.
 """
@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.common.tables import text_table
-from benchmarks.evidence.learning_results import MOST_CASES, Result, columns_of, draw_losses, read_results, rows_of
-from benchmarks.evidence.spread_widths import spread_widths
+from benchmarks.designs.learning_results import MOST_CASES, Result, columns_of, draw_losses, read_results, rows_of
+from benchmarks.designs.spread_widths import spread_widths
 from configs.files import read_json, write_json
 from configs.network import NetworkConfig, ScaleGroup
 from inference.engine.sums import dice_of, sums_of

@@ -1,7 +1,7 @@
 """Compare the Dice on anatomy that is smaller or larger than in training, with and without scale augmentation and scale ensembling.
 
-    python -m benchmarks.evidence.scale_robustness DATASET WORK OUTPUT --networks baseline se se4 --cases 140 --seeds 0 1 2 [--one-size]
-    python -m benchmarks.evidence.scale_robustness DATASET WORK OUTPUT --csv scale_robustness.csv --figure scale_robustness.svg
+    python -m benchmarks.sizes.scale_robustness DATASET WORK OUTPUT --networks baseline se se4 --cases 140 --seeds 0 1 2 [--one-size]
+    python -m benchmarks.sizes.scale_robustness DATASET WORK OUTPUT --csv scale_robustness.csv --figure scale_robustness.svg
 
 Trained as in `benchmarks.evidence.few_cases`, whose trainings under WORK are used. Images and labels of the test cases are resampled, their
 spacing is left as it was: the anatomy itself is smaller or larger. The image becomes smaller or larger with it, nothing is painted
@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.common.figures import svg_axes
 from benchmarks.evidence.condition_options import Result, label_of, parser_of, run_missing, show
-from benchmarks.evidence.sized_tests import WAYS, dice_at_sizes
+from benchmarks.sizes.sized_tests import WAYS, dice_at_sizes
 
 FACTORS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4, 1.6, 2.0)
 JUDGED = (0.6, 1.6)  # sizes between these count for the drop

@@ -1,9 +1,9 @@
 """Default prediction of unseen cases whose anatomy was made smaller and larger, against prediction without a search of the size.
 
-    python -m benchmarks.evidence.unseen_sizes measure MODEL DATASET RESULTS.json [--sizes 0.6 0.8 1 1.25 1.6] [--most 12] [--forced]
-    python -m benchmarks.evidence.unseen_sizes cost MODEL DATASET [--sizes 1 1.6] [--most 8]
-    python -m benchmarks.evidence.unseen_sizes tables RESULTS.json ... [--sizes-csv FILE] [--quality-csv FILE]
-    python -m benchmarks.evidence.unseen_sizes draw SIZES.csv FIGURE.svg --results NAME ...
+    python -m benchmarks.sizes.unseen_sizes measure MODEL DATASET RESULTS.json [--sizes 0.6 0.8 1 1.25 1.6] [--most 12] [--forced]
+    python -m benchmarks.sizes.unseen_sizes cost MODEL DATASET [--sizes 1 1.6] [--most 8]
+    python -m benchmarks.sizes.unseen_sizes tables RESULTS.json ... [--sizes-csv FILE] [--quality-csv FILE]
+    python -m benchmarks.sizes.unseen_sizes draw SIZES.csv FIGURE.svg --results NAME ...
 
 MODEL is a calibrated model; DATASET has `imagesTs` and `labelsTs`, or with `--images Tr` cases that the model did not train on. Each case
 is segmented as `se_predict` does by default, and without the search. With `--forced`, each case is
@@ -26,8 +26,8 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.common.figures import svg_axes
+from benchmarks.common.measurement_tables import read_table
 from benchmarks.common.tables import text_table, write_csv
-from benchmarks.pages.measurement_tables import read_table
 from configs.files import read_json, write_json
 from configs.folders import ModelFolder
 from inference import PredictionOptions, Predictor

@@ -1,6 +1,6 @@
 """The range of sizes that the planner plans for datasets, and its reason.
 
-python -m benchmarks.evidence.planned_ranges DATASET ... [--csv FILE]
+python -m benchmarks.sizes.planned_ranges DATASET ... [--csv FILE]
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """Measure the scale equivariance error of layers and networks for factors from 0.7 to 1.4.
 
-    python -m benchmarks.evidence.equivariance -o equivariance.json                            # layers and untrained networks
-    python -m benchmarks.evidence.equivariance --models se_work/D/models/*_se se_work/D/models/*_baseline --images ../shared/data/D
-    python -m benchmarks.evidence.equivariance --models FOLDER ... --sizes 3 7         # also of the mean over so many sizes of the image
+    python -m benchmarks.sizes.equivariance -o equivariance.json                            # layers and untrained networks
+    python -m benchmarks.sizes.equivariance --models se_work/D/models/*_se se_work/D/models/*_baseline --images ../shared/data/D
+    python -m benchmarks.sizes.equivariance --models FOLDER ... --sizes 3 7         # also of the mean over so many sizes of the image
 
 `e(a) = mean |f(L_a x) - L_a f(x)|^2 / var(L_a f(x))`, as in `se_unet.equivariance`: 0 for an equivariant module, about 1 if the answers
 at both sizes are unrelated. The step of a layer's group is the factor itself, so that scale k of one answer is scale k + 1 of the other.

@@ -1,4 +1,4 @@
-"""Results of finished runs of `benchmarks.evidence.learning`: a row for each design, cases and steps, and curves of the loss."""
+"""Results of finished runs of `benchmarks.designs.learning`: a row for each design, cases and steps, and curves of the loss."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path

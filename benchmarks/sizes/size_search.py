@@ -1,6 +1,6 @@
 """What the search of the size does to validation cases that its calibration does not know.
 
-    python -m benchmarks.evidence.size_search MODEL ... [--known 8] [--csv FILE] [--figure FILE]
+    python -m benchmarks.sizes.size_search MODEL ... [--known 8] [--csv FILE] [--figure FILE]
 
 MODEL is a folder with `plan.json` and `fold_*/looks.json`, which training and `se_evaluate --calibrate` write. Some cases calibrate, drawn
 anew several times, and the others are segmented at every size of their anatomy, as the looks tell.

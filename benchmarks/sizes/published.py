@@ -1,6 +1,6 @@
 """The comparison of Wimmer et al. 2023, figures of Dice over size and over the number of cases, with rules that do not favour a network.
 
-    python -m benchmarks.evidence.published DATASET WORK [--cases 10 112] [--steps 500] [--csv FILE] [--figure FILE]
+    python -m benchmarks.sizes.published DATASET WORK [--cases 10 112] [--steps 500] [--csv FILE] [--figure FILE]
 
 Both published networks train on anatomy of one size (no random scaling), alike in all but the learning rate, which is the better of
 `RATES` on the validation cases for each network with the fewest cases. Widths are reduced alike (`--part`), so that a CPU can train them.
@@ -19,7 +19,7 @@ from benchmarks.common.figures import svg_axes
 from benchmarks.common.tables import text_table, write_csv
 from benchmarks.common.trainings import run, trained
 from benchmarks.evidence.conditions import test_cases
-from benchmarks.evidence.sized_tests import dice_at_sizes
+from benchmarks.sizes.sized_tests import dice_at_sizes
 from configs.files import read_json, write_json
 from configs.folders import DatasetFolder, dataset_name
 from configs.plan import PUBLISHED, Plan

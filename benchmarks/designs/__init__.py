@@ -1,0 +1,1 @@
+"""Designs of networks that learn the same task under the same conditions."""
