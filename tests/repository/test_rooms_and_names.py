@@ -38,7 +38,7 @@ def public_names(source: str) -> list[str]:
     return [name for name in names if not name.startswith("_") and name != "logger"]
 
 
-@pytest.mark.parametrize("top", [*PACKAGES, "tests"])
+@pytest.mark.parametrize("top", [*PACKAGES, "benchmarks", "docs", "tests"])
 def test_folders_are_small(top: str) -> None:
     assert large_folders(ROOT / top) == []
 
