@@ -11,6 +11,7 @@ import re
 import tempfile
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -163,6 +164,9 @@ def _alone(work: _Work, identifier: str, value: Any, folder: Path, watch: Watch)
 
 
 def _side_by_side(work: _Work, cases: Mapping[str, Any], jobs: int, folder: Path) -> _Results:
+    # A worker whose memory has grown is replaced. Where warnings are errors, joblib's warning of it would end the thread that hands out the
+    # cases, and the run would wait forever.
+    warnings.filterwarnings("ignore", "A worker stopped while some jobs were given to the executor", UserWarning)
     with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
         parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
     for identifier, result, messages in parallel(work.calls(cases, folder)):

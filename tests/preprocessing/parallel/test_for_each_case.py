@@ -238,3 +238,28 @@ def test_a_warning_is_collected_by_one_case_of_a_process():
     with collecting_messages() as outer, collecting_messages() as inner:
         warn("a", 1)
     assert [message.text for message in outer + inner] == ["case `a` is odd"]
+
+
+GROW = """
+import sys, time
+import numpy as np
+from configs.progress import Silent
+from preprocessing.parallel.for_each_case import for_each_case
+
+def grow(identifier, value):
+    sys.__dict__.setdefault("kept", []).append(np.ones(50_000_000))  # more than joblib lets a worker grow
+    time.sleep(1.1)  # joblib looks once a second
+    return identifier
+
+print(len(list(for_each_case(grow, dict.fromkeys("abcdef"), 2, Silent(), "Growing"))))
+"""
+
+
+def test_workers_that_grow_are_replaced_also_where_warnings_are_errors():
+    """joblib warns of it in the thread that hands out the cases: as an error, this ended the thread, and the run waited forever."""
+    pytest.importorskip("psutil", reason="without psutil, joblib does not measure its workers")
+    words = [sys.executable, "-W", "error::UserWarning", "-c", GROW]
+    done = subprocess.run(
+        words, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.stdout == "6\n" and "A worker stopped" not in done.stderr
