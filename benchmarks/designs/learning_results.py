@@ -59,11 +59,15 @@ def columns_of(results: Sequence[Result]) -> dict[str, str]:
 
 
 def draw_losses(results: Sequence[Result], path: Path, designs: Sequence[str]) -> None:
-    """Draw the loss of each design's longest runs, averaged over steps and seeds, with the range over seeds as a band."""
+    """Draw the loss of each design's longest runs, and of these the ones with most cases, averaged over steps and seeds.
+
+    The range over seeds is a band.
+    """
     with svg_axes(path, 7, 4) as axes:
         for design in designs:
-            steps = max(result["steps"] for result in results if result["design"] == design)
-            runs = [result["losses"] for result in results if result["design"] == design and result["steps"] == steps]
+            own = [result for result in results if result["design"] == design]
+            most = max((result["steps"], _cases(result)) for result in own)
+            runs = [result["losses"] for result in own if (result["steps"], _cases(result)) == most]
             curves = np.stack([_smooth(losses) for losses in runs])
             positions = np.arange(curves.shape[1]) + SMOOTHING
             (line,) = axes.plot(positions, curves.mean(0), label=f"{design} ({len(runs)} seeds)")

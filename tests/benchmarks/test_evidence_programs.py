@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks.designs import learning
-from benchmarks.designs.learning_results import columns_of, rows_of
+from benchmarks.designs.learning_results import columns_of, draw_losses, rows_of
 from benchmarks.designs.spread_widths import SpreadConvolution, spread_widths
 from benchmarks.evidence import evidence, few_cases, losses
 from benchmarks.evidence.conditions import Condition, draw
@@ -134,3 +134,10 @@ def test_spread_widths_of_the_convolution_itself_change_nothing() -> None:
         if isinstance(module, SpreadConvolution):
             module.log_blurs.fill_(-9.0)
     torch.testing.assert_close(spread(image), expected)
+
+
+def test_curves_of_losses_are_those_of_most_cases(tmp_path: Path) -> None:
+    common = {"design": "se1", "steps": 40, "parameters": 1, "dice": {}}
+    runs = [{**common, "cases": cases, "seed": seed, "losses": [1.0] * 40} for cases, seed in ((10, 0), (25, 0), (25, 1))]
+    draw_losses(runs, tmp_path / "losses.svg", ["se1"])
+    assert "se1 (2 seeds)" in (tmp_path / "losses.svg").read_text()
