@@ -5,13 +5,13 @@ from collections.abc import Iterator
 
 import pytest
 
-_PACKAGES = ("configs", "se_unet", "preprocessing", "planners", "inference", "trainers")
+from tests.repository.test_imports import PACKAGES
 
 
 @pytest.fixture(autouse=True)
 def levels_of_loggers_come_back() -> Iterator[None]:
     """Commands that run within a test let their packages log everything; the next test must not see more for it."""
-    before = {name: logging.getLogger(name).level for name in _PACKAGES}
+    before = {name: logging.getLogger(name).level for name in PACKAGES}
     yield
     for name, level in before.items():
         logging.getLogger(name).setLevel(level)

@@ -26,6 +26,13 @@ def text_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) ->
     )
 
 
+def show_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], csv: Path | None) -> None:
+    """Print rows with columns as in `text_table`, and write them to a CSV file if there is a path."""
+    print(text_table(rows, columns))
+    if csv:
+        write_csv(rows, csv)
+
+
 def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Write rows as CSV, atomically. The columns are those of all rows, in order of appearance."""
     columns = list(dict.fromkeys(name for row in rows for name in row))

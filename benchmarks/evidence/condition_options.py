@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.common.tables import text_table, write_csv
+from benchmarks.common.tables import show_table
 from benchmarks.evidence.conditions import NETWORKS, PEER, Condition, Recipe, test_cases, trained
 from configs.files import read_json, write_json
 from preprocessing.dataset.raw import CaseFiles
@@ -88,9 +88,7 @@ def show(
     draw: Callable[[Sequence[Result], Path], None],
 ) -> None:
     """Print the table, and write table and figure on request."""
-    print(text_table(rows, columns))
-    if arguments.csv:
-        write_csv(rows, arguments.csv)
+    show_table(rows, columns, arguments.csv)
     if arguments.figure:
         draw(rows, arguments.figure)
 

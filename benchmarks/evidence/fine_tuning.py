@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.common.tables import text_table, write_csv
+from benchmarks.common.tables import show_table
 from benchmarks.common.trainings import SPREAD, run, spread, trained
 from configs.files import write_json
 from configs.folders import DatasetFolder, dataset_name
@@ -40,9 +40,7 @@ def main() -> int:
             found.setdefault(start, []).append(train(planned, given, start, seed))
             print(f"{start}, seed {seed}: {found[start][-1]:.4f}", file=sys.stderr, flush=True)
     rows = [{"network": given.network, "start": start} | spread(given.steps, dice) for start, dice in found.items()]
-    print(text_table(rows, COLUMNS))
-    if given.csv:
-        write_csv(rows, given.csv)
+    show_table(rows, COLUMNS, given.csv)
     return 0
 
 

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from statistics import fmean
 
-from benchmarks.common.tables import text_table, write_csv
+from benchmarks.common.tables import show_table
 from benchmarks.common.trainings import SPREAD, spread, trained
 from configs.files import read_json
 from configs.folders import DatasetFolder
@@ -38,9 +38,7 @@ def main() -> int:
         smallest = smallest_labels(found[0])
         row = {"network": given.network, "loss": name} | spread(given.steps, [one.mean_foreground_dice or 0.0 for one in found])
         rows.append(row | {"smallest_labels": len(smallest), "their_dice": fmean(dice_of(one, smallest) for one in found)})
-    print(text_table(rows, COLUMNS))
-    if given.csv:
-        write_csv(rows, given.csv)
+    show_table(rows, COLUMNS, given.csv)
     return 0
 
 

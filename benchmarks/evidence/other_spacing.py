@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.common.tables import text_table, write_csv
+from benchmarks.common.tables import show_table
 from configs.folders import ModelFolder
 from configs.plan import ModelPlan
 from inference.evaluation.robustness import load_validation_case, stored_values, validation_cases
@@ -42,9 +42,7 @@ def main() -> int:
             own = dice if own is None else own
             rows.append({"model": folder.name, "spacing": spacing, "cases": cases, "mean_dice": dice, "change": dice - own})
             print(rows[-1], file=sys.stderr, flush=True)
-    print(text_table(rows, COLUMNS))
-    if given.csv:
-        write_csv(rows, given.csv)
+    show_table(rows, COLUMNS, given.csv)
     return 0
 
 

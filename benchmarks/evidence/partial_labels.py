@@ -14,7 +14,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-from benchmarks.common.tables import text_table, write_csv
+from benchmarks.common.tables import show_table
 from benchmarks.common.trainings import SPREAD, link, run, spread, trained
 from configs.files import read_json, write_json
 from configs.folders import DatasetFolder
@@ -44,9 +44,7 @@ def main() -> int:
                 found.setdefault((network, way), []).append(dice_of(work, network, seed, given.steps))
                 print(f"{network}, {way}, seed {seed}: {found[network, way][-1]:.4f}", file=sys.stderr, flush=True)
     rows = [{"network": network, "training": way} | spread(given.steps, dice) for (network, way), dice in sorted(found.items())]
-    print(text_table(rows, COLUMNS))
-    if given.csv:
-        write_csv(rows, given.csv)
+    show_table(rows, COLUMNS, given.csv)
     return 0
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.common.tables import text_table, write_csv
+from benchmarks.common.tables import show_table
 from configs.files import read_json, write_json
 from configs.folders import DatasetFolder
 from configs.training import load_training_config
@@ -51,9 +51,7 @@ def main(words: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     orientations: tuple[Literal["canonical"] | None, ...] = (None, "canonical")
     rows = [measured(given.work, orientation, seed, given.steps) for seed in given.seeds for orientation in orientations]
-    print(text_table(rows, COLUMNS))
-    if given.csv:
-        write_csv(rows, given.csv)
+    show_table(rows, COLUMNS, given.csv)
     return 0
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from scipy import ndimage
 
 from benchmarks.common.options import add_peer
-from benchmarks.common.tables import text_table, write_csv
+from benchmarks.common.tables import show_table
 from benchmarks.common.trainings import link
 from benchmarks.nnunet.nnunet_peer import run_quietly, threads_environment
 from configs.files import write_json
@@ -107,9 +107,7 @@ def main() -> int:
         jobs = [job_of(name, KINDS[name], work) for name in arguments.kinds]
         run_peer(jobs, work, arguments)
         rows = [row for name, job in zip(arguments.kinds, jobs, strict=True) for row in compare(name, job, work)]
-    print(text_table(rows, COLUMNS))
-    if arguments.csv:
-        write_csv(rows, arguments.csv)
+    show_table(rows, COLUMNS, arguments.csv)
     return 0 if all(row["labels_agree"] >= AGREE and row["max_difference"] <= CLOSE for row in rows) else 1
 
 

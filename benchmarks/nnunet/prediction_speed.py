@@ -30,7 +30,7 @@ import torch
 from scipy import ndimage
 
 from benchmarks.common.options import add_peer
-from benchmarks.common.tables import text_table, write_csv
+from benchmarks.common.tables import show_table
 from benchmarks.common.trainings import link
 from benchmarks.nnunet.nnunet_peer import Peer, our_model, threads_environment
 
@@ -63,9 +63,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         work = arguments.work or Path(temporary)
         rows = [compare(name, work, arguments) for name in arguments.sets]
-    print(text_table(rows, COLUMNS))
-    if arguments.csv:
-        write_csv(rows, arguments.csv)
+    show_table(rows, COLUMNS, arguments.csv)
     return 0
 
 

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common.tables import text_table, write_csv
+from benchmarks.common.tables import show_table
 from configs.folders import dataset_name
 from planners import plan_and_preprocess
 from preprocessing.dataset.raw import open_dataset
@@ -24,9 +24,7 @@ def main() -> int:
     parser.add_argument("--csv", type=Path, help="CSV file of the table")
     given = parser.parse_args()
     rows = [row_of(dataset) for dataset in given.datasets]
-    print(text_table(rows, COLUMNS))
-    if given.csv:
-        write_csv(rows, given.csv)
+    show_table(rows, COLUMNS, given.csv)
     return 0
 
 

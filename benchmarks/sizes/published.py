@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common.figures import svg_axes
-from benchmarks.common.tables import text_table, write_csv
+from benchmarks.common.tables import show_table
 from benchmarks.common.trainings import run, trained
 from benchmarks.evidence.conditions import test_cases
 from benchmarks.sizes.sized_tests import dice_at_sizes
@@ -46,9 +46,7 @@ def main() -> int:
     parser.add_argument("--figure", type=Path, help="SVG file of the figure")
     given = parser.parse_args()
     rows = [row for network in PUBLISHED for row in rows_of(network, given)]
-    print(text_table(rows, COLUMNS))
-    if given.csv:
-        write_csv(rows, given.csv)
+    show_table(rows, COLUMNS, given.csv)
     if given.figure:
         draw(rows, given.figure)
     return 0

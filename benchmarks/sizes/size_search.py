@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common.figures import svg_axes
-from benchmarks.common.tables import text_table, write_csv
+from benchmarks.common.tables import show_table
+from benchmarks.sizes.size_figure import draw_over_sizes
 from configs.folders import ModelFolder
 from configs.plan import ModelPlan
 from inference.sizes.calibrate import Trial, calibrate, try_case
@@ -34,6 +34,8 @@ COLUMNS = {
     "error_of_expected": "{:.3f}",
 }
 
+WAYS = {"as_it_is": (":", "as it is"), "with_search": ("-", "with the search")}
+
 
 def main(words: Sequence[str] | None = None) -> int:
     """Print the table, and write it where asked. Returns the exit code."""
@@ -45,34 +47,10 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--figure", type=Path, help="SVG file to write")
     given = parser.parse_args(words)
     rows = [row for model in given.models for row in rows_of(ModelFolder(model), given.known, given.draws)]
-    print(text_table(rows, COLUMNS))
-    if given.csv:
-        write_csv(rows, given.csv)
+    show_table(rows, COLUMNS, given.csv)
     if given.figure:
-        draw(rows, given.figure)
+        draw_over_sizes(rows, given.figure, "model", WAYS, "validation cases")
     return 0
-
-
-def draw(rows: Sequence[Row], path: Path) -> None:
-    """Draw the Dice over the size: a colour for each model, dotted as it is and solid with the search."""
-    with svg_axes(path, 7.5, 4.0) as axes:
-        for number, model in enumerate(dict.fromkeys(row["model"] for row in rows)):
-            own = [row for row in rows if row["model"] == model]
-            for column, dash, words in (("as_it_is", ":", "as it is"), ("with_search", "-", "with the search")):
-                axes.plot(
-                    [row["size"] for row in own],
-                    [row[column] for row in own],
-                    dash,
-                    color=f"C{number}",
-                    marker="o",
-                    label=f"{model}, {words}",
-                )
-        sizes = sorted({row["size"] for row in rows})
-        axes.set(xscale="log", xlabel="size of the anatomy (training: 1)", ylabel="mean Dice of validation cases", ylim=(0, 1))
-        axes.set_xticks(sizes, [f"{size:.2f}" for size in sizes])
-        axes.minorticks_off()
-        axes.legend(frameon=False, fontsize="small")
-        axes.grid(alpha=0.3)
 
 
 def rows_of(model: ModelFolder, known: int, draws: int) -> list[Row]:

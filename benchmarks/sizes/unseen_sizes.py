@@ -25,9 +25,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.common.figures import svg_axes
 from benchmarks.common.measurement_tables import read_table
-from benchmarks.common.tables import text_table, write_csv
+from benchmarks.common.tables import show_table, text_table
+from benchmarks.sizes.size_figure import draw_over_sizes
 from configs.files import read_json, write_json
 from configs.folders import ModelFolder
 from inference import PredictionOptions, Predictor
@@ -44,6 +44,7 @@ from preprocessing.formats.images import read_image, read_labels
 Row = dict[str, Any]
 SIZES = (0.5, 0.6, 0.7, 0.8, 1.0, 1.25, 1.6, 2.0)
 CONTROLS = ("blank", "noise", "shuffled")
+WAYS = {"default": ("-", "by default"), "without_search": (":", "without the search of the size")}
 BY_SIZE = {
     "results": "{}",
     "size": "{:.2f}",
@@ -102,16 +103,16 @@ def main(words: Sequence[str] | None = None) -> int:
         measure_cases(given)
         return 0
     if given.command == "draw":
-        draw(read_table(given.table), given.results, given.figure)
+        rows = [row for name in given.results for row in read_table(given.table) if row["results"] == name]
+        draw_over_sizes(rows, given.figure, "results", WAYS, "unseen cases")
         return 0
     if given.command == "cost":
         print(text_table(cost_rows(given), OF_COST))
         return 0
     for make, columns, path in ((rows_by_size, BY_SIZE, given.sizes_csv), (quality_rows, OF_QUALITY, given.quality_csv)):
         rows = [row for results in given.results for row in make(results)]
-        print(text_table(rows, columns), end="\n\n")
-        if path:
-            write_csv(rows, path)
+        show_table(rows, columns, path)
+        print()
     return 0
 
 
@@ -171,16 +172,17 @@ def _seconds(predictor: Predictor, cases: Sequence[tuple[Any, Any, Any]]) -> flo
 
 
 def _model(given: argparse.Namespace) -> Model:
-    """Load the model, and choose the validation cases of the fold that is asked for."""
-    if given.fold is not None and given.images == "Tr" and not given.cases:
-        given.cases = read_json(ModelFolder(given.model).fold(given.fold).split)["validation"]
+    """Load the model, or one fold of it."""
     return load_model(given.model, None if given.fold is None else [given.fold])
 
 
 def _cases(given: argparse.Namespace, predictor: Predictor) -> Iterator[ValidationCase]:
     description = load_description(given.dataset / "dataset.json")
     files = find_cases(given.dataset / f"images{given.images}", description)
-    for identifier in [name for name in files if not given.cases or name in given.cases][: given.most]:
+    chosen = given.cases
+    if not chosen and given.fold is not None and given.images == "Tr":
+        chosen = read_json(ModelFolder(given.model).fold(given.fold).split)["validation"]
+    for identifier in [name for name in files if not chosen or name in chosen][: given.most]:
         image, geometry = read_image(list(files[identifier]))
         labels, _ = read_labels(given.dataset / f"labels{given.images}" / f"{identifier}{description.file_ending}")
         yield ValidationCase(identifier, "0", image, to_class_indices(labels, predictor.description), geometry)
@@ -272,26 +274,6 @@ def _inside(row: Row) -> Iterator[bool]:
     for name, interval in row["labels"].items():
         if interval is not None and row["dice"][name] is not None:
             yield interval[1] <= row["dice"][name] <= interval[2]
-
-
-def draw(rows: Sequence[Row], names: Sequence[str], path: Path) -> None:
-    """Draw the Dice over the size: a colour for each of the named results, dotted without the search and solid by default."""
-    with svg_axes(path, 7.5, 4.0) as axes:
-        for number, name in enumerate(names):
-            own = [row for row in rows if row["results"] == name]
-            sizes = [float(row["size"]) for row in own]
-            for column, dash, words in (
-                ("default", "-", "by default"),
-                ("without_search", ":", "without the search of the size"),
-            ):
-                values = [float(row[column]) for row in own]
-                axes.plot(sizes, values, dash, color=f"C{number}", marker="o", label=f"{name}, {words}")
-        ticks = sorted({float(row["size"]) for row in rows if row["results"] in names})
-        axes.set(xscale="log", xlabel="size of the anatomy (training: 1)", ylabel="mean Dice of unseen cases", ylim=(0, 1))
-        axes.set_xticks(ticks, [f"{size:g}" for size in ticks])
-        axes.minorticks_off()
-        axes.legend(frameon=False, fontsize="small", loc="lower center")
-        axes.grid(alpha=0.3)
 
 
 def _lowest(values: NDArray[np.float64], share: float) -> set[int]:

@@ -11,9 +11,8 @@ import pytest
 from planners.options import PlanningOptions
 from planners.run import plan_and_preprocess
 from tests.preprocessing.datasets import image, labels, save, write_json
+from tests.repository.test_imports import PACKAGES, ROOT
 
-ROOT = Path(__file__).parents[2]
-PACKAGES = ("configs", "se_unet", "preprocessing", "planners", "inference", "trainers")
 FORBIDDEN_MODULES = {
     "marshal",
     "shelve",

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PACKAGES = ("configs", "se_unet", "preprocessing", "planners", "inference", "trainers")
+from tests.repository.test_imports import PACKAGES, ROOT
+
 COMMANDS = [point.name for point in distribution("se-unet").entry_points if point.group == "console_scripts"]
 
 pytestmark = pytest.mark.slow

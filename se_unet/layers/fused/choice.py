@@ -19,7 +19,8 @@ logger = logging.getLogger(__name__)
 Function = Callable[[Tensor], Tensor]
 VARIABLE, CHOICES = "SE_UNET_KERNELS", ("auto", "plain", "fused")
 RUNS = 5  # runs whose time is taken
-TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}  # of the largest value of the result
+# Number types that the kernels know -> difference that is admitted, as a share of the largest value of the result.
+TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 _known: dict[Hashable, bool] = {}
 
 

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from se_unet.layers.fused.choice import TOLERANCE
+
 INTERSECTION, PREDICTED, PRESENT, ENTROPY = range(4)
 PARTS = 256  # enough for all multiprocessors of a GPU
 MOST_CLASSES = 1024  # a block of the kernel holds all classes of its voxels
@@ -21,7 +23,7 @@ NOTHING = -(2**31)  # class index that no voxel has
 
 def suits(logits: Tensor, labels: Tensor) -> bool:
     """Return whether the kernel knows logits (B, K, Z, Y, X) and class indices (B, Z, Y, X) of these types and sizes."""
-    is_known = logits.dtype in (torch.float32, torch.float16, torch.bfloat16) and not labels.is_floating_point()
+    is_known = logits.dtype in TOLERANCE and not labels.is_floating_point()
     return is_known and logits.shape[1] <= MOST_CLASSES and logits[0].numel() < 2**31
 
 

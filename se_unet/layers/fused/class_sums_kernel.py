@@ -38,6 +38,13 @@ def _plan(rows: Tensor, labels: Tensor) -> tuple[tuple[int, ...], dict[str, int]
 
 
 @triton.jit
+def _part(voxels, classes, each):  # type: ignore[no-untyped-def]
+    """Return the first and the last voxel of a program, and where its sample begins in the rows."""
+    first = tl.program_id(0) * each
+    return first, tl.minimum(first + each, voxels), tl.program_id(1).to(tl.int64) * voxels * classes
+
+
+@triton.jit
 def _block(  # type: ignore[no-untyped-def]
     rows, labels, ignored, start, last, classes, size_y, size_x, of_sample, of_z, of_y, of_x,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
@@ -66,9 +73,8 @@ def sum_terms(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Sum the four terms of each class over a part."""
     sample, column = tl.program_id(1), tl.arange(0, COLUMNS)
-    first = tl.program_id(0) * each
-    last = tl.minimum(first + each, voxels)
-    rows += sample.to(tl.int64) * voxels * classes
+    first, last, begin = _part(voxels, classes, each)
+    rows += begin
     nothing = tl.full((ROWS, COLUMNS), 0.0, tl.float32)
     intersection, predicted, present, entropy = nothing, nothing, nothing, nothing
     for start in range(first, last, ROWS):
@@ -95,10 +101,9 @@ def propagate(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Compute the gradient of a part of the logits."""
     sample, column = tl.program_id(1), tl.arange(0, COLUMNS)
-    first = tl.program_id(0) * each
-    last = tl.minimum(first + each, voxels)
-    rows += sample.to(tl.int64) * voxels * classes
-    result += sample.to(tl.int64) * voxels * classes
+    first, last, begin = _part(voxels, classes, each)
+    rows += begin
+    result += begin
     gradient += tl.program_id(0) * of_part + sample * of_member + column * of_class
     of_intersection = tl.load(gradient, mask=column < classes, other=0.0)
     of_predicted = tl.load(gradient + of_term, mask=column < classes, other=0.0)

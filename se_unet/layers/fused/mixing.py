@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from se_unet.layers.fused.choice import Function, are_allowed, prefers_fused
+from se_unet.layers.fused.choice import TOLERANCE, Function, are_allowed, prefers_fused
 
 MOST_SCALES = 4  # a program keeps a block of each input and a sum for each pair of scales
 PROGRAMS = 256  # that share the sums for the matrix, enough for all multiprocessors of a GPU
@@ -30,7 +30,7 @@ def suits(x: Tensor, fused: Function, plain: Function) -> bool:
     """
     if x.device.type != "cuda" or not are_allowed() or x.shape[2] > MOST_SCALES or x[0].numel() >= 2**31:
         return False
-    if x.dtype not in (torch.float32, torch.float16, torch.bfloat16):
+    if x.dtype not in TOLERANCE:
         return False
     return prefers_fused(("mixing", x.device, x.dtype, x.shape[1:]), fused, plain, x)
 

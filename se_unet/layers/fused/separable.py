@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from se_unet.layers.fused import tiles
-from se_unet.layers.fused.choice import are_allowed, prefers_fused
+from se_unet.layers.fused.choice import TOLERANCE, are_allowed, prefers_fused
 from se_unet.layers.grids import Band, apply_to_rows, kept_matrix, per_scale_separable
 
 Matrices = tuple[Tensor | None, Tensor | None, Tensor | None]
@@ -41,9 +41,8 @@ def banded_separable(x: Tensor, matrices: Matrices, bands: Sequence[Band]) -> Te
 
 def _suits(x: Tensor, bands: Sequence[Band]) -> bool:
     """Return whether the kernel knows the dtype, the size and the bands, those of the gradient included."""
-    is_known = x.dtype in (torch.float32, torch.float16, torch.bfloat16)
     sizes = x.shape[1] * x.shape[3:].numel() * max(band.in_step for band in bands) ** 3
-    return is_known and sizes < LARGEST and tiles.fits(bands) and tiles.fits([band.transposed() for band in bands])
+    return x.dtype in TOLERANCE and sizes < LARGEST and tiles.fits(bands) and tiles.fits([band.transposed() for band in bands])
 
 
 def _in_autocast(x: Tensor) -> Tensor:
