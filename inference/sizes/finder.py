@@ -13,7 +13,7 @@ from inference.engine.ensemble import Blending
 from inference.model import Model
 from inference.options import PredictionOptions, searches
 from inference.sizes.calibration import STEP, WIDEST, Calibration, Evidence
-from inference.sizes.looks import Look, agreement, look
+from inference.sizes.looks import WHOLE, Look, Place, agreement, look, surroundings
 from inference.sizes.search import FoundSize, find_factor, uncalibrated
 
 
@@ -73,7 +73,8 @@ class SizeFinder:
         def see(factor: float) -> Look:
             key = round(factor, 6)
             if key not in looks:
-                looks[key] = look(self.network, image, self.plan.network, factor, self.how, self.capacity)
+                place = surroundings(see(1.0), self.plan.network.patch_size) if key > 1 else WHOLE
+                looks[key] = self._look(image, factor, place)
             return looks[key]
 
         def show(factor: float) -> Evidence:
@@ -85,4 +86,11 @@ class SizeFinder:
             first = Evidence(here.expected, None, here.diameters(volume))
         if not self.search:
             return FoundSize(1.0, first, searched=False)
-        return find_factor(self.calibration, first, show, self.forced)
+        found = find_factor(self.calibration, first, show, self.forced)
+        if found.factor <= 1 or see(found.factor).place == WHOLE:
+            return found
+        whole = self._look(image, found.factor)  # labels may lie far from those that were found at natural size
+        return replace(found, evidence=replace(found.evidence, expected=whole.expected, diameters=whole.diameters(volume)))
+
+    def _look(self, image: Tensor, factor: float, place: Place = WHOLE) -> Look:
+        return look(self.network, image, self.plan.network, factor, self.how, self.capacity, place=place)

@@ -12,11 +12,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from configs.fingerprint import Shape
 from configs.plan import NetworkPlan
 from inference.engine.capacity import Capacity
 from inference.engine.ensemble import Blending, blend, make_members
 from inference.engine.sums import Numbers, decide, diameters_of, dice_of, overlap_of, sums_of
 from inference.options import Variants
+from preprocessing.geometry.cropping import nonzero_box
+
+Place = tuple[slice, slice, slice]  # a box of voxels (Z, Y, X)
+WHOLE: Place = (slice(None), slice(None), slice(None))
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,7 @@ class Look:
     factor: float  # factor of the image's size
     decision: Tensor  # class indices (Z, Y, X) int16, or regions (R, Z, Y, X) bool, on the image's own grid
     sums: Tensor  # sum(p d), sum(p) and sum(d) over voxels (3, labels) float64
+    place: Place  # part of the image that was looked at; nothing is found outside of it
 
     @property
     def expected(self) -> Numbers:
@@ -48,21 +54,37 @@ def look(
     how: Blending,
     capacity: Capacity,
     mirror: bool = False,
+    place: Place = WHOLE,
 ) -> Look:
     """Segment the image (C, Z, Y, X) float32, normalised, at the planned spacing and on the capacity's device of volumes, at one size.
 
-    Looks are taken without reflections unless `mirror` asks for them, since a look shall be cheap.
+    Looks are taken without reflections unless `mirror` asks for them, since a look shall be cheap. `place` restricts the look to a box, (Z,
+    Y, X) slices; outside of it nothing is found.
     """
     classes = network_plan.network.output_channels
-    (member,) = make_members([network], image, network_plan, Variants(mirror=mirror, scales=(factor,)))
-    z, y, x = image.shape[1:]
-    shape = (classes, z, y, x) if how.regions else (z, y, x)
-    decision = torch.empty(shape, dtype=torch.bool if how.regions else torch.int16, device=image.device)
+    shape = (classes, *image.shape[1:]) if how.regions else image.shape[1:]
+    decision = torch.zeros(shape, dtype=torch.bool if how.regions else torch.int16, device=image.device)
     sums = torch.zeros((3, classes - (not how.regions)), dtype=torch.float64, device=image.device)
+    seen, inside = image[(slice(None), *place)], decision[(..., *place)]
+    (member,) = make_members([network], seen, network_plan, Variants(mirror=mirror, scales=(factor,)))
+    z, y, x = seen.shape[1:]
     for brick in blend([member], (z, y, x), classes, how, capacity):
         sums += sums_of(brick.probabilities, how.regions)
-        decision[(..., *brick.place)] = decide(brick.probabilities, how.regions)
-    return Look(factor, decision, sums)
+        inside[(..., *brick.place)] = decide(brick.probabilities, how.regions)
+    return Look(factor, decision, sums, place)
+
+
+def surroundings(one: Look, patch: Shape) -> Place:
+    """Return the box of what a look found, with half a patch on every side, which is as far as a tile about a found voxel reaches.
+
+    It is the whole image where nothing was found. Looks at an enlarged image need no more, which saves most of their cost in large images.
+    """
+    found = one.decision.any(0) if one.decision.dim() == 4 else one.decision != 0
+    box = nonzero_box(found[None].cpu().numpy())
+    edges = list(zip(box.start, box.stop, patch, found.shape, strict=True))
+    z, y, x = (slice(max(0, start - size // 2), min(stop + size // 2, length)) for start, stop, size, length in edges)
+    reaches_all = all(start <= size // 2 and stop + size // 2 >= length for start, stop, size, length in edges)
+    return WHOLE if reaches_all else (z, y, x)
 
 
 def agreement(one: Look, other: Look) -> Numbers:

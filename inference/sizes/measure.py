@@ -19,7 +19,7 @@ from inference.engine.ensemble import Blending
 from inference.engine.scaling import scale_image, scaled_shape
 from inference.engine.sums import label_masks, overlap_of
 from inference.sizes.calibration import STEP, WIDEST, Evidence, Sample, factors_of, steps_between
-from inference.sizes.looks import Look, agreement, look
+from inference.sizes.looks import WHOLE, Look, Place, agreement, look, surroundings
 from preprocessing.resample import resample_labels
 from preprocessing.store import CaseStore, StoredCase
 
@@ -95,13 +95,13 @@ class Observer:
         """The planned range of sizes."""
         return self.plan.whole.sizes or WIDEST
 
-    def look(self, image: Tensor, factor: float, mirror: bool = False) -> Look:
+    def look(self, image: Tensor, factor: float, mirror: bool = False, place: Place = WHOLE) -> Look:
         """Look at an image (C, Z, Y, X) at one factor of its size; see `inference.sizes.looks.look`."""
         how = Blending(regions=self.plan.dataset.has_regions)
 
         def attempt(capacity: Capacity) -> Look:
             volume = image.to(capacity.volumes_device)
-            return look(self.network, volume, self.plan.network, factor, how, capacity, mirror)
+            return look(self.network, volume, self.plan.network, factor, how, capacity, mirror, place)
 
         return within(self.capacity, attempt, "calibration")
 
@@ -176,7 +176,12 @@ def _looks_at(observer: Observer, case: _Case, size: float, factors: Sequence[fl
     dataset, planned = observer.plan.dataset, observer.plan.network
     axes = [axis for axis, length in enumerate(planned.patch_size) if length > 1]
     scaled, labels = _rescale(case.image, case.classes, scaled_shape(case.classes.shape, size, axes))
-    looks = [observer.look(scaled, factor) for factor in _with_smaller(factors)]
+    natural = observer.look(scaled, 1.0)
+    near = surroundings(natural, planned.patch_size)  # as the search looks at enlarged images
+    looks = [
+        natural if factor == 1 else observer.look(scaled, factor, place=near if factor > 1 else WHOLE)
+        for factor in _with_smaller(factors)
+    ]
     for smaller, one in pairwise(looks):
         yield LookedAt(
             size=size,

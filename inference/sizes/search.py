@@ -1,9 +1,10 @@
 """Find the factor of an image's size at which a network segments it best. An image that looks like validation cases is not searched.
 
-The search begins at natural size and steps towards smaller and towards larger factors as long as the expected Dice rises; smaller ones
-come first, since they cost less. It also looks at the factor that brings what was found to its size of training, since the way there may
-lead through sizes that are no better. It leaves natural size only where the expected gain exceeds what factors that are no better show on
-validation cases.
+The search begins at natural size and steps towards smaller factors, which cost little, as long as the expected Dice rises. Larger factors
+follow only where smaller ones bring nothing and what was found may be smaller than in training: looks there cost the cube of the factor.
+On its side the search also looks at the factor that brings what was found to its size of training, since the way there may lead through
+sizes that are no better. It leaves natural size only where the expected gain exceeds what factors that are no better show on validation
+cases.
 """
 
 import math
@@ -40,27 +41,39 @@ def find_factor(calibration: Calibration, first: Evidence, show: Show, forced: b
         return expected_mean(expect(calibration, seen[factor]))
 
     factors = factors_of(calibration.sizes)
-    scores = _climb(score, factors)
+    scores = {1.0: score(1.0)}
     suggested = _suggested(calibration, seen[1.0], factors)
-    if suggested not in scores:
-        scores[suggested] = score(suggested)
+    _climb(score, scores, sorted((factor for factor in factors if factor < 1), reverse=True), suggested)
+    if max(scores.values()) - scores[1.0] <= calibration.margin and _may_be_smaller(calibration, seen[1.0], suggested):
+        _climb(score, scores, sorted(factor for factor in factors if factor > 1), suggested)
     best = max(scores, key=lambda factor: (scores[factor], -abs(math.log(factor))))
     if scores[best] - scores[1.0] <= calibration.margin:
         best = 1.0
     return FoundSize(best, seen[best], searched=True)
 
 
-def _climb(score: Callable[[float], float], factors: Sequence[float]) -> dict[float, float]:
-    """Return the scores of factor 1 and of the factors on either side of it, up to the first that is not better than the one before."""
-    scores = {1.0: score(1.0)}
-    for side in (sorted((one for one in factors if one < 1), reverse=True), sorted(one for one in factors if one > 1)):
-        before = scores[1.0]
-        for factor in side:
-            scores[factor] = score(factor)
-            if scores[factor] <= before:
-                break
-            before = scores[factor]
-    return scores
+def _climb(score: Callable[[float], float], scores: dict[float, float], side: Sequence[float], suggested: float) -> None:
+    """Add the scores of factors on one side of 1, from 1 outward, up to the first that is not better, and of the suggested one there."""
+    before = scores[1.0]
+    for factor in side:
+        scores[factor] = score(factor)
+        if scores[factor] <= before:
+            break
+        before = scores[factor]
+    if suggested in side and suggested not in scores:
+        scores[suggested] = score(suggested)
+
+
+def _may_be_smaller(calibration: Calibration, evidence: Evidence, suggested: float) -> bool:
+    """Return whether the anatomy may be smaller than in training: what was found is, or a label was not found that should have been."""
+    sizes_are_known = any(
+        found and label in calibration.sizes.labels for found, label in zip(evidence.found, calibration.labels, strict=True)
+    )
+    missing = any(
+        always and not found and not calibration.is_missed(position)
+        for position, (always, found) in enumerate(zip(calibration.always, evidence.found, strict=True))
+    )
+    return suggested > 1 or missing or not sizes_are_known
 
 
 def _suggested(calibration: Calibration, evidence: Evidence, factors: Sequence[float]) -> float:

@@ -10,12 +10,15 @@ from torch import Tensor, nn
 from configs.dataset import DatasetDescription
 from configs.plan import LabelRange, ModelPlan, SizeRange
 from inference.engine.assemble import Wanted
+from inference.engine.capacity import Capacity
+from inference.engine.ensemble import Blending
 from inference.engine.sums import dice_of, sums_of
 from inference.model import Model
 from inference.options import PredictionOptions
 from inference.predictor import Predictor
-from inference.sizes.calibration import Evidence, Map
-from inference.sizes.finder import with_affordable_reflections
+from inference.sizes.calibration import Calibration, Evidence, Map
+from inference.sizes.finder import SizeFinder, with_affordable_reflections
+from inference.sizes.looks import WHOLE, Look, Place, surroundings
 from inference.sizes.search import find_factor, uncalibrated
 from preprocessing.geometry.affine import Geometry
 from tests.inference.models import plan
@@ -24,14 +27,14 @@ RADIUS = 5.0
 WIDE = SizeRange(low=0.5, high=2.0, labels={"ball": LabelRange(diameter=2 * RADIUS, octaves=0.1)})
 
 
-def shows(expected: dict[float, float], agreement: bool = True):  # type: ignore[no-untyped-def]
-    """Looks that show these expected Dice, and nothing at other factors."""
+def shows(expected: dict[float, float], agreement: bool = True, diameter: float = 8.0):  # type: ignore[no-untyped-def]
+    """Looks that show these expected Dice, and nothing at other factors, of a ball of this diameter in mm at natural size."""
     asked = []
 
     def show(factor: float) -> Evidence:
         asked.append(round(factor, 3))
         value = next((dice for key, dice in expected.items() if abs(key - factor) < 0.01), 0.1)
-        return Evidence(np.array([value]), np.array([value]) if agreement else None, np.array([10.0]))
+        return Evidence(np.array([value]), np.array([value]) if agreement else None, np.array([diameter]))
 
     return show, asked
 
@@ -60,6 +63,56 @@ def test_natural_size_is_left_only_for_a_gain_above_the_margin() -> None:
     known = uncalibrated(("ball",), WIDE)
     assert find_factor(known.model_copy(update={"margin": 0.04}), one(0.5), show).factor == 1.0
     assert find_factor(known.model_copy(update={"margin": 0.02}), one(0.5), show).factor == 1.25
+
+
+def test_larger_factors_are_tried_only_where_the_anatomy_may_be_smaller() -> None:
+    grows = {0.8: 0.4, 1.0: 0.5, 1.25: 0.7}
+    known = uncalibrated(("ball",), WIDE)
+
+    def tried(diameter: float, calibration: Calibration = known) -> bool:
+        show, asked = shows(grows, diameter=diameter)
+        find_factor(calibration, one(0.5, diameter), show)
+        return any(factor > 1 for factor in asked)
+
+    assert tried(8.0) and not tried(10.0) and not tried(12.0)
+    assert tried(0.0), "nothing was found"
+    show, asked = shows({0.8: 0.6, 1.0: 0.5, 1.25: 0.9})
+    assert find_factor(known, one(0.5), show).factor == 0.8 and max(asked) == 1, "a smaller factor brings enough"
+
+
+def test_enlarged_images_are_looked_at_around_what_was_found() -> None:
+    decision = torch.zeros(40, 50, 60, dtype=torch.int16)
+    whole = Look(1.0, decision, torch.zeros(3, 1), WHOLE)
+    assert surroundings(whole, (8, 8, 8)) == WHOLE, "nothing was found"
+    decision[10:12, 2:5, 50:60] = 1
+    assert surroundings(whole, (8, 10, 12)) == (slice(6, 16), slice(0, 10), slice(44, 60))
+    regions = Look(1.0, torch.stack([decision == 1, decision == 2]), torch.zeros(3, 2), WHOLE)
+    assert surroundings(regions, (8, 10, 12)) == surroundings(whole, (8, 10, 12))
+    assert surroundings(whole, (80, 100, 120)) == WHOLE
+
+
+def test_labels_far_from_what_was_found_count_at_the_chosen_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At natural size only `near` is found; enlarged, `far` would be found too, but lies outside of the box that is searched."""
+    labels, asked = ("near", "far"), []
+    sizes = SizeRange(low=0.5, high=2.0, labels={"near": LabelRange(diameter=13.0, octaves=0.1)})
+
+    def looks(network: nn.Module, image: Tensor, plan: object, factor: float, *rest: object, place: Place = WHOLE) -> Look:
+        asked.append((round(factor, 2), place))
+        decision = torch.zeros(image.shape[1:], dtype=torch.int16)
+        decision[4:12, 4:12, 4:12] = 1
+        sure, volume = 0.5 + 0.2 * (factor > 1), float((decision == 1).sum())
+        far = 100.0 if factor > 1 and place == WHOLE else 0.0
+        sums = torch.tensor([[sure * volume, far], [sure * volume, far], [volume, far]], dtype=torch.float64)
+        return Look(factor, decision, sums, place)
+
+    monkeypatch.setattr("inference.sizes.finder.look", looks)
+    known = uncalibrated(labels, sizes).model_copy(update={"usual": 0.9, "always": (True, False)})
+    whole, network = model()
+    finder = SizeFinder(network, whole.plan, known, True, False, Blending(), Capacity.of(torch.device("cpu")))
+    found = finder.find(torch.zeros(1, 64, 64, 64), (1.0, 1.0, 1.0))
+    assert found.factor > 1 and found.evidence.found.all()
+    enlarged = [place for factor, place in asked if factor > 1]
+    assert enlarged[-1] == WHOLE and all(place == (slice(0, 40),) * 3 for place in enlarged[:-1]), "half of a patch of 56"
 
 
 class Knowing(nn.Module):
