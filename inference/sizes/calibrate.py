@@ -7,14 +7,26 @@ is fitted without that case.
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from configs.plan import SizeRange
-from inference.sizes.calibration import LEAST, Calibration, Evidence, Sample, expect, expected_mean, fit, right_at_natural_size
+from inference.engine.sums import Numbers
+from inference.sizes.calibration import (
+    LEAST,
+    Calibration,
+    Evidence,
+    Sample,
+    expect,
+    expected_mean,
+    fit,
+    residual,
+    right_on,
+    with_interval,
+)
 from inference.sizes.measure import Looks
-from inference.sizes.search import find_factor, uncalibrated
+from inference.sizes.search import FoundSize, find_factor, uncalibrated
 
 logger = logging.getLogger(__name__)
 FEWEST_CASES = 4  # with fewer, nothing is calibrated
@@ -24,6 +36,7 @@ GAIN = 0.005  # least gain over the other sizes
 FALSE_ALARMS = 0.05  # share of the looks at factors that are not better which the search may take all the same
 CAUTION = 1.0  # cases without a gain by reflections that are added to those that were measured
 LEAST_MARGIN = 0.01  # of the expected gain
+FEWEST_ANSWERS = 20  # labels in answers of the search, from which an interval is made
 USUAL = 0.05  # share of validation cases at natural size that are searched all the same
 
 
@@ -42,6 +55,9 @@ def calibrate(folds: Sequence[Looks], sizes: SizeRange) -> Calibration | None:
     trials = [trial for case in every for trial in _without(case, whole, samples)]
     others = [trial for case in range(len(present)) if case not in every for trial in _without(case, whole, samples)]
     natural = [trial for trial in (*trials, *others) if trial.size == 1]
+    of_answers = [one for trial in (*trials, *others) if trial.searched for one in trial.residuals if not np.isnan(one)]
+    if len(of_answers) >= FEWEST_ANSWERS:
+        whole = whole.model_copy(update={"second": with_interval(whole.second, of_answers)})
     searches, reason = search_pays(trials)
     return whole.model_copy(
         update={
@@ -87,6 +103,7 @@ class Trial:
     found: float  # true mean Dice with the search
     expected_found: float = 0.0  # mean Dice that is expected with the search
     searched: bool = False  # whether more than the first look was needed
+    residuals: Numbers = field(default_factory=lambda: np.zeros(0))  # of the answer's expected Dice, label by label
 
 
 def _fitted(samples: Sequence[Sample], labels: Sequence[str], sizes: SizeRange, always: Sequence[bool]) -> Calibration:
@@ -96,10 +113,10 @@ def _fitted(samples: Sequence[Sample], labels: Sequence[str], sizes: SizeRange, 
     natural = [sample for sample in as_they_are if sample.size == 1]
     first = fit([sample for sample in as_they_are if sample.case in every], labels, sizes.labels, agreement=False)
     second = fit([sample for sample in samples if sample.case in every], labels, sizes.labels, agreement=True)
-    first, second = (right_at_natural_size(one, natural, labels, sizes.labels) for one in (first, second))
+    first, second = (right_on(one, natural, labels, sizes.labels) for one in (first, second))
     made = uncalibrated(labels, sizes).model_copy(update={"always": tuple(always), "first": first, "second": second})
     usual = [expected_mean(expect(made, _alone(sample.evidence))) for sample in natural]
-    return made.model_copy(
+    made = made.model_copy(
         update={
             "missed": _missed(natural),
             "seen": _seen(natural),
@@ -107,6 +124,21 @@ def _fitted(samples: Sequence[Sample], labels: Sequence[str], sizes: SizeRange, 
             "margin": _margin(made, samples),
         }
     )
+    return _right_on_answers(made, [sample for sample in samples if sample.case in every])
+
+
+def _right_on_answers(known: Calibration, samples: Sequence[Sample]) -> Calibration:
+    """Return the calibration whose map with agreement has no mean residual on the answers of searches.
+
+    The map was fitted on all looks, good and bad. The search ends at good ones, where a fit to all is too careful.
+    """
+    answers = []
+    for case in dict.fromkeys(sample.case for sample in samples):
+        for looks in _by_size([sample for sample in samples if sample.case == case]).values():
+            found = _search(known, looks)
+            answers += [looks[found.factor]] if found.searched else []
+    made = known.model_copy(update={"second": right_on(known.second, answers, known.labels, known.sizes.labels)})
+    return made.model_copy(update={"margin": _margin(made, samples)})
 
 
 def _seen(natural: Sequence[Sample]) -> tuple[tuple[float, float], ...]:
@@ -147,21 +179,33 @@ def _without(case: int, whole: Calibration, samples: Sequence[Sample]) -> list[T
 
 def try_case(known: Calibration, samples: Sequence[Sample]) -> list[Trial]:
     """Return what would happen to a case at each size of its anatomy, given the looks at it; sizes without any label are left out."""
-    by_size = {size: {one.factor: one for one in samples if one.size == size} for size in sorted({one.size for one in samples})}
-    return [trial for size, looks in by_size.items() if (trial := _tried(known, looks, size)) is not None]
+    return [trial for size, looks in _by_size(samples).items() if (trial := _tried(known, looks, size)) is not None]
+
+
+def _by_size(samples: Sequence[Sample]) -> dict[float, dict[float, Sample]]:
+    """Return the looks at one case by size of its anatomy and by factor."""
+    return {size: {one.factor: one for one in samples if one.size == size} for size in sorted({one.size for one in samples})}
+
+
+def _search(known: Calibration, looks: Mapping[float, Sample]) -> FoundSize:
+    """Return what the search finds, given the looks at each factor; factors that were not looked at show nothing."""
+    first = _alone(looks[1.0].evidence)
+    return find_factor(known, first, lambda factor: looks[factor].evidence if factor in looks else _nothing(first))
 
 
 def _tried(known: Calibration, looks: Mapping[float, Sample], size: float) -> Trial | None:
-    first = _alone(looks[1.0].evidence)
-    found = find_factor(known, first, lambda factor: looks[factor].evidence if factor in looks else _nothing(first))
-    dice, moved = (
-        float(np.nanmean(looks[factor].dice)) if not np.isnan(looks[factor].dice).all() else None
-        for factor in (1.0, found.factor)
-    )
-    if dice is None or moved is None:
+    found = _search(known, looks)
+    natural, answer = looks[1.0], looks[found.factor]
+    if np.isnan(natural.dice).all() or np.isnan(answer.dice).all():
         return None
     return Trial(
-        size, expected_mean(expect(known, first)), dice, moved, expected_mean(expect(known, found.evidence)), found.searched
+        size,
+        expected=expected_mean(expect(known, _alone(natural.evidence))),
+        dice=float(np.nanmean(natural.dice)),
+        found=float(np.nanmean(answer.dice)),
+        expected_found=expected_mean(expect(known, found.evidence)),
+        searched=found.searched,
+        residuals=residual(known.second, answer, known.labels, known.sizes.labels),
     )
 
 

@@ -155,28 +155,24 @@ def fit(samples: Sequence[Sample], labels: Sequence[str], ranges: Mapping[str, L
     constants, slopes = table.solve(np.ones(len(table.truth), dtype=bool))
     slopes[1] *= agreement
     residuals = np.concatenate([table.residuals(table.cases == case) for case in np.unique(table.cases)])
-    ends = np.quantile(residuals, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
     first, second, third = slopes.tolist()
-    return Map(
-        constants=tuple(constants.tolist()),
-        slopes=(first, second, third),
-        below=max(0.0, -float(ends[0])),
-        above=max(0.0, float(ends[1])),
-    )
+    return with_interval(Map(constants=tuple(constants.tolist()), slopes=(first, second, third), below=0, above=0), residuals)
 
 
-def right_at_natural_size(known: Map, natural: Sequence[Sample], labels: Sequence[str], ranges: Mapping[str, LabelRange]) -> Map:
-    """Return the map with constants such that it has no mean residual at natural size, which most images have.
-
-    How hard a case is shows at natural size as at others, so that cases which are looked at as they are alone count here too. `natural` has
-    the samples of all cases at natural size.
-    """
-    residuals = np.array([_residual(known, sample, labels, ranges) for sample in natural]).reshape(-1, len(labels))
+def right_on(known: Map, samples: Sequence[Sample], labels: Sequence[str], ranges: Mapping[str, LabelRange]) -> Map:
+    """Return the map with constants such that it has no mean residual on these samples."""
+    residuals = np.array([residual(known, sample, labels, ranges) for sample in samples]).reshape(-1, len(labels))
     shifts = [_mean(of_label) for of_label in residuals.T]
     return known.model_copy(update={"constants": tuple(np.add(known.constants, shifts).tolist())})
 
 
-def _residual(known: Map, sample: Sample, labels: Sequence[str], ranges: Mapping[str, LabelRange]) -> Numbers:
+def with_interval(known: Map, residuals: Sequence[float] | Numbers) -> Map:
+    """Return the map with the interval that holds 90 % of these residuals of log(1 - Dice)."""
+    low, high = np.quantile(residuals, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    return known.model_copy(update={"below": max(0.0, -float(low)), "above": max(0.0, float(high))})
+
+
+def residual(known: Map, sample: Sample, labels: Sequence[str], ranges: Mapping[str, LabelRange]) -> Numbers:
     """Return log(1 - Dice) less what the map expects, for each label; NaN where a label was not found or is in neither."""
     fit = np.array(known.constants) + _shown(sample.evidence, labels, ranges) @ np.array(known.slopes)
     truth = np.log(np.maximum(1 - sample.dice, LEAST))
