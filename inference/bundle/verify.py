@@ -50,6 +50,7 @@ def verify_bundle(path: Path) -> Manifest:
         raise InputError(Fault(str(path), "the file does not exist", "Check the path"))
     try:
         with zipfile.ZipFile(path) as archive:
+            _require_manifest(path, archive)
             raise_faults(_entry_faults(path, archive))
             manifest = _read_manifest(path, archive)
             raise_faults(_manifest_faults(path, archive, manifest))
@@ -62,6 +63,12 @@ def verify_bundle(path: Path) -> Manifest:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(Fault(str(path), f"not a bundle, or a damaged one ({reason})", "Get it again")) from error
     return manifest
+
+
+def _require_manifest(path: Path, archive: zipfile.ZipFile) -> None:
+    if MANIFEST not in archive.namelist():
+        remedy = "Give a bundle, or the results of nnU-Net 2 as a folder or as the ZIP file of its export"
+        raise InputError(Fault(str(path), f"not a bundle: {MANIFEST} is missing", remedy))
 
 
 def _entry_faults(path: Path, archive: zipfile.ZipFile) -> list[Fault]:
@@ -104,8 +111,6 @@ def _entry_problem(entry: zipfile.ZipInfo) -> str | None:
 
 
 def _read_manifest(path: Path, archive: zipfile.ZipFile) -> Manifest:
-    if MANIFEST not in archive.namelist():
-        raise InputError(_fault(path, f"{MANIFEST} is missing"))
     try:
         return Manifest.model_validate(parse_json(archive.read(MANIFEST)))
     except ValueError as error:

@@ -233,6 +233,14 @@ def test_manifests(contents, tmp_path, name):
         refused(tmp_path, bundle(tmp_path / "hostile.zip", contents, manifest=manifest), message)
 
 
+def test_a_file_that_is_no_bundle_is_refused_in_one_line(tmp_path):
+    """PyTorch's own files are ZIP archives with many entries."""
+    torch.save({name: torch.zeros(2) for name in "abcdef"}, tmp_path / "checkpoint_final.pth")
+    with pytest.raises(InputError, match=r"not a bundle: manifest\.json is missing") as caught:
+        import_bundle(tmp_path / "checkpoint_final.pth", tmp_path / "model")
+    assert len(caught.value.faults) == 1
+
+
 def test_checksums_sizes_and_lists_must_agree(contents, tmp_path):
     changed = contents | {FOLD_0: contents[FOLD_0][:-1] + b"\1"}
     refused(tmp_path, bundle(tmp_path / "a.zip", changed, manifest=manifest_of(contents)), "does not match its checksum")
