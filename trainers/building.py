@@ -40,7 +40,7 @@ def make_learner(job: Job) -> Learner:
     network = make_network(job.plan.network, config.network_class)
     if config.init_weights and not job.fold.checkpoint.is_file():
         sizes = sizes_before_norms(network)
-        initialise(network, config.init_weights, job.plan.dataset)
+        initialise(network, config.init_weights, job.plan.dataset, job.plan.orientation)
         rescale_before_norms(network, sizes)
     network.to(job.device)
     torch.manual_seed(config.seed + rank())

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from configs.dataset import BACKGROUND
 
+Axes = tuple[int, int, int]
 Adapted = tuple[Tensor, str]  # the tensor, and in words how it was made; "" where nothing was changed
 
 
@@ -55,3 +56,11 @@ def adapt_kernel(theirs: Tensor, fresh: Tensor) -> Adapted | None:
             empty = torch.zeros_like(made)
             made = torch.cat([empty, made, empty], axis)
     return made, f"kernels of {' x '.join(map(str, before[2:]))}"
+
+
+def turn_kernel(theirs: Tensor, before: Axes, now: Axes) -> Tensor:
+    """Return a kernel (outputs, inputs, three axes) with its axes in another order; other tensors stay.
+
+    `before` and `now` have, for each axis of the kernel, the number of the image's axis that it lies along.
+    """
+    return theirs if theirs.ndim != 5 else theirs.permute(0, 1, *(2 + before.index(axis) for axis in now))
