@@ -27,7 +27,8 @@ def read_annotated(
     `data` is the content of `dataset.json` in the folder; `cases` has the names of the dataset's cases, None does not compare with them.
 
     Raises:
-        InputError: both places say something, or one names unknown cases or labels, or a case without any label; all faults are listed.
+        InputError: both places say something, or one names unknown cases or labels, a case without any label, or a label for no case;
+            all faults are listed.
     """
     table = folder / TABLE
     if data.get(ENTRY) and table.is_file():
@@ -97,3 +98,6 @@ def _faults(
             yield Fault(where, f"case `{case}` has no annotated label", "Remove the case, or name its labels")
         if cases is not None and case not in cases:
             yield Fault(where, f"there is no case `{case}`", "Fix the name, or leave the case out")
+    for name in description.foreground if cases else ():
+        if not any(name in listed.get(case, [name]) for case in cases or ()):
+            yield Fault(where, f"no case has the annotation of {name}", "Remove the label from `labels` in `dataset.json`")

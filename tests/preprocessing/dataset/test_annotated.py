@@ -54,6 +54,7 @@ def test_a_table_says_the_same(tmp_path: Path) -> None:
         ({"case_2": ["liver"]}, "case `case_2`: liver is no label of the dataset"),
         ({"case_2": []}, "case `case_2` has no annotated label"),
         ({"case_9": ["inner"]}, "there is no case `case_9`"),
+        ({f"case_{index}": ["inner"] for index in range(3)}, "no case has the annotation of outer"),
     ],
 )
 def test_wrong_entries_are_refused(tmp_path: Path, entry: Any, match: str) -> None:
