@@ -109,7 +109,11 @@ def orientation_of(plans: Mapping[str, Any]) -> Orientation:
     if reader not in _READERS:
         raise InputError(Fault("image_reader_writer", f"`{reader}` is unknown", f"Known are {', '.join(_READERS)}"))
     z, y, x = plans["transpose_forward"]
-    return AxisOrder(axes=(z, y, x), of=_READERS[reader])
+    order = AxisOrder(axes=(z, y, x), of=_READERS[reader])
+    back = plans.get("transpose_backward")
+    if back is not None and [order.axes[axis] for axis in back] != [0, 1, 2]:
+        raise InputError(Fault("transpose_backward", f"{back} does not undo {list(order.axes)}", _REMEDY))
+    return order
 
 
 def _unknown_parts(plans: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[Fault]:

@@ -67,7 +67,7 @@ class ResultsFolder:
 
     def read(self, name: str) -> bytes:
         """Return the content of a small file."""
-        path = self.path / name
+        path = self._regular(name)
         try:
             with path.open("rb") as file:
                 return _limited(file.read(_MOST_TEXT_BYTES + 1), str(path))
@@ -77,7 +77,14 @@ class ResultsFolder:
     @contextmanager
     def checkpoint(self, name: str) -> Iterator[Path]:
         """Yield the path to a checkpoint."""
-        yield self.path / name
+        yield self._regular(name)
+
+    def _regular(self, name: str) -> Path:
+        """Return the path to a file. Raises `InputError` where it is a pipe, which would never end, or a link to nothing."""
+        path = self.path / name
+        if not path.is_file():
+            raise InputError(Fault(str(path), "not a regular file, or a link to no file", REMEDY))
+        return path
 
 
 @dataclass(frozen=True)

@@ -94,14 +94,16 @@ def test_where_weights_are_looked_for(tmp_path: Path) -> None:
 
 
 def test_a_training_starts_from_them_and_resumes_without(
-    work: Path, config: TrainingConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    work: Path, config: TrainingConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     monkeypatch.setattr(History, "write_picture", lambda history, path: path.write_bytes(b""))
     source = network(5)
     save_weights(source, tmp_path / "start.safetensors")
     tiny_steps = {"epochs": 1, "learning_rate": 1e-9, "init_weights": str(tmp_path / "start.safetensors")}
     changed = config.model_copy(update=tiny_steps)
     fold = train("Balls", work, "baseline", config=changed, device="cpu")
+    assert f"starting from {tmp_path / 'start.safetensors'}" in caplog.text
     trained = torch.load(fold / "checkpoint_latest.pt", weights_only=True)["network"]
     rescale_before_norms(source, sizes_before_norms(network(config.seed)))
     assert all(torch.allclose(trained[name], tensor, atol=1e-6) for name, tensor in source.state_dict().items())

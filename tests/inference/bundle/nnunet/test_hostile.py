@@ -66,6 +66,7 @@ PLAN_EDITS: dict[str, tuple[Edit, str]] = {
     "two axes": (at("transpose_forward", value=[0, 1]), "damaged or of another version"),
     "the same axis twice": (at("transpose_forward", value=[0, 0, 1]), "0, 1 and 2 in any order"),
     "no reader": (at("image_reader_writer", drop=True), "damaged or of another version"),
+    "axes that do not come back": (at("transpose_backward", value=[1, 2, 0]), r"\[1, 2, 0\] does not undo \[0, 1, 2\]"),
     "unknown reader": (at("image_reader_writer", value="MyIO"), "`MyIO` is unknown"),
     "unknown label manager": (at("label_manager", value="Mine"), "`Mine` is unknown"),
     "unknown preprocessor": (full("preprocessor_name", value="Mine"), "`Mine` is unknown"),
@@ -357,6 +358,19 @@ def test_hostile_archives(tmp_path: Path, name: str) -> None:
     change(path)
     refused(path, tmp_path, match)
     assert not (tmp_path.parent / "evil").exists()
+
+
+@pytest.mark.parametrize("name", ["plans.json", "fold_1/checkpoint_final.pth"])
+@pytest.mark.parametrize("kind", ["pipe", "link to nothing"])
+def test_files_that_cannot_be_read_to_an_end(tmp_path: Path, name: str, kind: str) -> None:
+    """A pipe would be waited for, and a fold whose link leads to nothing would be missed."""
+    path = write_results(tmp_path / "results", folds=(0, 1)) / MODEL / name
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(tmp_path / "nothing")
+    refused(tmp_path / "results", tmp_path, "not a regular file, or a link to no file")
 
 
 def test_a_text_of_too_many_bytes(tmp_path: Path) -> None:
