@@ -20,7 +20,7 @@ from inference.bundle.nnunet.source import DATASET as THEIR_DATASET
 from inference.bundle.nnunet.source import KINDS, PLANS, REMEDY, NNUNetModel, find_nnunet_models
 from inference.bundle.nnunet.trainers import trainer_fault
 from inference.bundle.tensors import implausible
-from inference.prediction.selection import FILE, Selection
+from inference.prediction.selection import ALONE, FILE, Selection
 from se_unet.builder import build_network
 from se_unet.nnunet.checkpoint import NNUNetCheckpoint, read_nnunet_checkpoint
 from se_unet.nnunet.plan import NETWORK
@@ -207,7 +207,7 @@ def _write_selection(reader: _Reader, folder: Path, folds: tuple[str, ...], kind
         return None
     selection = Selection.model_validate(
         {
-            "models": ["."],
+            "models": [ALONE],
             "folds": folds,
             "checkpoint": kind,
             "postprocessing": rules,

@@ -260,6 +260,22 @@ def test_what_must_be_there(contents, tmp_path, missing):
     refused(tmp_path, bundle(tmp_path / "hostile.zip", kept), message)
 
 
+def test_a_selection_stays_in_its_bundle(contents, tmp_path):
+    stated = {"models": ["."], "folds": ["0"], "checkpoint": "final", "postprocessing": {}, "command": "", "cases": 0}
+    stated |= {"candidates": [], "gains": {}}
+    wrong = {
+        "names other models: ../other": {"models": ["../other"]},
+        "names folds without final weights: 7": {"folds": ["0", "7"]},
+        "the dataset has no label 99": {"postprocessing": {"largest_of": [[99]]}},
+        "cannot be used": {"folds": []},
+    }
+    sound = bundle(tmp_path / "sound.zip", contents | {"selection.json": json.dumps(stated).encode()})
+    assert "selection.json" in verify_bundle(sound).files
+    for message, changes in wrong.items():
+        hostile = bundle(tmp_path / "hostile.zip", contents | {"selection.json": json.dumps(stated | changes).encode()})
+        refused(tmp_path, hostile, message)
+
+
 def planned(**changes):
     """A plan.json whose network is changed."""
     data = json.loads(plan(scheme="zscore").model_dump_json())

@@ -21,6 +21,7 @@ from inference.bundle.install import import_bundle
 from inference.bundle.nnunet.install import Imported, import_nnunet
 from inference.bundle.nnunet.source import is_nnunet
 from inference.bundle.nnunet.trainers import trainer_fault
+from inference.bundle.verify import verify_bundle
 from inference.model import load_model
 from inference.options import average_of
 from inference.prediction.cli import main as se_predict
@@ -251,6 +252,12 @@ def test_postprocessing_is_for_the_folds_that_it_was_chosen_for(tmp_path: Path) 
     (single(results) / "crossval_results_folds_0_1" / "postprocessing.json").write_text(json.dumps(description))
     (made,) = import_nnunet(results, tmp_path / "ours")
     assert made.selection is not None and Selection.read(made.selection).folds == ("0", "1")
+    export_bundle(made.folder, tmp_path / "bundle.zip", folds=["1", "all"])
+    import_bundle(tmp_path / "bundle.zip", tmp_path / "again")
+    expected = Selection.read(made.selection).model_copy(update={"folds": ("1",)})
+    assert Selection.read(tmp_path / "again" / "selection.json") == expected, "a bundle keeps it, for its folds"
+    export_bundle(made.folder, tmp_path / "other.zip", folds=["all"])
+    assert "selection.json" not in verify_bundle(tmp_path / "other.zip").files
 
 
 def test_pictures_are_segmented_as_their_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
