@@ -25,6 +25,7 @@ from trainers.initial_weights.adapt import Adapted, Axes, adapt_head, adapt_kern
 
 logger = logging.getLogger(__name__)
 _MOST_NAMED = 6
+_STEM = "encoder.0.0.0.weight"  # of the first convolution
 
 _NNUNET = "checkpoint_final.pth"  # nnU-Net's weights at the end of a training
 
@@ -59,6 +60,7 @@ class GivenWeights:
 
     tensors: Mapping[str, Tensor]
     outputs: tuple[str, ...] | None = None  # names of the outputs in order, where a description of the labels is known
+    channels: int | None = None  # number of the images' channels, where it is known
     axes: Axes = (0, 1, 2)  # axes of kernels, as numbers of the image's axes (Z, Y, X)
 
 
@@ -106,7 +108,8 @@ def initialise(
 ) -> Transfer:
     """Load the weights of another model into the network as far as they fit, and report in the log what was taken, adapted and left.
 
-    - The first convolution is adapted to other channels: its inputs are repeated and rescaled.
+    - The first convolution is adapted to other channels: its inputs are repeated and rescaled. Those for the segmentation that the second
+      network of a cascade sees are no channels, and start afresh where the source has none.
     - The outputs are matched by the names of their labels, where both descriptions are known; other labels start afresh. Without names,
       outputs are taken where their number is the same.
     - Kernels of one tap along an axis become sums of three, and the other way round.
@@ -115,7 +118,7 @@ def initialise(
     Args:
         network: network to initialise.
         source: as for `find_initial_weights`.
-        description: labels of the network's outputs.
+        description: channels of the images, and labels of the network's outputs.
         orientation: order of axes in which the network sees images.
 
     Raises:
@@ -123,12 +126,11 @@ def initialise(
     """
     path = find_initial_weights(source)
     given, own = read_source(path), network.state_dict()
-    names = None if description is None else outputs_of(description)
     found = _Found()
     for name, tensor in own.items():
         if name in given.tensors:
             theirs = turn_kernel(given.tensors[name], given.axes, axes_of(orientation))
-            _match(found, name, theirs, tensor, given.outputs, names)
+            _match(found, name, _adapted(name, theirs, tensor, given, description))
     raise_faults(_useless(f"--init-weights {source}", found, given))
     network.load_state_dict(found.fitting, strict=False)
     transfer = Transfer(
@@ -143,8 +145,8 @@ def initialise(
 
 
 def _useless(where: str, found: _Found, given: GivenWeights) -> Iterator[Fault]:
-    """Yield a fault where no kernel besides those of the class scores fits, or numbers are not finite."""
-    if not any(tensor.ndim > 2 and not name.startswith("heads.") for name, tensor in found.fitting.items()):
+    """Yield a fault where nothing but norms, offsets and class scores fits, or numbers are not finite."""
+    if not any(tensor.ndim > 1 and not name.startswith("heads.") for name, tensor in found.fitting.items()):
         problem = f"none of the convolutions among the {len(given.tensors)} tensors fits this network"
         yield Fault(where, problem, "Give weights of the same kind of network, with as many features")
     broken = [name for name, tensor in found.fitting.items() if not tensor.isfinite().all()]
@@ -152,11 +154,8 @@ def _useless(where: str, found: _Found, given: GivenWeights) -> Iterator[Fault]:
         yield Fault(where, f"numbers in {listed(broken, _MOST_NAMED)} are not finite", "Give other weights")
 
 
-def _match(
-    found: _Found, name: str, theirs: Tensor, fresh: Tensor, before: tuple[str, ...] | None, now: tuple[str, ...] | None
-) -> None:
-    """Add the source's tensor of this name, adapted where it must be."""
-    made = _adapted(name, theirs, fresh, before, now)
+def _match(found: _Found, name: str, made: Adapted | None) -> None:
+    """Add what was made of the source's tensor of this name."""
     if made is None:
         found.misshapen.append(name)
         return
@@ -166,14 +165,14 @@ def _match(
 
 
 def _adapted(
-    name: str, theirs: Tensor, fresh: Tensor, before: tuple[str, ...] | None, now: tuple[str, ...] | None
+    name: str, theirs: Tensor, fresh: Tensor, source: GivenWeights, description: DatasetDescription | None
 ) -> Adapted | None:
     if name.startswith("heads."):
-        return adapt_head(theirs, fresh, before, now)
-    if theirs.shape == fresh.shape:
-        return theirs, ""
-    as_stem = adapt_stem(theirs, fresh) if name.startswith("encoder.0.0.") else None
-    return as_stem or adapt_kernel(theirs, fresh)
+        return adapt_head(theirs, fresh, source.outputs, None if description is None else outputs_of(description))
+    images = None if description is None else len(description.channels)
+    if name == _STEM and (made := adapt_stem(theirs, fresh, source.channels, images)):
+        return made
+    return (theirs, "") if theirs.shape == fresh.shape else adapt_kernel(theirs, fresh)
 
 
 def outputs_of(description: DatasetDescription) -> tuple[str, ...]:
@@ -198,7 +197,7 @@ def read_source(path: Path) -> GivenWeights:
         description = read_description(Path("nnU-Net"), {"file_ending": ".nii.gz", **checkpoint.dataset})
         with understood(str(path)):
             order = AxisOrder(axes=checkpoint.plans.get("transpose_forward", (0, 1, 2)))
-        return GivenWeights(checkpoint.our_weights(), outputs_of(description), order.axes)
+        return GivenWeights(checkpoint.our_weights(), outputs_of(description), len(description.channels), order.axes)
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
@@ -207,7 +206,7 @@ def read_source(path: Path) -> GivenWeights:
     if not folder.plan.is_file():
         return GivenWeights(tensors)
     plan = ModelPlan.read(folder.plan)
-    return GivenWeights(tensors, outputs_of(plan.dataset), axes_of(plan.orientation))
+    return GivenWeights(tensors, outputs_of(plan.dataset), len(plan.dataset.channels), axes_of(plan.orientation))
 
 
 def _remedy(path: Path) -> str:

@@ -45,6 +45,20 @@ def test_equal_inputs_give_the_response_of_the_source(before: int, now: int) -> 
     assert (functional.conv3d(again, adapted[0]) - expected).abs().max() < 1e-4
 
 
+def test_segmentations_that_a_cascade_sees_are_no_images() -> None:
+    """Their inputs come neither from images nor become images, although the numbers of inputs may agree."""
+    theirs, fresh = torch.randn(5, 4, 3, 3, 3), torch.zeros(5, 4, 3, 3, 3)
+    made, how = adapt_stem(theirs[:, :1], fresh, 1, 1) or (fresh, "")
+    assert torch.equal(made[:, :1], theirs[:, :1]) and not made[:, 1:].any() and how == "inputs of the first segmentation fresh"
+    made, how = adapt_stem(theirs, fresh, 1, 4) or (fresh, "")
+    assert torch.allclose(made, theirs[:, [0] * 4] / 4) and how == "inputs repeated from 1 to 4"
+    made, _ = adapt_stem(theirs, fresh, 4, 1) or (fresh, "")
+    assert torch.equal(made[:, :1], theirs[:, :1]) and not made[:, 1:].any()
+    assert adapt_stem(theirs, fresh, 1, 1) == (theirs, "")
+    made, _ = adapt_stem(theirs, torch.zeros(5, 5, 3, 3, 3), 1, 2) or (fresh, "")
+    assert torch.allclose(made, torch.cat([theirs[:, [0, 0]] / 2, theirs[:, 1:]], 1)), "as many labels"
+
+
 def test_labels_are_matched_by_name() -> None:
     theirs, fresh = torch.arange(12.0).reshape(3, 4), torch.zeros(4, 4)
     made, how = adapt_head(theirs, fresh, ("background", "a", "b"), ("background", "b", "c", "a")) or (fresh, "")
