@@ -30,6 +30,7 @@ NORMALISATIONS: dict[str, Normalisation] = {  # name in lower case, as people an
 }
 NETWORKS = ("se", "baseline")  # planned where none are named
 PUBLISHED = ("wimmer2023", "wimmer2023_baseline")  # of Wimmer et al. 2023, planned on request
+_OF_NNUNET = "plans.json"  # in the folder of a model of nnU-Net
 
 
 class SliceFrame(Value):
@@ -262,6 +263,13 @@ class Plan(Value):
         return ModelPlan(self.model_copy(update={"configurations": {configuration: chosen}}))
 
 
+def refuse_nnunet(path: Path) -> None:
+    """Raise `InputError` where a plan file is missing because its folder is a model of nnU-Net, which must be imported first."""
+    if not path.is_file() and path.with_name(_OF_NNUNET).is_file():
+        remedy = f"Import it first: se_bundle import {path.parent} -o MODEL"
+        raise InputError(Fault(str(path.parent), "this is a model of nnU-Net", remedy))
+
+
 @dataclass(frozen=True)
 class ModelPlan:
     """Plan of one model: exactly one configuration with one network.
@@ -282,8 +290,9 @@ class ModelPlan:
         """Read the plan file of a model.
 
         Raises:
-            InputError: the file cannot be read, or does not hold exactly one network.
+            InputError: the file cannot be read, or does not hold exactly one network; or the folder is a model of nnU-Net.
         """
+        refuse_nnunet(path)
         plan = Plan.read(path)
         try:
             return cls(plan)

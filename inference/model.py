@@ -10,7 +10,7 @@ from torch import nn
 from configs.errors import Fault, InputError, collecting, raise_faults, tolerating
 from configs.folders import ALL, CHECKPOINTS, EVERY, FoldFolder, ModelFolder
 from configs.named_parts import import_part
-from configs.plan import ModelPlan, NetworkPlan
+from configs.plan import ModelPlan, NetworkPlan, refuse_nnunet
 from configs.run_log import digest
 from inference.sizes.calibration import Calibration
 from se_unet.builder import build_network
@@ -43,6 +43,7 @@ def load_model(
             Fault(str(folder), "the model folder does not exist", "Give the folder with the plan and the folds of a model")
         )
     model = ModelFolder(folder)
+    refuse_nnunet(model.plan)
     faults: list[Fault] = []
     with collecting(faults):
         weights = find_weights(folder, folds, checkpoint)

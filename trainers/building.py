@@ -40,7 +40,7 @@ def make_learner(job: Job) -> Learner:
     network = make_network(job.plan.network, config.network_class)
     if config.init_weights and not job.fold.checkpoint.is_file():
         sizes = sizes_before_norms(network)
-        initialise(network, config.init_weights, job.plan.dataset)
+        initialise(network, config.init_weights, job.plan.dataset, job.plan.orientation)
         rescale_before_norms(network, sizes)
     network.to(job.device)
     torch.manual_seed(config.seed + rank())
@@ -107,7 +107,9 @@ def opening(job: Job, state: TrainingState, network: nn.Module) -> str:
     """Return one line for the log that describes the training."""
     planned = job.plan.network
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    start = f"resuming at epoch {state.epoch + 1}" if state.epoch or state.losses else "starting from scratch"
+    given = job.config.init_weights
+    start = "starting from scratch" if given is None else f"starting from {given}"
+    start = f"resuming at epoch {state.epoch + 1}" if state.epoch or state.losses else start
     return (
         f"{job.fold.model.path.name}, fold {job.fold.name}: {len(job.split.training)} training and {len(job.split.validation)} validation "
         f"cases, {parameters:,} parameters, patch {' x '.join(map(str, planned.patch_size))}, batch {planned.batch_size}, "

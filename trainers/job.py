@@ -154,6 +154,21 @@ def split_of(folder: FoldFolder, fold: int | str, plan: ModelPlan, group_by: Pat
 _PREPARE = "Run se_plan_and_preprocess with this case again"
 
 
+def check_annotated(job: Job) -> None:
+    """Raise `InputError` where no training case has the annotation of some label: all background may be this label then."""
+    description = job.plan.dataset
+    if not description.annotated:
+        return
+    stated = [job.store.read(case).properties.annotated for case in job.split.training]
+    learned = {name for names in stated for name in (description.foreground if names is None else names)}
+    remedy = f"Move a case that has it into `train` in {job.fold.model.dataset.splits}"
+    raise_faults(
+        Fault(f"fold {job.fold.name}", f"none of its training cases has the annotation of {name}", remedy)
+        for name in description.foreground
+        if name not in learned
+    )
+
+
 def prepare_fold(job: Job, resume: bool, restart: bool) -> None:
     """Check that no trained weights would be lost, then write the model's plan and settings.
 

@@ -25,7 +25,7 @@ from preprocessing.dataset.fold_record import held_out_cases
 from se_unet.weights import save_weights
 from trainers.building import make_batches, make_learner, make_parts, opening
 from trainers.interruption import Stoppable, StopRequest
-from trainers.job import Job, adapt_plan, check_label_weights, prepare_fold, require_weights, split_of
+from trainers.job import Job, adapt_plan, check_annotated, check_label_weights, prepare_fold, require_weights, split_of
 from trainers.loop import Parts, Trainer
 from trainers.monitoring.forecast import WORTH_TELLING, forecast
 from trainers.monitoring.validation import table_of, validate_fold
@@ -104,6 +104,7 @@ def train(
     job = Job(model.fold(fold), split, adapted, config, choose_device(device), resume_hint)
     progress = progress or Silent()
     if not validate_only:
+        check_annotated(job)
         try_parts(job)
     with StopRequest() as stop:
         with _first_process_first():

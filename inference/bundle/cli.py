@@ -131,6 +131,7 @@ def _measure_equivariance(command: BundleExport) -> None:
 
 
 def _import(command: BundleImport) -> None:
+    from inference.bundle.contents import SELECTION
     from inference.bundle.install import import_bundle
     from inference.bundle.nnunet.source import is_nnunet
 
@@ -143,6 +144,8 @@ def _import(command: BundleImport) -> None:
     if not command.quiet:
         card = command.output / "model_card.md"
         print(f"{command.output}: {len(manifest.weights())} weights files, checked. Read {card} before use")
+        if SELECTION in manifest.files:
+            print(f"  It has postprocessing: predict with --selection {command.output / SELECTION}")
 
 
 def _import_nnunet(command: BundleImport) -> None:

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from configs.files import Value
 from configs.folders import CALIBRATION, DATASET, EQUIVARIANCE, FORMER_SCALES, PLAN, SETTINGS, parse_weights_name
+from inference.prediction.selection import FILE as SELECTION
 
 MANIFEST = "manifest.json"
 CARD = "model_card.md"
@@ -13,7 +14,7 @@ CARD = "model_card.md"
 MOST_FILES = 1000
 MOST_TEXT_BYTES = 16 * 1024 * 1024  # limit for a JSON file, the card, and the header of a weights file
 
-_TEXTS = frozenset({PLAN, SETTINGS, CALIBRATION, DATASET, EQUIVARIANCE, FORMER_SCALES, CARD})
+_TEXTS = frozenset({PLAN, SETTINGS, CALIBRATION, DATASET, EQUIVARIANCE, FORMER_SCALES, SELECTION, CARD})
 
 
 class BundledFile(Value):

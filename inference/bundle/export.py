@@ -12,10 +12,11 @@ from configs.folders import CALIBRATION, CHECKPOINTS, DATASET, EQUIVARIANCE, PLA
 from configs.outputs import file_faults
 from configs.plan import ModelPlan
 from inference.bundle.card import model_card
-from inference.bundle.contents import CARD, MANIFEST, BundledFile, Manifest
+from inference.bundle.contents import CARD, MANIFEST, SELECTION, BundledFile, Manifest
 from inference.bundle.verify import verify_bundle
 from inference.evaluation.equivariance import read_curve
 from inference.model import find_weights
+from inference.prediction.selection import ALONE, Selection
 
 _logger = logging.getLogger(__name__)
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # fixed, so that equal models give equal bundles
@@ -30,7 +31,7 @@ def export_bundle(
     checkpoint: str = "final",
     licence: str | None = None,
 ) -> Manifest:
-    """Write a bundle atomically: plan, settings, labels, learned scales, weights, model card and manifest.
+    """Write a bundle atomically: plan, settings, labels, calibration, postprocessing, weights, model card and manifest.
 
     A `model_card.md` in the model folder is included unchanged unless a licence is given; otherwise a card is generated. Validation
     segmentations and case names are not included.
@@ -65,10 +66,23 @@ def export_bundle(
         _logger.warning(
             "%s is damaged or of another version and is left out; --equivariance measures it again", model / EQUIVARIANCE
         )
+    texts |= _selection(model, [fold for fold, _ in weights])
     with replacing(Path(output)) as temporary:
         manifest = _write(temporary, texts, {weights_in_model(*key): path for key, path in weights.items()})
         verify_bundle(temporary)
     return manifest
+
+
+def _selection(model: Path, folds: Sequence[str]) -> dict[str, bytes]:
+    """Return the file with the postprocessing of a model that has one, for the folds that are exported."""
+    if not (model / SELECTION).is_file():
+        return {}
+    selection = Selection.read(model / SELECTION)
+    kept = tuple(fold for fold in selection.folds if fold in folds)
+    if selection.models != (ALONE,) or not kept:
+        _logger.warning("%s is for other models or folds and is left out", model / SELECTION)
+        return {}
+    return {SELECTION: _text(selection.model_copy(update={"folds": kept}).model_dump_json(indent=2))}
 
 
 def _chosen_weights(model: Path, folds: Sequence[int | str] | None, checkpoint: str) -> dict[tuple[str, str], Path]:

@@ -10,14 +10,15 @@ from typing import BinaryIO, cast
 from pydantic import ValidationError
 
 from configs.dataset import DatasetDescription
-from configs.errors import DAMAGE, Fault, InputError, raise_faults
+from configs.errors import DAMAGE, Fault, InputError, collecting, raise_faults
 from configs.files import Value, parse_json, sha256_of
 from configs.folders import CALIBRATION, DATASET, EQUIVARIANCE, FORMER_SCALES, PLAN, SETTINGS
 from configs.plan import ModelPlan, Plan
 from configs.training import TrainingConfig
-from inference.bundle.contents import CARD, MANIFEST, MOST_FILES, MOST_TEXT_BYTES, Manifest, is_allowed, is_weights
+from inference.bundle.contents import CARD, MANIFEST, MOST_FILES, MOST_TEXT_BYTES, SELECTION, Manifest, is_allowed, is_weights
 from inference.bundle.tensors import implausible, tensor_shapes
 from inference.evaluation.equivariance import EquivarianceCurve, is_of_other_version
+from inference.prediction.selection import ALONE, Selection
 from inference.sizes.calibration import Calibration
 
 _logger = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ _KINDS: dict[str, type[Value]] = {
     CALIBRATION: Calibration,
     DATASET: DatasetDescription,
     EQUIVARIANCE: EquivarianceCurve,
+    SELECTION: Selection,
 }
 
 
@@ -50,6 +52,7 @@ def verify_bundle(path: Path) -> Manifest:
         raise InputError(Fault(str(path), "the file does not exist", "Check the path"))
     try:
         with zipfile.ZipFile(path) as archive:
+            _require_manifest(path, archive)
             raise_faults(_entry_faults(path, archive))
             manifest = _read_manifest(path, archive)
             raise_faults(_manifest_faults(path, archive, manifest))
@@ -62,6 +65,12 @@ def verify_bundle(path: Path) -> Manifest:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(Fault(str(path), f"not a bundle, or a damaged one ({reason})", "Get it again")) from error
     return manifest
+
+
+def _require_manifest(path: Path, archive: zipfile.ZipFile) -> None:
+    if MANIFEST not in archive.namelist():
+        remedy = "Give a bundle, or the results of nnU-Net 2 as a folder or as the ZIP file of its export"
+        raise InputError(Fault(str(path), f"not a bundle: {MANIFEST} is missing", remedy))
 
 
 def _entry_faults(path: Path, archive: zipfile.ZipFile) -> list[Fault]:
@@ -104,8 +113,6 @@ def _entry_problem(entry: zipfile.ZipInfo) -> str | None:
 
 
 def _read_manifest(path: Path, archive: zipfile.ZipFile) -> Manifest:
-    if MANIFEST not in archive.namelist():
-        raise InputError(_fault(path, f"{MANIFEST} is missing"))
     try:
         return Manifest.model_validate(parse_json(archive.read(MANIFEST)))
     except ValueError as error:
@@ -176,7 +183,22 @@ def _content_faults(path: Path, archive: zipfile.ZipFile, manifest: Manifest) ->
         return [*faults, _fault(path, f"{PLAN!r} plans {error}")]
     if DATASET in read and read[DATASET] != plan.dataset:
         faults.append(_fault(path, f"{DATASET!r} differs from the dataset of {PLAN!r}"))
+    selection = read.get(SELECTION)
+    if isinstance(selection, Selection):
+        faults += _selection_faults(path, selection, manifest, plan.dataset)
     return faults + _weights_faults(path, archive, manifest, model_plan)
+
+
+def _selection_faults(path: Path, selection: Selection, manifest: Manifest, description: DatasetDescription) -> list[Fault]:
+    faults: list[Fault] = []
+    if selection.models != (ALONE,):
+        faults.append(_fault(path, f"{SELECTION!r} names other models: {', '.join(selection.models)}"))
+    missing = [fold for fold in selection.folds if (fold, selection.checkpoint) not in manifest.weights()]
+    if missing:
+        faults.append(_fault(path, f"{SELECTION!r} names folds without {selection.checkpoint} weights: {', '.join(missing)}"))
+    with collecting(faults):
+        selection.postprocessing.check(description)
+    return faults
 
 
 def _weights_faults(path: Path, archive: zipfile.ZipFile, manifest: Manifest, plan: ModelPlan) -> list[Fault]:

@@ -10,6 +10,7 @@ from configs.files import Value
 from inference.prediction.postprocessing import Postprocessing
 
 FILE = "selection.json"
+ALONE = "."  # the model in whose folder the file lies
 
 
 class ScoredCandidate(Value):

@@ -34,7 +34,7 @@ def plan_as_nnunet(
     with understood(str(path)):
         names = [name for name in plans["configurations"] if "patch_size" in settings_of(plans, name)]
         raise_faults(_missing(wanted or (), names))
-        orientation = orientation_of(plans, {})
+        orientation = orientation_of(plans)
         mirror = choose_mirror_axes(description.foreground, left_right_axis(orientation, {}))
         made = {name: _configuration(plans, name, description, mirror, sizes.reason) for name in wanted or names}
     return Plan(dataset=description, orientation=orientation, sizes=sizes.value, configurations=made)

@@ -20,21 +20,27 @@ _HEADING = ["case", "label"]
 
 
 def read_annotated(
-    folder: Path, data: Mapping[str, Any], description: DatasetDescription, cases: Collection[str] | None = None
+    folder: Path,
+    data: Mapping[str, Any],
+    description: DatasetDescription,
+    cases: Collection[str] | None = None,
 ) -> dict[str, tuple[str, ...]]:
     """Return the annotated labels of each case that lacks some, in the description's order.
 
-    `data` is the content of `dataset.json` in the folder; `cases` has the names of the dataset's cases, None does not compare with them.
+    `data` is the content of `dataset.json` in the folder; `cases` has the names of the training cases, None does not compare with them.
+    Cases with labels in `labelsTs` may be listed, too.
 
     Raises:
-        InputError: both places say something, or one names unknown cases or labels, or a case without any label; all faults are listed.
+        InputError: both places say something, or one names unknown cases or labels, a case without any label, or a label for no case;
+            all faults are listed.
     """
     table = folder / TABLE
     if data.get(ENTRY) and table.is_file():
         raise InputError(Fault(str(table), f"`{ENTRY}` of `dataset.json` says something, too", "Keep one of them"))
     where = str(table) if table.is_file() else f"{folder / 'dataset.json'}: {ENTRY}"
     listed = _from_table(table) if table.is_file() else _from_entry(where, data.get(ENTRY, {}))
-    raise_faults(_faults(where, listed, description, cases))
+    raise_faults(_faults(where, listed, description))
+    raise_faults(() if cases is None else _faults_of_cases(where, listed, description, cases, _test_cases(folder, description)))
     complete = set(description.foreground)
     return {
         case: tuple(name for name in description.foreground if name in names)
@@ -83,9 +89,12 @@ def _from_table(path: Path) -> dict[str, list[str]]:
     return listed
 
 
-def _faults(
-    where: str, listed: Mapping[str, list[str]], description: DatasetDescription, cases: Collection[str] | None
-) -> Iterator[Fault]:
+def _test_cases(folder: Path, description: DatasetDescription) -> set[str]:
+    ending = description.file_ending
+    return {path.name.removesuffix(ending) for path in (folder / "labelsTs").glob(f"*{ending}")}
+
+
+def _faults(where: str, listed: Mapping[str, list[str]], description: DatasetDescription) -> Iterator[Fault]:
     for case, names in listed.items():
         unknown = sorted(set(names) - set(description.foreground))
         if unknown:
@@ -95,5 +104,14 @@ def _faults(
             yield Fault(where, problem, f"Choose among {', '.join(description.foreground)}")
         if not names:
             yield Fault(where, f"case `{case}` has no annotated label", "Remove the case, or name its labels")
-        if cases is not None and case not in cases:
+
+
+def _faults_of_cases(
+    where: str, listed: Mapping[str, list[str]], description: DatasetDescription, training: Collection[str], test: Collection[str]
+) -> Iterator[Fault]:
+    for case in listed:
+        if case not in training and case not in test:
             yield Fault(where, f"there is no case `{case}`", "Fix the name, or leave the case out")
+    for name in description.foreground if training else ():
+        if not any(name in listed.get(case, [name]) for case in training):
+            yield Fault(where, f"no training case has the annotation of {name}", "Remove it from `labels` in `dataset.json`")

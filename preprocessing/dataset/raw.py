@@ -86,7 +86,8 @@ def scan_dataset(dataset: str | Path) -> RawDataset:
         cases, faults = _found_in_folders(folder, description)
     faults += [*name_faults("case", cases), *_missing_files(cases), *_clashing_names(cases)]
     cases = _with_existing_files(cases)
-    annotated = read_annotated(folder, data, description, cases)
+    stated = read_annotated(folder, data, description, cases)
+    annotated = {case: names for case, names in stated.items() if case in cases}
     if annotated:
         sets = tuple(sorted(set(annotated.values())))
         description = with_annotated(json_path, description, sets)

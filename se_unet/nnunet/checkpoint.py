@@ -24,7 +24,7 @@ class NNUNetCheckpoint:
 
     Attributes:
         path: path of the checkpoint file.
-        weights: nnU-Net's state dictionary, on the CPU.
+        weights: nnU-Net's state dictionary, `unwrapped`.
         plans: content of nnU-Net's plan.
         configuration: name of the configuration, such as `3d_fullres`.
         trainer: name of the class that trained it.
@@ -72,7 +72,7 @@ class NNUNetCheckpoint:
 
     @property
     def _stem(self) -> str:
-        first = (name for name in self.weights if re.fullmatch(STEM, unwrapped(name)))
+        first = (name for name in self.weights if re.fullmatch(STEM, name))
         found = next(first, None)
         if found is None:
             raise InputError(Fault(str(self.path), "the network has no first convolution", "Give a checkpoint of a U-Net"))
@@ -93,7 +93,7 @@ def read_nnunet_checkpoint(path: Path) -> NNUNetCheckpoint:
         axes = content.get("inference_allowed_mirroring_axes")
         return NNUNetCheckpoint(
             path=path,
-            weights=content["network_weights"],
+            weights=unwrapped(content["network_weights"]),
             plans=arguments["plans"],
             configuration=arguments["configuration"],
             trainer=str(content.get("trainer_name", "")),

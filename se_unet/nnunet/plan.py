@@ -28,6 +28,7 @@ _READERS: dict[str, Literal["canonical", "as-stored"]] = {
     "NibabelIOWithReorient": "canonical",
     "SimpleITKIOWithReorient": "canonical",
 }
+_INTENSITIES = ("foreground_intensity_properties_per_channel", "foreground_intensity_properties_by_modality")  # now and before
 _ONE_CHOICE = {"preprocessor_name": "DefaultPreprocessor", "label_manager": "LabelManager"}
 _SPLINES, _TORCH = "resample_data_or_seg_to_shape", "resample_torch_fornnunet"
 _THICK = 3.0  # nnU-Net's ratio of spacings from which slices are resampled one by one
@@ -96,17 +97,23 @@ def configuration_of(
     )
 
 
-def orientation_of(plans: Mapping[str, Any], dataset: Mapping[str, Any]) -> Orientation:
+def orientation_of(plans: Mapping[str, Any]) -> Orientation:
     """Return the order of axes that nnU-Net chose, of images as its reader turns them.
+
+    nnU-Net reads images as its plans say, whatever `overwrite_image_reader_writer` in `dataset.json` says since they were made.
 
     Raises:
         InputError, ValidationError, KeyError, TypeError, ValueError: see `understood`.
     """
-    reader = str(dataset.get("overwrite_image_reader_writer") or plans.get("image_reader_writer", "SimpleITKIO"))
+    reader = str(plans["image_reader_writer"])
     if reader not in _READERS:
         raise InputError(Fault("image_reader_writer", f"`{reader}` is unknown", f"Known are {', '.join(_READERS)}"))
     z, y, x = plans["transpose_forward"]
-    return AxisOrder(axes=(z, y, x), of=_READERS[reader])
+    order = AxisOrder(axes=(z, y, x), of=_READERS[reader])
+    back = plans.get("transpose_backward")
+    if back is not None and [order.axes[axis] for axis in back] != [0, 1, 2]:
+        raise InputError(Fault("transpose_backward", f"{back} does not undo {list(order.axes)}", _REMEDY))
+    return order
 
 
 def _unknown_parts(plans: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[Fault]:
@@ -126,7 +133,7 @@ def _normalisation(
     if len(schemes) != count:
         problem = f"{len(schemes)} normalisations are planned, but there are {count} channels ({', '.join(channels)})"
         raise InputError(Fault("normalization_schemes", problem, "Use plans and images of the same kind"))
-    measured = plans["foreground_intensity_properties_per_channel"]
+    measured = plans[next((name for name in _INTENSITIES if name in plans), _INTENSITIES[0])]
     chosen = zip(channels, schemes, settings["use_mask_for_norm"], strict=True)
     return tuple(
         _of_channel(channel, _SCHEMES[scheme], bool(masked), measured.get(str(index), {}))

@@ -8,7 +8,7 @@ import torch
 from configs.errors import InputError
 from se_unet import build_network
 from se_unet.nnunet.architecture import describe
-from se_unet.nnunet.weights import rename
+from se_unet.nnunet.weights import rename, unwrapped
 
 PARTS: dict[str, Any] = {
     "n_stages": 3,
@@ -64,7 +64,7 @@ def test_wrapped_names_and_doubled_ones() -> None:
         "decoder.encoder.stages.0.0.convs.0.conv.weight": tensor,
         "encoder.stages.0.0.convs.0.all_modules.0.weight": tensor,
     }
-    assert list(rename(wrapped, config)) == ["heads.0.weight"]
+    assert list(rename(unwrapped(wrapped), config)) == ["heads.0.weight"]
 
 
 def test_unknown_weights_are_listed() -> None:

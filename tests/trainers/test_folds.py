@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from configs.errors import InputError
-from configs.files import read_json
+from configs.files import read_json, write_json
 from configs.folders import FoldFolder
 from configs.plan import SizeRange
 from configs.progress import Silent
@@ -25,9 +25,12 @@ from inference.model import load_model, weights_digests
 from inference.report.run import ReportOptions, write_report
 from inference.selection.run import SelectionOptions, select
 from inference.sizes.search import uncalibrated
+from planners.options import PlanningOptions
+from planners.run import plan_and_preprocess
 from preprocessing.dataset.splits import read_splits
 from preprocessing.formats.images import read_labels, write_labels
 from preprocessing.store import CaseStore
+from tests.preprocessing.datasets import labels, make_dataset, save
 from tests.trainers.balls import CASES, DESCRIPTION, write_work
 from trainers import train
 from trainers.data.previous_stage import PreviousStage
@@ -255,3 +258,17 @@ def test_another_plan_is_refused_by_its_differences(work: Path, model: Path) -> 
                 **options,
             )
         assert "network.features was [2, 4, 4], now [4, 8, 8]" in str(caught.value)
+
+
+def test_a_fold_whose_training_cases_all_lack_a_label_is_refused(tmp_path: Path, config: TrainingConfig) -> None:
+    """A network could call all background this label, as nothing in these cases says that it is not."""
+    dataset = make_dataset(tmp_path / "data", cases=3, annotated={"case_2": ["inner"]})
+    alone = labels()
+    alone[alone == 2] = 0
+    save(dataset / "labelsTr" / "case_2.nii.gz", alone)
+    options = PlanningOptions(configurations=("3d_fullres",), networks=("baseline",), patch_size=(8, 8, 8))
+    plan_and_preprocess(dataset, tmp_path / "work", options, jobs=1)
+    write_json(tmp_path / "work" / "data" / "splits.json", [{"train": ["case_2"], "val": ["case_0"]}])
+    with pytest.raises(InputError, match="fold 0: none of its training cases has the annotation of outer"):
+        train("data", tmp_path / "work", "baseline", config=config, device="cpu")
+    assert not (tmp_path / "work" / "data" / "models").exists()

@@ -7,21 +7,29 @@ from torch import Tensor
 
 from configs.dataset import BACKGROUND
 
+Axes = tuple[int, int, int]
 Adapted = tuple[Tensor, str]  # the tensor, and in words how it was made; "" where nothing was changed
 
 
-def adapt_stem(theirs: Tensor, fresh: Tensor) -> Adapted | None:
+def adapt_stem(theirs: Tensor, fresh: Tensor, images_before: int | None = None, images_now: int | None = None) -> Adapted | None:
     """Adapt the weights (outputs, inputs, ...) of the first convolution to another number of inputs.
 
-    Inputs are repeated in turn and divided by the ratio of the numbers, so that equal inputs give the response of the source.
+    Inputs are repeated in turn and divided by the ratio of the numbers, so that equal inputs give the response of the source. In the second
+    network of a cascade, images are `images_before` and `images_now` of the inputs, the first ones. The others show a segmentation: where
+    both networks have as many, they are taken, otherwise they start afresh. None stands for all inputs.
     """
     before, now = theirs.shape, fresh.shape
-    if len(before) != len(now) or before[0] != now[0] or before[2:] != now[2:]:
+    if len(before) < 3 or len(before) != len(now) or before[0] != now[0] or before[2:] != now[2:]:
         return None
-    repeated = theirs[:, torch.arange(now[1]) % before[1]]
-    counts = torch.bincount(torch.arange(now[1]) % before[1], minlength=before[1])[torch.arange(now[1]) % before[1]]
-    shares = counts.reshape(1, -1, *[1] * (len(before) - 2))
-    return repeated / shares, f"inputs repeated from {before[1]} to {now[1]}"
+    first, last = images_before or before[1], images_now or now[1]
+    if (first, before[1]) == (last, now[1]):
+        return theirs, ""
+    places = torch.arange(last) % first
+    shares = torch.bincount(places, minlength=first)[places].reshape(1, -1, *[1] * (len(before) - 2))
+    is_same = before[1] - first == now[1] - last
+    made = torch.cat([theirs[:, places] / shares, theirs[:, first:] if is_same else fresh[:, last:]], 1)
+    ways = [f"inputs repeated from {first} to {last}"] if first != last else []
+    return made, ", ".join([*ways, *(["inputs of the first segmentation fresh"] if now[1] > last and not is_same else [])])
 
 
 def adapt_head(theirs: Tensor, fresh: Tensor, before: Sequence[str] | None, now: Sequence[str] | None) -> Adapted | None:
@@ -55,3 +63,11 @@ def adapt_kernel(theirs: Tensor, fresh: Tensor) -> Adapted | None:
             empty = torch.zeros_like(made)
             made = torch.cat([empty, made, empty], axis)
     return made, f"kernels of {' x '.join(map(str, before[2:]))}"
+
+
+def turn_kernel(theirs: Tensor, before: Axes, now: Axes) -> Tensor:
+    """Return a kernel (outputs, inputs, three axes) with its axes in another order; other tensors stay.
+
+    `before` and `now` have, for each axis of the kernel, the number of the image's axis that it lies along.
+    """
+    return theirs if theirs.ndim != 5 else theirs.permute(0, 1, *(2 + before.index(axis) for axis in now))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from configs.errors import Fault, InputError, raise_faults
-from configs.folders import DATASET, ModelFolder
+from configs.folders import ALL, DATASET, ModelFolder
 from configs.plan import ModelPlan
 from configs.progress import Progress, Silent, ticking
 from inference.bundle.new_folder import new_folder, target_faults
@@ -20,7 +20,7 @@ from inference.bundle.nnunet.source import DATASET as THEIR_DATASET
 from inference.bundle.nnunet.source import KINDS, PLANS, REMEDY, NNUNetModel, find_nnunet_models
 from inference.bundle.nnunet.trainers import trainer_fault
 from inference.bundle.tensors import implausible
-from inference.prediction.selection import FILE, Selection
+from inference.prediction.selection import ALONE, FILE, Selection
 from se_unet.builder import build_network
 from se_unet.nnunet.checkpoint import NNUNetCheckpoint, read_nnunet_checkpoint
 from se_unet.nnunet.plan import NETWORK
@@ -180,8 +180,21 @@ def _install(reader: _Reader, folder: Path, tick: Callable[[], object]) -> Impor
     plan.dataset.write(folder / DATASET)
     if not kinds["final"]:
         _logger.warning("%s has no final checkpoint; predict with --checkpoint best", reader.model.where)
-    folds = tuple(kinds["final"] or kinds["best"])
-    return Imported(folder, plan, folds, _write_selection(reader, folder, folds, "final" if kinds["final"] else "best"))
+    kind = "final" if kinds["final"] else "best"
+    folds = tuple(kinds[kind])
+    _tell_folds(reader.model, folds, kind)
+    return Imported(folder, plan, folds, _write_selection(reader, folder, reader.model.postprocessed(folds), kind))
+
+
+def _tell_folds(model: NNUNetModel, folds: tuple[str, ...], kind: str) -> None:
+    """Warn where predictions average other folds than the user may expect."""
+    numbered = [fold for fold in folds if fold != ALL]
+    for fold in model.started:
+        if fold not in folds:
+            _logger.warning("%s: fold %s has no checkpoint_%s.pth, so predictions leave it out", model.where, fold, kind)
+    if ALL in folds and numbered:
+        words = "predictions average it with the other folds; nnU-Net takes those alone, as --folds"
+        _logger.warning("%s: there is a fold `%s`: %s %s does", model.where, ALL, words, " ".join(numbered))
 
 
 def _write_selection(reader: _Reader, folder: Path, folds: tuple[str, ...], kind: str) -> Path | None:
@@ -194,7 +207,7 @@ def _write_selection(reader: _Reader, folder: Path, folds: tuple[str, ...], kind
         return None
     selection = Selection.model_validate(
         {
-            "models": ["."],
+            "models": [ALONE],
             "folds": folds,
             "checkpoint": kind,
             "postprocessing": rules,

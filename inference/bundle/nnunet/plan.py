@@ -27,7 +27,7 @@ def plan_of(checkpoint: NNUNetCheckpoint, where: str) -> Plan:
         axes = checkpoint.mirror_axes or ()
         configuration = configuration_of(plans, name, description.channels, checkpoint.network, axes, origin)
         raise_faults(_channel_faults(checkpoint, description, configuration.previous is not None))
-        orientation = orientation_of(plans, checkpoint.dataset)
+        orientation = orientation_of(plans)
         return Plan(dataset=description, orientation=orientation, configurations={name: configuration})
 
 

@@ -7,11 +7,11 @@ import os
 import re
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from configs.errors import DAMAGE, Fault, InputError, fault_of, raise_faults
 from configs.files import parse_json
@@ -21,7 +21,8 @@ from preprocessing.archives import checked_entries, opened_archive
 PLANS, DATASET = "plans.json", "dataset.json"
 KINDS = ("final", "best")  # nnU-Net's checkpoints of finished trainings
 _CHECKPOINT = re.compile(rf"fold_(?P<fold>all|\d{{1,3}})/checkpoint_(?P<kind>{'|'.join(KINDS)})\.pth")
-_POSTPROCESSING = re.compile(r"crossval_results_folds_[0-9a-z_]+/postprocessing\.json")
+_STARTED = re.compile(r"fold_(?P<fold>all|\d{1,3})/checkpoint_[a-z]+\.pth")
+_POSTPROCESSING = re.compile(r"crossval_results_folds_(?P<folds>[0-9a-z_]+)/postprocessing\.json")
 _DEEPEST = 5  # folders above a checkpoint: those of nnUNet_results, of a dataset and of a model
 _MOST_TEXT_BYTES = 16 * 2**20
 REMEDY = "Get the model again from a source that you trust"
@@ -66,7 +67,7 @@ class ResultsFolder:
 
     def read(self, name: str) -> bytes:
         """Return the content of a small file."""
-        path = self.path / name
+        path = self._regular(name)
         try:
             with path.open("rb") as file:
                 return _limited(file.read(_MOST_TEXT_BYTES + 1), str(path))
@@ -76,7 +77,14 @@ class ResultsFolder:
     @contextmanager
     def checkpoint(self, name: str) -> Iterator[Path]:
         """Yield the path to a checkpoint."""
-        yield self.path / name
+        yield self._regular(name)
+
+    def _regular(self, name: str) -> Path:
+        """Return the path to a file. Raises `InputError` where it is a pipe, which would never end, or a link to nothing."""
+        path = self.path / name
+        if not path.is_file():
+            raise InputError(Fault(str(path), "not a regular file, or a link to no file", REMEDY))
+        return path
 
 
 @dataclass(frozen=True)
@@ -93,14 +101,14 @@ class ExportedArchive:
         """
         with opened_archive(self.path, REMEDY) as archive:
             entries = checked_entries(self.path, archive, _MOST_TEXT_BYTES, REMEDY)
-            names = [entry.filename for entry in entries if _is_of_interest(PurePosixPath(entry.filename).name)]
+            names = [name for name in map(_name, entries) if _is_of_interest(PurePosixPath(name).name)]
         repeated = sorted({name for name in names if names.count(name) > 1})
         raise_faults(Fault(f"{self.path}: {name!r}", "the name occurs more than once", REMEDY) for name in repeated)
         return sorted(names)
 
     def read(self, name: str) -> bytes:
         """Return the content of a small file."""
-        with opened_archive(self.path, REMEDY) as archive, archive.open(name) as file:
+        with self._opened(name) as file:
             return _limited(file.read(_MOST_TEXT_BYTES + 1), f"{self.path}: {name}")
 
     @contextmanager
@@ -108,10 +116,22 @@ class ExportedArchive:
         """Yield the path to a copy of a checkpoint, which is removed afterwards."""
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / "checkpoint.pth"
-            with opened_archive(self.path, REMEDY) as archive, archive.open(name) as file, copy.open("wb") as target:
+            with self._opened(name) as file, copy.open("wb") as target:
                 while part := file.read(2**20):
                     target.write(part)
             yield copy
+
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[IO[bytes]]:
+        with opened_archive(self.path, REMEDY) as archive:
+            entry = next(entry for entry in archive.infolist() if _name(entry) == name)
+            with archive.open(entry) as file:
+                yield file
+
+
+def _name(entry: zipfile.ZipInfo) -> str:
+    """Return the name of an entry with forward slashes; some programs for Windows write backslashes."""
+    return entry.filename.replace("\\", "/")
 
 
 def _limited(content: bytes, where: str) -> bytes:
@@ -132,18 +152,26 @@ class NNUNetModel:
         source: where the files are.
         place: folder of the model in the source, "" for the source itself.
         checkpoints: names of the checkpoints, by fold and kind.
+        started: folds with a checkpoint of any kind, also of a training that goes on.
         postprocessing: name of the description of its postprocessing, or None.
     """
 
     source: NNUNetFiles
     place: str
     checkpoints: Mapping[tuple[str, str], str]
+    started: tuple[str, ...]
     postprocessing: str | None
 
     @property
     def where(self) -> str:
         """Name of the model in messages."""
         return f"{self.source.path}{f': {self.place}' if self.place else ''}"
+
+    def postprocessed(self, folds: Sequence[str]) -> tuple[str, ...]:
+        """Return those of the folds for which the postprocessing was chosen; all, where its folder names none of them."""
+        match = _POSTPROCESSING.search(self.postprocessing or "")
+        named = match["folds"].split("_") if match else []
+        return tuple(fold for fold in folds if fold in named) or tuple(folds)
 
     def json(self, file: str) -> dict[str, Any]:
         """Return the content of one of its JSON files.
@@ -171,7 +199,7 @@ def is_nnunet(path: Path) -> bool:
         return False
     try:
         with zipfile.ZipFile(path) as archive:
-            return any(PurePosixPath(name).name == PLANS for name in archive.namelist())
+            return any(PurePosixPath(_name(entry)).name == PLANS for entry in archive.infolist())
     except (zipfile.BadZipFile, *DAMAGE):
         return False
 
@@ -206,7 +234,8 @@ def _model(source: NNUNetFiles, place: str, names: list[str]) -> NNUNetModel:
     matches = {match: name for short, name in own.items() if (match := _CHECKPOINT.fullmatch(short))}
     described = sorted((name for short, name in own.items() if _POSTPROCESSING.fullmatch(short)), key=len)
     checkpoints = {(match["fold"], match["kind"]): name for match, name in matches.items()}
-    return NNUNetModel(source, place, checkpoints, described[-1] if described else None)
+    started = sorted({match["fold"] for short in own if (match := _STARTED.fullmatch(short))})
+    return NNUNetModel(source, place, checkpoints, tuple(started), described[-1] if described else None)
 
 
 def _parent(name: str) -> str:

@@ -233,6 +233,14 @@ def test_manifests(contents, tmp_path, name):
         refused(tmp_path, bundle(tmp_path / "hostile.zip", contents, manifest=manifest), message)
 
 
+def test_a_file_that_is_no_bundle_is_refused_in_one_line(tmp_path):
+    """PyTorch's own files are ZIP archives with many entries."""
+    torch.save({name: torch.zeros(2) for name in "abcdef"}, tmp_path / "checkpoint_final.pth")
+    with pytest.raises(InputError, match=r"not a bundle: manifest\.json is missing") as caught:
+        import_bundle(tmp_path / "checkpoint_final.pth", tmp_path / "model")
+    assert len(caught.value.faults) == 1
+
+
 def test_checksums_sizes_and_lists_must_agree(contents, tmp_path):
     changed = contents | {FOLD_0: contents[FOLD_0][:-1] + b"\1"}
     refused(tmp_path, bundle(tmp_path / "a.zip", changed, manifest=manifest_of(contents)), "does not match its checksum")
@@ -250,6 +258,22 @@ def test_what_must_be_there(contents, tmp_path, missing):
     kept = {name: content for name, content in contents.items() if missing not in name}
     message = "plan.json is missing" if missing == "plan.json" else "weights are missing"
     refused(tmp_path, bundle(tmp_path / "hostile.zip", kept), message)
+
+
+def test_a_selection_stays_in_its_bundle(contents, tmp_path):
+    stated = {"models": ["."], "folds": ["0"], "checkpoint": "final", "postprocessing": {}, "command": "", "cases": 0}
+    stated |= {"candidates": [], "gains": {}}
+    wrong = {
+        "names other models: ../other": {"models": ["../other"]},
+        "names folds without final weights: 7": {"folds": ["0", "7"]},
+        "the dataset has no label 99": {"postprocessing": {"largest_of": [[99]]}},
+        "cannot be used": {"folds": []},
+    }
+    sound = bundle(tmp_path / "sound.zip", contents | {"selection.json": json.dumps(stated).encode()})
+    assert "selection.json" in verify_bundle(sound).files
+    for message, changes in wrong.items():
+        hostile = bundle(tmp_path / "hostile.zip", contents | {"selection.json": json.dumps(stated | changes).encode()})
+        refused(tmp_path, hostile, message)
 
 
 def planned(**changes):

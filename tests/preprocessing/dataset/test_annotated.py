@@ -54,6 +54,7 @@ def test_a_table_says_the_same(tmp_path: Path) -> None:
         ({"case_2": ["liver"]}, "case `case_2`: liver is no label of the dataset"),
         ({"case_2": []}, "case `case_2` has no annotated label"),
         ({"case_9": ["inner"]}, "there is no case `case_9`"),
+        ({f"case_{index}": ["inner"] for index in range(3)}, "no training case has the annotation of outer"),
     ],
 )
 def test_wrong_entries_are_refused(tmp_path: Path, entry: Any, match: str) -> None:
@@ -111,6 +112,20 @@ def test_only_annotated_labels_are_scored(tmp_path: Path) -> None:
     (folder / "dataset.json").write_text(json.dumps({name: value for name, value in content.items() if name != "annotated"}))
     control = evaluate(tmp_path / "predictions", folder / "labelsTr")
     assert control.structures["outer"].invented == 1
+
+
+def test_test_cases_may_be_listed(tmp_path: Path) -> None:
+    """They are scored for their labels, and no network is told of them."""
+    folder = make_dataset(tmp_path / "data", cases=3, annotated={"new": ["inner"]})
+    alone = labels()
+    alone[alone == 2] = 0
+    save(folder / "labelsTs" / "new.nii.gz", alone)
+    save(tmp_path / "predictions" / "new.nii.gz", labels())
+    assert open_dataset(folder).description.annotated == ()
+    assert sorted(evaluate(tmp_path / "predictions", folder / "labelsTs").cases["new"]) == ["inner"]
+    (folder / "labelsTs" / "new.nii.gz").unlink()
+    with pytest.raises(InputError, match="there is no case `new`"):
+        open_dataset(folder)
 
 
 def test_descriptions_without_the_entry_are_read_as_before() -> None:

@@ -10,13 +10,15 @@ from torch.nn import functional
 from configs.dataset import DatasetDescription
 from configs.errors import InputError
 from configs.network import NetworkConfig
+from configs.plan import AxisOrder
 from configs.training import TrainingConfig, load_training_config
+from inference.bundle.nnunet.install import import_nnunet
 from se_unet import build_network
 from se_unet.weights import save_weights
-from tests.inference.bundle.nnunet.results import write_results
+from tests.inference.bundle.nnunet.results import plans, write_results
 from tests.inference.models import LABELS, write_model
 from tests.trainers.balls import tiny_plan
-from trainers.initial_weights.adapt import adapt_head, adapt_kernel, adapt_stem
+from trainers.initial_weights.adapt import adapt_head, adapt_kernel, adapt_stem, turn_kernel
 from trainers.initial_weights.initialise import initialise, read_source
 from trainers.optimisation.optimiser import make_optimiser, set_learning_rate, trained_parameters
 
@@ -43,6 +45,20 @@ def test_equal_inputs_give_the_response_of_the_source(before: int, now: int) -> 
     assert (functional.conv3d(again, adapted[0]) - expected).abs().max() < 1e-4
 
 
+def test_segmentations_that_a_cascade_sees_are_no_images() -> None:
+    """Their inputs come neither from images nor become images, although the numbers of inputs may agree."""
+    theirs, fresh = torch.randn(5, 4, 3, 3, 3), torch.zeros(5, 4, 3, 3, 3)
+    made, how = adapt_stem(theirs[:, :1], fresh, 1, 1) or (fresh, "")
+    assert torch.equal(made[:, :1], theirs[:, :1]) and not made[:, 1:].any() and how == "inputs of the first segmentation fresh"
+    made, how = adapt_stem(theirs, fresh, 1, 4) or (fresh, "")
+    assert torch.allclose(made, theirs[:, [0] * 4] / 4) and how == "inputs repeated from 1 to 4"
+    made, _ = adapt_stem(theirs, fresh, 4, 1) or (fresh, "")
+    assert torch.equal(made[:, :1], theirs[:, :1]) and not made[:, 1:].any()
+    assert adapt_stem(theirs, fresh, 1, 1) == (theirs, "")
+    made, _ = adapt_stem(theirs, torch.zeros(5, 5, 3, 3, 3), 1, 2) or (fresh, "")
+    assert torch.allclose(made, torch.cat([theirs[:, [0, 0]] / 2, theirs[:, 1:]], 1)), "as many labels"
+
+
 def test_labels_are_matched_by_name() -> None:
     theirs, fresh = torch.arange(12.0).reshape(3, 4), torch.zeros(4, 4)
     made, how = adapt_head(theirs, fresh, ("background", "a", "b"), ("background", "b", "c", "a")) or (fresh, "")
@@ -65,6 +81,30 @@ def test_kernels_of_one_and_three_taps() -> None:
     volume = torch.randn(1, 3, 5, 8, 8)
     assert (functional.conv3d(volume, deep)[:, :, 0] - functional.conv3d(volume[:, :, 1:2], flat)[:, :, 0]).abs().max() < 1e-4
     assert adapt_kernel(kernel, torch.zeros(2, 3, 5, 3, 3)) is None and adapt_kernel(kernel, torch.zeros(4, 3, 1, 3, 3)) is None
+
+
+def test_kernels_are_turned_with_the_axes_of_images() -> None:
+    """An image whose axes are exchanged gives the response with its axes exchanged."""
+    kernel, image = torch.randn(2, 3, 1, 3, 3), torch.randn(1, 3, 5, 6, 7)
+    theirs, ours = (2, 0, 1), (1, 0, 2)
+    expected = functional.conv3d(image.permute(0, 1, *(2 + axis for axis in theirs)), kernel)
+    found = functional.conv3d(image.permute(0, 1, *(2 + axis for axis in ours)), turn_kernel(kernel, theirs, ours))
+    assert (found.permute(0, 1, 3, 2, 4) - expected.permute(0, 1, 3, 4, 2)).abs().max() < 1e-4
+    assert turn_kernel(kernel[:, 0, 0], theirs, ours).shape == (2, 3, 3)
+
+
+def test_the_axes_of_the_source_are_known(tmp_path: Path) -> None:
+    """nnU-Net puts the coarsest axis first; here, axes stay in their order unless the plan is nnU-Net's."""
+    results = write_results(tmp_path / "theirs", planned=plans(transpose_forward=[2, 0, 1]))
+    (made,) = import_nnunet(results, tmp_path / "ours")
+    theirs = next(results.rglob("checkpoint_final.pth"))
+    config, name = read_nnunet_config(theirs), "encoder.1.0.0.weight"
+    for source in (theirs, made.folder):
+        turned, same = build_network(config), build_network(config)
+        initialise(turned, str(source))
+        initialise(same, str(source), orientation=AxisOrder(axes=(2, 0, 1)))
+        assert torch.equal(same.state_dict()[name], read_source(theirs).tensors[name])
+        assert torch.equal(turned.state_dict()[name].permute(0, 1, 4, 2, 3), same.state_dict()[name])
 
 
 @pytest.mark.parametrize("family", [{}, SMOOTH], ids=["baseline", "se"])

@@ -70,6 +70,7 @@ def configuration(dimension: int = 3, **changes: Any) -> dict[str, Any]:
 
 def plans(**changes: Any) -> dict[str, Any]:
     """Plans with all configurations."""
+    forward = changes.get("transpose_forward", [0, 1, 2])
     lowres = configuration(spacing=[3.0, 1.5, 1.4], next_stage="3d_cascade_fullres")
     return {
         "dataset_name": DATASET_NAME,
@@ -77,8 +78,8 @@ def plans(**changes: Any) -> dict[str, Any]:
         "original_median_spacing_after_transp": [2.5, 1.0, 0.9],
         "original_median_shape_after_transp": [18, 18, 19],
         "image_reader_writer": "SimpleITKIO",
-        "transpose_forward": [0, 1, 2],
-        "transpose_backward": [0, 1, 2],
+        "transpose_forward": forward,
+        "transpose_backward": [forward.index(axis) for axis in range(3)],
         "configurations": {
             "2d": configuration(2),
             "3d_fullres": configuration(),

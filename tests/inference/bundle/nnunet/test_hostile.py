@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from configs.errors import InputError
 from inference.bundle.nnunet.install import import_nnunet
@@ -64,6 +65,8 @@ PLAN_EDITS: dict[str, tuple[Edit, str]] = {
     "no axes": (at("transpose_forward", drop=True), "damaged or of another version"),
     "two axes": (at("transpose_forward", value=[0, 1]), "damaged or of another version"),
     "the same axis twice": (at("transpose_forward", value=[0, 0, 1]), "0, 1 and 2 in any order"),
+    "no reader": (at("image_reader_writer", drop=True), "damaged or of another version"),
+    "axes that do not come back": (at("transpose_backward", value=[1, 2, 0]), r"\[1, 2, 0\] does not undo \[0, 1, 2\]"),
     "unknown reader": (at("image_reader_writer", value="MyIO"), "`MyIO` is unknown"),
     "unknown label manager": (at("label_manager", value="Mine"), "`Mine` is unknown"),
     "unknown preprocessor": (full("preprocessor_name", value="Mine"), "`Mine` is unknown"),
@@ -117,7 +120,6 @@ DATASET_EDITS: dict[str, tuple[Edit, str]] = {
     "no background": (at("labels", value={"a": 1, "b": 2}), "`background` must be 0"),
     "two labels of one value": (at("labels", value={"background": 0, "a": 1, "b": 1}), "share a value"),
     "regions without an order": (at("labels", value={"background": 0, "a": [1, 2], "b": [2]}), "regions_class_order"),
-    "an unknown reader": (at("overwrite_image_reader_writer", value="Mine"), "`Mine` is unknown"),
 }
 
 
@@ -165,12 +167,51 @@ def _weights(**changes: Any) -> dict[str, Any]:
     return {**checkpoint("3d_fullres", 0)["network_weights"], **changes}
 
 
+def _changed(change: Callable[[Tensor], Any]) -> dict[str, Any]:
+    """Weights whose last tensor is changed."""
+    weights = _weights()
+    name = list(weights)[-1]
+    return {**weights, name: change(weights[name])}
+
+
+def _twice() -> dict[str, Any]:
+    """Weights in which a tensor also has the prefix of a compiled network, with other numbers."""
+    weights = _weights()
+    name = next(name for name in weights if name.startswith("decoder.stages"))
+    return {**weights, f"_orig_mod.{name}": weights[name] + 1}
+
+
 CHECKPOINTS: dict[str, tuple[Callable[[], Any], str]] = {
     "code": (lambda: checkpoint("3d_fullres", 0, logging=Exploit()), "cannot be read"),
     "a list": (lambda: [1, 2], "not a checkpoint of nnU-Net 2"),
     "nothing": (dict, "not a checkpoint of nnU-Net 2"),
     "no weights": (lambda: checkpoint("3d_fullres", 0, network_weights={}), "no first convolution|no segmentation layers"),
-    "weights that are numbers": (lambda: checkpoint("3d_fullres", 0, network_weights={"a": 1}), "no first convolution"),
+    "weights that are numbers": (lambda: checkpoint("3d_fullres", 0, network_weights={"a": 1}), "`a` is not a tensor"),
+    "weights that are a list": (lambda: checkpoint("3d_fullres", 0, network_weights=[1]), "not a dictionary of tensors"),
+    "a name that is a number": (
+        lambda: checkpoint("3d_fullres", 0, network_weights={**_weights(), 5: torch.zeros(1)}),
+        "by name",
+    ),
+    "a list among the weights": (
+        lambda: checkpoint("3d_fullres", 0, network_weights=_changed(lambda one: one.tolist())),
+        "is not a tensor",
+    ),
+    "sparse weights": (
+        lambda: checkpoint("3d_fullres", 0, network_weights=_changed(Tensor.to_sparse)),
+        "is not a tensor of real",
+    ),
+    "complex weights": (
+        lambda: checkpoint("3d_fullres", 0, network_weights=_changed(lambda one: one + 1j)),
+        "is not a tensor of real",
+    ),
+    "weights without memory": (
+        lambda: checkpoint("3d_fullres", 0, network_weights=_changed(lambda one: one.to("meta"))),
+        "is not a tensor",
+    ),
+    "one tensor under two names": (
+        lambda: checkpoint("3d_fullres", 0, network_weights=_twice()),
+        "two tensors are named `decoder",
+    ),
     "an unknown layer": (lambda: checkpoint("3d_fullres", 0, network_weights=_weights(mine=torch.zeros(2))), "no layer"),
     "a missing layer": (
         lambda: checkpoint("3d_fullres", 0, network_weights=dict(list(_weights().items())[:-1])),
@@ -317,6 +358,19 @@ def test_hostile_archives(tmp_path: Path, name: str) -> None:
     change(path)
     refused(path, tmp_path, match)
     assert not (tmp_path.parent / "evil").exists()
+
+
+@pytest.mark.parametrize("name", ["plans.json", "fold_1/checkpoint_final.pth"])
+@pytest.mark.parametrize("kind", ["pipe", "link to nothing"])
+def test_files_that_cannot_be_read_to_an_end(tmp_path: Path, name: str, kind: str) -> None:
+    """A pipe would be waited for, and a fold whose link leads to nothing would be missed."""
+    path = write_results(tmp_path / "results", folds=(0, 1)) / MODEL / name
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(tmp_path / "nothing")
+    refused(tmp_path / "results", tmp_path, "not a regular file, or a link to no file")
 
 
 def test_a_text_of_too_many_bytes(tmp_path: Path) -> None:

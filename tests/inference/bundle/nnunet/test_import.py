@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from configs.errors import InputError
 from configs.plan import AxisOrder, Resampling
@@ -20,8 +21,10 @@ from inference.bundle.install import import_bundle
 from inference.bundle.nnunet.install import Imported, import_nnunet
 from inference.bundle.nnunet.source import is_nnunet
 from inference.bundle.nnunet.trainers import trainer_fault
+from inference.bundle.verify import verify_bundle
 from inference.model import load_model
 from inference.options import average_of
+from inference.prediction.cli import main as se_predict
 from inference.prediction.postprocessing import Postprocessing, postprocess
 from inference.prediction.selection import Selection
 from se_unet.nnunet.architecture import architecture_of, settings_of
@@ -102,6 +105,22 @@ def test_the_same_from_folder_archive_and_all_results(tmp_path: Path) -> None:
     assert all(np.array_equal(answers[0], other) for other in answers[1:])
 
 
+def test_archives_of_windows_and_of_macos(tmp_path: Path) -> None:
+    """Backslashes between folders; and entries that are about files, such as `__MACOSX/MODEL/._plans.json`."""
+    results = write_results(tmp_path / "results")
+    for system in ("windows", "macos"):
+        with zipfile.ZipFile(tmp_path / f"{system}.zip", "w") as archive:
+            for file in (path for path in sorted(results.rglob("*")) if path.is_file()):
+                entry = zipfile.ZipInfo()
+                entry.filename = str(file.relative_to(results.parent)).replace("/", "\\" if system == "windows" else "/")
+                archive.writestr(entry, file.read_bytes())
+                if system == "macos":
+                    archive.writestr(f"__MACOSX/{file.parent.relative_to(results.parent)}/._{file.name}", b"about it")
+        assert is_nnunet(tmp_path / f"{system}.zip")
+        (made,) = import_nnunet(tmp_path / f"{system}.zip", tmp_path / system)
+        assert made.folds == ("0",)
+
+
 def test_a_model_like_any_other(tmp_path: Path) -> None:
     """It is shared as a bundle, and searched for the size of the anatomy where this is forced."""
     made = imported(tmp_path, folds=(0, 1))
@@ -180,8 +199,9 @@ def test_normalisations(tmp_path: Path, scheme: str, masked: bool, ours: str) ->
 def test_the_reader_decides_about_the_orientation(tmp_path: Path, reader: str, of: str) -> None:
     made = imported(tmp_path, planned=plans(image_reader_writer=reader))
     assert made.plan.orientation == AxisOrder(axes=(0, 1, 2), of=of)  # type: ignore[arg-type]
-    overwritten = {**DATASET, "overwrite_image_reader_writer": "NibabelIOWithReorient"}
-    assert imported(tmp_path / "b", dataset=overwritten).plan.orientation == AxisOrder(axes=(0, 1, 2), of="canonical")
+    overwritten = {**DATASET, "overwrite_image_reader_writer": "Tiff3DIO"}
+    made = imported(tmp_path / "b", planned=plans(image_reader_writer=reader), dataset=overwritten)
+    assert made.plan.orientation == AxisOrder(axes=(0, 1, 2), of=of), "nnU-Net predicts with the reader of its plans"  # type: ignore[arg-type]
 
 
 def test_resampling_by_torch(tmp_path: Path) -> None:
@@ -205,6 +225,85 @@ def test_both_checkpoints(tmp_path: Path) -> None:
         "weights_final.safetensors",
     ]
     load_model(made.folder, checkpoint="best")
+
+
+def test_folds_that_a_user_may_miss_or_not_expect_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    results = write_results(tmp_path / "results", folds=(0, 1, 2), kinds=("final", "best"))
+    for fold, lacking in ((1, ["final"]), (2, ["final", "best"])):
+        for kind in lacking:
+            path = single(results) / f"fold_{fold}" / f"checkpoint_{kind}.pth"
+            path.rename(path.with_name("checkpoint_latest.pth"))
+    (made,) = import_nnunet(results, tmp_path / "ours")
+    told = [record.getMessage().split(": ")[-1] for record in caplog.records]
+    assert made.folds == ("0",) and sorted(path.name for path in made.folder.glob("fold_*")) == ["fold_0", "fold_1"]
+    assert told == [f"fold {fold} has no checkpoint_final.pth, so predictions leave it out" for fold in (1, 2)]
+    caplog.clear()
+    import_nnunet(write_results(tmp_path / "more", folds=(0, 1, "all")), tmp_path / "all")
+    assert [record.getMessage().split(": ")[-1] for record in caplog.records] == [
+        "predictions average it with the other folds; nnU-Net takes those alone, as --folds 0 1 does"
+    ]
+
+
+def test_postprocessing_is_for_the_folds_that_it_was_chosen_for(tmp_path: Path) -> None:
+    results = write_results(tmp_path / "results", folds=(0, 1, "all"))
+    (single(results) / "crossval_results_folds_0_1").mkdir()
+    step = "remove_all_but_largest_component_from_segmentation"
+    description = {"postprocessing_fns": [step], "postprocessing_kwargs": [{"labels_or_regions": 1}]}
+    (single(results) / "crossval_results_folds_0_1" / "postprocessing.json").write_text(json.dumps(description))
+    (made,) = import_nnunet(results, tmp_path / "ours")
+    assert made.selection is not None and Selection.read(made.selection).folds == ("0", "1")
+    export_bundle(made.folder, tmp_path / "bundle.zip", folds=["1", "all"])
+    import_bundle(tmp_path / "bundle.zip", tmp_path / "again")
+    expected = Selection.read(made.selection).model_copy(update={"folds": ("1",)})
+    assert Selection.read(tmp_path / "again" / "selection.json") == expected, "a bundle keeps it, for its folds"
+    export_bundle(made.folder, tmp_path / "other.zip", folds=["all"])
+    assert "selection.json" not in verify_bundle(tmp_path / "other.zip").files
+
+
+def test_pictures_are_segmented_as_their_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of nnU-Net's `NaturalImage2DIO`, which reads the colours of a picture as channels of one slice."""
+    colours = {"channel_names": {"0": "R", "1": "G", "2": "B"}, "labels": DATASET["labels"], "file_ending": ".png"}
+    flat = configuration(2, normalization_schemes=["RGBTo01Normalization"] * 3, use_mask_for_norm=[False] * 3, spacing=[1.0, 1.0])
+    spacing = [999.0, 1.0, 1.0]
+    planned = plans(
+        image_reader_writer="NaturalImage2DIO", original_median_spacing_after_transp=spacing, configurations={"2d": flat}
+    )
+    made = imported(tmp_path, "2d", planned=planned, dataset=colours)
+    picture = np.random.default_rng(0).integers(0, 256, (12, 14, 3), dtype=np.uint8)
+    (tmp_path / "images").mkdir()
+    Image.fromarray(picture).save(tmp_path / "images" / "case_0000.png")
+    words = [
+        "se_predict",
+        "-i",
+        str(tmp_path / "images"),
+        "-o",
+        str(tmp_path / "found"),
+        "-m",
+        str(made.folder),
+        "--device",
+        "cpu",
+    ]
+    monkeypatch.setattr("sys.argv", words)
+    assert se_predict() == 0
+    found = np.asarray(Image.open(tmp_path / "found" / "case.png"))
+    expected = Predictor.load(made.folder, "cpu")(picture.transpose(2, 0, 1)[:, None].astype(np.float32), tuple(spacing))
+    assert np.array_equal(found, expected[0]) and len(np.unique(found)) > 1
+
+
+def test_intensities_of_earlier_plans(tmp_path: Path) -> None:
+    whole = plans()
+    whole["foreground_intensity_properties_by_modality"] = whole.pop("foreground_intensity_properties_per_channel")
+    made = imported(tmp_path, planned=whole).plan.configuration.normalisation[0]
+    assert made.statistics is not None and made.statistics.percentile_99_5 == 7.0
+
+
+def test_a_model_of_nnunet_that_was_not_imported(tmp_path: Path) -> None:
+    """Every command that takes a model says so, instead of naming a file that is missing."""
+    folder = single(write_results(tmp_path / "results"))
+    for use in (load_model, lambda path: export_bundle(path, tmp_path / "a.zip")):
+        with pytest.raises(InputError, match=r"this is a model of nnU-Net\. Import it first: se_bundle import") as caught:
+            use(folder)
+        assert len(caught.value.faults) == 1
 
 
 def test_postprocessing_is_followed(tmp_path: Path) -> None:
