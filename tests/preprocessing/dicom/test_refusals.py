@@ -174,10 +174,12 @@ ODD: dict[str, Odd] = {
     "several frames of reference": Odd(one(FrameOfReferenceUID="1.2.3"), "several frames of reference"),
     "slope of 0": Odd(each(RescaleSlope=0), "8 of its 8 images have a RescaleSlope of 0"),
     "one without units": Odd(
-        one(RescaleSlope=None, RescaleIntercept=None), "1 of its 8 images state no RescaleSlope and RescaleIntercept (0028,1052), un"
+        one(RescaleSlope=None, RescaleIntercept=None),
+        "1 of its 8 images state no RescaleSlope and RescaleIntercept (0028,1052), un",
     ),
     "no Hounsfield units": Odd(
-        each(RescaleSlope=None, RescaleIntercept=None, PixelRepresentation=0), "8 of its 8 files have unsigned values and state no"
+        each(RescaleSlope=None, RescaleIntercept=None, PixelRepresentation=0),
+        "8 of its 8 files have unsigned values and state no",
     ),
     "parametric maps": Odd(each(SOPClassUID="1.2.840.10008.5.1.4.1.1.30"), "8 of its 8 files are parametric maps"),
     "modality table": Odd(each(ModalityLUTSequence=Items([Dataset()])), "8 of its 8 files have a Modality LUT"),
