@@ -190,7 +190,7 @@ def tell(folder: DatasetFolder, schedule: Schedule, side_by_side: int) -> None:
                 "  %s: about %s, until %s", training, duration(training.seconds), time.strftime("%a %H:%M", time.localtime(end))
             )
     for given_up in schedule.gives_up:
-        _logger.info("  given up for the time: %s", given_up)
+        _logger.info("  less than a full training: %s", given_up)
 
 
 def _is_prepared(folder: DatasetFolder) -> bool:
@@ -260,7 +260,7 @@ def _finish(
         models = tuple(selection.model_folders(path))
     write_report(folder.path, options=ReportOptions(equivariance=False, device=devices[0]), progress=progress)
     bundles = tuple(_bundle(folder, model, folds) for model in models)
-    page = write_run_page(folder, schedule, failures, selection, bundles)
+    page = write_run_page(folder, schedule, failures, models[0], selection, bundles)
     return RunResult(page, models, path, bundles, failures)
 
 

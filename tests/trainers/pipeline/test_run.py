@@ -50,6 +50,7 @@ def test_everything_is_made(finished: tuple[Path, Path, RunResult]) -> None:
 def test_every_link_of_the_page_leads_to_a_file(finished: tuple[Path, Path, RunResult]) -> None:
     page = finished[2].page
     links = [link for link in re.findall(r'href="([^"#]+)"', page.read_text()) if not link.startswith("data:")]
+    assert "scored on the same ones" not in page.read_text() and "--selection" in page.read_text()
     assert {"report.html", "models.html", "bundles/data_3d_fullres_baseline.zip"} <= set(links)
     assert all((page.parent / link).exists() for link in links)
 
@@ -184,7 +185,8 @@ def test_fold_all_alone_is_bundled_without_a_selection(tmp_path: Path) -> None:
     result = run(dataset(tmp_path), tmp_path / "work", folds=("all",))
     assert result.selection is None
     assert len(result.bundles) == 1
-    assert result.page.is_file()
+    page = result.page.read_text()
+    assert "scored on the same ones" in page and f"-m {result.models[0].resolve()}" in page
 
 
 def test_folds_are_trained_side_by_side_with_the_same_weights(finished: tuple[Path, Path, RunResult], tmp_path: Path) -> None:
