@@ -177,7 +177,7 @@ def _sizes(model: ModelRecord) -> str:
 def _describe(job: PredictionJob) -> str:
     record, parts = job.record, []
     for model, loaded in zip(record.models, job.predictor.models, strict=True):
-        reflections = counted(2 ** len(model.mirror_axes), "reflection")
+        reflections = counted(loaded.plan.network.reflections if model.mirror_axes else 1, "reflection")
         members = f"{counted(len(model.folds), 'fold')} x {_sizes(model)} x {reflections}"
         parts.append(f"{members}, tiles of {' x '.join(map(str, loaded.plan.network.patch_size))}")
     return f"{counted(len(job.cases), 'case')} on {job.predictor.device}: {'; '.join(parts)}; step {record.step:g}"

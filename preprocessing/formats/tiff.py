@@ -132,9 +132,9 @@ def _shape(path: Path, file: tifffile.TiffFile) -> tuple[int, ...]:
     if len(space) not in (2, 3):
         raise InputError(Fault(str(path), f"its shape is {shape}", "Three axes (Z, Y, X) are needed, one file for each channel"))
     page = file.pages.first
-    stated = int(series.size) // 8 if page.bitspersample == 1 else int(series.nbytes)
+    size = int(series.size) // 8 if page.bitspersample == 1 else int(series.nbytes)
     packed = page.compression != tifffile.COMPRESSION.NONE
-    check_size(path, shape, stated, path.stat().st_size * (MOST_DEFLATED if packed else 1))
+    check_size(path, shape, size, path.stat().st_size * (MOST_DEFLATED if packed else 1))
     return (1 if samples is None else COLOURS, *((1, *space) if len(space) == 2 else space))
 
 
