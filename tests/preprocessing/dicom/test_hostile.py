@@ -20,7 +20,7 @@ from pydicom.sequence import Sequence as Items
 from pydicom.uid import JPEG2000Lossless, JPEGLossless, RLELossless
 
 from configs.errors import InputError
-from preprocessing.dicom import header, library
+from preprocessing.dicom import cli, header, library
 from preprocessing.dicom.codestream import stated_size
 from preprocessing.dicom.find import FoundSeries, find_series, is_dicom, write_lists
 from preprocessing.dicom.series import ListedPlane, SeriesList, case_name
@@ -140,9 +140,15 @@ def test_archives_inside_of_the_input_are_told(tmp_path: Path) -> None:
         assert found.places[found.faults[0].where] == f"{SECRETS[0]}.ZIP" and SECRETS[0] not in str(found.faults[0])
 
 
-def test_names_that_are_not_valid_unicode_are_read(tmp_path: Path) -> None:
+def test_names_that_are_not_valid_unicode_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """As of discs that were written with an older encoding."""
-    save(slices(volume(), AFFINE, "1.2.3"), tmp_path / "in", [os.fsdecode(b"M\xfcller/%d" % number) for number in range(6)])
+    save(slices(volume(), AFFINE, "1.2.3"), tmp_path / "in", [os.fsdecode(b"M\xfcller/\n%d" % number) for number in range(6)])
+    monkeypatch.setattr("sys.argv", ["se_dicom", "list", str(tmp_path / "in")])
+    assert cli.main() == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.endswith(r"M\udcfcller/\n0")
     ((listed,),) = write_lists(find_series(tmp_path / "in").series, tmp_path).values()
     assert np.array_equal(read_volumes(listed)[0][0], volume())
 
