@@ -22,6 +22,11 @@ def listed(names: Iterable[object], most: int = 10) -> str:
     return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")
 
 
+def printable(text: str) -> str:
+    """Return a text as one line that can be printed, whatever control characters and invalid letters a name in it may have."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
 DAMAGE = (  # errors that libraries raise for damaged files, apart from their own
     OSError,
     EOFError,
@@ -50,9 +55,7 @@ class Fault:
     remedy: str
 
     def __str__(self) -> str:
-        text = f"{self.where}: {self.problem}. {self.remedy}."
-        # A fault is one line, whatever control characters a name in a file may have.
-        return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+        return printable(f"{self.where}: {self.problem}. {self.remedy}.")
 
     def within(self, where: str) -> "Fault":
         """Return the fault with what it belongs to named first, such as the case of a file."""

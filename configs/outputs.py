@@ -1,11 +1,17 @@
-"""Check before work begins that its outputs can be written, and that names which become part of a path stay in their folder."""
+"""Check before work begins that its outputs can be written by this process alone, and that names in a path stay in their folder."""
 
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from configs.errors import Fault
+from configs.errors import Fault, InputError
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
 
 _SEPARATORS = tuple(separator for separator in (os.sep, os.altsep, "\0") if separator)
 
@@ -43,6 +49,57 @@ def folder_faults(folder: Path) -> Iterator[Fault]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         yield Fault(str(folder), f"nothing can be written there ({reason})", "Choose another output, or change its permissions")
+
+
+_held: set[int] = set()  # descriptors of the folders that this process holds
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a folder while the block runs, so that no two processes work in it. The lock ends with the process.
+
+    Nothing is held where the folder does not exist yet, or the file system has no locks.
+
+    Raises:
+        InputError: another process holds the folder.
+    """
+    descriptor = _hold(folder)
+    try:
+        yield
+    finally:
+        if descriptor in _held:
+            _let_go(descriptor)
+
+
+def _hold(folder: Path) -> int:
+    """Return the descriptor of a folder that is now held, or -1."""
+    if fcntl is None or not folder.is_dir():
+        return -1
+    descriptor = os.open(folder, os.O_RDONLY)
+    _held.add(descriptor)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        _let_go(descriptor)
+        raise InputError(Fault(str(folder), "another process is working in it", "Wait until it has ended, or end it")) from None
+    except OSError:
+        _let_go(descriptor)
+        return -1
+    return descriptor
+
+
+def _let_go(descriptor: int) -> None:
+    _held.discard(descriptor)
+    os.close(descriptor)
+
+
+def _let_go_of_all() -> None:
+    for descriptor in set(_held):
+        _let_go(descriptor)
+
+
+if fcntl is not None:  # else workers that outlive their process for a moment would hold its folders
+    os.register_at_fork(after_in_child=_let_go_of_all)
 
 
 def _nearest(folder: Path) -> Path:

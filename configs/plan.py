@@ -139,6 +139,11 @@ class NetworkPlan(Value):
     network_class: str | None = Field(default=None, pattern=PATTERN)
     reasons: dict[str, str] = Field(default_factory=dict)
 
+    @property
+    def reflections(self) -> int:
+        """Number of reflections that prediction averages; along an axis with one voxel there is none."""
+        return int(2 ** sum(self.patch_size[axis] > 1 for axis in self.mirror_axes))
+
     @model_validator(mode="before")
     @classmethod
     def _without_test_scales(cls, data: Any) -> Any:

@@ -4,13 +4,15 @@ import lzma
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from configs.errors import DAMAGE, Fault, InputError, fault_of, raise_faults
+from configs.errors import DAMAGE, Fault, InputError, fault_of, listed, raise_faults
 
 MOST_ENTRIES, MOST_EXPANSION = 200_000, 100
+ARCHIVE_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, *DAMAGE)  # errors of damaged archives
 _ENCRYPTED = 0x1
 
 
@@ -28,15 +30,18 @@ def archive_damage(path: Path, remedy: str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, *DAMAGE) as error:
+    except ARCHIVE_DAMAGE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(fault_of(error, str(path), f"not a ZIP file, or a damaged one ({reason})", remedy)) from error
 
 
-def checked_entries(path: Path, archive: zipfile.ZipFile, spare: int, remedy: str) -> list[zipfile.ZipInfo]:
+def checked_entries(
+    path: Path, archive: zipfile.ZipFile, spare: int, remedy: str, *, do_name: bool = True
+) -> list[zipfile.ZipInfo]:
     """Return the entries of an archive.
 
-    `spare` is the number of bytes that any entry may have, however few it is compressed to.
+    `spare` is the number of bytes that any entry may have, however few it is compressed to. Where names of entries may be those of
+    patients, `do_name` is False, and messages only count them.
 
     Raises:
         InputError: there are too many entries, or one is encrypted, a link, leads outside, or claims more than its bytes can justify.
@@ -44,9 +49,19 @@ def checked_entries(path: Path, archive: zipfile.ZipFile, spare: int, remedy: st
     entries = archive.infolist()
     if len(entries) > MOST_ENTRIES:
         raise InputError(Fault(str(path), f"the archive has {len(entries)} entries, more than {MOST_ENTRIES}", remedy))
-    problems = [(entry, _entry_problem(entry, spare)) for entry in entries]
-    raise_faults(Fault(f"{path}: {entry.filename!r}", problem, remedy) for entry, problem in problems if problem)
+    unfit: dict[str, list[str]] = defaultdict(list)
+    for entry in entries:
+        if problem := _entry_problem(entry, spare):
+            unfit[problem].append(entry.filename)
+    raise_faults(_entries_fault(path, problem, names, len(entries), remedy, do_name) for problem, names in unfit.items())
     return entries
+
+
+def _entries_fault(path: Path, problem: str, names: Sequence[str], number: int, remedy: str, do_name: bool) -> Fault:
+    """One fault for all entries with the same problem: an export has thousands."""
+    if not do_name:
+        return Fault(str(path), f"{len(names)} of its {number} entries cannot be used: {problem}", remedy)
+    return Fault(f"{path}: {listed(map(repr, names), 1)}", problem, remedy)
 
 
 def _entry_problem(entry: zipfile.ZipInfo, spare: int) -> str | None:

@@ -55,10 +55,30 @@ def preprocess_dataset(
     return store
 
 
+def changed_cases(dataset: RawDataset, plan: Plan, plan_file: Path, configuration: str, folder: Path) -> list[str]:
+    """Return the sorted cases that are not prepared in `folder` as they are now: new ones, lost ones, and those with other content.
+
+    Files that the system has not touched since they were prepared are not read.
+    """
+    store = CaseStore(folder)
+    prepared, present = set(store.identifiers()), dataset.cases
+    changed = prepared ^ set(present)
+    for identifier in prepared & set(present):
+        files = present[identifier]
+        if _is_touched(store.time_of(identifier), *_paths_of(files), plan_file):
+            key = staleness_key(files, plan, configuration)
+            changed |= set() if store.is_current(identifier, key) else {identifier}
+    return sorted(changed)
+
+
+def _is_touched(time: float, *paths: Path) -> bool:
+    """Return whether content or name of one of the files may have changed since a time; copies may keep older dates of their content."""
+    return any(not path.exists() or max(path.stat().st_ctime, path.stat().st_mtime) > time for path in paths)
+
+
 def staleness_key(files: CaseFiles, plan: Plan, configuration: str) -> str:
     """Return a digest of the content of a case's files and of all settings that its arrays depend on."""
-    named = [*files.images, *([files.labels] if files.labels else [])]
-    paths = [path for one in named for path in (one, *companions(one))]
+    paths = _paths_of(files)
     settings = plan.configuration(configuration).model_dump(mode="json", include=_KEY_SETTINGS)
     resampling = plan.configuration(configuration).resampling
     if resampling != Resampling():  # plans of earlier versions had no other
@@ -68,6 +88,12 @@ def staleness_key(files: CaseFiles, plan: Plan, configuration: str) -> str:
     labels += [] if files.annotated is None else [plan.dataset.annotated, files.annotated]
     content = json.dumps([CODE_VERSION, [_digest(path) for path in paths], settings, labels, orientation], sort_keys=True)
     return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+
+
+def _paths_of(files: CaseFiles) -> list[Path]:
+    """Return the paths to all files of a case."""
+    named = [*files.images, *([files.labels] if files.labels else [])]
+    return [path for one in named for path in (one, *companions(one))]
 
 
 def _digest(path: Path) -> str:

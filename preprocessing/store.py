@@ -126,6 +126,10 @@ class CaseStore:
         except InputError:  # of an older version or damaged, so it is regenerated
             return False
 
+    def time_of(self, identifier: str) -> float:
+        """Return when the case was written, in seconds since 1970."""
+        return self._json(identifier).stat().st_mtime
+
     def remove(self, identifier: str) -> None:
         """Delete a case, first of all the file that marks it as complete."""
         self._json(identifier).unlink(missing_ok=True)

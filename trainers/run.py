@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import torch
@@ -11,7 +11,7 @@ import torch
 from configs.errors import InputError, raise_faults
 from configs.folders import FoldFolder, find_dataset
 from configs.named_parts import import_part
-from configs.outputs import folder_faults
+from configs.outputs import folder_faults, held
 from configs.plan import Plan
 from configs.progress import Progress, Silent
 from configs.training import TrainingConfig
@@ -84,7 +84,8 @@ def train(
         The fold's folder.
 
     Raises:
-        InputError: input is missing or contradictory, or the fold exists and neither `resume` nor `restart` is given.
+        InputError: input is missing or contradictory, the fold exists and neither `resume` nor `restart` is given, or another process
+            is training it.
         TrainingInterruptedError: SIGTERM, SIGINT or SIGUSR1 was received; the training was saved.
         NotFiniteError: loss or gradients were not finite in several consecutive steps.
         LoadingError: a batch cannot be made.
@@ -109,18 +110,34 @@ def train(
     with StopRequest() as stop:
         with _first_process_first():
             _prepare_previous(job, network, tag, progress)
-        if validate_only:
-            require_weights(job.fold)
-        else:
-            with explained_memory():
-                _fit(job, stop, progress, resume, restart, preview)
-        if rank() == 0 and job.split.validation:
-            if validate_only or not (resume and job.fold.validation.metrics.is_file()):
-                _validate(job, stop, progress)
-            _calibrate(job, stop, progress)
-        elif rank() == 0:
-            logger.info("fold %s has no validation cases", job.fold.name)
+        with _alone(job.fold):
+            _begin(job, validate_only, resume, restart)
+        with _alone(job.fold):
+            if not validate_only:
+                with explained_memory():
+                    _fit(job, stop, progress, preview)
+            if rank() == 0 and job.split.validation:
+                if validate_only or not (resume and job.fold.validation.metrics.is_file()):
+                    _validate(job, stop, progress)
+                _calibrate(job, stop, progress)
+            elif rank() == 0:
+                logger.info("fold %s has no validation cases", job.fold.name)
     return job.fold.path
+
+
+def _alone(fold: FoldFolder) -> AbstractContextManager[None]:
+    """Hold the fold's folder, if it exists, in the first process of a training."""
+    return held(fold.path) if rank() == 0 else nullcontext()
+
+
+def _begin(job: Job, validate_only: bool, resume: bool, restart: bool) -> None:
+    """Check that the fold may be trained or validated, and write the model's plan and settings."""
+    if validate_only:
+        require_weights(job.fold)
+        return
+    if rank() == 0:
+        prepare_fold(job, resume, restart)
+    wait_for_all()
 
 
 def _prepare_previous(job: Job, network: str, tag: str | None, progress: Progress) -> None:
@@ -143,12 +160,9 @@ def _first_process_first() -> Iterator[None]:
         wait_for_all()
 
 
-def _fit(job: Job, stop: StopRequest, progress: Progress, resume: bool, restart: bool, preview: bool) -> None:
+def _fit(job: Job, stop: StopRequest, progress: Progress, preview: bool) -> None:
     """Train to the end, from the fold's checkpoint or from the start."""
     config, folder = job.config, job.fold
-    if rank() == 0:
-        prepare_fold(job, resume, restart)
-    wait_for_all()
     _set_algorithms(config.deterministic)
     learner = make_learner(job)
     state = learner.keeper.load() if folder.checkpoint.is_file() else TrainingState()

@@ -50,7 +50,7 @@ def estimate_prediction(predictor: Predictor, cases: Mapping[str, tuple[Path, ..
     tiles, seconds = 0, 0.0
     for model, networks in zip(predictor.models, predictor.networks, strict=True):
         variants = Variants.of(predictor.options)
-        reflections = 2 ** len(model.plan.network.mirror_axes) if predictor.options.mirror else 1
+        reflections = model.plan.network.reflections if predictor.options.mirror else 1
         each = sum(_tiles(_planned_shape(one, model), variants.scales, model, predictor.options.step) for one in geometries)
         passes = len(networks) * reflections
         passes += model.calibration is not None and reflections > 1  # the first look

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from configs.errors import Fault, InputError, collecting, raise_faults
+from configs.errors import Fault, InputError, collecting, counted, raise_faults
 from configs.progress import Progress
 from inference.engine.assemble import check_roi
 from inference.options import PredictionOptions
@@ -171,12 +171,13 @@ def _segment(job: PredictionJob, progress: Progress) -> dict[str, Exception]:
 
 
 def _sizes(model: ModelRecord) -> str:
-    return "the size found in each image" if model.search else f"{len(model.scales)} scale(s)"
+    return "the size found in each image" if model.search else counted(len(model.scales), "scale")
 
 
 def _describe(job: PredictionJob) -> str:
     record, parts = job.record, []
     for model, loaded in zip(record.models, job.predictor.models, strict=True):
-        members = f"{len(model.folds)} fold(s) x {_sizes(model)} x {2 ** len(model.mirror_axes)} reflection(s)"
+        reflections = counted(loaded.plan.network.reflections if model.mirror_axes else 1, "reflection")
+        members = f"{counted(len(model.folds), 'fold')} x {_sizes(model)} x {reflections}"
         parts.append(f"{members}, tiles of {' x '.join(map(str, loaded.plan.network.patch_size))}")
-    return f"{len(job.cases)} case(s) on {job.predictor.device}: {'; '.join(parts)}; step {record.step:g}"
+    return f"{counted(len(job.cases), 'case')} on {job.predictor.device}: {'; '.join(parts)}; step {record.step:g}"

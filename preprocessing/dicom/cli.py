@@ -87,17 +87,18 @@ def _dicom(command: DicomList | DicomConvert | DicomDataset) -> int:
 
 
 def _list(command: DicomList) -> int:
+    from configs.errors import printable
     from preprocessing.dicom.find import find_series
     from preprocessing.geometry.same_grid import in_words
 
     found = find_series(command.input)
     for case, series in found.series.items():
         grid = f"{in_words(series.geometry.shape)} voxels, {in_words(series.geometry.spacing)} mm (Z Y X)"
-        print(f"{case}: {series.modality}, {grid}, {found.places[case] or command.input}")
+        print(printable(f"{case}: {series.modality}, {grid}, {found.places[case] or command.input}"))
     for title, faults in (("", found.left_out), ("refused: ", found.faults)):
         for fault in faults:
             place = next((f" [{place}]" for known, place in found.places.items() if known in fault.where), "")
-            print(f"{title}{fault}{place}")
+            print(printable(f"{title}{fault}{place}"))
     return DONE
 
 

@@ -10,7 +10,16 @@ from preprocessing.dicom.header import DicomHeader, read_dicom_header
 from preprocessing.dicom.library import NoDicomError, require_library
 from preprocessing.dicom.rules import left_out_because, series_faults
 from preprocessing.dicom.series import ENDING, ListedPlane, SeriesList, case_name
-from preprocessing.dicom.source import DicomFolder, DicomSource, dicom_names, holds_dicom, is_archive, source_of
+from preprocessing.dicom.source import (
+    DicomFolder,
+    DicomSource,
+    dicom_names,
+    doubtful_names,
+    holds_dicom,
+    is_archive,
+    is_archive_name,
+    source_of,
+)
 from preprocessing.dicom.stack import stack
 from preprocessing.formats.gate import admit_geometry
 from preprocessing.formats.registry import ending_of
@@ -19,6 +28,7 @@ from preprocessing.geometry.affine import Geometry
 _DIRECTORY = "1.2.840.10008.1.3.10"  # an index of files, DICOMDIR
 _LEFT_OUT = "It is left out"
 _UNREADABLE = "Copy the file again, or remove it; se_dicom list shows its name"
+_DOUBTFUL = "Unpack it or copy it again, or remove it; se_dicom list shows its name"
 
 
 @dataclass(frozen=True)
@@ -57,12 +67,12 @@ def find_series(path: Path) -> FoundSeries:
         InputError: there is no such path, the ZIP file is damaged, no file is a DICOM file, or pydicom is not installed.
     """
     source = source_of(path)
-    names = dicom_names(source)
-    if not names:
+    names, found = dicom_names(source), FoundSeries()
+    _tell_doubtful(source, names, found)
+    if not names and not found.faults:
         remedy = "Give a folder, a ZIP file or a file with DICOM images"
         raise InputError(Fault(str(path), "no DICOM file found", remedy))
     require_library()
-    found = FoundSeries()
     by_series: dict[str, list[DicomHeader]] = defaultdict(list)
     for position, name in enumerate(names, start=1):
         header = _read(source, name, f"file {position} of {len(names)} by name", found)
@@ -87,7 +97,7 @@ def is_dicom(path: Path) -> bool:
     others = [file.name for file in path.iterdir() if ending_of(file)]
     names = DicomFolder(path).names() if not others else [file.name for file in sorted(path.iterdir()) if file.is_file()]
     if not holds_dicom(DicomFolder(path), names):
-        return False
+        return not others and any(map(is_archive_name, names))
     if others:
         problem = f"the folder has both DICOM files and {len(others)} images of other formats"
         raise InputError(Fault(str(path), problem, "Move one kind to another folder"))
@@ -100,6 +110,14 @@ def write_lists(series: dict[str, Series], folder: Path) -> dict[str, tuple[Path
     for case, path in lists.items():
         series[case].listed.write(path)
     return {case: (path,) for case, path in lists.items()}
+
+
+def _tell_doubtful(source: DicomSource, names: Sequence[str], found: FoundSeries) -> None:
+    doubtful = doubtful_names(source, names)
+    for position, (name, problem) in enumerate(doubtful.items(), start=1):
+        where = f"other file {position} of {len(doubtful)} by name"
+        found.faults.append(Fault(where, problem, _DOUBTFUL))
+        found.places[where] = name
 
 
 def _read(source: DicomSource, name: str, where: str, found: FoundSeries) -> DicomHeader | None:

@@ -58,6 +58,7 @@ class Plane:
         spacing: distance between rows and between columns (2,), or None.
         thickness: distance to the next slice as the header states it, or None.
         rescale: slope and intercept from stored values to units (2,), or None where they are not numbers.
+        states_rescale: whether the header states them; otherwise they are 1 and 0.
         marks: acquisition number, echo time and others, by attribute, in words.
     """
 
@@ -68,6 +69,7 @@ class Plane:
     spacing: HeaderNumbers | None
     thickness: float | None
     rescale: HeaderNumbers | None
+    states_rescale: bool
     marks: tuple[tuple[str, str], ...]
 
 
@@ -80,6 +82,7 @@ class Pixels:
     frames: int  # number of images
     samples: int  # numbers in each pixel
     bits: int  # bits allocated for a number
+    is_signed: bool  # whether numbers may be negative
     photometric: str  # photometric interpretation
     transfer_syntax: str  # identifier of the way of storage, "" where it is missing
     left: int  # bytes of the file from the pixel data on
@@ -156,7 +159,9 @@ def _pixels(dataset: "Dataset", transfer_syntax: str, left: int) -> Pixels | Non
     if not 1 <= frames <= _MOST_FRAMES:
         raise NoDicomError(f"it claims {frames} frames, at most {_MOST_FRAMES} are read")
     samples, bits = _whole(dataset.get("SamplesPerPixel", 1)) or 1, _whole(dataset.get("BitsAllocated")) or 0
-    return Pixels(rows, columns, frames, samples, bits, _text(dataset.get("PhotometricInterpretation")), transfer_syntax, left)
+    is_signed = _whole(dataset.get("PixelRepresentation")) == 1
+    photometric = _text(dataset.get("PhotometricInterpretation"))
+    return Pixels(rows, columns, frames, samples, bits, is_signed, photometric, transfer_syntax, left)
 
 
 def _planes(dataset: "Dataset", name: str, frames: int) -> tuple[Plane, ...]:
@@ -196,6 +201,7 @@ def _plane(value: Callable[[str, str | None], Any], name: str, frame: int) -> Pl
         spacing=_numbers(of("PixelSpacing"), 2),
         thickness=None if thickness is None else abs(thickness[0]),
         rescale=_numbers([slope, intercept], 2),
+        states_rescale=any(of(keyword) is not None for keyword, _ in _RESCALE),
         marks=tuple((keyword, str(found)) for keyword, found in marks if found is not None),
     )
 

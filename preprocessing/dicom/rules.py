@@ -13,10 +13,11 @@ from preprocessing.geometry.same_grid import is_same_direction, is_same_spacing
 
 # Kinds of objects (SOP classes); numbers that follow tell multi-frame and other variants.
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+_PARAMETRIC_MAP = "1.2.840.10008.5.1.4.1.1.30"
 _CT_MR_AND_PET = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.128")
 _NO_IMAGES = ("SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "RTRECORD", "SR", "PR", "KO", "REG", "FID", "DOC", "ECG", "PLAN", "M3D")
 # Radiographs, ultrasound, photographs.
-_PROJECTIONS = ("CR", "DX", "MG", "RF", "XA", "PX", "IO", "US", "ES", "XC", "GM", "SM", "OP")
+_PROJECTIONS = ("CR", "DX", "MG", "RF", "RTIMAGE", "XA", "PX", "IO", "US", "ES", "XC", "GM", "SM", "OP")
 _MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 _BITS = (8, 16, 32)
 
@@ -52,6 +53,8 @@ def _kinds(where: str, headers: Sequence[DicomHeader]) -> Iterator[Fault]:
     yield from _some(where, headers, _is_localiser, "are localisers", "Move them to another series")
     yield from _some(where, headers, _is_mosaic, "are mosaics, which hold many slices side by side", _CONVERT)
     yield from _some(where, headers, lambda header: header.has_modality_table, "have a Modality LUT", _CONVERT)
+    yield from _some(where, headers, lambda header: _is_of(header, _PARAMETRIC_MAP), "are parametric maps", _CONVERT)
+    yield from _some(where, headers, _is_without_hounsfield, f"have unsigned values and state no {_RESCALE}", _GEOMETRY)
     modalities = {header.modality for header in headers}
     if len(modalities) > 1:
         yield Fault(where, f"its files have several modalities, {_named(modalities)}", "Export each as a series of its own")
@@ -90,6 +93,12 @@ def _geometry_is_there(where: str, planes: Sequence[Plane]) -> Iterator[Fault]:
         yield Fault(where, f"{number} of its {len(planes)} images have no usable {names}", _GEOMETRY)
 
 
+def _all_or_none_state_units(where: str, planes: Sequence[Plane]) -> Iterator[Fault]:
+    if any(plane.states_rescale for plane in planes):
+        problem = f"state no {_RESCALE}, unlike the others"
+        yield from _some(where, planes, lambda plane: not plane.states_rescale, problem, _GEOMETRY)
+
+
 def _geometry_is_possible(where: str, planes: Sequence[Plane]) -> Iterator[Fault]:
     yield from _some(where, planes, _is_crooked, "have directions that are no unit vectors at a right angle", _GEOMETRY)
     yield from _some(
@@ -112,11 +121,12 @@ def _same_grid(where: str, planes: Sequence[Plane]) -> Iterator[Fault]:
         yield Fault(where, f"its images have several pixel spacings, from {low[0]:.4g} to {high[0]:.4g} mm", _SPLIT)
 
 
+_RESCALE = "RescaleSlope and RescaleIntercept (0028,1052)"
 _NEEDED = {
     "position": "ImagePositionPatient (0020,0032)",
     "orientation": "ImageOrientationPatient (0020,0037)",
     "spacing": "PixelSpacing (0028,0030)",
-    "rescale": "RescaleSlope and RescaleIntercept (0028,1052)",
+    "rescale": _RESCALE,
 }
 _CONVERT = "Convert it to plain images, for example with dcmtk or dcm2niix"
 _SPLIT = "Export each part as a series of its own"
@@ -124,7 +134,7 @@ _GEOMETRY = "Export the original images of the scanner"
 _FARTHEST = 1e6  # mm; DICOM has no limit, but sums of larger numbers lose their fractions
 _Rule = Callable[[str, Sequence[Any]], Iterable[Fault]]
 _RULES: tuple[_Rule, ...] = (_kinds, _storage, _one_volume)
-_OF_PLANES: tuple[_Rule, ...] = (_geometry_is_there, _geometry_is_possible, _same_grid)
+_OF_PLANES: tuple[_Rule, ...] = (_geometry_is_there, _all_or_none_state_units, _geometry_is_possible, _same_grid)
 
 
 def _some(where: str, things: Sequence[Any], test: Callable[[Any], bool], problem: str, remedy: str) -> Iterator[Fault]:
@@ -141,6 +151,13 @@ def _is_short(header: DicomHeader) -> bool:
 
 def _is_coloured(header: DicomHeader) -> bool:
     return header.pixels is not None and (header.pixels.samples != 1 or header.pixels.photometric not in _MONOCHROME)
+
+
+def _is_without_hounsfield(header: DicomHeader) -> bool:
+    """Whether a CT image states no units, and air, which has -1000, cannot be among its stored values."""
+    if header.modality != "CT" or header.pixels is None or header.pixels.is_signed:
+        return False
+    return bool(header.planes) and not any(plane.states_rescale for plane in header.planes)
 
 
 def _is_secondary_capture(header: DicomHeader) -> bool:

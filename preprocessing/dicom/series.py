@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from configs.errors import Fault, InputError
-from configs.files import Value
+from configs.files import Value, write_json
 from preprocessing.dicom.library import NoDicomError, require_library
 from preprocessing.dicom.pixels import read_frames
 from preprocessing.dicom.source import DicomSource, source_of
@@ -49,6 +49,10 @@ class SeriesList(Value):
     def shape(self) -> tuple[int, int, int]:
         """Shape (Z, Y, X)."""
         return len(self.planes), self.rows, self.columns
+
+    def write(self, path: Path) -> None:
+        """Write as JSON in ASCII, atomically: names of files need not be valid Unicode."""
+        write_json(path, self.model_dump())
 
 
 class DicomSeries(Format):

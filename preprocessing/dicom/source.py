@@ -9,10 +9,11 @@ from typing import Protocol
 
 from configs.errors import Fault, InputError, fault_of
 from configs.files import is_file
-from preprocessing.archives import archive_damage, checked_entries
+from preprocessing.archives import ARCHIVE_DAMAGE, archive_damage, checked_entries
 from preprocessing.dicom.library import looks_like_dicom
 
 _START = 132  # bytes that tell a DICOM file
+_ARCHIVE = ".zip"  # ending of a ZIP file in lower case
 _SPARE = 16 * 2**20  # bytes that an entry of a ZIP file may have, however few it is compressed to
 _REMEDY = "Export the files again, as a folder or as an ordinary ZIP file"
 
@@ -43,7 +44,7 @@ class DicomFolder:
         """Return the paths of the files, relative to the folder; "" for a single file.
 
         Raises:
-            OSError: a folder cannot be read, which must not pass for an empty one.
+            InputError: a folder cannot be read, which must not pass for an empty one.
         """
         if not self.path.is_dir():
             return [""]
@@ -81,7 +82,7 @@ class DicomArchive:
         Raises:
             InputError: it is damaged, or has entries that no export has.
         """
-        entries = checked_entries(self._path, self._archive, _SPARE, _REMEDY)
+        entries = checked_entries(self._path, self._archive, _SPARE, _REMEDY, do_name=False)
         packed = sum(entry.compress_size for entry in entries)
         if packed > self._path.stat().st_size:
             raise InputError(Fault(str(self._path), f"its entries claim {packed} bytes, more than it has", _REMEDY))
@@ -98,12 +99,17 @@ class DicomArchive:
 
     def content(self, name: str, most: int | None = None) -> bytes:
         """Return the bytes of a file, or the first ones."""
-        with archive_damage(self._path, _REMEDY), self._archive.open(name) as file:
-            return file.read(self.size(name) if most is None else min(most, self.size(name)))
+        try:
+            with self._archive.open(name) as file:
+                return file.read(self.size(name) if most is None else min(most, self.size(name)))
+        except ARCHIVE_DAMAGE as error:  # whose text names the entry
+            problem = f"its part of the ZIP file is damaged ({type(error).__name__})"
+            raise InputError(fault_of(error, "a DICOM file", problem, _REMEDY)) from None
 
 
 def _raise(error: OSError) -> None:
-    raise error
+    problem = f"a folder in it cannot be read ({error.strerror})"
+    raise InputError(fault_of(error, "DICOM files", problem, "Check its permissions")) from None
 
 
 def source_of(path: Path) -> DicomSource:
@@ -125,6 +131,27 @@ def is_archive(path: Path) -> bool:
 def dicom_names(source: DicomSource) -> list[str]:
     """Return the names of the files that begin as DICOM files do, or cannot be read."""
     return [name for name in source.names() if holds_dicom(source, [name])]
+
+
+def doubtful_names(source: DicomSource, names: Iterable[str]) -> dict[str, str]:
+    """Return the names of files that may hold images all the same, each with the reason, beside those of DICOM files.
+
+    These are ZIP files, and files without content in a folder of DICOM files, which would be missed in silence at an end of a series.
+    """
+    known = set(names)
+    folders = {PurePosixPath(name).parent for name in known}
+    found = {}
+    for name in sorted({*source.names()} - known):
+        if is_archive_name(name):
+            found[name] = "it is a ZIP file inside of the input, which is not opened"
+        elif PurePosixPath(name).parent in folders and not any(source.content(name, _START)):
+            found[name] = "it is empty, as a file is that was not copied to its end"
+    return found
+
+
+def is_archive_name(name: str) -> bool:
+    """Return whether a file inside of a source is a ZIP file by its name."""
+    return name.lower().endswith(_ARCHIVE)
 
 
 def holds_dicom(source: DicomSource, names: Iterable[str]) -> bool:

@@ -51,6 +51,7 @@ class Tiff(Format):
                     raise
                 data = _read_rare(path, tuple(series.shape))
             is_flat = _is_flat(series.axes)
+        data = data.astype(np.uint8) if data.dtype == bool else data  # of one bit
         samples = np.moveaxis(data, series.axes.index("S"), 0) if "S" in series.axes else data[None]
         voxels = without_alpha(path, samples, shape[0])
         return (voxels[:, None] if is_flat else voxels), _affine(path, shape, is_flat)
@@ -95,7 +96,10 @@ def _read_rare(path: Path, shape: tuple[int, ...]) -> NDArray:
 
     data: NDArray = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
     if data.shape != shape:
-        raise ValueError(f"it is read as {data.shape}, but holds {shape} voxels")
+        problem = f"its compression is read as {data.shape}, but it holds {shape} voxels"
+        raise InputError(
+            Fault(str(path), problem, "Save it without compression or with deflate, as `magick IN -compress zip OUT`")
+        )
     return data
 
 
@@ -127,13 +131,18 @@ def _shape(path: Path, file: tifffile.TiffFile) -> tuple[int, ...]:
     space = tuple(size for axis, size in zip(series.axes, shape, strict=True) if axis != "S")
     if len(space) not in (2, 3):
         raise InputError(Fault(str(path), f"its shape is {shape}", "Three axes (Z, Y, X) are needed, one file for each channel"))
-    packed = file.pages.first.compression != tifffile.COMPRESSION.NONE
-    check_size(path, shape, int(series.nbytes), path.stat().st_size * (MOST_DEFLATED if packed else 1))
+    page = file.pages.first
+    size = int(series.size) // 8 if page.bitspersample == 1 else int(series.nbytes)
+    packed = page.compression != tifffile.COMPRESSION.NONE
+    check_size(path, shape, size, path.stat().st_size * (MOST_DEFLATED if packed else 1))
     return (1 if samples is None else COLOURS, *((1, *space) if len(space) == 2 else space))
 
 
 def _is_rgb(file: tifffile.TiffFile) -> bool:
-    return file.pages.first.photometric in (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR)
+    """Whether samples are red, green and blue once they are decoded: only the decoder of JPEG turns others into them."""
+    page = file.pages.first
+    is_turned = page.photometric == tifffile.PHOTOMETRIC.YCBCR and page.compression in _JPEG
+    return is_turned or page.photometric == tifffile.PHOTOMETRIC.RGB
 
 
 def _check_directories(path: Path) -> None:

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from configs import outputs
 from configs.errors import InputError
 from configs.folders import DatasetFolder
-from configs.outputs import file_faults, folder_faults, name_faults
+from configs.outputs import file_faults, folder_faults, held, name_faults
 from configs.plan import Plan
 from tests.inference.models import plan
 
@@ -81,3 +82,18 @@ def test_outputs_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
     assert "nothing can be written there (Permission denied)" in told(file_faults(tmp_path / "new", tmp_path / "newer"))
+
+
+def test_a_folder_is_held_by_one_process(tmp_path: Path) -> None:
+    with held(tmp_path), pytest.raises(InputError, match="another process is working in it"), held(tmp_path):
+        pass
+    with held(tmp_path), held(tmp_path / "missing"):
+        outputs._let_go_of_all()  # as in a forked worker, which must not hold the folder after its process has ended
+        with held(tmp_path):
+            pass
+
+
+def test_without_locks_nothing_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outputs, "fcntl", None)
+    with held(tmp_path), held(tmp_path):
+        pass

@@ -53,6 +53,12 @@ def test_json_round_trip_is_exact(tmp_path: Path) -> None:
     assert Plan.read(tmp_path / "plan.json") == plan
 
 
+def test_slices_have_no_reflection_along_their_normal() -> None:
+    planned = make_plan().network("3d_fullres", "se")
+    assert planned.reflections == 8 and planned.model_copy(update={"patch_size": (1, 16, 16)}).reflections == 4
+    assert planned.model_copy(update={"mirror_axes": (0,)}).reflections == 2
+
+
 def test_another_format_version_is_refused(tmp_path: Path) -> None:
     write_json(tmp_path / "plan.json", make_plan().model_dump(mode="json") | {"version": 2})
     with pytest.raises(InputError, match=r"plan\.json: version: Input should be 1"):

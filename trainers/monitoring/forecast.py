@@ -108,9 +108,8 @@ def _epoch(config: TrainingConfig, step: float) -> float:
 
 
 def _validation(plan: ModelPlan, shapes: Sequence[Shape], tile: float) -> float:
-    passes = 2 ** len(plan.network.mirror_axes)
     tiles = sum(count_tiles(shape, plan.network.patch_size, _STEP) for shape in shapes)
-    return tiles * passes * tile + len(shapes) * _SECONDS_OF_CASE
+    return tiles * plan.network.reflections * tile + len(shapes) * _SECONDS_OF_CASE
 
 
 def _calibration(job: Job, shapes: Sequence[Shape], tile: float) -> float:

@@ -11,6 +11,7 @@ from rich.cells import cell_len
 from torch import nn
 
 from configs.dataset import DatasetDescription
+from configs.errors import counted
 from configs.files import write_json
 from configs.folders import ValidationFolder
 from configs.plan import ModelPlan
@@ -100,7 +101,7 @@ def _cases(result: EvaluationResult, label: str) -> str:
     structures = result.structures[label]
     unmatched = {"missed": structures.missed, "invented": structures.invented}
     return ", ".join(
-        [f"{result.means[label]['dice'].cases} cases", *(f"{count} {what}" for what, count in unmatched.items() if count)]
+        [counted(result.means[label]["dice"].cases, "case"), *(f"{count} {what}" for what, count in unmatched.items() if count)]
     )
 
 

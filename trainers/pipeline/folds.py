@@ -150,9 +150,9 @@ class _Workers:
         threads: int | None,
         progress: TrainingProgress | None,
     ) -> str | None:
-        """Train a fold, and return the last lines of its messages if it failed."""
+        """Train a fold, and return the last lines of its messages if it failed. An interruption is no failure of a fold."""
         if self._received is not None:
-            return "it was not started"
+            return None
         with start_worker(folder, schedule, training, device, threads) as process:
             self._running.add(process)
             if self._received is not None:  # between the start and now
@@ -160,7 +160,9 @@ class _Workers:
             lines = messages_of(process.stdout or (), progress)
             process.wait()
             self._running.discard(process)
-        return None if process.returncode == 0 else "; ".join(lines[-_LAST_LINES:]) or f"exit code {process.returncode}"
+        if process.returncode == 0 or self._received is not None:
+            return None
+        return "; ".join(lines[-_LAST_LINES:]) or f"exit code {process.returncode}"
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         del frame

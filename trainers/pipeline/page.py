@@ -1,6 +1,7 @@
 """The page of a run, which links to all of its results."""
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,17 @@ from trainers.pipeline.schedule import Schedule, Training
 
 
 def write_run_page(
-    folder: DatasetFolder, schedule: Schedule, failures: Mapping[str, str], selection: Selection | None, bundles: Sequence[Path]
+    folder: DatasetFolder,
+    schedule: Schedule,
+    failures: Mapping[str, str],
+    model: Path,
+    selection: Selection | None,
+    bundles: Sequence[Path],
 ) -> Path:
-    """Write the page of a run into the dataset's folder under WORK, and return its path."""
+    """Write the page of a run into the dataset's folder under WORK, and return its path.
+
+    `model` is the folder of the model to predict with where there is no selection.
+    """
     rows = [_row(folder, training, failures) for training in schedule.trainings]
     models = dict.fromkeys(training.model for training in schedule.trainings)
     links = {
@@ -31,11 +40,19 @@ def write_run_page(
         "bundles": [_link(folder, bundle) for bundle in bundles],
         "logs": _link(folder, folder.path / "logs"),
     }
+    of_model = ["se_predict", "-i", "INPUT", "-o", "OUTPUT", "-m", str(model.resolve())]
     chosen = [] if selection is None else [Path(model).name for model in selection.models]
     environment = page_environment("trainers.pipeline")
     environment.filters["duration"] = duration
     text = environment.get_template("run.html.j2").render(
-        name=folder.path.name, schedule=schedule, rows=rows, links=links, selection=selection, chosen=chosen, failures=failures
+        name=folder.path.name,
+        schedule=schedule,
+        rows=rows,
+        links=links,
+        selection=selection,
+        command=shlex.join(of_model) if selection is None else selection.command,
+        chosen=chosen,
+        failures=failures,
     )
     write_text(RunRecords(folder.path).page, text)
     return RunRecords(folder.path).page

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from configs.errors import Fault, InputError, counted, raise_faults
+from configs.errors import Fault, InputError, counted, listed, raise_faults
 from configs.files import delete_partial_files
 from configs.folders import ALL, DatasetFolder, RunRecords, dataset_name
-from configs.outputs import folder_faults
+from configs.outputs import folder_faults, held
 from configs.plan import Plan
 from configs.progress import Progress, Silent
 from inference.bundle.export import export_bundle
@@ -20,7 +20,9 @@ from inference.report.run import ReportOptions, write_report
 from inference.selection.run import SelectionOptions, select
 from planners.options import PlanningOptions
 from planners.run import plan_and_preprocess
+from preprocessing.dataset.raw import scan_dataset
 from preprocessing.dataset.splits import find_splits
+from preprocessing.run import changed_cases
 from preprocessing.store import CaseStore
 from trainers.job import delete_training
 from trainers.monitoring.progress_note import duration
@@ -73,18 +75,20 @@ def run_dataset(
         progress: progress display.
 
     Raises:
-        InputError: the dataset or an option has faults, or every training failed.
+        InputError: the dataset or an option has faults, it has changed since it was prepared, another process is working on it, or every
+            training failed.
         TrainingInterruptedError: a signal was received; the training was saved.
         RuntimeError: the preprocessing of the named cases failed.
     """
     options, progress = options or RunOptions(), progress or Silent()
     start = time.monotonic()
     folder = prepare(dataset, Path(work), options, planning, progress)
-    schedule, speeds, devices = _schedule(folder, options, planning, start, progress)
-    tell(folder, schedule, len(devices))
-    failures = _train(folder, schedule, speeds, devices, options, progress)
-    progress.note("")
-    result = _finish(folder, schedule, failures, devices, options, progress)
+    with held(folder.path):
+        schedule, speeds, devices = _schedule(folder, options, planning, start, progress)
+        tell(folder, schedule, len(devices))
+        failures = _train(folder, schedule, speeds, devices, options, progress)
+        progress.note("")
+        result = _finish(folder, schedule, failures, devices, options, progress)
     _logger.info("all done in %s", duration(time.monotonic() - start))
     return result
 
@@ -97,20 +101,42 @@ def prepare(
     A dataset with a schedule, or one that is prepared while no options of the planner are given, is left as it is.
 
     Raises:
-        InputError: the dataset or an option has faults.
+        InputError: the dataset or an option has faults, the dataset has changed since it was prepared, or another process is working on it.
         RuntimeError: the preprocessing of the named cases failed.
     """
     folder = DatasetFolder(work / dataset_name(Path(dataset)))
     raise_faults(folder_faults(folder.path))
-    delete_partial_files(folder.path, RunRecords(folder.path).bundles, *(model.path for model in folder.models))
-    goes_on = RunRecords(folder.path).schedule.is_file() and not options.restart
-    if goes_on or (planning is None and _is_prepared(folder)):
-        _logger.info("the plan and the prepared cases in %s are used as they are", folder.path)
-        return folder
-    plan_and_preprocess(
-        dataset, work, planning, splits=options.splits, jobs=options.jobs, progress=progress, scheduler=options.scheduler
-    )
+    with held(folder.path):
+        delete_partial_files(folder.path, RunRecords(folder.path).bundles, *(model.path for model in folder.models))
+        goes_on = RunRecords(folder.path).schedule.is_file() and not options.restart
+        if goes_on or (planning is None and _is_prepared(folder)):
+            _raise_if_changed(Path(dataset), folder)
+            _logger.info("the plan and the prepared cases in %s are used as they are", folder.path)
+            return folder
+        before = folder.plan.read_bytes() if folder.plan.is_file() else None
+        plan_and_preprocess(
+            dataset, work, planning, splits=options.splits, jobs=options.jobs, progress=progress, scheduler=options.scheduler
+        )
+        if before not in (None, folder.plan.read_bytes()):
+            _logger.warning(
+                "the plan in %s was made anew, since its cases were not all prepared or options were given", folder.path
+            )
     return folder
+
+
+def _raise_if_changed(dataset: Path, folder: DatasetFolder) -> None:
+    """Raise `InputError` if the cases of the dataset, where it is still there, or the plan are not those that were prepared."""
+    if not dataset.is_dir():
+        return
+    raw, plan = scan_dataset(dataset), Plan.read(folder.plan)
+    prepared = {name: folder.prepared(name) for name, planned in plan.configurations.items() if not planned.cases_of}
+    changed = sorted({case for name, store in prepared.items() for case in changed_cases(raw, plan, folder.plan, name, store)})
+    remedy = "Run se_plan_and_preprocess on it again, and se_run with --restart, which trains again"
+    if changed:
+        problem = f"{counted(len(changed), 'case')} changed since it was prepared, or the plan did: {listed(changed, 3)}"
+        raise InputError(Fault(str(dataset), problem, remedy))
+    if raw.description != plan.dataset:
+        raise InputError(Fault(str(folder.plan), f"dataset.json in {dataset} changed since it was planned", remedy))
 
 
 def load_schedule(folder: DatasetFolder, options: RunOptions, planning: PlanningOptions | None) -> Schedule | None:
@@ -164,7 +190,7 @@ def tell(folder: DatasetFolder, schedule: Schedule, side_by_side: int) -> None:
                 "  %s: about %s, until %s", training, duration(training.seconds), time.strftime("%a %H:%M", time.localtime(end))
             )
     for given_up in schedule.gives_up:
-        _logger.info("  given up for the time: %s", given_up)
+        _logger.info("  less than a full training: %s", given_up)
 
 
 def _is_prepared(folder: DatasetFolder) -> bool:
@@ -234,7 +260,7 @@ def _finish(
         models = tuple(selection.model_folders(path))
     write_report(folder.path, options=ReportOptions(equivariance=False, device=devices[0]), progress=progress)
     bundles = tuple(_bundle(folder, model, folds) for model in models)
-    page = write_run_page(folder, schedule, failures, selection, bundles)
+    page = write_run_page(folder, schedule, failures, models[0], selection, bundles)
     return RunResult(page, models, path, bundles, failures)
 
 

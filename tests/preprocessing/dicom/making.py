@@ -136,6 +136,7 @@ def save(datasets: Sequence[FileDataset], folder: Path, names: Sequence[str] | N
 
 def zipped(folder: Path, path: Path) -> Path:
     """A ZIP file with the content of a folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in sorted(file for file in folder.rglob("*") if file.is_file()):
             archive.write(file, file.relative_to(folder))

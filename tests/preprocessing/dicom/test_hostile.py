@@ -1,5 +1,7 @@
 """Files of strangers: nothing leads outside, nothing claims memory that its bytes cannot justify, and every refusal has a reason."""
 
+import os
+import re
 import struct
 import traceback
 import warnings
@@ -18,12 +20,12 @@ from pydicom.sequence import Sequence as Items
 from pydicom.uid import JPEG2000Lossless, JPEGLossless, RLELossless
 
 from configs.errors import InputError
-from preprocessing.dicom import header, library
+from preprocessing.dicom import cli, header, library
 from preprocessing.dicom.codestream import stated_size
-from preprocessing.dicom.find import FoundSeries, find_series, write_lists
+from preprocessing.dicom.find import FoundSeries, find_series, is_dicom, write_lists
 from preprocessing.dicom.series import ListedPlane, SeriesList, case_name
 from preprocessing.formats.images import read_image, read_volumes
-from tests.preprocessing.dicom.making import SECRETS, affine_of, save, slices, volume
+from tests.preprocessing.dicom.making import SECRETS, affine_of, save, slices, volume, zipped
 
 AFFINE = affine_of((0.7, 0.9, 2.5), np.eye(3), (1, 2, 3))
 
@@ -86,7 +88,69 @@ def test_a_damaged_archive_is_refused(tmp_path: Path) -> None:
     sound = (tmp_path / "x.zip").read_bytes()
     (tmp_path / "x.zip").write_bytes(sound[:300] + b"\0" * 40 + sound[340:])
     found = find_series(tmp_path / "x.zip")
-    assert found.faults and "not a ZIP file, or a damaged one" in found.faults[0].problem
+    assert found.faults and "its part of the ZIP file is damaged" in found.faults[0].problem
+
+
+def test_what_is_wrong_with_an_archive_names_no_entry(tmp_path: Path) -> None:
+    """Hospitals name files after patients, and encrypt what they export: one line tells it, however many entries there are."""
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for number, dataset in enumerate(slices(volume(), AFFINE)):
+            archive.writestr(f"{SECRETS[0]}/{number}", content(dataset))
+    sound = (tmp_path / "x.zip").read_bytes()
+    (tmp_path / "x.zip").write_bytes(sound.replace(values := volume()[2].tobytes(), bytes(len(values))))
+    damaged = find_series(tmp_path / "x.zip").faults
+    assert "its part of the ZIP file is damaged (BadZipFile)" in damaged[0].problem
+    encrypted = bytearray(sound)
+    for place in (found.start() for found in re.finditer(rb"PK\x01\x02", sound)):
+        encrypted[place + 8] |= 1
+    (tmp_path / "x.zip").write_bytes(encrypted)
+    with pytest.raises(InputError, match="6 of its 6 entries cannot be used: the entry is encrypted") as caught:
+        find_series(tmp_path / "x.zip")
+    assert len(caught.value.faults) == 1
+    assert not [secret for secret in SECRETS if secret in "".join(map(str, (*damaged, *caught.value.faults)))]
+
+
+def test_a_folder_that_cannot_be_read_is_not_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreadable(folder: Path, onerror: Callable[[OSError], None]) -> list[tuple[str, list[str], list[str]]]:
+        onerror(PermissionError(13, "Permission denied", SECRETS[0]))
+        return []
+
+    monkeypatch.setattr("os.walk", unreadable)
+    with pytest.raises(InputError, match=r"a folder in it cannot be read \(Permission denied\)") as caught:
+        find_series(tmp_path)
+    assert SECRETS[0] not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("rest", [b"", bytes(900)], ids=["empty", "zeros"])
+def test_a_file_without_content_among_the_images_is_told(tmp_path: Path, rest: bytes) -> None:
+    """As an interrupted copy leaves it; where it is the last image, no gap tells that it is missing."""
+    save(slices(volume(), AFFINE, "1.2.3")[:5], tmp_path)
+    (tmp_path / "IM0005").write_bytes(rest)
+    (fault,) = find_series(tmp_path).faults
+    assert "it is empty, as a file is that was not copied to its end" in fault.problem
+
+
+def test_archives_inside_of_the_input_are_told(tmp_path: Path) -> None:
+    save(slices(volume(), AFFINE, "1.2.3"), tmp_path / "one")
+    zipped(tmp_path / "one", tmp_path / "many" / f"{SECRETS[0]}.ZIP")
+    assert is_dicom(tmp_path / "many")
+    for path in (tmp_path / "many", zipped(tmp_path / "many", tmp_path / "outer.zip")):
+        found = find_series(path)
+        assert not found.series and "a ZIP file inside of the input, which is not opened" in found.faults[0].problem
+        assert found.places[found.faults[0].where] == f"{SECRETS[0]}.ZIP" and SECRETS[0] not in str(found.faults[0])
+
+
+def test_names_that_are_not_valid_unicode_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of discs that were written with an older encoding."""
+    save(slices(volume(), AFFINE, "1.2.3"), tmp_path / "in", [os.fsdecode(b"M\xfcller/\n%d" % number) for number in range(6)])
+    monkeypatch.setattr("sys.argv", ["se_dicom", "list", str(tmp_path / "in")])
+    assert cli.main() == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.endswith(r"M\udcfcller/\n0")
+    ((listed,),) = write_lists(find_series(tmp_path / "in").series, tmp_path).values()
+    assert np.array_equal(read_volumes(listed)[0][0], volume())
 
 
 def found_in(dataset: FileDataset, folder: Path) -> FoundSeries:

@@ -141,6 +141,9 @@ ODD: dict[str, Odd] = {
     "radiographs": Odd(
         each(Modality="CR", ImagePositionPatient=None), "of the kind CR, which have no place in the patient", True
     ),
+    "images of the treatment beam": Odd(
+        each(Modality="RTIMAGE", ImagePositionPatient=None), "of the kind RTIMAGE, which have no place in the patient", True
+    ),
     "dose": Odd(each(Modality="RTDOSE"), "objects of the kind RTDOSE and no images", is_left_out=True),
     "presentation": Odd(lambda made: [put(made[0], Modality="PR", Columns=None)], "objects of the kind PR", True),
     "segmentation": Odd(each(Modality="SEG"), "objects of the kind SEG and no images", is_left_out=True),
@@ -170,6 +173,15 @@ ODD: dict[str, Odd] = {
     ),
     "several frames of reference": Odd(one(FrameOfReferenceUID="1.2.3"), "several frames of reference"),
     "slope of 0": Odd(each(RescaleSlope=0), "8 of its 8 images have a RescaleSlope of 0"),
+    "one without units": Odd(
+        one(RescaleSlope=None, RescaleIntercept=None),
+        "1 of its 8 images state no RescaleSlope and RescaleIntercept (0028,1052), un",
+    ),
+    "no Hounsfield units": Odd(
+        each(RescaleSlope=None, RescaleIntercept=None, PixelRepresentation=0),
+        "8 of its 8 files have unsigned values and state no",
+    ),
+    "parametric maps": Odd(each(SOPClassUID="1.2.840.10008.5.1.4.1.1.30"), "8 of its 8 files are parametric maps"),
     "modality table": Odd(each(ModalityLUTSequence=Items([Dataset()])), "8 of its 8 files have a Modality LUT"),
     "one slice without thickness": Odd(lambda made: [put(made[0], SliceThickness=None)], "it has one image, and neither"),
     "truncated pixels": Odd(lambda made: [*made[:7], put(made[7], PixelData=bytes(60))], "1 of its 8 files have fewer pixels"),
@@ -271,7 +283,8 @@ def test_other_files_are_passed_over(tmp_path: Path) -> None:
     save(slices(volume(), affine_of(SPACING, np.eye(3), ORIGIN), "1.2.3"), tmp_path / "a")
     (tmp_path / "README.txt").write_text("CT of the abdomen")
     (tmp_path / "a" / ".hidden").write_bytes(bytes(128) + b"DICM")
-    (tmp_path / "a" / "empty").touch()
-    assert list(find_series(tmp_path).series) == [case_name("1.2.3")]
+    (tmp_path / "empty").touch()
+    found = find_series(tmp_path)
+    assert list(found.series) == [case_name("1.2.3")] and not found.faults
     with pytest.raises(InputError, match=r"README.txt: no DICOM file found"):
         find_series(tmp_path / "README.txt")

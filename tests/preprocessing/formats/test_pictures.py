@@ -97,10 +97,11 @@ def test_colours_of_16_bits_and_of_stacks_are_read_whole(tmp_path: Path) -> None
     assert np.array_equal(read_image([tmp_path / "stack.tif"])[0], np.moveaxis(stack, 3, 0))
 
 
-def test_jpeg_is_read_as_its_library_does(tmp_path: Path) -> None:
-    saved(quality=90)(tmp_path / "a.jpg")
-    decoded = np.asarray(Image.open(tmp_path / "a.jpg"))
-    assert np.array_equal(read_image([tmp_path / "a.jpg"])[0][:, 0], np.moveaxis(decoded, 2, 0))
+@pytest.mark.parametrize("name", ["a.jpg", "a.tif"])
+def test_jpeg_is_read_as_its_library_does(tmp_path: Path, name: str) -> None:
+    saved(quality=90, **({"compression": "jpeg"} if name == "a.tif" else {}))(tmp_path / name)
+    decoded = np.asarray(Image.open(tmp_path / name))
+    assert np.array_equal(read_image([tmp_path / name])[0][:, 0], np.moveaxis(decoded, 2, 0))
 
 
 SAME_LABELS: dict[str, Callable[[Path], None]] = {
@@ -123,7 +124,9 @@ def test_values_of_few_bits_are_those_that_are_stored(tmp_path: Path) -> None:
     raw_png(4, 0, bytes([0x01, 0x23, 0, 0x0F]))(tmp_path / "a.png")
     assert read_labels(tmp_path / "a.png")[0][0, 0].tolist() == [0, 1, 2, 3, 0, 0, 0, 15]
     Image.fromarray(LABELS > 1).save(tmp_path / "bits.png")
-    assert np.array_equal(read_labels(tmp_path / "bits.png")[0][0], LABELS > 1)
+    Image.fromarray(LABELS > 1).save(tmp_path / "bits.tif")
+    for name in ("bits.png", "bits.tif"):
+        assert np.array_equal(read_labels(tmp_path / name)[0][0], LABELS > 1)
     deep = LABELS.astype(np.uint16) * 9000
     Image.fromarray(deep).save(tmp_path / "deep.png")
     assert np.array_equal(read_labels(tmp_path / "deep.png")[0][0], deep)
@@ -140,6 +143,8 @@ NOT_IMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "transparent.tif": (tiff(with_alpha(9), photometric="rgb", extrasamples=["unassalpha"]), "pixels are transparent"),
     "cmyk.jpg": (lambda path: Image.fromarray(RGB).convert("CMYK").save(path), "its colours are CMYK. Convert it to RGB"),
     "cmyk.tif": (lambda path: Image.fromarray(RGB).convert("CMYK").save(path), "are not red, green and blue"),
+    "luminance.tif": (lambda path: Image.fromarray(RGB).convert("YCbCr").save(path), "are not red, green and blue"),
+    "fax.tif": (lambda path: Image.fromarray(LABELS > 1).save(path, compression="group4"), "Save it without compression or"),
     "turned.jpg": (turned, "its EXIF orientation is 6"),
     "turned.png": (turned, "its EXIF orientation is 6"),
     "turned.tif": (tiff(RGB, photometric="rgb", extratags=[(274, "H", 1, 6, True)]), "its EXIF orientation is 6"),

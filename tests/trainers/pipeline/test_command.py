@@ -46,7 +46,7 @@ def test_a_run_ends_with_what_to_do_next(
     assert code == 0
     for told in ("index.html", "se_predict -i IMAGES -o OUTPUT --selection", "bundles/data_3d_fullres_baseline.zip"):
         assert told in printed.out
-    assert "given up for the time: 2 of the 250,000 steps" in caplog.text
+    assert "less than a full training: 2 of the 250,000 steps" in caplog.text
     assert list((work / "data" / "logs").glob("se_run_*.log"))
 
 
@@ -146,6 +146,7 @@ def test_a_signal_saves_the_trainings_and_the_run_goes_on(
         told = process.communicate(timeout=120)[1]
     assert process.returncode == 128 + number
     assert f"{number.name} received" in told
+    assert "failed" not in told
     trained = [fold for fold in (0, 1) if model.fold(fold).checkpoint.is_file()]
     assert trained == list(range(len(devices)))
     assert not model.fold(0).final_weights.exists()

@@ -1,5 +1,6 @@
 """A run from a dataset to a model: complete results, what goes on, what fails alone."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -9,11 +10,12 @@ import pytest
 
 from configs.errors import InputError
 from configs.folders import DatasetFolder, RunRecords
+from configs.outputs import held
 from inference.bundle.verify import verify_bundle
 from inference.prediction.selection import Selection
 from planners.options import PlanningOptions
 from tests.preprocessing.datasets import image, labels, make_dataset, save
-from tests.trainers.pipeline.small_runs import dataset, lasting_files, run
+from tests.trainers.pipeline.small_runs import PLANNING, dataset, lasting_files, run
 from trainers import train
 from trainers.optimisation.checkpoint import CheckpointKeeper
 from trainers.pipeline import worker
@@ -48,6 +50,7 @@ def test_everything_is_made(finished: tuple[Path, Path, RunResult]) -> None:
 def test_every_link_of_the_page_leads_to_a_file(finished: tuple[Path, Path, RunResult]) -> None:
     page = finished[2].page
     links = [link for link in re.findall(r'href="([^"#]+)"', page.read_text()) if not link.startswith("data:")]
+    assert "scored on the same ones" not in page.read_text() and "--selection" in page.read_text()
     assert {"report.html", "models.html", "bundles/data_3d_fullres_baseline.zip"} <= set(links)
     assert all((page.parent / link).exists() for link in links)
 
@@ -93,6 +96,53 @@ def test_a_plan_that_was_made_and_edited_before_is_kept(finished: tuple[Path, Pa
     assert folder.plan.read_text() == edited
 
 
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_dataset_that_changed_is_not_trained_as_it_was(
+    finished: tuple[Path, Path, RunResult], tmp_path: Path, restart: bool
+) -> None:
+    data, work = copied(finished, tmp_path)
+    data = shutil.copytree(data, tmp_path / "data")
+    run(data, work)
+    shutil.copy(data / "imagesTr" / "case_0_0000.nii.gz", data / "imagesTr" / "case_9_0000.nii.gz")
+    shutil.copy(data / "labelsTr" / "case_0.nii.gz", data / "labelsTr" / "case_9.nii.gz")
+    shutil.copy2(data / "imagesTr" / "case_0_0000.nii.gz", data / "imagesTr" / "case_1_0000.nii.gz")
+    with pytest.raises(InputError, match=r"2 cases changed since it was prepared, or the plan did: case_1, case_9"):
+        run(data, work, None if restart else PLANNING, restart=restart)
+
+
+def test_labels_that_changed_their_names_are_refused(finished: tuple[Path, Path, RunResult], tmp_path: Path) -> None:
+    data, work = copied(finished, tmp_path)
+    data = shutil.copytree(data, tmp_path / "data")
+    description = data / "dataset.json"
+    description.write_text(description.read_text().replace('"background"', '"Background"', 1))
+    run(data, work)
+    described = json.loads(description.read_text())
+    first = next(name for name, value in described["labels"].items() if value != 0)
+    described["labels"]["other"] = described["labels"].pop(first)
+    description.write_text(json.dumps(described))
+    with pytest.raises(InputError, match=r"plan.json: dataset.json in .* changed since it was planned"):
+        run(data, work)
+
+
+def test_prepared_cases_of_another_plan_are_refused(finished: tuple[Path, Path, RunResult], tmp_path: Path) -> None:
+    data, work = copied(finished, tmp_path)
+    plan = DatasetFolder(work / "data").plan
+    changed = json.loads(plan.read_text())
+    changed["configurations"]["3d_fullres"]["spacing"] = [3.0, 3.0, 3.0]
+    plan.write_text(json.dumps(changed))
+    with pytest.raises(InputError, match=r"4 cases changed since it was prepared, or the plan did: .* and 1 more"):
+        run(data, work)
+
+
+def test_two_processes_do_not_work_on_one_dataset_or_fold(finished: tuple[Path, Path, RunResult], tmp_path: Path) -> None:
+    data, work = copied(finished, tmp_path)
+    folder = DatasetFolder(work / "data")
+    with held(folder.path), pytest.raises(InputError, match="another process is working in it"):
+        run(data, work)
+    with held(folder.model("3d_fullres", "baseline").fold(0).path), pytest.raises(InputError, match="another process"):
+        train("data", work, "baseline", validate_only=True, device="cpu")
+
+
 def test_restart_trains_again_with_a_new_schedule(finished: tuple[Path, Path, RunResult], tmp_path: Path) -> None:
     data, work = copied(finished, tmp_path)
     weights = DatasetFolder(work / "data").model("3d_fullres", "baseline").fold(0).final_weights
@@ -135,7 +185,8 @@ def test_fold_all_alone_is_bundled_without_a_selection(tmp_path: Path) -> None:
     result = run(dataset(tmp_path), tmp_path / "work", folds=("all",))
     assert result.selection is None
     assert len(result.bundles) == 1
-    assert result.page.is_file()
+    page = result.page.read_text()
+    assert "scored on the same ones" in page and f"-m {result.models[0].resolve()}" in page
 
 
 def test_folds_are_trained_side_by_side_with_the_same_weights(finished: tuple[Path, Path, RunResult], tmp_path: Path) -> None:
