@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from preprocessing.dicom.library import NoDicomError, parse, unchecked, unparsable
@@ -43,6 +44,7 @@ _MARKS = {  # what tells images at one place apart -> its functional group
     "ImageType": None,
     "FrameType": "MRImageFrameTypeSequence",
 }
+_OWNERS = ("PatientID", "StudyInstanceUID")
 HeaderNumbers = tuple[float, ...]
 
 
@@ -107,6 +109,7 @@ class DicomHeader:
     modality: str  # such as CT
     image_type: tuple[str, ...]  # such as ORIGINAL, PRIMARY, AXIAL
     frame_of_reference: str  # identifier of the patient's position on the table, "" where it is missing
+    belongs_to: str  # checksum of the identifiers of patient and study, which are not kept themselves
     pixels: Pixels | None  # None for objects that are no images
     planes: tuple[Plane, ...]  # the images; none where the file cannot hold them
     has_modality_table: bool  # whether a table takes the place of slope and intercept
@@ -144,6 +147,7 @@ def _header(dataset: "Dataset", name: str, left: int) -> DicomHeader:
         modality=_text(dataset.get("Modality")) or "unknown",
         image_type=_words(dataset.get("ImageType")),
         frame_of_reference=_text(dataset.get("FrameOfReferenceUID")),
+        belongs_to=sha256("\n".join(_text(dataset.get(keyword)) for keyword in _OWNERS).encode()).hexdigest(),
         pixels=pixels,
         planes=_planes(dataset, name, pixels.frames) if pixels and pixels.can_be_there else (),
         has_modality_table=bool(dataset.get("ModalityLUTSequence")),

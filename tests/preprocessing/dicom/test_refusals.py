@@ -171,6 +171,8 @@ ODD: dict[str, Odd] = {
     "several sizes": Odd(
         lambda made: [*made[:7], put(made[7], Rows=3, Columns=21)], "several sizes, 3 x 21, 9 x 7 (rows x columns)"
     ),
+    "several patients": Odd(one(PatientID="another"), "several patients or studies"),
+    "several studies": Odd(one(StudyInstanceUID="1.2.3"), "several patients or studies"),
     "several frames of reference": Odd(one(FrameOfReferenceUID="1.2.3"), "several frames of reference"),
     "slope of 0": Odd(each(RescaleSlope=0), "8 of its 8 images have a RescaleSlope of 0"),
     "one without units": Odd(

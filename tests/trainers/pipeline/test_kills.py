@@ -1,5 +1,6 @@
 """A run that is killed at any moment of any stage goes on, and ends with the files that it would have had."""
 
+import itertools
 import multiprocessing.sharedctypes
 import os
 import signal
@@ -15,7 +16,7 @@ from tests.trainers.pipeline.small_runs import dataset, lasting_files, run
 from tests.trainers.test_kills import in_process
 
 KILLS = 30
-EACH = 3  # kills of one run
+EACH = 3  # attempts to kill one run
 STAGES = (  # modules whose functions begin a stage
     "planners.run",
     "trainers.pipeline.speeds",
@@ -53,13 +54,14 @@ def test_thirty_kills_at_random_moments_of_every_stage(tmp_path: Path) -> None:
     calls = CONTEXT.Array("q", len(STAGES))
     assert in_process(run_until_call, data, tmp_path / "unbroken", "", -1, calls) == 0
     killed = dict.fromkeys(STAGES, 0)
-    for number in range(KILLS // EACH):
+    for number in itertools.count():
         for stage in sorted(random.choice(len(STAGES), EACH, replace=False)):
             last, counts = int(random.integers(1, calls[stage] + 1)), CONTEXT.Array("q", len(STAGES))
             code = in_process(run_until_call, data, tmp_path / f"work_{number}", STAGES[stage], last, counts)
-            killed[STAGES[stage]] += code == -signal.SIGKILL
-    assert all(killed.values()), f"some stages were not hit: {killed}"
-    assert sum(killed.values()) >= KILLS * 2 // 3, f"runs were over too early to be killed: {killed}"
+            killed[STAGES[stage]] += code == -signal.SIGKILL  # what goes on may be over before
+        if sum(killed.values()) >= KILLS and all(killed.values()):
+            break
+        assert number < KILLS, f"runs are over too early to be killed: {killed}"
     expected = lasting_files(tmp_path / "unbroken")
     for work in sorted(tmp_path.glob("work_*")):
         assert in_process(run, data, work) == 0
