@@ -17,13 +17,25 @@ _SEPARATORS = tuple(separator for separator in (os.sep, os.altsep, "\0") if sepa
 
 
 def name_faults(kind: str, names: Iterable[str]) -> Iterator[Fault]:
-    """Yield a fault for each name of a `kind`, such as `case`, that would lead out of the folder for which it is meant, or is none."""
+    """Yield a fault for each name of a `kind`, such as `case`, that leads out of its folder, is empty, or cannot be written as text."""
     for name in names:
-        if name in ("", ".", "..") or any(separator in name for separator in _SEPARATORS):
+        if not _is_text(name):
+            shown = name.encode(errors="backslashreplace").decode()
+            yield Fault(f"{kind} `{shown}`", "the name is not valid UTF-8", "Rename its files")
+        elif name in ("", ".", "..") or any(separator in name for separator in _SEPARATORS):
             problem = (
                 "the name is empty" if not name else "the name is a path, and files of this name would lie in another folder"
             )
             yield Fault(f"{kind} `{name}`", problem, "Use a name without slashes")
+
+
+def _is_text(name: str) -> bool:
+    """Return whether a name can be written in UTF-8; names of files may hold any bytes."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def file_faults(*paths: Path) -> Iterator[Fault]:

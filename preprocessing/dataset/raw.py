@@ -85,7 +85,7 @@ def scan_dataset(dataset: str | Path) -> RawDataset:
     else:
         cases, faults = _found_in_folders(folder, description)
     faults += [*name_faults("case", cases), *_missing_files(cases), *_clashing_names(cases)]
-    cases = _with_existing_files(cases)
+    cases = {case: files for case, files in _with_existing_files(cases).items() if not any(name_faults("case", [case]))}
     stated = read_annotated(folder, data, description, cases)
     annotated = {case: names for case, names in stated.items() if case in cases}
     if annotated:

@@ -22,6 +22,13 @@ def test_names_that_lead_out(name: str) -> None:
     assert fault.where == f"case `{name}`" and str(fault).isprintable()
 
 
+def test_names_that_are_no_text() -> None:
+    """Names of files may hold any bytes; Python shows those that are not UTF-8 by surrogates, which cannot be written."""
+    (fault,) = name_faults("case", ["a", "case_\udcff"])
+    assert fault.where == r"case `case_\udcff`" and "not valid UTF-8" in str(fault)
+    assert str(fault).encode()
+
+
 @pytest.mark.parametrize("name", IN)
 def test_names_that_are_names(name: str) -> None:
     assert not list(name_faults("case", [name]))

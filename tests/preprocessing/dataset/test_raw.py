@@ -1,5 +1,7 @@
 import json
+import os
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -145,6 +147,15 @@ def test_label_without_image_and_clashing_names(tmp_path):
     save(folder / "imagesTr/case_0_labels_0000.nii.gz", image(5))
     found = problems(open_dataset, folder)
     assert len(found) == 2 and "has no image" in found[0] and "Rename the case" in found[1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_names_that_are_not_valid_utf8_are_refused(tmp_path):
+    folder = make_dataset(tmp_path / "data")
+    for path in [*(folder / "imagesTr").glob("case_0_*"), folder / "labelsTr" / "case_0.nii.gz"]:
+        path.rename(path.with_name(os.fsdecode(os.fsencode(path.name).replace(b"case_0", b"\xff"))))
+    (fault,) = problems(open_dataset, folder)
+    assert r"case `\udcff`: the name is not valid UTF-8" in fault
 
 
 def test_hidden_and_foreign_files_are_left_alone(tmp_path):
