@@ -23,7 +23,7 @@ from benchmarks.evidence import few_cases, fine_tuning, losses, other_spacing, p
 from benchmarks.length import tables as length
 from benchmarks.length.runs import STEPS
 from benchmarks.nnunet import import_parity, prediction_speed
-from benchmarks.sizes import equivariance, planned_ranges, scale_robustness, size_search, unseen_sizes
+from benchmarks.sizes import equivariance, planned_ranges, published, scale_robustness, size_search, unseen_sizes
 from configs.files import write_text
 
 ROOT = Path(__file__).parents[2]
@@ -214,6 +214,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "slices_back": slices,
     "thick_slices": partial(measured, "evidence", "thick_slices", thick_slices.COLUMNS),
     "planned_ranges": partial(measured, "sizes", "planned_ranges", planned_ranges.COLUMNS),
+    "published": partial(measured, "sizes", "published", published.COLUMNS),
     "unseen_sizes": partial(measured, "sizes", "unseen_sizes", unseen_sizes.BY_SIZE),
     "fine_tuning": partial(measured, "evidence", "fine_tuning", fine_tuning.COLUMNS),
     "losses": partial(measured, "evidence", "losses", losses.COLUMNS),
