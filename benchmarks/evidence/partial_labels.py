@@ -1,10 +1,11 @@
 """Train with cases that lack the annotation of some labels: stated, or as if the missing labels were background.
 
-    python -m benchmarks.evidence.partial_labels DATASET WORK --csv FILE [--seeds 0 1 2] [--steps 300] [--networks se]
+    python -m benchmarks.evidence.partial_labels DATASET WORK --csv FILE [--seeds 0 1 2] [--steps 300] [--networks se] [--rare SHARE]
 
-Of each training case of fold 0, one label is removed at random (by the seed). `full` trains on all labels, `stated` says in `dataset.json`
-which labels a case has, `background` does not. The validation cases of the fold keep all labels; Dice is that of whole volumes. Preset
-`quick`; finished trainings in WORK are kept.
+Of each training case of fold 0, one label is removed at random (by the seed). With `--rare`, the last label is removed from all but this
+share of the cases, as where a small dataset with one more label joins a large one. `full` trains on all labels, `stated` says in
+`dataset.json` which labels a case has, `background` does not. The validation cases of the fold keep all labels; Dice is that of whole
+volumes. Preset `quick`; finished trainings in WORK are kept.
 """
 
 import argparse
@@ -33,13 +34,14 @@ def main() -> int:
     parser.add_argument("--networks", nargs="+", default=["se"], help="networks of the plan")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--rare", type=float, help="share of the cases that keep the last label; the other labels stay")
     parser.add_argument("--csv", type=Path, help="CSV file of the table")
     given = parser.parse_args()
     raw = open_dataset(given.dataset)
     found: dict[tuple[str, str], list[float]] = {}
     for seed in given.seeds:
         for way in WAYS:
-            work = prepared(raw, given.work, way, seed)
+            work = prepared(raw, given.work, way, seed, given.rare)
             for network in given.networks:
                 found.setdefault((network, way), []).append(dice_of(work, network, seed, given.steps))
                 print(f"{network}, {way}, seed {seed}: {found[network, way][-1]:.4f}", file=sys.stderr, flush=True)
@@ -48,12 +50,12 @@ def main() -> int:
     return 0
 
 
-def prepared(raw: RawDataset, work: Path, way: str, seed: int) -> Path:
+def prepared(raw: RawDataset, work: Path, way: str, seed: int, rare: float | None = None) -> Path:
     """Write a dataset whose training cases have the labels of a way, plan and preprocess it, and return its planned folder."""
     folder = work / (f"{way}_{seed}" if way != "full" else way)
     planned = folder / "work" / "Partial"
     if not (planned / "splits.json").is_file():
-        missing = {} if way == "full" else removed_labels(raw, seed)
+        missing = {} if way == "full" else removed_labels(raw, seed, rare)
         write_dataset(raw, folder / "Partial", missing, stated=way == "stated")
         words = [folder / "Partial", "--work", planned.parent, "--configurations", "3d_fullres", "--jobs", "1", "--quiet"]
         run("se_plan_and_preprocess", *words)
@@ -61,9 +63,12 @@ def prepared(raw: RawDataset, work: Path, way: str, seed: int) -> Path:
     return planned
 
 
-def removed_labels(raw: RawDataset, seed: int) -> dict[str, str]:
-    """Return for each training case of fold 0 the label that it loses."""
+def removed_labels(raw: RawDataset, seed: int, rare: float | None = None) -> dict[str, str]:
+    """Return for training cases of fold 0 the label that they lose: any one, or the last one of all but a share of `rare` of the cases."""
     random, names = np.random.default_rng(seed), raw.description.foreground
+    if rare is not None:
+        cases = random.permutation(make_splits(list(raw.cases))[0].training).tolist()
+        return dict.fromkeys(cases[round(rare * len(cases)) :], names[-1])
     return {case: names[random.integers(len(names))] for case in make_splits(list(raw.cases))[0].training}
 
 
