@@ -2,6 +2,7 @@
 
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,11 +10,12 @@ import torch
 from benchmarks.designs import learning
 from benchmarks.designs.learning_results import columns_of, draw_losses, rows_of
 from benchmarks.designs.spread_widths import SpreadConvolution, spread_widths
-from benchmarks.evidence import evidence, few_cases, losses
+from benchmarks.evidence import evidence, few_cases, losses, partial_labels
 from benchmarks.evidence.conditions import Condition, draw
 from benchmarks.pages import docs_tables
 from benchmarks.sizes import scale_robustness
 from inference.evaluation.scores import EvaluationResult, LabelScores, Mean
+from preprocessing.dataset.splits import make_splits
 
 CASES = [f"case{number}" for number in range(8)]
 
@@ -28,6 +30,18 @@ def test_a_seed_draws_the_same_cases_and_fewer_of_them_are_among_more() -> None:
 def test_an_odd_seed_takes_the_other_half() -> None:
     first, second = draw(CASES, 4, seed=2), draw(CASES, 4, seed=3)
     assert first == second[::-1]
+
+
+def test_labels_are_removed_at_random_or_from_most_cases() -> None:
+    raw = SimpleNamespace(
+        cases=dict.fromkeys(f"case{number:03d}" for number in range(50)), description=SimpleNamespace(foreground=("a", "b"))
+    )
+    training = make_splits(list(raw.cases))[0].training
+    each = partial_labels.removed_labels(raw, seed=1)  # type: ignore[arg-type]
+    assert list(each) == list(training) and set(each.values()) == {"a", "b"}
+    rare = partial_labels.removed_labels(raw, seed=1, rare=0.2)  # type: ignore[arg-type]
+    assert set(rare) < set(training) and len(rare) == 32 and set(rare.values()) == {"b"}
+    assert rare != partial_labels.removed_labels(raw, seed=2, rare=0.2)  # type: ignore[arg-type]
 
 
 def test_names_tell_conditions_apart() -> None:
