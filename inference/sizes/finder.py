@@ -13,7 +13,7 @@ from inference.engine.ensemble import Blending
 from inference.model import Model
 from inference.options import PredictionOptions, searches
 from inference.sizes.calibration import STEP, WIDEST, Calibration, Evidence
-from inference.sizes.looks import WHOLE, Look, Place, agreement, look, surroundings
+from inference.sizes.looks import WHOLE, ImagePart, Look, agreement, look, surroundings
 from inference.sizes.search import FoundSize, find_factor, uncalibrated
 
 
@@ -92,5 +92,5 @@ class SizeFinder:
         whole = self._look(image, found.factor)  # labels may lie far from those that were found at natural size
         return replace(found, evidence=replace(found.evidence, expected=whole.expected, diameters=whole.diameters(volume)))
 
-    def _look(self, image: Tensor, factor: float, place: Place = WHOLE) -> Look:
+    def _look(self, image: Tensor, factor: float, place: ImagePart = WHOLE) -> Look:
         return look(self.network, image, self.plan.network, factor, self.how, self.capacity, place=place)

@@ -20,8 +20,8 @@ from inference.engine.sums import Numbers, decide, diameters_of, dice_of, overla
 from inference.options import Variants
 from preprocessing.geometry.cropping import nonzero_box
 
-Place = tuple[slice, slice, slice]  # a box of voxels (Z, Y, X)
-WHOLE: Place = (slice(None), slice(None), slice(None))
+ImagePart = tuple[slice, slice, slice]  # a box of voxels (Z, Y, X)
+WHOLE: ImagePart = (slice(None), slice(None), slice(None))
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Look:
     factor: float  # factor of the image's size
     decision: Tensor  # class indices (Z, Y, X) int16, or regions (R, Z, Y, X) bool, on the image's own grid
     sums: Tensor  # sum(p d), sum(p) and sum(d) over voxels (3, labels) float64
-    place: Place  # part of the image that was looked at; nothing is found outside of it
+    place: ImagePart  # part of the image that was looked at; nothing is found outside of it
 
     @property
     def expected(self) -> Numbers:
@@ -54,7 +54,7 @@ def look(
     how: Blending,
     capacity: Capacity,
     mirror: bool = False,
-    place: Place = WHOLE,
+    place: ImagePart = WHOLE,
 ) -> Look:
     """Segment the image (C, Z, Y, X) float32, normalised, at the planned spacing and on the capacity's device of volumes, at one size.
 
@@ -74,7 +74,7 @@ def look(
     return Look(factor, decision, sums, place)
 
 
-def surroundings(one: Look, patch: Shape) -> Place:
+def surroundings(one: Look, patch: Shape) -> ImagePart:
     """Return the box of what a look found, with half a patch on every side, which is as far as a tile about a found voxel reaches.
 
     It is the whole image where nothing was found. Looks at an enlarged image need no more, which saves most of their cost in large images.

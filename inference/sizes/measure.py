@@ -19,7 +19,7 @@ from inference.engine.ensemble import Blending
 from inference.engine.scaling import scale_image, scaled_shape
 from inference.engine.sums import label_masks, overlap_of
 from inference.sizes.calibration import STEP, WIDEST, Evidence, Sample, factors_of, steps_between
-from inference.sizes.looks import WHOLE, Look, Place, agreement, look, surroundings
+from inference.sizes.looks import WHOLE, ImagePart, Look, agreement, look, surroundings
 from preprocessing.resample import resample_labels
 from preprocessing.store import CaseStore, StoredCase
 
@@ -95,7 +95,7 @@ class Observer:
         """The planned range of sizes."""
         return self.plan.whole.sizes or WIDEST
 
-    def look(self, image: Tensor, factor: float, mirror: bool = False, place: Place = WHOLE) -> Look:
+    def look(self, image: Tensor, factor: float, mirror: bool = False, place: ImagePart = WHOLE) -> Look:
         """Look at an image (C, Z, Y, X) at one factor of its size; see `inference.sizes.looks.look`."""
         how = Blending(regions=self.plan.dataset.has_regions)
 

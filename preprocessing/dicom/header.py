@@ -100,6 +100,14 @@ class Pixels:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where the images of a file come from."""
+
+    owner: str  # checksum of the identifiers of patient and study, which are not kept themselves
+    frame_of_reference: str  # identifier of the patient's position on the table, "" where it is missing
+
+
+@dataclass(frozen=True)
 class DicomHeader:
     """What one file states about its images."""
 
@@ -108,8 +116,7 @@ class DicomHeader:
     kind: str  # identifier of the kind of object (SOP class)
     modality: str  # such as CT
     image_type: tuple[str, ...]  # such as ORIGINAL, PRIMARY, AXIAL
-    frame_of_reference: str  # identifier of the patient's position on the table, "" where it is missing
-    belongs_to: str  # checksum of the identifiers of patient and study, which are not kept themselves
+    origin: Origin  # patient, study and position on the table
     pixels: Pixels | None  # None for objects that are no images
     planes: tuple[Plane, ...]  # the images; none where the file cannot hold them
     has_modality_table: bool  # whether a table takes the place of slope and intercept
@@ -146,13 +153,17 @@ def _header(dataset: "Dataset", name: str, left: int) -> DicomHeader:
         kind=_text(dataset.get("SOPClassUID")) or _text(meta.get("MediaStorageSOPClassUID")),
         modality=_text(dataset.get("Modality")) or "unknown",
         image_type=_words(dataset.get("ImageType")),
-        frame_of_reference=_text(dataset.get("FrameOfReferenceUID")),
-        belongs_to=sha256("\n".join(_text(dataset.get(keyword)) for keyword in _OWNERS).encode()).hexdigest(),
+        origin=_origin(dataset),
         pixels=pixels,
         planes=_planes(dataset, name, pixels.frames) if pixels and pixels.can_be_there else (),
         has_modality_table=bool(dataset.get("ModalityLUTSequence")),
         lacks=tuple(keyword for keyword in needed if not _text(dataset.get(keyword))),
     )
+
+
+def _origin(dataset: "Dataset") -> Origin:
+    owner = "\n".join(_text(dataset.get(keyword)) for keyword in _OWNERS)
+    return Origin(sha256(owner.encode()).hexdigest(), _text(dataset.get("FrameOfReferenceUID")))
 
 
 def _pixels(dataset: "Dataset", transfer_syntax: str, left: int) -> Pixels | None:

@@ -82,9 +82,9 @@ def _one_volume(where: str, headers: Sequence[DicomHeader]) -> Iterator[Fault]:
     if len(sizes) > 1:
         shown = ", ".join(f"{rows} x {columns}" for rows, columns in sorted(sizes)[:4])
         yield Fault(where, f"its images have several sizes, {shown} (rows x columns)", _SPLIT)
-    if len({header.belongs_to for header in headers}) > 1:
+    if len({header.origin.owner for header in headers}) > 1:
         yield Fault(where, "its files state several patients or studies, so they are no single acquisition", _SPLIT)
-    if len({header.frame_of_reference for header in headers}) > 1:
+    if len({header.origin.frame_of_reference for header in headers}) > 1:
         yield Fault(where, "its images have several frames of reference, so their places cannot be compared", _SPLIT)
 
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from configs.dataset import BACKGROUND
+from configs.network import Axes
 
-Axes = tuple[int, int, int]
 Adapted = tuple[Tensor, str]  # the tensor, and in words how it was made; "" where nothing was changed
 
 

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from configs.dataset import BACKGROUND, DatasetDescription
 from configs.errors import Fault, InputError, listed, raise_faults
 from configs.folders import FoldFolder, ModelFolder
+from configs.network import Axes
 from configs.plan import AxisOrder, ModelPlan, Orientation
 from preprocessing.dataset.description import read_description
 from se_unet.nnunet.checkpoint import read_nnunet_checkpoint
 from se_unet.nnunet.plan import understood
-from trainers.initial_weights.adapt import Adapted, Axes, adapt_head, adapt_kernel, adapt_stem, turn_kernel
+from trainers.initial_weights.adapt import Adapted, adapt_head, adapt_kernel, adapt_stem, turn_kernel
 
 logger = logging.getLogger(__name__)
 _MOST_NAMED = 6

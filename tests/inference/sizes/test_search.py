@@ -18,7 +18,7 @@ from inference.options import PredictionOptions
 from inference.predictor import Predictor
 from inference.sizes.calibration import Calibration, Evidence, Map
 from inference.sizes.finder import SizeFinder, with_affordable_reflections
-from inference.sizes.looks import WHOLE, Look, Place, surroundings
+from inference.sizes.looks import WHOLE, ImagePart, Look, surroundings
 from inference.sizes.search import find_factor, uncalibrated
 from preprocessing.geometry.affine import Geometry
 from tests.inference.models import plan
@@ -96,7 +96,7 @@ def test_labels_far_from_what_was_found_count_at_the_chosen_size(monkeypatch: py
     labels, asked = ("near", "far"), []
     sizes = SizeRange(low=0.5, high=2.0, labels={"near": LabelRange(diameter=13.0, octaves=0.1)})
 
-    def looks(network: nn.Module, image: Tensor, plan: object, factor: float, *rest: object, place: Place = WHOLE) -> Look:
+    def looks(network: nn.Module, image: Tensor, plan: object, factor: float, *rest: object, place: ImagePart = WHOLE) -> Look:
         asked.append((round(factor, 2), place))
         decision = torch.zeros(image.shape[1:], dtype=torch.int16)
         decision[4:12, 4:12, 4:12] = 1
