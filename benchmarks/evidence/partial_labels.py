@@ -23,7 +23,7 @@ from preprocessing.dataset.raw import RawDataset, open_dataset
 from preprocessing.dataset.splits import make_splits, write_splits
 
 WAYS = ("full", "stated", "background")
-COLUMNS = {"network": "{}", "training": "{}"} | SPREAD
+COLUMNS = {"network": "{}", "training": "{}", "rare": "{:g}"} | SPREAD
 
 
 def main() -> int:
@@ -45,7 +45,10 @@ def main() -> int:
             for network in given.networks:
                 found.setdefault((network, way), []).append(dice_of(work, network, seed, given.steps))
                 print(f"{network}, {way}, seed {seed}: {found[network, way][-1]:.4f}", file=sys.stderr, flush=True)
-    rows = [{"network": network, "training": way} | spread(given.steps, dice) for (network, way), dice in sorted(found.items())]
+    rows = [
+        {"network": network, "training": way, "rare": given.rare} | spread(given.steps, dice)
+        for (network, way), dice in sorted(found.items())
+    ]
     show_table(rows, COLUMNS, given.csv)
     return 0
 
