@@ -213,7 +213,7 @@ def read_source(path: Path) -> GivenWeights:
 def _remedy(path: Path) -> str:
     """Return what to do about a file that is not of weights: bundles, exports of nnU-Net and checkpoints are ZIP files."""
     if path.suffix == ".pt":
-        return "Give weights_final.safetensors beside it, which the end of a training writes, or the folder of the fold"
+        return f"Give {FoldFolder(path.parent).final_weights}, which the end of a training writes, or the folder of the fold"
     if zipfile.is_zipfile(path):
         return f"Make a model of it first, se_bundle import {path} -o MODEL, and give MODEL or one of its folds"
     return "Check the path, or train the fold"
