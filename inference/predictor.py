@@ -252,8 +252,7 @@ class Predictor:
 
     def _mirrors(self, position: int) -> bool:
         """Return whether predictions of a model are averaged over reflections."""
-        planned = self.models[position].plan.network
-        return self.options.mirror and any(planned.patch_size[axis] > 1 for axis in planned.mirror_axes)
+        return self.options.mirror and self.models[position].plan.network.reflections > 1
 
     def _with_first_stage(self, prepared: Prepared) -> list[Tensor]:
         """Return the images, with the first stage's segmentation as additional channels for models of a second stage."""

@@ -110,19 +110,25 @@ def train(
     with StopRequest() as stop:
         with _first_process_first():
             _prepare_previous(job, network, tag, progress)
-        with _alone(job.fold):
+        with _alone(job.fold):  # of a former training, if there is one
             _begin(job, validate_only, resume, restart)
-        with _alone(job.fold):
+        with _alone(job.fold):  # which exists from now on
             if not validate_only:
                 with explained_memory():
                     _fit(job, stop, progress, preview)
-            if rank() == 0 and job.split.validation:
-                if validate_only or not (resume and job.fold.validation.metrics.is_file()):
-                    _validate(job, stop, progress)
-                _calibrate(job, stop, progress)
-            elif rank() == 0:
-                logger.info("fold %s has no validation cases", job.fold.name)
+            if rank() == 0:
+                _assess(job, stop, progress, again=validate_only or not resume)
     return job.fold.path
+
+
+def _assess(job: Job, stop: StopRequest, progress: Progress, again: bool) -> None:
+    """Validate the fold unless that is done and not wanted `again`, and calibrate it."""
+    if not job.split.validation:
+        logger.info("fold %s has no validation cases", job.fold.name)
+        return
+    if again or not job.fold.validation.metrics.is_file():
+        _validate(job, stop, progress)
+    _calibrate(job, stop, progress)
 
 
 def _alone(fold: FoldFolder) -> AbstractContextManager[None]:

@@ -128,6 +128,15 @@ def expect(calibration: Calibration, evidence: Evidence, mirror: bool = False) -
     return found
 
 
+def missing_labels(calibration: Calibration, evidence: Evidence) -> list[str]:
+    """Return the labels that were not found, although every validation case has them and the network finds them in most."""
+    return [
+        label
+        for position, (label, found) in enumerate(zip(calibration.labels, evidence.found, strict=True))
+        if calibration.always[position] and not found and not calibration.is_missed(position)
+    ]
+
+
 def expected_mean(expected: Mapping[str, Expected | None]) -> float:
     """Return the expected mean Dice of a case over the labels that count; 0 where none does."""
     values = [one.dice for one in expected.values() if one is not None]

@@ -69,12 +69,14 @@ class SizeFinder:
         """
         volume = prod(spacing)
         looks: dict[float, Look] = {}
+        near: list[ImagePart] = []  # what enlarged images are looked at, once one is
 
         def see(factor: float) -> Look:
             key = round(factor, 6)
             if key not in looks:
-                place = surroundings(see(1.0), self.plan.network.patch_size) if key > 1 else WHOLE
-                looks[key] = self._look(image, factor, place)
+                if key > 1 and not near:  # the search has seen the natural size first
+                    near.append(surroundings(looks[1.0], self.plan.network.patch_size))
+                looks[key] = self._look(image, factor, near[0] if key > 1 else WHOLE)
             return looks[key]
 
         def show(factor: float) -> Evidence:
@@ -87,7 +89,7 @@ class SizeFinder:
         if not self.search:
             return FoundSize(1.0, first, searched=False)
         found = find_factor(self.calibration, first, show, self.forced)
-        if found.factor <= 1 or see(found.factor).place == WHOLE:
+        if found.factor <= 1 or near[0] == WHOLE:
             return found
         whole = self._look(image, found.factor)  # labels may lie far from those that were found at natural size
         return replace(found, evidence=replace(found.evidence, expected=whole.expected, diameters=whole.diameters(volume)))

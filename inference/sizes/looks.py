@@ -31,7 +31,6 @@ class Look:
     factor: float  # factor of the image's size
     decision: Tensor  # class indices (Z, Y, X) int16, or regions (R, Z, Y, X) bool, on the image's own grid
     sums: Tensor  # sum(p d), sum(p) and sum(d) over voxels (3, labels) float64
-    place: ImagePart  # part of the image that was looked at; nothing is found outside of it
 
     @property
     def expected(self) -> Numbers:
@@ -71,7 +70,7 @@ def look(
     for brick in blend([member], (z, y, x), classes, how, capacity):
         sums += sums_of(brick.probabilities, how.regions)
         inside[(..., *brick.place)] = decide(brick.probabilities, how.regions)
-    return Look(factor, decision, sums, place)
+    return Look(factor, decision, sums)
 
 
 def surroundings(one: Look, patch: Shape) -> ImagePart:
@@ -79,12 +78,13 @@ def surroundings(one: Look, patch: Shape) -> ImagePart:
 
     It is the whole image where nothing was found. Looks at an enlarged image need no more, which saves most of their cost in large images.
     """
-    found = one.decision.any(0) if one.decision.dim() == 4 else one.decision != 0
-    box = nonzero_box(found[None].cpu().numpy())
-    edges = list(zip(box.start, box.stop, patch, found.shape, strict=True))
-    z, y, x = (slice(max(0, start - size // 2), min(stop + size // 2, length)) for start, stop, size, length in edges)
-    reaches_all = all(start <= size // 2 and stop + size // 2 >= length for start, stop, size, length in edges)
-    return WHOLE if reaches_all else (z, y, x)
+    shape = one.decision.shape[-3:]
+    box = nonzero_box(one.decision.reshape(-1, *shape).cpu().numpy())
+    z, y, x = (
+        slice(max(0, start - size // 2), min(stop + size // 2, length))
+        for start, stop, size, length in zip(box.start, box.stop, patch, shape, strict=True)
+    )
+    return WHOLE if (z, y, x) == tuple(slice(0, length) for length in shape) else (z, y, x)
 
 
 def agreement(one: Look, other: Look) -> Numbers:

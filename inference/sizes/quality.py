@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from configs.plan import SizeRange
-from inference.sizes.calibration import Calibration, Evidence, Expected, expect, expected_mean
+from inference.sizes.calibration import Calibration, Evidence, Expected, expect, expected_mean, missing_labels
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,7 @@ class Quality:
 def judge(calibration: Calibration, evidence: Evidence, factor: float, mirror: bool = False) -> Quality:
     """Return the expected quality, given a look at the image at this factor of its size, and whether reflections follow."""
     expected = expect(calibration, evidence, mirror)
-    doubts = [
-        f"{label} was not found, but every validation case has it"
-        for position, (label, is_found, always) in enumerate(
-            zip(calibration.labels, evidence.found, calibration.always, strict=True)
-        )
-        if always and not is_found and not calibration.is_missed(position)
-    ]
+    doubts = [f"{label} was not found, but every validation case has it" for label in missing_labels(calibration, evidence)]
     if expected_mean(expect(calibration, evidence)) < calibration.usual:
         usual = 1 - (1 - calibration.usual) * math.exp(calibration.mirroring * mirror)
         doubts.append(

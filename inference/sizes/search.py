@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from configs.plan import SizeRange
-from inference.sizes.calibration import Calibration, Evidence, Map, expect, expected_mean, factors_of
+from inference.sizes.calibration import Calibration, Evidence, Map, expect, expected_mean, factors_of, missing_labels
 
 Show = Callable[[float], Evidence]  # factor of the image's size -> what a look there shows, with the agreement
 
@@ -69,11 +69,7 @@ def _may_be_smaller(calibration: Calibration, evidence: Evidence, suggested: flo
     sizes_are_known = any(
         found and label in calibration.sizes.labels for found, label in zip(evidence.found, calibration.labels, strict=True)
     )
-    missing = any(
-        always and not found and not calibration.is_missed(position)
-        for position, (always, found) in enumerate(zip(calibration.always, evidence.found, strict=True))
-    )
-    return suggested > 1 or missing or not sizes_are_known
+    return suggested > 1 or bool(missing_labels(calibration, evidence)) or not sizes_are_known
 
 
 def _suggested(calibration: Calibration, evidence: Evidence, factors: Sequence[float]) -> float:

@@ -84,8 +84,9 @@ def scan_dataset(dataset: str | Path) -> RawDataset:
         cases, faults = _listed_by_decathlon(folder, data["training"], description)
     else:
         cases, faults = _found_in_folders(folder, description)
-    faults += [*name_faults("case", cases), *_missing_files(cases), *_clashing_names(cases)]
-    cases = {case: files for case, files in _with_existing_files(cases).items() if not any(name_faults("case", [case]))}
+    misnamed = {case: fault for case in cases for fault in name_faults("case", [case])}
+    faults += [*misnamed.values(), *_missing_files(cases), *_clashing_names(cases)]
+    cases = {case: files for case, files in _with_existing_files(cases).items() if case not in misnamed}
     stated = read_annotated(folder, data, description, cases)
     annotated = {case: names for case, names in stated.items() if case in cases}
     if annotated:

@@ -82,11 +82,11 @@ def test_larger_factors_are_tried_only_where_the_anatomy_may_be_smaller() -> Non
 
 def test_enlarged_images_are_looked_at_around_what_was_found() -> None:
     decision = torch.zeros(40, 50, 60, dtype=torch.int16)
-    whole = Look(1.0, decision, torch.zeros(3, 1), WHOLE)
+    whole = Look(1.0, decision, torch.zeros(3, 1))
     assert surroundings(whole, (8, 8, 8)) == WHOLE, "nothing was found"
     decision[10:12, 2:5, 50:60] = 1
     assert surroundings(whole, (8, 10, 12)) == (slice(6, 16), slice(0, 10), slice(44, 60))
-    regions = Look(1.0, torch.stack([decision == 1, decision == 2]), torch.zeros(3, 2), WHOLE)
+    regions = Look(1.0, torch.stack([decision == 1, decision == 2]), torch.zeros(3, 2))
     assert surroundings(regions, (8, 10, 12)) == surroundings(whole, (8, 10, 12))
     assert surroundings(whole, (80, 100, 120)) == WHOLE
 
@@ -103,7 +103,7 @@ def test_labels_far_from_what_was_found_count_at_the_chosen_size(monkeypatch: py
         sure, volume = 0.5 + 0.2 * (factor > 1), float((decision == 1).sum())
         far = 100.0 if factor > 1 and place == WHOLE else 0.0
         sums = torch.tensor([[sure * volume, far], [sure * volume, far], [volume, far]], dtype=torch.float64)
-        return Look(factor, decision, sums, place)
+        return Look(factor, decision, sums)
 
     monkeypatch.setattr("inference.sizes.finder.look", looks)
     known = uncalibrated(labels, sizes).model_copy(update={"usual": 0.9, "always": (True, False)})
