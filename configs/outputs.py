@@ -67,15 +67,16 @@ _held: set[int] = set()  # descriptors of the folders that this process holds
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def held(folder: Path, *, to_read: bool = False) -> Iterator[None]:
     """Hold a folder while the block runs, so that no two processes work in it. The lock ends with the process.
 
-    Nothing is held where the folder does not exist yet, or the file system has no locks.
+    Those that hold it only `to_read` may be several at a time. Nothing is held where the folder does not exist yet, or the file system has
+    no locks.
 
     Raises:
         InputError: another process holds the folder.
     """
-    descriptor = _hold(folder)
+    descriptor = _hold(folder, to_read)
     try:
         yield
     finally:
@@ -83,14 +84,14 @@ def held(folder: Path) -> Iterator[None]:
             _let_go(descriptor)
 
 
-def _hold(folder: Path) -> int:
+def _hold(folder: Path, to_read: bool) -> int:
     """Return the descriptor of a folder that is now held, or -1."""
     if fcntl is None or not folder.is_dir():
         return -1
     descriptor = os.open(folder, os.O_RDONLY)
     _held.add(descriptor)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if to_read else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         _let_go(descriptor)
         raise InputError(Fault(str(folder), "another process is working in it", "Wait until it has ended, or end it")) from None

@@ -8,7 +8,7 @@ from pathlib import Path
 from configs.errors import Fault, InputError, raise_faults
 from configs.fingerprint import Fingerprint
 from configs.folders import DatasetFolder
-from configs.outputs import folder_faults
+from configs.outputs import folder_faults, held
 from configs.plan import Plan
 from configs.progress import Progress, Silent
 from planners.fingerprint.measure import make_fingerprint
@@ -62,7 +62,8 @@ def plan_and_preprocess(
         The plan.
 
     Raises:
-        InputError: the dataset or an option has faults; all faults of the dataset are listed at once.
+        InputError: the dataset or an option has faults, all faults of the dataset are listed at once; or another process is working in
+            the dataset's folder.
         RuntimeError: the preprocessing of the named cases failed; all other cases are preprocessed.
     """
     if jobs is not None and jobs < 1:
@@ -71,7 +72,10 @@ def plan_and_preprocess(
     if scheduler is not None:
         dataset, work = Path(dataset).resolve(), Path(work).resolve()
     raw = scan_dataset(dataset)
-    raise_faults(folder_faults(Path(work) / raw.description.name))
+    folder = DatasetFolder(Path(work) / raw.description.name)
+    raise_faults(folder_faults(folder.path))
+    with held(folder.path):  # before the time for the fingerprint is spent
+        pass
     fingerprint = make_fingerprint(raw, choose_jobs(jobs, largest_case_bytes(raw), "Validating"), progress, scheduler)
     options = options or PlanningOptions()
     if options.nnunet_plans is None:
@@ -79,19 +83,22 @@ def plan_and_preprocess(
     plan = make_plan(raw.description, fingerprint, options)
     turned = turn_cases(fingerprint, plan.orientation)
     _warn(turned, plan, options)
-    folder = DatasetFolder(Path(work) / raw.description.name)
-    adopt_splits(splits, Path(dataset), folder.splits, set(fingerprint.cases))
-    raw.description.write(folder.description)
-    fingerprint.write(folder.fingerprint)
-    write_fingerprint_table(folder.fingerprint_table, fingerprint)
-    plan.write(folder.plan)
-    report = write_planning_report(folder.path, raw, turned, plan)
-    _logger.info("Wrote %s and %s", folder.plan, report)
-    if not plan_only:
-        for configuration in [name for name, planned in plan.configurations.items() if not planned.cases_of]:
-            store = folder.prepared(configuration)
-            fitting = choose_jobs(jobs, _largest_prepared_bytes(turned, plan, configuration), f"Preprocessing {configuration}")
-            preprocess_dataset(raw, plan, configuration, store, fitting, progress, overwrite, scheduler)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    with held(folder.path):
+        adopt_splits(splits, Path(dataset), folder.splits, set(fingerprint.cases))
+        raw.description.write(folder.description)
+        fingerprint.write(folder.fingerprint)
+        write_fingerprint_table(folder.fingerprint_table, fingerprint)
+        plan.write(folder.plan)
+        report = write_planning_report(folder.path, raw, turned, plan)
+        _logger.info("Wrote %s and %s", folder.plan, report)
+        if not plan_only:
+            for configuration in [name for name, planned in plan.configurations.items() if not planned.cases_of]:
+                store = folder.prepared(configuration)
+                fitting = choose_jobs(
+                    jobs, _largest_prepared_bytes(turned, plan, configuration), f"Preprocessing {configuration}"
+                )
+                preprocess_dataset(raw, plan, configuration, store, fitting, progress, overwrite, scheduler)
     return plan
 
 

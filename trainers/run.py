@@ -12,7 +12,7 @@ from configs.errors import InputError, raise_faults
 from configs.folders import FoldFolder, find_dataset
 from configs.named_parts import import_part
 from configs.outputs import folder_faults, held
-from configs.plan import Plan
+from configs.plan import ModelPlan, Plan
 from configs.progress import Progress, Silent
 from configs.training import TrainingConfig
 from inference import Predictor
@@ -22,6 +22,7 @@ from inference.options import PredictionOptions
 from inference.sizes.calibrate import FEWEST_CASES
 from inference.sizes.of_model import calibrate_model, can_look, has_looks, look_at_fold, tell_too_few
 from preprocessing.dataset.fold_record import held_out_cases
+from preprocessing.run import require_prepared
 from se_unet.weights import save_weights
 from trainers.building import make_batches, make_learner, make_parts, opening
 from trainers.interruption import Stoppable, StopRequest
@@ -96,6 +97,8 @@ def train(
     plan = Plan.read(folder.plan)
     adapted = plan.only(configuration, network, adapt_plan(plan.network(configuration, network), config))
     model = folder.model(configuration, network, tag)
+    if validate_only and model.plan.is_file():  # the dataset's plan may have changed since
+        adapted = ModelPlan.read(model.plan)
     raise_faults(folder_faults(model.fold(fold).path))
     if not (validate_only or (resume and model.fold(fold).checkpoint.is_file())):
         check_label_weights(config, adapted.dataset)
@@ -103,6 +106,7 @@ def train(
         groups = None if group_by is None else Path(group_by)
         split = split_of(model.fold(fold), fold, adapted, groups, resume or validate_only)
     job = Job(model.fold(fold), split, adapted, config, choose_device(device), resume_hint)
+    require_prepared(job.store, split.validation if validate_only else [*split.training, *split.validation], adapted)
     progress = progress or Silent()
     if not validate_only:
         check_annotated(job)
@@ -112,7 +116,7 @@ def train(
             _prepare_previous(job, network, tag, progress)
         with _alone(job.fold):  # of a former training, if there is one
             _begin(job, validate_only, resume, restart)
-        with _alone(job.fold):  # which exists from now on
+        with _alone(job.fold), held(job.store.folder, to_read=True):  # the fold exists from now on
             if not validate_only:
                 with explained_memory():
                     _fit(job, stop, progress, preview)

@@ -15,6 +15,7 @@ from inference.engine.capacity import Capacity
 from inference.sizes.calibrate import FEWEST_CASES, calibrate
 from inference.sizes.calibration import WIDEST, Calibration
 from inference.sizes.measure import Looks, Observer, measure_looks
+from preprocessing.run import require_prepared
 from preprocessing.store import CaseStore
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,12 @@ def look_at_fold(
     device: torch.device,
     progress: Progress | None = None,
 ) -> None:
-    """Look at validation cases of a fold with its final network, and write `looks.json`."""
+    """Look at validation cases of a fold with its final network, and write `looks.json`.
+
+    Raises:
+        InputError: cases are missing in the store, or were prepared with another plan.
+    """
+    require_prepared(store, cases, plan)
     looks = measure_looks(Observer(network, plan, Capacity.of(device)), store, cases, digest(fold.final_weights), progress)
     looks.write(fold.looks)
 

@@ -100,6 +100,13 @@ def test_a_folder_is_held_by_one_process(tmp_path: Path) -> None:
             pass
 
 
+def test_several_processes_read_in_a_folder_that_none_changes(tmp_path: Path) -> None:
+    with held(tmp_path, to_read=True), held(tmp_path, to_read=True), pytest.raises(InputError, match="another"), held(tmp_path):
+        pass
+    with held(tmp_path), pytest.raises(InputError, match="another"), held(tmp_path, to_read=True):
+        pass
+
+
 def test_without_locks_nothing_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outputs, "fcntl", None)
     with held(tmp_path), held(tmp_path):

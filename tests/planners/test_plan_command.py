@@ -4,6 +4,9 @@ import sys
 import numpy as np
 import pytest
 
+import planners.run
+from configs.errors import InputError
+from configs.outputs import held
 from configs.plan import Plan
 from configs.progress import Silent
 from planners import plan_and_preprocess
@@ -134,6 +137,22 @@ def test_whole_command(tmp_path, monkeypatch, capsys, caplog):
     assert command(monkeypatch, folder, "--work", tmp_path / "work", "--jobs", 1) == 0
     assert "0 cases preprocessed, 3 were up to date" in caplog.text
     assert (written / "plan.json").read_bytes() == first
+
+
+def test_two_processes_do_not_prepare_one_dataset(tmp_path, monkeypatch):
+    folder, work = make_dataset(tmp_path / "data"), tmp_path / "work"
+    begin = planners.run.adopt_splits
+
+    def begin_twice(*given):
+        monkeypatch.setattr(planners.run, "adopt_splits", begin)
+        plan_and_preprocess(folder, work, jobs=1)
+
+    monkeypatch.setattr(planners.run, "adopt_splits", begin_twice)
+    with pytest.raises(InputError, match="another process is working in it"):
+        plan_and_preprocess(folder, work, jobs=1)
+    with held(work / "data"), pytest.raises(InputError, match="another process is working in it"):
+        plan_and_preprocess(folder, work, jobs=1)
+    assert not (work / "data" / "plan.json").exists()
 
 
 def test_plan_only_from_python(tmp_path):

@@ -1,17 +1,22 @@
 import os
+import shutil
 from functools import partial
 
 import numpy as np
 import pytest
 
 from configs.errors import InputError
+from configs.outputs import held
 from configs.plan import ChannelNormalisation, ConfigurationPlan, Plan
 from preprocessing.dataset.raw import CaseFiles, open_dataset
 from preprocessing.formats.images import write_labels
 from preprocessing.geometry.affine import Geometry
-from preprocessing.run import preprocess_dataset, staleness_key
+from preprocessing.run import changed_cases, preprocess_dataset, require_prepared, staleness_key
 from preprocessing.store import CaseStore
 from tests.preprocessing.datasets import image, labels, make_dataset, save
+from tests.trainers.balls import tiny_plan
+
+NETWORK = tiny_plan().network("3d_fullres", "baseline")
 
 
 def plan_for(dataset, spacing=(1.0, 1.0, 1.0), scheme="zscore"):
@@ -66,6 +71,40 @@ def test_content_decides_not_names_and_times(tmp_path, dataset):
     run()
     second = written(tmp_path / "store")
     assert {name for name in second if second[name] != first[name]} == {"case_1.json"}
+
+
+@pytest.mark.parametrize("changes", [{"spacing": (1.0, 1.0, 1.25)}, {"scheme": "none"}])
+def test_cases_of_another_plan_are_found_without_their_files(tmp_path, dataset, changes):
+    store = preprocess_dataset(dataset, plan_for(dataset), "3d_fullres", tmp_path / "store")
+    model, other = (plan_for(dataset, **given).only("3d_fullres", "baseline", NETWORK) for given in ({}, changes))
+    shutil.rmtree(dataset.folder)
+    require_prepared(store, dataset.cases, model)
+    with pytest.raises(InputError, match=r"prepared 3 cases \(case_0, case_1, case_2\)"):
+        require_prepared(store, dataset.cases, other)
+    with pytest.raises(InputError, match="case `case_9`: not in"):
+        require_prepared(store, ["case_9"], model)
+
+
+def test_changed_cases_are_those_with_other_settings_or_damage(tmp_path, dataset):
+    store = preprocess_dataset(dataset, plan_for(dataset), "3d_fullres", tmp_path / "store")
+    find = partial(changed_cases, dataset, configuration="3d_fullres", folder=store.folder)
+    assert find(plan_for(dataset)) == []
+    assert find(plan_for(dataset, spacing=(1.0, 1.0, 1.25))) == list(dataset.cases)
+    (store.folder / "case_1.json").write_text("{")
+    assert find(plan_for(dataset)) == ["case_1"]
+
+
+def test_what_a_training_reads_is_not_prepared_anew(tmp_path, dataset):
+    run = partial(preprocess_dataset, dataset, configuration="3d_fullres", folder=tmp_path / "store")
+    run(plan=plan_for(dataset))
+    before = written(tmp_path / "store")
+    with held(tmp_path / "store", to_read=True):
+        run(plan=plan_for(dataset))
+        with pytest.raises(InputError, match="another process is working in it"):
+            run(plan=plan_for(dataset, spacing=(1.0, 1.0, 1.25)))
+        with pytest.raises(InputError, match="another process is working in it"):
+            run(plan=plan_for(dataset), overwrite=True)
+    assert written(tmp_path / "store") == before
 
 
 @pytest.mark.parametrize(("ending", "companion"), [(".tif", ".json"), (".mhd", ".zraw")])

@@ -7,10 +7,12 @@ import numpy as np
 from configs.dataset import DatasetDescription
 from configs.network import NetworkConfig
 from configs.plan import ChannelNormalisation, ConfigurationPlan, NetworkPlan, Plan, SizeRange
+from preprocessing.dataset.raw import CaseFiles
 from preprocessing.formats.images import write_labels, write_scalar
 from preprocessing.geometry.affine import Geometry
 from preprocessing.locations import find_class_locations
 from preprocessing.pipeline import preprocess
+from preprocessing.run import staleness_key
 from preprocessing.store import CaseStore
 
 DESCRIPTION = DatasetDescription(name="Balls", channels=("MR",), labels={"background": 0, "bright": 2, "dark": 5})
@@ -62,4 +64,5 @@ def write_case(raw: Path, store: CaseStore, identifier: str, plan: Plan, random:
     write_labels(label_path, np.array([0, 2, 5])[labels], geometry)
     prepared = preprocess(image[None], labels, geometry, plan.configuration("3d_fullres"))
     locations = find_class_locations(prepared.labels, identifier)
-    store.write(identifier, prepared, locations, images=(str(image_path),), labels=str(label_path))
+    key = staleness_key(CaseFiles((image_path,), label_path), plan, "3d_fullres")
+    store.write(identifier, prepared, locations, key=key, images=(str(image_path),), labels=str(label_path))

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from configs.errors import InputError
-from configs.files import read_json
+from configs.files import read_json, write_json
+from configs.outputs import held
 from configs.plan import Plan
 from configs.training import TrainingConfig
 from inference.sizes.measure import Looks
@@ -262,6 +263,57 @@ def test_validation_alone(work: Path, config: TrainingConfig) -> None:
     run(work, config, validate_only=True)
     assert (fold / "validation" / "metrics.json").is_file()
     assert (fold / "checkpoint_latest.pt").stat().st_mtime_ns == before
+
+
+def change_spacing(work: Path, spacing: tuple[float, float, float]) -> None:
+    """Change the spacing in the dataset's plan, as another run of the planner or an editor does."""
+    file = work / "Balls" / "plan.json"
+    plan = read_json(file)
+    plan["configurations"]["3d_fullres"]["spacing"] = spacing
+    write_json(file, plan)
+
+
+def test_cases_that_another_plan_prepared_are_not_trained_on(work: Path, config: TrainingConfig) -> None:
+    change_spacing(work, (1.5, 1.5, 1.5))
+    with pytest.raises(
+        InputError, match=r"another plan or an earlier version prepared 6 cases \(case_0, case_1, case_2 and 3 more\)"
+    ):
+        run(work, config)
+    assert not (work / "Balls" / "models").exists()
+
+
+def test_validation_takes_the_plan_of_the_model(work: Path, config: TrainingConfig) -> None:
+    scores = run(work, config) / "validation" / "metrics.json"
+    before = scores.read_bytes()
+    change_spacing(work, (1.5, 1.5, 1.5))
+    run(work, config, validate_only=True)
+    assert scores.read_bytes() == before
+    for file in (work / "Balls" / "preprocessed" / "3d_fullres").glob("*.json"):
+        properties = read_json(file)
+        write_json(file, properties | {"key": f"other-{properties['key']}"})
+    with pytest.raises(InputError, match="another plan or an earlier version prepared"):
+        run(work, config, validate_only=True)
+
+
+def test_cases_do_not_change_while_a_training_reads_them(
+    work: Path, config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = work / "Balls" / "preprocessed" / "3d_fullres"
+    fetch, refused = BatchStream.__next__, []
+
+    def fetch_and_hold(stream: BatchStream) -> object:
+        with held(store, to_read=True):  # as another fold does
+            pass
+        try:
+            with held(store):
+                pass
+        except InputError as error:
+            refused.append(error)
+        return fetch(stream)
+
+    monkeypatch.setattr(BatchStream, "__next__", fetch_and_hold)
+    run(work, config)
+    assert refused
 
 
 def break_losses(monkeypatch: pytest.MonkeyPatch, broken: set[int]) -> None:

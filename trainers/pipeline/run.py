@@ -113,14 +113,12 @@ def prepare(
             _raise_if_changed(Path(dataset), folder)
             _logger.info("the plan and the prepared cases in %s are used as they are", folder.path)
             return folder
-        before = folder.plan.read_bytes() if folder.plan.is_file() else None
-        plan_and_preprocess(
-            dataset, work, planning, splits=options.splits, jobs=options.jobs, progress=progress, scheduler=options.scheduler
-        )
-        if before not in (None, folder.plan.read_bytes()):
-            _logger.warning(
-                "the plan in %s was made anew, since its cases were not all prepared or options were given", folder.path
-            )
+    before = folder.plan.read_bytes() if folder.plan.is_file() else None
+    plan_and_preprocess(
+        dataset, work, planning, splits=options.splits, jobs=options.jobs, progress=progress, scheduler=options.scheduler
+    )
+    if before not in (None, folder.plan.read_bytes()):
+        _logger.warning("the plan in %s was made anew, since its cases were not all prepared or options were given", folder.path)
     return folder
 
 
@@ -130,7 +128,7 @@ def _raise_if_changed(dataset: Path, folder: DatasetFolder) -> None:
         return
     raw, plan = scan_dataset(dataset), Plan.read(folder.plan)
     prepared = {name: folder.prepared(name) for name, planned in plan.configurations.items() if not planned.cases_of}
-    changed = sorted({case for name, store in prepared.items() for case in changed_cases(raw, plan, folder.plan, name, store)})
+    changed = sorted({case for name, store in prepared.items() for case in changed_cases(raw, plan, name, store)})
     remedy = "Run se_plan_and_preprocess on it again, and se_run with --restart, which trains again"
     if changed:
         problem = f"{counted(len(changed), 'case')} changed since it was prepared, or the plan did: {listed(changed, 3)}"

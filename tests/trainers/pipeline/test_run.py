@@ -203,10 +203,10 @@ def test_the_reason_of_a_process_that_fails_is_told(finished: tuple[Path, Path, 
     data, work = copied(finished, tmp_path)
     folder = DatasetFolder(work / "data")
     shutil.rmtree(folder.model("3d_fullres", "baseline").fold(0).path)
-    (folder.preprocessed / "3d_fullres" / "case_0.json").write_text("{")
+    (folder.preprocessed / "3d_fullres" / "case_0.b2nd").write_bytes(b"damaged")
     result = run(data, work, devices=("cpu", "cpu"))
     assert list(result.failures) == ["3d_fullres_baseline, fold 0"]
-    assert "case_0.json" in result.failures["3d_fullres_baseline, fold 0"]
+    assert "case_0.b2nd" in result.failures["3d_fullres_baseline, fold 0"]
 
 
 @pytest.mark.thorough
