@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common.tables import text_table
-from benchmarks.length.runs import NETWORKS, PEER, PLANNED, RECIPES, STEPS, Place, Run, perform
+from benchmarks.length.runs import NETWORKS, PEER, PLANNED, RECIPES, STEPS, Place, Run, perform, prepare
 from benchmarks.length.scores import Record
 from benchmarks.length.tables import CASE, COLUMNS, FINAL_COLUMNS, POINT, collect, draw, is_finished, read_rows, summary
 from benchmarks.nnunet.nnunet_peer import threads_environment
@@ -61,6 +61,7 @@ def main() -> int:
     if given.command == "one":
         perform(Run(given.network, given.size, given.seed, given.recipe, given.steps), place)
     elif given.command == "run":
+        prepare(place)
         Queue(place, given.pause_file).run(QUEUE, read_rows(POINTS, POINT))
     elif given.command == "status":
         print(status(Queue(place, given.pause_file), read_rows(POINTS, POINT)))

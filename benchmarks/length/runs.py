@@ -130,7 +130,8 @@ def perform(run: Run, place: Place) -> None:
     """Train to the end and score the last weights once on the test cases. Completed parts are not repeated."""
     torch.set_num_threads(1)
     keep_freed_memory()
-    _prepare(place)
+    if not (place.prepared / "plan.json").is_file():
+        prepare(place)
     networks = _train_peer(run, place) if run.network == PEER else _train(run, place)
     record = Record.open(place.record(run))
     if "test" not in record.content:
@@ -203,10 +204,9 @@ def _folder_of(run: Run, place: Place) -> Path:
     return folder
 
 
-def _prepare(place: Place) -> None:
-    """Plan the dataset and prepare its cases, unless this was done before."""
-    if not (place.prepared / "plan.json").is_file():
-        plan_and_preprocess(place.dataset, place.prepared.parent, PlanningOptions(configurations=(CONFIGURATION,)), jobs=1)
+def prepare(place: Place) -> None:
+    """Plan the dataset and prepare the cases that are not prepared. Trainings that begin together must not do this at once."""
+    plan_and_preprocess(place.dataset, place.prepared.parent, PlanningOptions(configurations=(CONFIGURATION,)), jobs=1)
 
 
 def _with_networks(plan: Plan) -> Plan:
