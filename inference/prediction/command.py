@@ -1,9 +1,10 @@
 """What se_predict is asked to do, as typed values."""
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from configs.errors import Fault, InputError, collecting, raise_faults
+from configs.errors import Fault, InputError, collecting, listed, raise_faults
 from configs.outputs import file_faults, folder_faults
 from configs.plan import Average
 from inference.device import choose_device
@@ -14,6 +15,8 @@ from inference.prediction.postprocessing import Postprocessing
 from inference.prediction.selection import Selection
 from inference.predictor import Predictor, load_first_stage
 from preprocessing.formats.registry import ending_of
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,10 @@ def choose_models(given: ModelChoice, selection: Path | None) -> tuple[ModelChoi
     if selection is None:
         return replace(given, folds=chosen_folds(given.folds, given.folders)), Postprocessing()
     chosen = Selection.read(selection)
+    now = chosen.weights_of_now(selection)
+    changed = [name for name, weights in chosen.networks.items() if weights != now[name]]
+    if changed:
+        _logger.warning("%s was chosen with other weights of %s; run se_select again", selection, listed(changed))
     folders = tuple(chosen.model_folders(selection))
     folds = chosen_folds(given.folds or chosen.folds, folders)
     return replace(given, folders=folders, folds=folds, checkpoint=chosen.checkpoint), chosen.postprocessing

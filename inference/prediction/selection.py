@@ -7,6 +7,8 @@ from typing import Literal
 from pydantic import Field
 
 from configs.files import Value
+from configs.folders import ModelFolder
+from configs.run_log import digest
 from inference.prediction.postprocessing import Postprocessing
 
 FILE = "selection.json"
@@ -45,6 +47,16 @@ class Selection(Value):
     candidates: tuple[ScoredCandidate, ...]  # candidates, best first
     gains: dict[str, RuleGain]  # gains by the postprocessing rules, on the cases that chose them
     left_out: tuple[str, ...] = ()  # models that could not be compared, with reasons
+    networks: dict[str, str] = Field(default_factory=dict)  # SHA-256 of the weights, by model and fold; empty where it is not known
+
+    def weights_of_now(self, path: Path) -> dict[str, str]:
+        """Return what `networks` is for the present weights, given the path of this selection file."""
+        folders = dict(zip(self.models, map(ModelFolder, self.model_folders(path)), strict=True))
+        return {
+            f"{model}, fold {fold}": digest(folder.fold(fold).weights(self.checkpoint))
+            for model, folder in folders.items()
+            for fold in self.folds
+        }
 
     def model_folders(self, path: Path) -> list[Path]:
         """Return the paths of the model folders, given the path of this selection file."""

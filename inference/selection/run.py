@@ -102,6 +102,7 @@ def select(
         },
         left_out=tuple(left_out),
     )
+    selection = selection.model_copy(update={"networks": selection.weights_of_now(path)})
     selection.write(path)
     return path, selection
 

@@ -7,6 +7,7 @@ import pytest
 
 from configs.files import read_json
 from inference.prediction.cli import main as predict_main
+from inference.prediction.command import ModelChoice, choose_models
 from inference.prediction.postprocessing import Postprocessing, Rule, postprocess
 from inference.prediction.selection import Selection
 from preprocessing.formats.images import read_labels
@@ -41,6 +42,17 @@ def made(tmp_path):
         write_model(tmp_path / "models" / name)
     save(tmp_path / "images/x_0000.nii.gz", image(3))
     return tmp_path
+
+
+def test_weights_that_changed_since_the_selection_are_told(made, caplog):
+    path = selection(made, {})
+    choose_models(ModelChoice(()), path)
+    selection(made, {}, networks=Selection.read(path).weights_of_now(path))
+    choose_models(ModelChoice(()), path)
+    assert not caplog.records
+    (made / "models/b/fold_1/weights_final.safetensors").write_bytes(b"other")
+    choose_models(ModelChoice(()), path)
+    assert "was chosen with other weights of models/b, fold 1; run se_select again" in caplog.text
 
 
 def test_models_folds_and_postprocessing_are_those_of_the_file(made, monkeypatch):
