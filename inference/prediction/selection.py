@@ -47,7 +47,7 @@ class Selection(Value):
     candidates: tuple[ScoredCandidate, ...]  # candidates, best first
     gains: dict[str, RuleGain]  # gains by the postprocessing rules, on the cases that chose them
     left_out: tuple[str, ...] = ()  # models that could not be compared, with reasons
-    networks: dict[str, str] = Field(default_factory=dict)  # SHA-256 of the weights, by model and fold; empty where it is not known
+    networks: dict[str, str] = Field(default_factory=dict)  # SHA-256 of the weights, by model and fold; empty if unknown
 
     def weights_of_now(self, path: Path) -> dict[str, str]:
         """Return what `networks` is for the present weights, given the path of this selection file."""
