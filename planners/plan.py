@@ -22,7 +22,7 @@ from planners.rules.networks.se_network import features_reason, judge_depth, se_
 from planners.rules.networks.skeleton import baseline_network
 from planners.rules.nnunet_plans import plan_as_nnunet
 from planners.rules.normalisation import choose_normalisation
-from planners.rules.orientation import choose_orientation, left_right_axis, turn_cases
+from planners.rules.orientation import choose_orientation, patient_axes, turn_cases
 from planners.rules.patch import Grid, Sampling, choose_sampling
 from planners.rules.size_range import choose_scaling, choose_size_range
 from planners.rules.topology import Topology
@@ -185,8 +185,8 @@ def _memory(context: _Context, resolution: Resolution) -> float:
 def _network_plan(
     context: _Context, resolution: Resolution, sampling: Sampling, network: NetworkConfig, reasons: dict[str, str]
 ) -> NetworkPlan:
-    sides = left_right_axis(context.orientation.value, context.fingerprint.cases)
-    mirror = choose_mirror_axes(context.description.foreground, sides)
+    axes = patient_axes(context.orientation.value, context.fingerprint.cases)
+    mirror = choose_mirror_axes(context.description.foreground, axes)
     scaling, probability = choose_scaling(context.sizes.value, context.options.scale_range is not None)
     if resolution.previous:
         inputs = network.input_channels + context.description.cascade_channels

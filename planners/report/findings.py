@@ -10,8 +10,8 @@ from configs.errors import Fault, counted, times
 from configs.fingerprint import Fingerprint
 from configs.plan import ConfigurationPlan, Plan
 from planners.rules.grid import prepared_shape
-from planners.rules.mirroring import side_pairs
-from planners.rules.orientation import left_right_axis
+from planners.rules.mirroring import choose_mirror_axes
+from planners.rules.orientation import patient_axes
 from preprocessing.dataset.splits import Split
 
 _FEWEST_VOXELS = 27  # a cube of three voxels, the size of one kernel
@@ -33,7 +33,7 @@ CHECKS = (
     "labels that never occur",
     "labels absent from a fold",
     "labels smaller than 27 voxels at the planned spacing",
-    "left and right labels with mirroring along the left-right axis",
+    "labels that differ only in their side, with mirroring along this axis",
     "constant images, empty label files and labels outside the image",
     "cases with an unusual spacing, or many times the median size",
 )
@@ -124,21 +124,17 @@ def _small(fingerprint: Fingerprint, configuration: ConfigurationPlan) -> list[F
 
 
 def _mirrored_sides(fingerprint: Fingerprint, plan: Plan) -> list[Finding]:
-    left_right = left_right_axis(plan.orientation, fingerprint.cases)
-    pairs = side_pairs(plan.dataset.foreground)
+    planned = choose_mirror_axes(plan.dataset.foreground, patient_axes(plan.orientation, fingerprint.cases))
     mirrored = [
         f"{network} in {name}"
         for name, configuration in plan.configurations.items()
-        for network, planned in configuration.networks.items()
-        if planned.mirror_axes and left_right in (None, *planned.mirror_axes)
+        for network, of_network in configuration.networks.items()
+        if not set(of_network.mirror_axes) <= set(planned.value)
     ]
-    if not pairs or not mirrored:
+    if not mirrored:
         return []
-    text = (
-        f"{named([' / '.join(pair) for pair in pairs])} differ only in their side, but {named(mirrored)} mirrors the left-right axis "
-        "and cannot distinguish the sides. Remove this axis from `mirror_axes` in the plan."
-    )
-    return [Finding("Left and right labels with mirroring of the left-right axis", text)]
+    text = f"{named(mirrored)} mirrors further axes than the planner would, and cannot distinguish labels there. {planned.reason}"
+    return [Finding("Labels that differ only in their side, with mirroring along this axis", text)]
 
 
 def _of_validation(warnings: Sequence[Fault]) -> list[Finding]:

@@ -10,7 +10,7 @@ from configs.files import read_json
 from configs.plan import ConfigurationPlan, Plan, SizeRange
 from planners.decision import Decision
 from planners.rules.mirroring import choose_mirror_axes
-from planners.rules.orientation import left_right_axis
+from planners.rules.orientation import patient_axes
 from se_unet.nnunet.architecture import network_of, settings_of
 from se_unet.nnunet.plan import configuration_of, orientation_of, understood
 
@@ -22,7 +22,7 @@ def plan_as_nnunet(
 ) -> Plan:
     """Return a plan with the configurations of nnU-Net's plans file, each with one network, `nnunet`.
 
-    Outputs follow the labels of the dataset. Mirroring leaves out the left-right axis where labels differ only in their side. `path` leads
+    Outputs follow the labels of the dataset. Mirroring leaves out axes along which labels differ only in their side. `path` leads
     to a file such as `nnUNetPlans.json`; `wanted` names the configurations to take, None takes all.
 
     Raises:
@@ -35,7 +35,7 @@ def plan_as_nnunet(
         names = [name for name in plans["configurations"] if "patch_size" in settings_of(plans, name)]
         raise_faults(_missing(wanted or (), names))
         orientation = orientation_of(plans)
-        mirror = choose_mirror_axes(description.foreground, left_right_axis(orientation, {}))
+        mirror = choose_mirror_axes(description.foreground, patient_axes(orientation, {}))
         made = {name: _configuration(plans, name, description, mirror, sizes.reason) for name in wanted or names}
     return Plan(dataset=description, orientation=orientation, sizes=sizes.value, configurations=made)
 

@@ -13,7 +13,7 @@ from preprocessing.geometry.orientation import allowed_turns, as_directions, fin
 
 _PATIENT = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))  # right, anterior, superior
 _MOST_CANDIDATES = 100  # cases among which the reference is sought
-_CLEARLY = 0.8  # cosine of the angle to the left-right direction up to which an axis is taken for it
+_CLEARLY = 0.8  # cosine of the angle to a direction of the patient up to which an axis is taken for it
 _THICK = SliceFrame(reference=_PATIENT).thick
 
 
@@ -48,18 +48,27 @@ def turn_cases(fingerprint: Fingerprint, orientation: Orientation) -> Fingerprin
     return fingerprint.model_copy(update={"cases": {name: _turn(case, orientation) for name, case in fingerprint.cases.items()}})
 
 
-def left_right_axis(orientation: Orientation, cases: Mapping[str, CaseFingerprint]) -> int | None:
-    """Return the axis of (Z, Y, X) that runs from left to right, or None where it is unknown, oblique or not the same in all cases.
+PatientAxes = tuple[int | None, int | None, int | None]
+
+
+def patient_axes(orientation: Orientation, cases: Mapping[str, CaseFingerprint]) -> PatientAxes:
+    """Return the axes of (Z, Y, X) that run left-right, front-back and head-foot; None for one that is unknown, oblique or not the same in
+    all cases.
 
     The cases are measured in the given orientation of the plan.
     """
-    if isinstance(orientation, AxisOrder):
-        return orientation.axes.index(2) if orientation.of == "canonical" else None
-    if not isinstance(orientation, SliceFrame):
-        return 2 if orientation == "canonical" else None
-    right = np.abs([np.array(case.directions)[::-1, 0] for case in cases.values()])  # of the axes Z, Y, X
-    axis = int(right.mean(axis=0).argmax())
-    return axis if (right[:, axis] > _CLEARLY).all() else None
+    if isinstance(orientation, AxisOrder) and orientation.of == "canonical":
+        return orientation.axes.index(2), orientation.axes.index(1), orientation.axes.index(0)
+    if isinstance(orientation, SliceFrame):
+        return _along(0, cases), _along(1, cases), _along(2, cases)
+    return (2, 1, 0) if orientation == "canonical" else (None, None, None)
+
+
+def _along(direction: int, cases: Mapping[str, CaseFingerprint]) -> int | None:
+    """Return the axis of (Z, Y, X) that runs in a direction of the patient, or None."""
+    cosines = np.abs([np.array(case.directions)[::-1, direction] for case in cases.values()])  # of the axes Z, Y, X
+    axis = int(cosines.mean(axis=0).argmax())
+    return axis if (cosines[:, axis] > _CLEARLY).all() else None
 
 
 def _turn(case: CaseFingerprint, frame: SliceFrame) -> CaseFingerprint:

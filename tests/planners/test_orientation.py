@@ -18,7 +18,7 @@ from inference.predictor import Predictor
 from planners.fingerprint.measure import make_fingerprint
 from planners.options import PlanningOptions
 from planners.plan import make_plan
-from planners.rules.orientation import choose_orientation, left_right_axis, turn_cases
+from planners.rules.orientation import choose_orientation, patient_axes, turn_cases
 from preprocessing.dataset.raw import open_dataset
 from preprocessing.geometry.affine import Geometry
 from preprocessing.pipeline import preprocess
@@ -91,13 +91,14 @@ def test_measurements_are_turned_with_the_frame() -> None:
     assert turn_cases(fingerprint, "canonical") is fingerprint
 
 
-def test_the_left_right_axis_is_known_where_it_is_the_same_in_all_cases() -> None:
+def test_axes_of_the_patient_are_known_where_they_are_the_same_in_all_cases() -> None:
     axial, tilted = case((5, 1, 1)), case((5, 1, 1), (0.3, 0, 0))
     frame = SliceFrame(reference=((1, 0, 0), (0, 1, 0), (0, 0, 1)))
-    assert left_right_axis("canonical", cases(axial)) == 2 and left_right_axis("as-stored", cases(axial)) is None
-    assert left_right_axis(frame, cases(axial, tilted)) == 2
-    assert left_right_axis(frame, cases(axial, case((5, 1, 1), (0, np.pi / 2, 0)))) is None
-    assert left_right_axis(frame, cases(axial, case((5, 1, 1), (0, 0, np.pi / 4)))) is None
+    assert patient_axes("canonical", cases(axial)) == (2, 1, 0)
+    assert patient_axes("as-stored", cases(axial)) == (None, None, None)
+    assert patient_axes(frame, cases(axial, tilted)) == (2, 1, 0)
+    assert patient_axes(frame, cases(axial, case((5, 1, 1), (0, np.pi / 2, 0)))) == (None, 1, None)
+    assert patient_axes(frame, cases(axial, case((5, 1, 1), (0, 0, np.pi / 4)))) == (None, None, 0)
 
 
 @settings(max_examples=6, deadline=None)

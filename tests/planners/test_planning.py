@@ -12,7 +12,7 @@ from planners.fingerprint.measure import make_fingerprint
 from planners.options import PlanningOptions
 from planners.plan import make_plan
 from planners.rules.grid import choose_spacing
-from planners.rules.mirroring import choose_mirror_axes, side_pairs
+from planners.rules.mirroring import choose_mirror_axes, opposite_labels
 from planners.rules.normalisation import choose_normalisation, resembling_names
 from planners.rules.topology import choose_topology
 from preprocessing.dataset.raw import open_dataset
@@ -161,6 +161,9 @@ def test_other_names_are_not_told(name):
     ("names", "pairs"),
     [
         (["kidney_left", "kidney_right", "liver"], [("kidney_left", "kidney_right")]),
+        (["Anterior", "Posterior"], [("Anterior", "Posterior")]),
+        (["upper_lobe", "lower_lobe"], [("upper_lobe", "lower_lobe")]),
+        (["lung_left_upper", "lung_right_lower"], []),
         (["L_Hippocampus", "R_Hippocampus"], [("L_Hippocampus", "R_Hippocampus")]),
         (["Left-Thalamus", "Right-Thalamus"], [("Left-Thalamus", "Right-Thalamus")]),
         (["LeftLung", "RightLung"], [("LeftLung", "RightLung")]),
@@ -169,15 +172,19 @@ def test_other_names_are_not_told(name):
         (["bright", "cleft", "vertebrae_L1", "R", "liver"], []),
     ],
 )
-def test_side_pairs(names, pairs):
-    assert side_pairs(names) == pairs
+def test_opposite_labels(names, pairs):
+    assert [pair for found in opposite_labels(names).values() for pair in found] == pairs
 
 
-def test_mirroring_leaves_out_the_left_right_axis():
-    assert choose_mirror_axes(["a", "b"], 2).value == (0, 1, 2)
-    decision = choose_mirror_axes(["lung_left", "lung_right"], 2)
+def test_mirroring_leaves_out_the_axes_whose_ends_labels_distinguish():
+    axes = (2, 1, 0)
+    assert choose_mirror_axes(["a", "b"], axes).value == (0, 1, 2)
+    decision = choose_mirror_axes(["lung_left", "lung_right"], axes)
     assert decision.value == (0, 1) and "lung_left and lung_right" in decision.reason
-    assert choose_mirror_axes(["lung_left", "lung_right"], None).value == ()
+    assert choose_mirror_axes(["lung_left", "lung_right"], (None, 1, 0)).value == ()
+    assert choose_mirror_axes(["Anterior", "Posterior"], axes).value == (0, 2)
+    assert choose_mirror_axes(["Anterior", "Posterior"], (None, 1, None)).value == (0, 2)
+    assert choose_mirror_axes(["left_upper", "right_upper", "left_lower", "right_lower"], axes).value == (1,)
 
 
 def test_se_has_the_stages_of_the_baseline_and_its_multiply_adds():

@@ -71,8 +71,8 @@ def test_left_and_right_with_mirroring():
     assert find_all(fingerprint, plan, folds) == []
     mirrored = plan.network("3d_fullres", "baseline").model_copy(update={"mirror_axes": (0, 2)})
     (finding,) = find_all(fingerprint, plan.only("3d_fullres", "baseline", mirrored).whole, folds)
-    assert finding.title == "Left and right labels with mirroring of the left-right axis"
-    assert "kidney_left / kidney_right differ" in finding.text and "baseline in 3d_fullres mirrors" in finding.text
+    assert finding.title == "Labels that differ only in their side, with mirroring along this axis"
+    assert "kidney_left and kidney_right differ" in finding.text and "baseline in 3d_fullres mirrors" in finding.text
     del description
 
 
