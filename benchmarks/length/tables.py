@@ -48,11 +48,10 @@ def read_rows(path: Path, columns: Mapping[str, type]) -> list[Row]:
 
 
 def collect(runs: Iterable[Run], place: Place, points: Path, cases: Path) -> None:
-    """Write the results of the work folder into the two files. Rows of runs that are finished in the folder are replaced, others stay."""
-    found = {run: Record.open(place.record(run)).content for run in runs if place.record(run).is_file()}
-    records = {run: content for run, content in found.items() if "finished" in content}
+    """Write the results of the work folder into the two files. Rows of runs that are in the folder are replaced, other rows stay."""
+    records = {run: Record.open(place.record(run)).content for run in runs if place.record(run).is_file()}
     for path, columns, rows_of in ((points, POINT, point_rows), (cases, CASE, case_rows)):
-        kept = [row for row in read_rows(path, columns) if run_of(row) not in records]
+        kept = [row for row in read_rows(path, columns) if not records.get(run_of(row))]
         rows = kept + [row for run, content in records.items() for row in rows_of(run, content)]
         if rows:
             write_csv(sorted(rows, key=lambda row: [row[name] for name in columns if columns[name] is not float]), path)
