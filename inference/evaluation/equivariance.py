@@ -23,7 +23,6 @@ from configs.progress import Progress, Silent
 from inference.device import choose_device
 from inference.evaluation.robustness import validation_cases
 from inference.model import Model, find_weights, load_model
-from preprocessing.run import require_prepared
 from preprocessing.store import CaseStore, StoredCase
 from se_unet.equivariance import equivariance_error
 from se_unet.separable import apply_separable, gaussian_matrix, interpolation_matrix
@@ -234,7 +233,6 @@ def validation_images(folder: Path, plan: ModelPlan, fold: str) -> dict[str, tup
     store = CaseStore(ModelFolder(folder).dataset.prepared(plan))
     with tolerating():
         chosen = validation_cases(folder, fold)[:CASES]
-        require_prepared(store, chosen, plan)
         return {case: _around_labels(store.read(case)) for case in chosen}
     return {}
 
