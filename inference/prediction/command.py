@@ -100,7 +100,7 @@ def choose_models(given: ModelChoice, selection: Path | None) -> tuple[ModelChoi
     if selection is None:
         return replace(given, folds=chosen_folds(given.folds, given.folders)), Postprocessing()
     chosen = Selection.read(selection)
-    now = chosen.weights_of_now(selection)
+    now = chosen.weights_of_now(selection) if chosen.networks else {}  # files without them need no reading of weights
     changed = [name for name, weights in chosen.networks.items() if weights != now[name]]
     if changed:
         _logger.warning("%s was chosen with other weights of %s; run se_select again", selection, listed(changed))

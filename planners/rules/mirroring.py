@@ -40,14 +40,14 @@ def opposite_labels(labels: Iterable[str]) -> dict[str, list[tuple[str, str]]]:
 
 
 def _pairs(labels: Sequence[str], *ends: set[str]) -> list[tuple[str, str]]:
+    end_of = {word: end for end, its_words in enumerate(ends) for word in its_words}
     seen: dict[tuple[str, ...], dict[int, str]] = {}
     for name in labels:
         words = [word.lower() for word in _WORD.findall(name)]
         for position, word in enumerate(words):
-            for end, its_words in enumerate(ends):
-                if word in its_words:
-                    stem = (*words[:position], "*", *words[position + 1 :])
-                    seen.setdefault(stem, {})[end] = name
+            if word in end_of:
+                stem = (*words[:position], "*", *words[position + 1 :])
+                seen.setdefault(stem, {})[end_of[word]] = name
     return [(one[0], one[1]) for one in seen.values() if len(one) == 2]
 
 
